@@ -1,0 +1,120 @@
+"""A policy that runs somewhere else, behind a policy server.
+
+It lives here and not in ``policies/`` because a policy may not import ``deploy``.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vla.core.contract import Contract
+from vla.core.errors import ServeError
+from vla.core.types import ActionChunk, Observation
+from vla.deploy.client import PolicyClient
+
+
+class RemotePolicy:
+    """Implements `vla.core.types.Policy` through one connection for each slot, opened when the slot is first used.
+
+    A lost connection fails the episode; the next `reset` of its slot opens a new one. Whether the contract fits the
+    environment is for the caller to check.
+    """
+
+    def __init__(self, uri: str, api_key: str | None = None, timeout_s: float = 30.0) -> None:
+        self._uri, self._api_key, self._timeout_s = uri, api_key, timeout_s
+        self._clients: dict[int, PolicyClient] = {}
+        self._new_episode: set[int] = set()
+        first = PolicyClient(uri, api_key, timeout_s)
+        try:
+            self._contract = _contract(first, uri)
+        except BaseException:
+            first.close()
+            raise
+        self._clients[0] = first
+
+    @property
+    def contract(self) -> Contract:
+        """What the server published when the first connection opened."""
+        return self._contract
+
+    def reset(self, slot: int) -> None:
+        """Note a new episode; the server hears of it with the next observation."""
+        self._new_episode.add(slot)
+        client = self._clients.get(slot)
+        if client is not None and client.closed:
+            del self._clients[slot]
+
+    def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
+        """Send all observations, then wait for all answers, so that the server can batch them."""
+        asked = {slot: observation for slot, observation in enumerate(observations) if observation is not None}
+        clients = {slot: self._client(slot) for slot in asked}
+        errors: list[ServeError] = []
+        sent = []
+        for slot, observation in asked.items():
+            try:
+                clients[slot].send(self._request(slot, observation))
+                sent.append(slot)
+            except ServeError as error:
+                errors.append(error)
+        chunks: list[ActionChunk | None] = [None] * len(observations)
+        for slot in sent:  # every answer is taken in, even after an error: it would be read as the next one
+            try:
+                chunks[slot] = _chunk(clients[slot].receive(), asked[slot], len(self._contract.action))
+                self._new_episode.discard(slot)
+            except ServeError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return chunks
+
+    def close(self) -> None:
+        """Close all connections."""
+        for client in self._clients.values():
+            client.close()
+        self._clients.clear()
+
+    def _client(self, slot: int) -> PolicyClient:
+        client = self._clients.get(slot)
+        if client is not None:
+            return client
+        client = PolicyClient(self._uri, self._api_key, self._timeout_s)
+        with contextlib.ExitStack() as stack:
+            stack.callback(client.close)
+            if _contract(client, self._uri).digest() != self._contract.digest():
+                raise ServeError(f"{self._uri} now serves a policy with another contract; start again")
+            stack.pop_all()
+        self._clients[slot] = client
+        return client
+
+    def _request(self, slot: int, observation: Observation) -> dict[str, Any]:
+        request: dict[str, Any] = {
+            "images": dict(observation.images),
+            "state": observation.state,
+            "prompt": observation.instruction,
+            "time_ns": observation.time_ns,
+        }
+        if slot in self._new_episode:
+            request["reset"] = True
+        return request
+
+
+def _contract(client: PolicyClient, uri: str) -> Contract:
+    value = client.metadata.get("contract")
+    if not isinstance(value, dict):
+        raise ServeError(f"{uri} publishes no contract; start it with: vla serve CHECKPOINT")
+    return Contract.from_json(value, where=uri)
+
+
+def _chunk(answer: dict[str, Any], observation: Observation, dim: int) -> ActionChunk:
+    actions = answer.get("actions")
+    if not isinstance(actions, np.ndarray) or actions.dtype != np.float32 or actions.shape[1:] != (dim,):
+        got = f"{actions.dtype.name} {actions.shape}" if isinstance(actions, np.ndarray) else type(actions).__name__
+        raise ServeError(f"the server answered actions {got}; expected float32 (horizon, {dim})")
+    grounding = answer.get("grounding")
+    return ActionChunk(
+        actions=actions,
+        time_ns=observation.time_ns,
+        grounding=None if grounding is None else np.asarray(grounding, np.float32),
+    )

@@ -1,0 +1,98 @@
+"""Rendering cameras without a screen: EGL, else OSMesa, else one clear message."""
+
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from vla.core.errors import RenderError
+
+FIX = "install one of them: apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri (EGL) or libosmesa6 (OSMesa)"
+
+
+def _egl(width: int, height: int) -> Any:
+    from mujoco.egl import GLContext
+
+    return GLContext(width, height)
+
+
+def _osmesa(width: int, height: int) -> Any:
+    from mujoco.osmesa import GLContext
+
+    return GLContext(width, height)
+
+
+BACKENDS: dict[str, Callable[[int, int], Any]] = {"egl": _egl, "osmesa": _osmesa}
+
+
+def open_gl(width: int, height: int) -> tuple[str, Any]:
+    """Start the first OpenGL that works and return its name and context; ``MUJOCO_GL`` narrows the choice."""
+    wanted = os.environ.get("MUJOCO_GL", "").strip().lower()
+    names = [wanted] if wanted in BACKENDS else list(BACKENDS)
+    failures = []
+    for name in names:
+        # PyOpenGL reads this when it is first imported; a wrong value makes the other backend fail later.
+        os.environ["PYOPENGL_PLATFORM"] = name
+        try:
+            context = BACKENDS[name](width, height)
+            context.make_current()
+            return name, context
+        except Exception as error:  # PyOpenGL raises whatever the missing library leads to
+            failures.append(f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:120]}")
+    raise RenderError(f"no OpenGL to render cameras with ({'; '.join(failures)}). {FIX}")
+
+
+class CameraRenderer:
+    """Renders named cameras of one model as uint8 (y, x, 3), row 0 at the top, without shadows or reflections.
+
+    On software GL the shadow map, multisampling and reflections are nearly all of the cost of a small scene,
+    so a model should also set ``shadowsize`` and ``offsamples`` to 0.
+    """
+
+    def __init__(self, model: mujoco.MjModel, height: int, width: int) -> None:
+        self.backend, self._gl = open_gl(width, height)
+        self._model = model
+        self._rect = mujoco.MjrRect(0, 0, width, height)
+        self._scene = mujoco.MjvScene(model, maxgeom=200)
+        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_SKYBOX):
+            self._scene.flags[flag] = False
+        self._option = mujoco.MjvOption()
+        self._camera = mujoco.MjvCamera()
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        self._pixels = np.empty((height, width, 3), np.uint8)
+        # Also runs at interpreter exit, before PyOpenGL's own module is torn down.
+        self._finalizer = weakref.finalize(self, _free, self._context, self._gl)
+
+    @property
+    def description(self) -> str:
+        """The backend and the driver's own name: part of a result's provenance."""
+        from OpenGL import GL
+
+        self._gl.make_current()
+        return f"{self.backend}: {GL.glGetString(GL.GL_RENDERER).decode()}"
+
+    def render(self, data: mujoco.MjData, camera: str) -> np.ndarray:
+        """One frame of ``camera``."""
+        self._gl.make_current()
+        self._camera.fixedcamid = self._model.camera(camera).id
+        mujoco.mjv_updateScene(
+            self._model, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
+        )
+        mujoco.mjr_render(self._rect, self._scene, self._context)
+        mujoco.mjr_readPixels(self._pixels, None, self._rect, self._context)
+        return self._pixels[::-1].copy()  # OpenGL's row 0 is at the bottom
+
+    def close(self) -> None:
+        """Free the GL context."""
+        self._finalizer()
+
+
+def _free(context: Any, gl: Any) -> None:
+    gl.make_current()
+    context.free()
+    gl.free()

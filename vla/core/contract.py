@@ -1,0 +1,143 @@
+"""The contract: one JSON value that says everything two parts must agree on.
+
+An environment, a dataset, a checkpoint, a server and a robot each carry one. Wherever two of them meet, their
+interfaces are compared first, and a mismatch is refused with a readable difference before anything else happens.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from vla.core.errors import ContractError
+
+CONTRACT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dimension:
+    """One number of a state, an action or a grounding vector."""
+
+    name: str
+    unit: str
+    """SI: ``rad``, ``m``, or ``1`` for a ratio."""
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Camera:
+    """One image stream, RGB, row 0 at the top."""
+
+    name: str
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """What a robot shows and takes, and, for a policy, how it was trained to read it."""
+
+    robot: str
+    cameras: tuple[Camera, ...]
+    state: tuple[Dimension, ...]
+    action: tuple[Dimension, ...]
+    """Absolute targets; the limits are the robot's own."""
+    grounding: tuple[Dimension, ...] = ()
+    """Where the things that an instruction names are: a training signal, never an input."""
+    gripper: str | None = None
+    """The name of the action dimension that is the gripper; larger opens."""
+    control_hz: float
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    """Checkpoints only: horizon, codec with its statistics, tokenizer hash, dataset manifest."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Software that produced this: recorded, and compared by nobody."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain JSON object that `from_json` reads back."""
+        return {"contract_version": CONTRACT_VERSION, **dataclasses.asdict(self)}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any], *, where: str) -> "Contract":
+        """Read what `to_json` wrote; ``where`` names the source in errors."""
+        version = value.get("contract_version")
+        if version != CONTRACT_VERSION:
+            raise ContractError(
+                f"{where}: contract version {version!r}, this software reads {CONTRACT_VERSION}; "
+                "use the version of vla that wrote it"
+            )
+        fields = {f.name for f in dataclasses.fields(Contract)}
+        values = {k: v for k, v in value.items() if k in fields}
+        missing = {"robot", "cameras", "state", "action", "control_hz"} - values.keys()
+        if missing:
+            raise ContractError(f"{where}: the contract lacks {', '.join(sorted(missing))}; the file is damaged")
+        values["cameras"] = tuple(Camera(**c) for c in values["cameras"])
+        for key in ("state", "action", "grounding"):
+            values[key] = tuple(Dimension(**d) for d in values.get(key, ()))
+        return Contract(**values)
+
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that change when anything but the recorded versions does."""
+        value = {k: v for k, v in self.to_json().items() if k != "versions"}
+        return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+
+Meeting = Literal["interface", "all"]
+
+
+def differences(ours: Contract, theirs: Contract, *, scope: Meeting = "interface") -> list[str]:
+    """Each disagreement as one line ``field: ours ≠ theirs``; an empty list means that they fit.
+
+    ``interface`` compares what a robot shows and takes; ``all`` also what the policy part says (resuming a run).
+    """
+    lines = []
+    for key in ("robot", "gripper", "control_hz"):
+        a, b = getattr(ours, key), getattr(theirs, key)
+        if a != b:
+            lines.append(f"{key}: {a!r} ≠ {b!r}")
+    for key in ("cameras", "state", "action", "grounding"):
+        if key == "grounding" and not (ours.grounding and theirs.grounding):
+            continue  # a training signal: a robot that cannot give it still fits a policy trained with it
+        mine = {item.name: item for item in getattr(ours, key)}
+        other = {item.name: item for item in getattr(theirs, key)}
+        if list(mine) != list(other) and set(mine) == set(other):
+            lines.append(f"{key}: order {list(mine)} ≠ {list(other)}")
+        for name in [*mine, *(n for n in other if n not in mine)]:
+            a, b = mine.get(name), other.get(name)
+            if a != b:
+                lines.append(f"{key}.{name}: {_brief(a)} ≠ {_brief(b)}")
+    if scope == "all" and dict(ours.policy) != dict(theirs.policy):
+        keys = sorted(set(ours.policy) | set(theirs.policy))
+        lines += [f"policy.{k} differs" for k in keys if ours.policy.get(k) != theirs.policy.get(k)]
+    return lines
+
+
+def require_match(
+    ours: Contract, theirs: Contract, *, who: str, whom: str, fix: str, scope: Meeting = "interface"
+) -> None:
+    """Raise `ContractError` with every difference unless the two contracts fit."""
+    lines = differences(ours, theirs, scope=scope)
+    if lines:
+        raise ContractError(f"{who} does not fit {whom}: " + "; ".join(lines) + f". {fix}")
+
+
+def read_contract(path: Path) -> Contract:
+    """Read a ``contract.json``."""
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ContractError(f"{path} does not exist; is {path.parent} the right folder?") from None
+    except json.JSONDecodeError as error:
+        raise ContractError(f"{path} is not valid JSON ({error}); the file is damaged") from None
+    return Contract.from_json(value, where=str(path))
+
+
+def _brief(item: Dimension | Camera | None) -> str:
+    if item is None:
+        return "absent"
+    if isinstance(item, Camera):
+        return f"{item.height}x{item.width}"
+    return f"[{item.low:g}, {item.high:g}] {item.unit}"

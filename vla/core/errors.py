@@ -1,0 +1,33 @@
+"""The errors a user can act on: what, where, expected, got, and the fix."""
+
+
+class VlaError(ValueError):
+    """Base of every error caused by input; the command line prints it as one line and exits with 2."""
+
+
+class ConfigError(VlaError):
+    """A recipe or override names an unknown key, a value of the wrong type, or an impossible combination."""
+
+
+class ContractError(VlaError):
+    """Two parts that must agree on cameras, state, action, rate or statistics do not."""
+
+
+class DatasetError(VlaError):
+    """A dataset is missing, damaged, or of a format that this version does not read."""
+
+
+class CheckpointError(VlaError):
+    """A checkpoint is missing, truncated, or does not hold what its contract says."""
+
+
+class RenderError(VlaError):
+    """No OpenGL implementation could be started to render cameras."""
+
+
+class ServeError(VlaError):
+    """A policy server cannot be started or reached, or it answered with an error."""
+
+
+class UnknownNameError(VlaError):
+    """A name that no table knows."""

@@ -1,0 +1,101 @@
+"""The values that cross every boundary of the stack.
+
+Letters used in all shapes of the project:
+
+    b batch    t time       h horizon    d action dim    s state dim    g grounding dim
+    n cameras  y x c image  l tokens     e embedding     v vocabulary
+
+An observation and the chunk a policy answers with:
+
+    Observation
+      images       {camera: uint8 (y, x, 3)}    RGB, row 0 at the top
+      state        float32 (s,)                 SI units: rad, m
+      instruction  "put the red block on the blue plate"
+      time_ns      capture time, integer nanoseconds
+                                                    ──▶  Policy.act  ──▶
+    ActionChunk
+      actions      float32 (h, d)               absolute targets in the robot's own units, row 0 is due now
+      time_ns      time_ns of the observation it answers
+      grounding    float32 (g,) or None         where the policy believes the named things are
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from vla.core.contract import Contract
+
+Image = UInt8[np.ndarray, "y x 3"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What a robot knows at one instant."""
+
+    images: Mapping[str, Image]
+    state: Float32[np.ndarray, " s"]
+    instruction: str
+    time_ns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionChunk:
+    """The next ``h`` commands, un-normalised, for the observation captured at ``time_ns``."""
+
+    actions: Float32[np.ndarray, "h d"]
+    time_ns: int
+    grounding: Float32[np.ndarray, " g"] | None = None
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Anything that turns observations into action chunks.
+
+    A policy may serve several episodes at once: ``act`` gets one observation for each of them, in a fixed order,
+    and ``reset(i)`` says that slot ``i`` begins a new episode.
+    """
+
+    @property
+    def contract(self) -> Contract:
+        """What the policy expects to see and promises to answer."""
+
+    def reset(self, slot: int) -> None:
+        """Forget everything about the episode in ``slot``."""
+
+    def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
+        """Answer each observation with a chunk; ``None`` marks a slot that needs none now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Episode:
+    """One recorded episode of ``t`` steps: row ``i`` of each array belongs to the observation at step ``i``."""
+
+    images: Mapping[str, UInt8[np.ndarray, "t y x 3"]]
+    state: Float32[np.ndarray, "t s"]
+    action: Float32[np.ndarray, "t d"]
+    """What the demonstrator meant to do: the label to learn from."""
+    action_executed: Float32[np.ndarray, "t d"]
+    """What was sent to the robot, disturbances and another driver's commands included."""
+    reward: Float32[np.ndarray, " t"]
+    done: np.ndarray
+    """bool (t,): the task ended with this step."""
+    valid: np.ndarray
+    """bool (t,): the label of this step may be learned from."""
+    time_ns: np.ndarray
+    """int64 (t,): capture time."""
+    command_time_ns: np.ndarray
+    """int64 (t,): when the command left."""
+    grounding: Float32[np.ndarray, "t g"]
+    instruction: str
+    instruction_alternatives: tuple[str, ...] = ()
+    task: str
+    split: str
+    seed: int
+    success: bool | None
+
+    def __len__(self) -> int:
+        """The number of steps."""
+        return len(self.state)
