@@ -18,7 +18,7 @@ def check_cameras(contract: Contract) -> None:
     for camera in contract.cameras:
         if not _CAMERA.fullmatch(camera.name) or camera.name == "zarr.json":
             raise DatasetError(
-                f"camera {camera.name!r}: expected letters, digits, '_', '-' and '.', beginning with a letter or digit; "
+                f"camera {camera.name!r}: expected letters, digits, '_', '-' and '.', a letter or digit first; "
                 "rename it in the contract"
             )
 

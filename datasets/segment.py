@@ -5,7 +5,8 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -44,7 +45,9 @@ class SegmentWriter:
         """Begin a segment of the dataset in ``root``; ``provenance`` is JSON and becomes the group's attributes."""
         self._root = root
         self._contract = read_dataset_contract(root)
-        require_match(contract, self._contract, who="the writer", whom=f"dataset {root}", fix="Write to another dataset")
+        require_match(
+            contract, self._contract, who="the writer", whom=f"dataset {root}", fix="Write to another dataset"
+        )
         check_cameras(self._contract)
         self.id = f"{time.time_ns():016x}-{secrets.token_hex(4)}"
         host = socket.gethostname().replace("/", "_")
@@ -73,10 +76,10 @@ class SegmentWriter:
         with self._writing():
             for camera, shards in self._shards.items():
                 shards.append(episode.images[camera])
-        for name, rows in self._rows.items():
-            rows.append(np.array(getattr(episode, name)))  # a copy: the caller may reuse its buffer
-        self._records.append(record)
-        self.frames += len(episode)
+            for name, rows in self._rows.items():
+                rows.append(np.array(getattr(episode, name)))  # a copy: the caller may reuse its buffer
+            self._records.append(record)
+            self.frames += len(episode)
         return record.uid
 
     def seal(self) -> str:
@@ -87,9 +90,10 @@ class SegmentWriter:
         final = segments_folder(self._root) / self.id
         with self._writing():
             for camera in self._contract.cameras:
-                self._shards[camera.name].close((camera.height, camera.width, 3))
+                frames = self._shards[camera.name].close((camera.height, camera.width, 3))
+                assert frames == self.frames, f"camera {camera.name} has {frames} frames of {self.frames}"
             self._write_rows()
-            self._write_records()
+            write_json(self._folder / "episodes.json", [record.to_json() for record in self._records])
             self._commit()
             os.rename(self._folder, final)
             sync_folder(final.parent)
@@ -111,14 +115,23 @@ class SegmentWriter:
         forgotten = self._open and kind is None and self.episodes
         self.abandon()
         if forgotten:
-            raise DatasetError(f"{forgotten} episodes were appended but never sealed: call seal() before the block ends")
+            raise DatasetError(
+                f"{forgotten} episodes were appended but never sealed: call seal() before the block ends"
+            )
 
     def _require_open(self) -> None:
         if not self._open:
             raise DatasetError(f"segment {self.id} is sealed or abandoned: begin a new SegmentWriter")
 
-    def _writing(self) -> "_Abandoning":
-        return _Abandoning(self, self._root)
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Around every write: a failure abandons the segment, and a full disk is explained."""
+        try:
+            with explain_full_disk(self._root, f"segment {self.id}"):
+                yield
+        except BaseException:
+            self.abandon()
+            raise
 
     def _write_rows(self) -> None:
         """The low-dimensional arrays, one chunk each; those without columns are left out."""
@@ -136,10 +149,6 @@ class SegmentWriter:
                 config={"write_empty_chunks": True},  # a missing chunk then means damage, not zeros
             )
             target[...] = array
-
-    def _write_records(self) -> None:
-        value = {"format_version": FORMAT_VERSION, "episodes": [record.to_json() for record in self._records]}
-        write_json(self._folder / "episodes.json", value)
 
     def _commit(self) -> None:
         """Flush every file and folder, then write the record of their sizes and checksums."""
@@ -164,21 +173,3 @@ class SegmentWriter:
             "created": now(),
         }
         write_json(self._folder / "COMMIT.json", commit)
-
-
-class _Abandoning:
-    """Around every write: a failure abandons the segment, and a full disk is explained."""
-
-    def __init__(self, writer: SegmentWriter, root: Path) -> None:
-        self._writer = writer
-        self._explain = explain_full_disk(root, f"segment {writer.id}")
-
-    def __enter__(self) -> None:
-        self._explain.__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            self._writer.abandon()
-        self._explain.__exit__(kind, error, trace)

@@ -1,6 +1,7 @@
 """Writes the image array of one camera as shard files of the Zarr v3 ``sharding_indexed`` codec.
 
-zarr-python writes the metadata; the shards are encoded here, because its per-chunk pipeline costs ten times the compression.
+zarr-python writes the metadata; the shards are encoded here, because its per-chunk pipeline costs ten times the
+compression.
 Shard layout: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed
 """
 
@@ -40,8 +41,8 @@ class ShardWriter:
             if len(self._pending) == self._shard_frames:
                 self._flush()
 
-    def close(self, frame_shape: tuple[int, int, int]) -> None:
-        """Write the last shard and the metadata of the array, whose frames are (y, x, 3)."""
+    def close(self, frame_shape: tuple[int, int, int]) -> int:
+        """Write the last shard and the metadata of the array; return its number of frames, each (y, x, 3)."""
         frames = self._shards * self._shard_frames + len(self._pending)
         if self._pending:
             self._flush()
@@ -55,6 +56,7 @@ class ShardWriter:
             dimension_names=("time", "y", "x", "rgb"),
             config={"write_empty_chunks": True},
         )
+        return frames
 
     def _flush(self) -> None:
         """Write the pending frames as one shard: the chunks, their index, the index's crc32c."""

@@ -1,8 +1,9 @@
 """A thin client of a policy server: numpy, msgpack and websockets are all that a robot needs to install."""
 
+import contextlib
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.sync.client import ClientConnection, connect
@@ -23,7 +24,8 @@ class PolicyClient:
     def __init__(self, uri: str, api_key: str | None = None, timeout_s: float = 30.0) -> None:
         self._uri = uri
         self._timeout_s = timeout_s
-        self._connection: ClientConnection | None = _connect(uri, api_key, timeout_s)
+        self._stack = contextlib.ExitStack()
+        self._connection: ClientConnection | None = self._connect(api_key)
         try:
             self._metadata = self.receive()
         except BaseException:
@@ -75,17 +77,45 @@ class PolicyClient:
 
     def close(self) -> None:
         """Close the connection; harmless if it is closed."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        self._connection = None
+        self._stack.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "PolicyClient":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _connect(self, api_key: str | None) -> ClientConnection:
+        uri = self._uri
+        try:
+            connection = connect(
+                uri,
+                additional_headers={"Authorization": f"Api-Key {api_key}"} if api_key else None,
+                compression=None,
+                max_size=MAX_RESPONSE_BYTES,
+                open_timeout=self._timeout_s,
+                close_timeout=1.0,
+                proxy=None,
+            )
+            return self._stack.enter_context(connection)
+        except InvalidURI:
+            raise ServeError(f"{uri!r} is not a websocket address; write ws://HOST:PORT") from None
+        except InvalidStatus as error:
+            status, body = (
+                error.response.status_code,
+                bytes(error.response.body or b"").decode(errors="replace").strip(),
+            )
+            fix = "; pass the API key the server was started with" if status == 401 else ""
+            raise ServeError(f"{uri} refused the connection: {status} {body[:200]}{fix}") from None
+        except (OSError, InvalidHandshake) as error:  # TimeoutError is an OSError
+            port = uri.rpartition(":")[2].strip("/")
+            raise ServeError(
+                f"no policy server answers at {uri} ({type(error).__name__}); "
+                f"start one with: vla serve CHECKPOINT --port {port if port.isdigit() else 'N'}"
+            ) from None
 
     def _open(self) -> ClientConnection:
         if self._connection is None:
@@ -98,28 +128,3 @@ class PolicyClient:
         if error.rcvd is not None:
             why = f" (code {error.rcvd.code}{': ' if error.rcvd.reason else ''}{error.rcvd.reason})"
         return ServeError(f"{self._uri} closed the connection{why}; see the server's log, then connect again")
-
-
-def _connect(uri: str, api_key: str | None, timeout_s: float) -> ClientConnection:
-    try:
-        return connect(
-            uri,
-            additional_headers={"Authorization": f"Api-Key {api_key}"} if api_key else None,
-            compression=None,
-            max_size=MAX_RESPONSE_BYTES,
-            open_timeout=timeout_s,
-            close_timeout=1.0,
-            proxy=None,
-        )
-    except InvalidURI:
-        raise ServeError(f"{uri!r} is not a websocket address; write ws://HOST:PORT") from None
-    except InvalidStatus as error:
-        status, body = error.response.status_code, bytes(error.response.body or b"").decode(errors="replace").strip()
-        fix = "; pass the API key the server was started with" if status == 401 else ""
-        raise ServeError(f"{uri} refused the connection: {status} {body[:200]}{fix}") from None
-    except (OSError, InvalidHandshake) as error:  # TimeoutError is an OSError
-        port = uri.rpartition(":")[2].strip("/")
-        raise ServeError(
-            f"no policy server answers at {uri} ({type(error).__name__}); "
-            f"start one with: vla serve CHECKPOINT --port {port if port.isdigit() else 'N'}"
-        ) from None

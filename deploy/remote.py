@@ -93,7 +93,7 @@ class RemotePolicy:
             "images": dict(observation.images),
             "state": observation.state,
             "prompt": observation.instruction,
-            "time_ns": observation.time_ns,
+            "time_ns": int(observation.time_ns),
         }
         if slot in self._new_episode:
             request["reset"] = True

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
+from numpy.typing import NDArray
 
 from vla.core.contract import Camera, Contract
 from vla.core.errors import ServeError
 from vla.core.types import ActionChunk, Observation
 from vla.deploy.wire import unpack
 
-Array = np.ndarray[Any, Any]
+Array = NDArray[Any]
 
 _PREFIX = "observation/"
 _STATE_KEYS = ("observation/state", "state")
@@ -105,7 +106,10 @@ def _read_images(message: Mapping[str, Any], contract: Contract) -> dict[str, UI
             raise ServeError(f"unknown camera {_quote(name)}; expected {', '.join(expected) or 'no camera'}")
     missing = [name for name in expected if name not in given]
     if missing:
-        raise ServeError(f"missing image of camera {', '.join(missing)}; send observation/{missing[0]}")
+        got = ", ".join(given) or "none"
+        raise ServeError(
+            f"missing image; expected cameras {', '.join(expected)}, got {got}; send observation/{missing[0]}"
+        )
     return {name: _read_image(camera, given[name]) for name, camera in expected.items()}
 
 
@@ -140,7 +144,7 @@ def _read_state(message: Mapping[str, Any], contract: Contract) -> Float32[Array
 
 def _read_prompt(message: Mapping[str, Any]) -> str:
     if "prompt" not in message:
-        raise ServeError("missing key prompt; expected the instruction as a string")
+        raise ServeError("expected prompt, the instruction as a string, got no such key")
     prompt = message["prompt"]
     if not isinstance(prompt, str):
         raise ServeError(f"prompt: expected a string, got {_describe(prompt)}")

@@ -114,6 +114,8 @@ class PolicyServer:
                     "set one, or serve on 127.0.0.1"
                 )
             _log.warning("%s: API key and images travel unencrypted; put a TLS proxy in front", self._host)
+        if not 0 <= self._port <= 65535:
+            raise ServeError(f"port: expected 0 (any free one) to 65535, got {self._port}")
         if self._max_clients < 1:
             raise ServeError(f"max_clients: expected at least 1, got {self._max_clients}")
         needed = sum(camera.height * camera.width * 3 for camera in self._contract.cameras)

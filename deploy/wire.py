@@ -12,13 +12,14 @@ from typing import Any
 
 import msgpack
 import numpy as np
+from numpy.typing import NDArray
 
 from vla.core.errors import ServeError
 
 DTYPES = {name: np.dtype(name) for name in ("|b1", "|u1", "<i4", "<i8", "<f4", "<f8")}
 MAX_RANK = 5
 MAX_DIM = 1 << 20
-MAX_ITEMS = 1 << 18
+MAX_ITEMS = 1 << 16
 """Most list elements, map entries and containers in one message: an empty map is 1 byte here and 64 in memory."""
 
 _NDARRAY_KEYS = {b"__ndarray__", b"data", b"dtype", b"shape"}
@@ -41,7 +42,13 @@ def unpack(data: bytes) -> Any:
     guard = _Guard()
     try:
         return msgpack.unpackb(
-            data, object_hook=guard.map_hook, list_hook=guard.list_hook, ext_hook=_refuse_ext, max_ext_len=0
+            data,
+            object_hook=guard.map_hook,
+            list_hook=guard.list_hook,
+            ext_hook=_refuse_ext,
+            max_array_len=MAX_ITEMS,
+            max_map_len=MAX_ITEMS,
+            max_ext_len=0,
         )
     except ServeError:
         raise
@@ -88,7 +95,7 @@ def _pack_numpy(value: Any) -> Any:
     return {b"__ndarray__": True, b"data": value.tobytes(), b"dtype": dtype, b"shape": value.shape}
 
 
-def _unpack_array(value: Mapping[Any, Any]) -> np.ndarray[Any, Any]:
+def _unpack_array(value: Mapping[Any, Any]) -> NDArray[Any]:
     if value.keys() != _NDARRAY_KEYS:
         raise ServeError(f"array: expected the keys data, dtype and shape, got {len(value)} keys that are not these")
     data, shape = value[b"data"], value[b"shape"]
@@ -103,7 +110,7 @@ def _unpack_array(value: Mapping[Any, Any]) -> np.ndarray[Any, Any]:
         raise ServeError(
             f"array data: expected {expected} bytes for shape {tuple(shape)} of {dtype.str}, got {len(data)}"
         )
-    array: np.ndarray[Any, Any] = np.ndarray(tuple(shape), np.uint8 if dtype.kind == "b" else dtype, data).copy()
+    array: NDArray[Any] = np.ndarray(tuple(shape), np.uint8 if dtype.kind == "b" else dtype, data).copy()
     if dtype.kind != "b":
         return array
     if array.size and array.max() > 1:

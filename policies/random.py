@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
+from numpy.typing import NDArray
 
 from vla.core.contract import Contract
 from vla.core.errors import ContractError
 from vla.core.types import ActionChunk, Observation
 
-Array = np.ndarray[Any, Any]
+Array = NDArray[Any]
 
 MAX_SPEED_PER_S = 0.5
 """Fastest motion of a target, in ranges (high - low) per second."""

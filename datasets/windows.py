@@ -1,0 +1,116 @@
+"""Training samples: one observation and the chunk of actions that follows it."""
+
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any, SupportsIndex
+
+import numpy as np
+from jaxtyping import Int64
+
+from vla.core.errors import DatasetError
+from vla.datasets.dataset import Dataset
+
+
+class Windows:
+    """A map-style view of a dataset: item ``i`` is one frame whose label may be learned from.
+
+    An item is a dictionary of arrays (a batch has the axis ``b`` in front of each):
+
+        images         uint8 (n, y, x, 3)   the cameras in order
+        state          float32 (s,)
+        actions        float32 (h, d)       labels from this frame on; past the end, the last one of the episode
+        action_valid   bool (h,)            false past the end and where the label may not be learned from
+        grounding      float32 (g,)
+        instruction    int64 ()             index into `instructions`
+        step_fraction  float32 ()           0 at the first frame of the episode, 1 at the last
+        index          int64 ()             frame of the dataset
+        episode        int64 ()             episode of the dataset
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        horizon: int,
+        episodes: Iterable[SupportsIndex] | None = None,
+        cameras: Sequence[str] | None = None,
+    ) -> None:
+        """Select ``episodes`` and ``cameras``, all by default; ``horizon`` is the length of the action chunks."""
+        if horizon < 1:
+            raise DatasetError(f"horizon: expected at least 1, got {horizon}")
+        self.dataset = dataset
+        self.horizon = horizon
+        self.cameras = tuple(cameras if cameras is not None else (c.name for c in dataset.contract.cameras))
+        self._image_shape = _common_shape(dataset, self.cameras)
+        self.instructions = list(dict.fromkeys(record.instruction for record in dataset.episodes))
+        """The distinct instructions of the whole dataset, so that indices agree between selections of it."""
+        numbers = {text: number for number, text in enumerate(self.instructions)}
+        self._instruction = np.array([numbers[record.instruction] for record in dataset.episodes], np.int64)
+        self.episodes = _select(dataset, episodes)
+        lengths = dataset.episode_lengths[self.episodes]
+        owner = np.repeat(self.episodes, lengths)
+        step = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        rows = dataset.episode_starts[owner] + step
+        keep = dataset.valid[rows]
+        self.rows: Int64[np.ndarray, " items"] = rows[keep]
+        """Frame of the dataset of each item."""
+        self.owner: Int64[np.ndarray, " items"] = owner[keep]
+        """Episode of the dataset of each item."""
+
+    def __len__(self) -> int:
+        """The number of items."""
+        return len(self.rows)
+
+    def __getitem__(self, item: SupportsIndex) -> dict[str, Any]:
+        """One item."""
+        return {key: value[0] for key, value in self.batch(np.array([operator.index(item)], np.int64)).items()}
+
+    def batch(self, items: Int64[np.ndarray, " b"]) -> dict[str, np.ndarray]:
+        """Many items at once, each array with the axis ``b`` in front."""
+        if len(items) and not (items.min() >= 0 and items.max() < len(self)):
+            raise IndexError(f"items {items.min()} to {items.max()} of {len(self)}")
+        data = self.dataset
+        rows = self.rows[items]
+        owner = self.owner[items]
+        starts, lengths = data.episode_starts[owner], data.episode_lengths[owner]
+        ahead = rows[:, None] + np.arange(self.horizon)  # (b, h)
+        last = (starts + lengths - 1)[:, None]
+        clamped = np.minimum(ahead, last)
+        images = np.empty((len(rows), len(self.cameras), *self._image_shape), np.uint8)
+        for slot, camera in enumerate(self.cameras):
+            data.frames(camera, rows, images[:, slot])
+        return {
+            "images": images,
+            "state": data.state[rows],
+            "actions": data.action[clamped],  # (b, h, d)
+            "action_valid": (ahead <= last) & data.valid[clamped],
+            "grounding": data.grounding[rows],
+            "instruction": self._instruction[owner],
+            "step_fraction": ((rows - starts) / np.maximum(lengths - 1, 1)).astype(np.float32),
+            "index": rows,
+            "episode": owner,
+        }
+
+
+def _select(dataset: Dataset, episodes: Iterable[SupportsIndex] | None) -> Int64[np.ndarray, " episodes"]:
+    """Episode numbers, checked."""
+    count = len(dataset.episodes)
+    if episodes is None:
+        return np.arange(count, dtype=np.int64)
+    chosen = np.array(list(episodes), np.int64)
+    if len(chosen) and not (chosen.min() >= 0 and chosen.max() < count):
+        raise DatasetError(f"episodes: expected 0 to {count - 1}, got {chosen.min()} to {chosen.max()}")
+    if len(np.unique(chosen)) != len(chosen):
+        raise DatasetError("episodes: an episode is selected twice; select each once")
+    return chosen
+
+
+def _common_shape(dataset: Dataset, cameras: Sequence[str]) -> tuple[int, int, int]:
+    """The (y, x, 3) of all cameras: images are stacked, so it must be one."""
+    sizes = {camera.name: (camera.height, camera.width, 3) for camera in dataset.contract.cameras}
+    unknown = [name for name in cameras if name not in sizes]
+    if unknown or not cameras:
+        raise DatasetError(f"cameras: expected some of {list(sizes)}, got {list(cameras)}")
+    if len({sizes[name] for name in cameras}) > 1:
+        shapes = {name: sizes[name] for name in cameras}
+        raise DatasetError(f"cameras: expected one size to stack, got {shapes}; select cameras of one size")
+    return sizes[cameras[0]]

@@ -1,0 +1,123 @@
+import threading
+
+import numpy as np
+import pytest
+
+from vla.core.errors import ContractError, ServeError
+from vla.core.types import ActionChunk, Observation
+from vla.deploy.batcher import Batcher
+from vla.deploy.requests import neutral_observation
+
+
+class GatedPolicy:
+    """Answers when the test lets it, with whatever the test wants."""
+
+    def __init__(self, contract, answer=None):
+        self.contract = contract
+        self.gate = threading.Semaphore(0)
+        self.entered = threading.Semaphore(0)
+        self.calls: list[list[int]] = []
+        self.answer = answer
+
+    def reset(self, slot: int) -> None:
+        self.calls.append([-slot])
+
+    def act(self, observations):
+        self.calls.append([slot for slot, o in enumerate(observations) if o is not None])
+        self.entered.release()
+        assert self.gate.acquire(timeout=10)
+        if self.answer is not None:
+            return self.answer(observations)
+        return [None if o is None else chunk(o) for o in observations]
+
+
+def chunk(observation: Observation, actions=None) -> ActionChunk:
+    actions = np.zeros((2, 2), np.float32) if actions is None else actions
+    return ActionChunk(actions=actions, time_ns=observation.time_ns)
+
+
+@pytest.fixture
+def contract(policy):
+    return policy.contract
+
+
+@pytest.fixture
+def seen(contract):
+    return neutral_observation(contract)
+
+
+def test_requests_that_wait_share_one_act(contract, seen):
+    policy = GatedPolicy(contract)
+    batcher = Batcher(policy, slots=4)
+    first = batcher.submit(0, seen, reset=False)
+    assert policy.entered.acquire(timeout=10)
+    others = [batcher.submit(slot, seen, reset=False) for slot in (3, 1)]
+    policy.gate.release(2)
+    assert first.result(10).batch_size == 1
+    assert [other.result(10).batch_size for other in others] == [2, 2]
+    assert policy.calls == [[0], [1, 3]]
+    assert batcher.close(10.0)
+
+
+def test_a_reset_comes_before_the_act_of_its_slot(contract, seen):
+    policy = GatedPolicy(contract)
+    batcher = Batcher(policy, slots=4)
+    policy.gate.release(1)
+    assert batcher.submit(2, seen, reset=True).result(10).chunk is not None
+    assert batcher.submit(3, None, reset=True).result(10).chunk is None
+    assert policy.calls == [[-2], [2], [-3]]
+    assert batcher.close(10.0)
+
+
+def test_a_request_cancelled_while_it_waits_is_not_run(contract, seen):
+    policy = GatedPolicy(contract)
+    batcher = Batcher(policy, slots=2)
+    first = batcher.submit(0, seen, reset=False)
+    assert policy.entered.acquire(timeout=10)
+    assert batcher.submit(1, seen, reset=True).cancel()
+    policy.gate.release(1)
+    first.result(10)
+    assert batcher.close(10.0)
+    assert policy.calls == [[0]]
+
+
+def test_close_finishes_what_waits_and_reports_a_policy_that_hangs(contract, seen):
+    policy = GatedPolicy(contract)
+    batcher = Batcher(policy, slots=1)
+    waiting = batcher.submit(0, seen, reset=False)
+    assert not batcher.close(0.05)
+    policy.gate.release(1)
+    assert waiting.result(10).chunk is not None
+    assert batcher.close(10.0)
+
+
+def leave(observations):
+    raise SystemExit(3)
+
+
+def refuse(observations):
+    raise ContractError("the gripper is missing")
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda o: [], "answered 0 of 1 slots"),
+        (lambda o: [None], "answered None"),
+        (lambda o: 3, "failed in act with Type.*Error; the server's log"),
+        (lambda o: [chunk(o[0], np.zeros((2, 3), np.float32))], r"float32 \(2, 3\); expected float32 \(horizon, 2\)"),
+        (lambda o: [chunk(o[0], np.zeros((0, 2), np.float32))], r"\(0, 2\)"),
+        (lambda o: [chunk(o[0], np.full((2, 2), np.inf, np.float32))], "NaN or infinity"),
+        (leave, "SystemExit"),
+        (refuse, "^the gripper is missing$"),
+    ],
+)
+def test_failures_of_the_policy_reach_the_future_and_the_worker_lives(contract, seen, answer, says):
+    policy = GatedPolicy(contract, answer)
+    policy.gate.release(2)
+    batcher = Batcher(policy, slots=1)
+    with pytest.raises(ServeError, match=says):
+        batcher.submit(0, seen, reset=False).result(10)
+    policy.answer = None
+    assert batcher.submit(0, seen, reset=False).result(10).chunk is not None
+    assert batcher.close(10.0)

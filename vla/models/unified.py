@@ -1,0 +1,246 @@
+"""The unified transformer: instruction, cameras, state, grounding and actions as one token sequence.
+
+    [ instruction (l) | image tokens (n k) | state (1) | grounding (1) | actions (h, or h d) ]
+      block 0                                            block 1         block 2 and later
+
+Layouts of the actions:
+    ``step``   one token for each step; the slice of the tied head over all action ids predicts every joint's bin
+    ``joint``  one token for each joint of each step, which predicts that joint's bin
+Decodings:
+    ``parallel``        all action tokens enter as queries and are read in one pass (arXiv 2502.19645)
+    ``autoregressive``  each action token enters as what was decoded before it, with a key-value cache
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from vla.core.errors import ConfigError
+from vla.models.attention import Cache, Transformer, TransformerConfig, attention_mask
+from vla.models.bins import ActionCodec, BinCodec
+from vla.models.vision import ImageTokenizer, VisionConfig
+from vla.models.vocabulary import Vocabulary
+
+Batch = Mapping[str, Tensor]
+"""images uint8 (b, n, y, x, 3), state (b, s), text int64 (b, l), text_valid bool (b, l);
+for training also actions (b, h, d), action_valid bool (b, h), grounding (b, g)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnifiedConfig:
+    """Size and kind of the unified transformer."""
+
+    trunk: TransformerConfig = field(default_factory=TransformerConfig)
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    text_tokens: int = 12
+    """Longest instruction, in tokens."""
+    horizon: int = 8
+    """Steps of an action chunk."""
+    action_bins: int = 128
+    grounding_bins: int = 64
+    label_sigma: float = 1.0
+    """Deviation of the soft targets, in bins."""
+    layout: Literal["step", "joint"] = "step"
+    decoding: Literal["parallel", "autoregressive"] = "parallel"
+    state_dropout: float = 0.3
+    """Share of samples that are trained without proprioception, so that objects are found by looking."""
+    grounding_weight: float = 1.0
+    """Weight of the grounding loss beside the action loss."""
+
+    def __post_init__(self) -> None:
+        if self.trunk.width % self.trunk.heads:
+            raise ConfigError(
+                f"model.trunk.width={self.trunk.width} must be a multiple of model.trunk.heads={self.trunk.heads}"
+            )
+        for name in ("text_tokens", "horizon", "action_bins", "grounding_bins"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"model.{name}={getattr(self, name)} must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prefix:
+    """Everything before the action tokens, run once for an observation."""
+
+    cache: Cache
+    valid: Bool[Tensor, "b l"]
+    block: Int64[Tensor, "b l"]
+    grounding: Float[Tensor, "b g bins"]
+
+
+class UnifiedTransformer(nn.Module):
+    """Reads observations and writes action chunks through one vocabulary."""
+
+    def __init__(
+        self,
+        config: UnifiedConfig,
+        *,
+        vocabulary: Vocabulary,
+        cameras: int,
+        state_dims: int,
+        actions: ActionCodec,
+        grounding: BinCodec,
+        state_range: tuple[Float[Tensor, " s"], Float[Tensor, " s"]],
+    ) -> None:
+        super().__init__()
+        width = config.trunk.width
+        self.config, self.vocabulary, self.actions, self.grounding = config, vocabulary, actions, grounding
+        self.table = nn.Embedding(len(vocabulary), width)
+        self.text_position = nn.Parameter(torch.zeros(config.text_tokens, width))
+        self.reader = Transformer(TransformerConfig(width=width, layers=1, heads=config.trunk.heads))
+        self.cameras = nn.ModuleList(ImageTokenizer(config.vision, width) for _ in range(cameras))
+        self.camera_position = nn.Parameter(torch.zeros(cameras, config.vision.tokens, width))
+        self.state = nn.Sequential(nn.Linear(state_dims, width), nn.GELU(), nn.Linear(width, width))
+        self.slot = nn.Parameter(torch.zeros(2, width))  # state, grounding
+        self.step_position = nn.Parameter(torch.zeros(config.horizon, 1, width))
+        per_step = vocabulary.action_dims if config.layout == "joint" else 1
+        self.joint_position = nn.Parameter(torch.zeros(1, per_step, width))
+        self.trunk = Transformer(config.trunk)
+        self.register_buffer("state_low", state_range[0], persistent=False)
+        self.register_buffer("state_high", state_range[1], persistent=False)
+        nn.init.normal_(self.table.weight, std=0.02)
+        for position in (self.text_position, self.camera_position, self.slot, self.step_position, self.joint_position):
+            nn.init.normal_(position, std=0.02)
+
+    @property
+    def action_tokens(self) -> int:
+        """Tokens that write one chunk."""
+        return self.config.horizon * self.joint_position.shape[1]
+
+    def loss(self, batch: Batch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Cross entropy of actions and grounding against soft targets, and what to log of it."""
+        drop = torch.rand(len(batch["state"]), device=batch["state"].device) < self.config.state_dropout
+        x, block, valid = self._prefix(batch, drop)
+        offsets = self.actions.offsets(batch["state"], batch["actions"])
+        queries = self._action_inputs(self.actions.codec.ids(offsets))
+        x = torch.cat([x, queries], dim=1)
+        block = torch.cat([block, self._action_blocks(block)], dim=1)
+        valid = F.pad(valid, (0, self.action_tokens), value=True)
+        hidden, _ = self.trunk(x, attention_mask(block, valid))
+        logits = self._action_logits(hidden[:, -self.action_tokens :])  # (b, h, d, bins)
+        action = _soft_cross_entropy(logits, self.actions.codec.targets(offsets))  # (b, h, d)
+        weight = batch["action_valid"][..., None].expand_as(action).to(action.dtype)
+        action_loss = (action * weight).sum() / weight.sum().clamp(min=1)
+        where = self._grounding_logits(hidden[:, -self.action_tokens - 1])
+        grounding_loss = _soft_cross_entropy(where, self.grounding.targets(batch["grounding"])).mean()
+        with torch.no_grad():
+            error = (self.grounding.decode(where) - batch["grounding"]).abs().mean(dim=0)
+        metrics = {"action_loss": action_loss.detach(), "grounding_loss": grounding_loss.detach()}
+        metrics |= {"grounding_error_m": error.mean()}
+        return action_loss + self.config.grounding_weight * grounding_loss, metrics
+
+    @torch.no_grad()
+    def act(self, batch: Batch) -> tuple[Float[Tensor, "b h d"], Float[Tensor, "b g"]]:
+        """Absolute action targets, and where the model believes the named things are."""
+        prefix = self.read(batch)
+        if self.config.decoding == "parallel":
+            logits = self._decode_parallel(prefix)
+        else:
+            logits = self._decode_autoregressive(prefix)
+        return self.actions.actions(batch["state"], self.actions.codec.decode(logits)), self.grounding.decode(prefix.grounding)
+
+    def read(self, batch: Batch) -> Prefix:
+        """Run everything before the actions and keep its keys and values."""
+        x, block, valid = self._prefix(batch, torch.zeros(len(batch["state"]), dtype=torch.bool))
+        hidden, cache = self.trunk(x, attention_mask(block, valid))
+        return Prefix(cache=cache, valid=valid, block=block, grounding=self._grounding_logits(hidden[:, -1]))
+
+    def _decode_parallel(self, prefix: Prefix) -> Float[Tensor, "b h d bins"]:
+        ids = torch.zeros(len(prefix.valid), self.config.horizon, self.vocabulary.action_dims, dtype=torch.long)
+        return self._action_logits(self._extend(prefix, self._action_inputs(ids), done=0))
+
+    def _decode_autoregressive(self, prefix: Prefix) -> Float[Tensor, "b h d bins"]:
+        """Greedy: the mode of each distribution is fed back; the logits are returned."""
+        b, h, d = len(prefix.valid), self.config.horizon, self.vocabulary.action_dims
+        ids = torch.zeros(b, h, d, dtype=torch.long)
+        logits = torch.zeros(b, h, d, self.vocabulary.action_bins)
+        per_step = self.joint_position.shape[1]
+        for i in range(self.action_tokens):
+            step, joint = divmod(i, per_step)
+            hidden = self._extend(prefix, self._action_inputs(ids)[:, i : i + 1], done=i)
+            which = slice(joint, joint + 1) if self.config.layout == "joint" else slice(0, d)
+            slot = self._head(hidden[:, 0], self._joints(which))  # (b, joints of this token, bins)
+            logits[:, step, which] = slot
+            ids[:, step, which] = slot.argmax(dim=-1)
+        return logits
+
+    def _extend(self, prefix: Prefix, x: Float[Tensor, "b q e"], *, done: int) -> Float[Tensor, "b q e"]:
+        """Run the next ``q`` action tokens after ``done`` earlier ones, growing the cache in place."""
+        length = done + x.shape[1]
+        block = torch.cat([prefix.block, self._action_blocks(prefix.block)[:, :length]], dim=1)
+        mask = attention_mask(block, F.pad(prefix.valid, (0, length), value=True), queries=x.shape[1])
+        hidden, grown = self.trunk(x, mask, prefix.cache)
+        prefix.cache[:] = grown
+        return hidden
+
+    def _prefix(self, batch: Batch, drop_state: Bool[Tensor, " b"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Embeddings (b, l, e), blocks (b, l) and validity (b, l) of everything before the actions."""
+        b = len(batch["state"])
+        words = self.table(batch["text"]) + self.text_position
+        told = attention_mask(torch.zeros_like(batch["text"]), batch["text_valid"])
+        read, _ = self.reader(words, told)
+        weight = batch["text_valid"][..., None].to(read.dtype)
+        sentence = (read * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)  # (b, e)
+        images = [
+            tokenizer(batch["images"][:, i], sentence) + self.camera_position[i]
+            for i, tokenizer in enumerate(self.cameras)
+        ]
+        normal = 2 * (batch["state"] - self.state_low) / (self.state_high - self.state_low) - 1
+        absent = self.table.weight[self.vocabulary.special("no_state")]
+        state = torch.where(drop_state[:, None], absent, self.state(normal)) + self.slot[0]
+        query = repeat(self.table.weight[self.vocabulary.special("query")] + self.slot[1], "e -> b 1 e", b=b)
+        x = torch.cat([read, *images, state[:, None], query], dim=1)
+        valid = F.pad(batch["text_valid"], (0, x.shape[1] - batch["text_valid"].shape[1]), value=True)
+        block = torch.zeros_like(valid, dtype=torch.long)
+        block[:, -1] = 1
+        return x, block, valid
+
+    def _action_inputs(self, ids: Int64[Tensor, "b h d"]) -> Float[Tensor, "b q e"]:
+        """What enters at the action positions: queries, or what was decoded one token before."""
+        position = rearrange(self.step_position + self.joint_position, "h j e -> (h j) e")
+        if self.config.decoding == "parallel":
+            query = self.table.weight[self.vocabulary.special("query")]
+            return repeat(query + position, "q e -> b q e", b=len(ids))
+        starts = torch.tensor([self.vocabulary.joint(j).start for j in range(self.vocabulary.action_dims)])
+        embedded = self.table(ids + starts)  # (b, h, d, e)
+        tokens = rearrange(embedded, "b h d e -> b (h d) e") if self.config.layout == "joint" else embedded.mean(dim=2)
+        begin = repeat(self.table.weight[self.vocabulary.special("begin")], "e -> b 1 e", b=len(ids))
+        return torch.cat([begin, tokens[:, :-1]], dim=1) + position
+
+    def _action_blocks(self, block: Int64[Tensor, "b l"]) -> Int64[Tensor, "b q"]:
+        causal = torch.arange(self.action_tokens, device=block.device)
+        blocks = 2 + (causal if self.config.decoding == "autoregressive" else torch.zeros_like(causal))
+        return repeat(blocks, "q -> b q", b=len(block))
+
+    def _action_logits(self, hidden: Float[Tensor, "b q e"]) -> Float[Tensor, "b h d bins"]:
+        """The grammar: at each position only the ids of the joints that are due there."""
+        d = self.vocabulary.action_dims
+        if self.config.layout == "step":
+            return self._head(hidden, self._joints(slice(0, d)))
+        table = rearrange(self.table.weight[self.vocabulary.action], "(d v) e -> d v e", d=d)
+        tokens = rearrange(hidden, "b (h d) e -> b h d 1 e", d=d)
+        return (tokens @ table.transpose(-1, -2)).squeeze(-2)
+
+    def _grounding_logits(self, hidden: Float[Tensor, "b e"]) -> Float[Tensor, "b g bins"]:
+        return self._head(hidden, rearrange(
+            self.table.weight[self.vocabulary.grounding], "(g v) e -> g v e", g=self.vocabulary.grounding_dims
+        ))
+
+    def _joints(self, which: slice) -> Float[Tensor, "d bins e"]:
+        rows = self.table.weight[self.vocabulary.action]
+        return rearrange(rows, "(d v) e -> d v e", d=self.vocabulary.action_dims)[which]
+
+    @staticmethod
+    def _head(hidden: Float[Tensor, "*b e"], table: Float[Tensor, "d bins e"]) -> Float[Tensor, "*b d bins"]:
+        """Logits over a slice of the tied table."""
+        flat = F.linear(hidden, rearrange(table, "d v e -> (d v) e"))
+        return rearrange(flat, "... (d v) -> ... d v", d=table.shape[0])
+
+
+def _soft_cross_entropy(logits: Float[Tensor, "*b v"], targets: Float[Tensor, "*b v"]) -> Float[Tensor, "*b"]:
+    return -(targets * F.log_softmax(logits, dim=-1)).sum(dim=-1)
