@@ -19,30 +19,11 @@ from vla.core.chunks import ChunkBuffer
 from vla.core.errors import VlaError
 from vla.core.types import Observation, Policy
 from vla.envs.registry import RobotEnv, env_spec, to_observation
+from vla.envs.settings import EvaluationConfig
 
+_WHOLE_CHUNK = 1_000_000
 MakePolicy = Callable[[Sequence[RobotEnv]], Policy]
 """Builds the policy inside a worker process; the environments are for experts, which read their state."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
-    """Which episodes to run, and how."""
-
-    env: str = "tabletop/place"
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Settings of the environment that differ from its defaults."""
-    episodes: int = 100
-    seed: int = 500_000
-    """Episode i runs on seed + i."""
-    language: str = "right"
-    """What the policy is told: right, blank or wrong."""
-    execute: int = 4
-    """Steps of a chunk that run before the policy is asked again."""
-    ensemble: float = 0.0
-    """Weight of older chunks that cover a step, per request of age; 0 uses the newest alone."""
-    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
-    batch: int = 10
-    """Environments that share one inference in a worker."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +32,9 @@ class EpisodeResult:
 
     seed: int
     instruction: str
+    """What the policy was told."""
+    goal: str
+    """What counts as success, whatever the wording."""
     success: bool
     success_unsaid: bool
     """With ``language: wrong``: the goal of the scene that was *not* said was reached at the end."""
@@ -110,7 +94,9 @@ def _in_processes(
         return [result for future in futures for result in future.result()]
 
 
-def _run_share_reporting(config: EvaluationConfig, make_policy: MakePolicy, seeds: list[int], finished: Any) -> list[EpisodeResult]:
+def _run_share_reporting(
+    config: EvaluationConfig, make_policy: MakePolicy, seeds: list[int], finished: Any
+) -> list[EpisodeResult]:
     os.environ.setdefault("LP_NUM_THREADS", "1")  # one software-GL thread a process: the processes share the cores
     _limit_threads(max(1, len(os.sched_getaffinity(0)) // config.workers))
     return run_share(config, make_policy, seeds, finished.put)
@@ -179,11 +165,13 @@ class _Slot:
 
     def start(self, seed: int) -> None:
         """Begin the episode of ``seed``."""
-        self._seed, self._grasped, self._grounding_error = seed, False, None
+        self._seed, self._grasped = seed, False
+        self._grounding_error: float | None = None
         self._actions: list[np.ndarray] = []
         self._latency_ms: list[float] = []
         self._info: dict[str, Any] = {}
-        self._buffer = ChunkBuffer(execute=self._config.execute, ensemble=self._config.ensemble)
+        execute = self._config.execute or int(self._policy.contract.policy.get("execute", _WHOLE_CHUNK))
+        self._buffer = ChunkBuffer(execute=execute, ensemble=self._config.ensemble)
         self._policy.reset(self._index)
         self.running = True
         try:
@@ -231,6 +219,7 @@ class _Slot:
         self.result = EpisodeResult(
             seed=self._seed,
             instruction=self._env.instruction,
+            goal=str(self._info.get("goal", self._env.instruction)),
             success=bool(self._info.get("success", False)) and crash is None,
             success_unsaid=bool(self._info.get("success_unsaid", False)),
             grasped=self._grasped,

@@ -1,7 +1,7 @@
 """``tabletop/place``: put the block that the instruction names on the plate that it names."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium
 import mujoco
@@ -13,6 +13,7 @@ from vla.core.errors import ConfigError
 from vla.core.lookup import lookup
 from vla.core.provenance import versions
 from vla.envs.rendering import CameraRenderer
+from vla.envs.settings import LANGUAGES, Language
 from vla.envs.tabletop.kinematics import InverseKinematics
 from vla.envs.tabletop.scene import (
     AREA_M,
@@ -20,9 +21,9 @@ from vla.envs.tabletop.scene import (
     CAMERAS,
     COLOURS,
     GRIPPER_OPEN_M,
+    HOME_RAD,
     JOINT_HIGH_RAD,
     JOINT_LOW_RAD,
-    HOME_RAD,
     PLATE_HEIGHT_M,
     PLATE_RADIUS_M,
     SceneSize,
@@ -36,8 +37,6 @@ TEMPLATES = (
     "set the {block} block down on the {plate} plate",
     "on the {plate} plate, put the {block} block",
 )
-Language = Literal["right", "blank", "wrong"]
-LANGUAGES: tuple[Language, ...] = ("right", "blank", "wrong")
 TIMESTEP_S = 0.005
 JOINTS = len(HOME_RAD)
 _REST_M_S = 0.03
@@ -101,7 +100,8 @@ class PlaceEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self.kinematics = InverseKinematics(self.model)
         self.contract = _contract(self.config)
         self.goal = self._original_goal = Goal(0, 0)
-        self.instruction, self.instruction_alternatives = "", ()
+        self.instruction = ""
+        self.instruction_alternatives: tuple[str, ...] = ()
         self._substeps = round(1 / self.config.control_hz / TIMESTEP_S)
         self._block_geoms = [self.model.geom(f"block{i}").id for i in range(size.blocks)]
         self._pad_geoms = [self.model.geom(f"{side}_pad").id for side in ("finger_left", "finger_right")]
@@ -125,6 +125,8 @@ class PlaceEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         language: Language = (options or {}).get("language", "right")
         if language not in LANGUAGES:
             raise ConfigError(f"tabletop/place: language {language!r} must be one of {', '.join(LANGUAGES)}")
+        if language == "wrong" and self.config.blocks * self.config.plates == 1:
+            raise ConfigError("tabletop/place: language 'wrong' needs another goal to name; use blocks=2 or plates=2")
         mujoco.mj_resetData(self.model, self.data)
         self._steps = 0
         self._lay_out()
@@ -148,7 +150,7 @@ class PlaceEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         truncated = self._steps >= self.config.max_steps and not info["success"]
         return self._observation(), float(info["success"]), info["success"], truncated, info
 
-    def render(self) -> np.ndarray:  # type: ignore[override]
+    def render(self) -> np.ndarray:
         """The front camera at 256 pixels."""
         return self._camera(256).render(self.data, "front")
 
@@ -178,11 +180,13 @@ class PlaceEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     def block_m(self, index: int) -> np.ndarray:
         """Position of a block's centre in the base frame, m."""
-        return self.data.body(f"block{index}").xpos
+        position: np.ndarray = self.data.body(f"block{index}").xpos
+        return position
 
     def plate_m(self, index: int) -> np.ndarray:
         """Position of a plate's underside in the base frame, m."""
-        return self.data.body(f"plate{index}").xpos
+        position: np.ndarray = self.data.body(f"plate{index}").xpos
+        return position
 
     def state(self) -> np.ndarray:
         """float32 (8,): seven joint angles (rad) and the gripper's opening (m)."""
@@ -207,6 +211,7 @@ class PlaceEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         block = self.block_m(self.goal.block)
         distance = float(np.linalg.norm(block[:2] - self.plate_m(self.goal.plate)[:2]))
         return {
+            "goal": f"{self.block_colours[self.goal.block]} block → {self.plate_colours[self.goal.plate]} plate",
             "success": self.reached(self.goal),
             "success_unsaid": self._original_goal != self.goal and self.reached(self._original_goal),
             "grasped": all(self.touching(self.goal.block)) and bool(block[2] > 2 * BLOCK_HALF_M),
@@ -241,7 +246,9 @@ class PlaceEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         """Choose the words, and with ``wrong`` another goal of the same scene."""
         config, rng = self.config, self.np_random
         order = rng.permutation(len(TEMPLATES))
-        shift = int(rng.integers(1, max(2, config.blocks * config.plates)))  # drawn always: scenes must not depend on it
+        shift = int(
+            rng.integers(1, max(2, config.blocks * config.plates))
+        )  # drawn always: scenes must not depend on it
         if language == "wrong":
             other = (self.goal.block * config.plates + self.goal.plate + shift) % (config.blocks * config.plates)
             self.goal = Goal(*divmod(other, config.plates))

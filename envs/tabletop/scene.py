@@ -88,7 +88,8 @@ def build_mjcf(size: SceneSize) -> str:
       <geom type="box" friction="1.5 0.02 0.001" condim="4" rgba=".25 .25 .28 1" solref="0.01 1"/>
     </default>
     <default class="block">
-      <geom type="box" size="{BLOCK_HALF_M} {BLOCK_HALF_M} {BLOCK_HALF_M}" mass="0.08" friction="1 0.01 0.001" condim="4"/>
+      <geom type="box" size="{BLOCK_HALF_M} {BLOCK_HALF_M} {BLOCK_HALF_M}" mass="0.08"
+        friction="1 0.01 0.001" condim="4"/>
     </default>
     <default class="plate">
       <geom type="cylinder" size="{PLATE_RADIUS_M} {PLATE_HEIGHT_M / 2}" pos="0 0 {PLATE_HEIGHT_M / 2}"

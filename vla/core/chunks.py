@@ -45,4 +45,5 @@ class ChunkBuffer:
         rows = np.stack([chunk.actions[self._step - start] for start, chunk in self._chunks])
         weights = self._ensemble ** np.arange(len(rows), dtype=np.float32)  # 0 ** 0 is 1: the newest alone
         self._step += 1
-        return (weights @ rows / weights.sum()).astype(np.float32)
+        command: np.ndarray = weights @ rows / weights.sum()
+        return command.astype(np.float32)

@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from vla.core.errors import ConfigError
+from vla.core.errors import ConfigError, UnknownNameError
 from vla.core.lookup import lookup
-from vla.core.errors import UnknownNameError
 
 T = TypeVar("T")
 
@@ -57,7 +56,7 @@ def to_dict(config: Any) -> dict[str, Any]:
             return [plain(v) for v in value]
         return str(value) if isinstance(value, Path) else value
 
-    return plain(dataclasses.asdict(config))
+    return {key: plain(value) for key, value in dataclasses.asdict(config).items()}
 
 
 def _convert(hint: Any, value: Any, *, where: str, key: str) -> Any:
@@ -76,6 +75,10 @@ def _convert(hint: Any, value: Any, *, where: str, key: str) -> Any:
         if not isinstance(value, list):
             raise ConfigError(f"{where}: {key} must be a list, got {value!r}")
         return tuple(_convert(args[0], v, where=where, key=f"{key}[{i}]") for i, v in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where}: {key} must be a mapping, got {value!r}")
+        return value
     if hint is Path and isinstance(value, str):
         return Path(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

@@ -74,9 +74,12 @@ class Contract:
         missing = {"robot", "cameras", "state", "action", "control_hz"} - values.keys()
         if missing:
             raise ContractError(f"{where}: the contract lacks {', '.join(sorted(missing))}; the file is damaged")
-        values["cameras"] = tuple(Camera(**c) for c in values["cameras"])
-        for key in ("state", "action", "grounding"):
-            values[key] = tuple(Dimension(**d) for d in values.get(key, ()))
+        try:
+            values["cameras"] = tuple(Camera(**c) for c in values["cameras"])
+            for key in ("state", "action", "grounding"):
+                values[key] = tuple(Dimension(**d) for d in values.get(key, ()))
+        except TypeError as error:
+            raise ContractError(f"{where}: {error}; the contract is damaged") from None
         return Contract(**values)
 
     def digest(self) -> str:
@@ -132,6 +135,8 @@ def read_contract(path: Path) -> Contract:
         raise ContractError(f"{path} does not exist; is {path.parent} the right folder?") from None
     except json.JSONDecodeError as error:
         raise ContractError(f"{path} is not valid JSON ({error}); the file is damaged") from None
+    if not isinstance(value, dict):
+        raise ContractError(f"{path} must hold a JSON object, got {type(value).__name__}; the file is damaged")
     return Contract.from_json(value, where=str(path))
 
 
@@ -140,4 +145,4 @@ def _brief(item: Dimension | Camera | None) -> str:
         return "absent"
     if isinstance(item, Camera):
         return f"{item.height}x{item.width}"
-    return f"[{item.low:g}, {item.high:g}] {item.unit}"
+    return f"[{item.low:.12g}, {item.high:.12g}] {item.unit}"

@@ -4,13 +4,13 @@ Token i sees token j iff they share a segment, ``block[j] <= block[i]`` and j is
 prefix-LM, 0 1 2 3 causal decoding, 0 0 1 1 2 2 block-causal decoding; segments separate packed samples.
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
+
+from vla.models.config import TransformerConfig
 
 Cache = list[tuple[Tensor, Tensor]]
 """Keys and values (b, heads, l, e / heads) of each layer."""
@@ -33,16 +33,6 @@ def attention_mask(
     if segment is not None:
         mask &= segment[:, None, :] == segment[:, start:, None]
     return mask | torch.eye(length, dtype=torch.bool, device=block.device)[None, start:]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransformerConfig:
-    """Size of the trunk."""
-
-    width: int = 128
-    layers: int = 4
-    heads: int = 4
-    mlp_ratio: float = 2.0
 
 
 class Transformer(nn.Module):

@@ -102,7 +102,9 @@ class ActionCodec:
     ) -> "ActionCodec":
         """Limits from quantiles of ``w`` sampled windows; a dimension that never moves gets a width of 1e-3."""
         names = [d.name for d in contract.state]
-        relative_to = tuple(names.index(d.name) if d.unit == "rad" and d.name in names else None for d in contract.action)
+        relative_to = tuple(
+            names.index(d.name) if d.unit == "rad" and d.name in names else None for d in contract.action
+        )
         offsets = actions - _reference(state, relative_to)[:, None]
         low, high = np.quantile(offsets, [quantile, 1 - quantile], axis=0).astype(np.float32)
         margin = np.maximum(0.02 * (high - low), 5e-4)

@@ -12,8 +12,7 @@ Decodings:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -21,46 +20,15 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from vla.core.errors import ConfigError
-from vla.models.attention import Cache, Transformer, TransformerConfig, attention_mask
+from vla.models.attention import Cache, Transformer, attention_mask
 from vla.models.bins import ActionCodec, BinCodec
-from vla.models.vision import ImageTokenizer, VisionConfig
+from vla.models.config import TransformerConfig, UnifiedConfig
+from vla.models.vision import ImageTokenizer
 from vla.models.vocabulary import Vocabulary
 
 Batch = Mapping[str, Tensor]
 """images uint8 (b, n, y, x, 3), state (b, s), text int64 (b, l), text_valid bool (b, l);
 for training also actions (b, h, d), action_valid bool (b, h), grounding (b, g)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnifiedConfig:
-    """Size and kind of the unified transformer."""
-
-    trunk: TransformerConfig = field(default_factory=TransformerConfig)
-    vision: VisionConfig = field(default_factory=VisionConfig)
-    text_tokens: int = 12
-    """Longest instruction, in tokens."""
-    horizon: int = 8
-    """Steps of an action chunk."""
-    action_bins: int = 128
-    grounding_bins: int = 64
-    label_sigma: float = 1.0
-    """Deviation of the soft targets, in bins."""
-    layout: Literal["step", "joint"] = "step"
-    decoding: Literal["parallel", "autoregressive"] = "parallel"
-    state_dropout: float = 0.3
-    """Share of samples that are trained without proprioception, so that objects are found by looking."""
-    grounding_weight: float = 1.0
-    """Weight of the grounding loss beside the action loss."""
-
-    def __post_init__(self) -> None:
-        if self.trunk.width % self.trunk.heads:
-            raise ConfigError(
-                f"model.trunk.width={self.trunk.width} must be a multiple of model.trunk.heads={self.trunk.heads}"
-            )
-        for name in ("text_tokens", "horizon", "action_bins", "grounding_bins"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"model.{name}={getattr(self, name)} must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +43,9 @@ class Prefix:
 
 class UnifiedTransformer(nn.Module):
     """Reads observations and writes action chunks through one vocabulary."""
+
+    state_low: Tensor
+    state_high: Tensor
 
     def __init__(
         self,
@@ -142,23 +113,28 @@ class UnifiedTransformer(nn.Module):
             logits = self._decode_parallel(prefix)
         else:
             logits = self._decode_autoregressive(prefix)
-        return self.actions.actions(batch["state"], self.actions.codec.decode(logits)), self.grounding.decode(prefix.grounding)
+        return self.actions.actions(batch["state"], self.actions.codec.decode(logits)), self.grounding.decode(
+            prefix.grounding
+        )
 
     def read(self, batch: Batch) -> Prefix:
         """Run everything before the actions and keep its keys and values."""
-        x, block, valid = self._prefix(batch, torch.zeros(len(batch["state"]), dtype=torch.bool))
+        x, block, valid = self._prefix(
+            batch, torch.zeros(len(batch["state"]), dtype=torch.bool, device=batch["state"].device)
+        )
         hidden, cache = self.trunk(x, attention_mask(block, valid))
         return Prefix(cache=cache, valid=valid, block=block, grounding=self._grounding_logits(hidden[:, -1]))
 
     def _decode_parallel(self, prefix: Prefix) -> Float[Tensor, "b h d bins"]:
-        ids = torch.zeros(len(prefix.valid), self.config.horizon, self.vocabulary.action_dims, dtype=torch.long)
+        shape = (len(prefix.valid), self.config.horizon, self.vocabulary.action_dims)
+        ids = torch.zeros(shape, dtype=torch.long, device=prefix.valid.device)
         return self._action_logits(self._extend(prefix, self._action_inputs(ids), done=0))
 
     def _decode_autoregressive(self, prefix: Prefix) -> Float[Tensor, "b h d bins"]:
         """Greedy: the mode of each distribution is fed back; the logits are returned."""
         b, h, d = len(prefix.valid), self.config.horizon, self.vocabulary.action_dims
-        ids = torch.zeros(b, h, d, dtype=torch.long)
-        logits = torch.zeros(b, h, d, self.vocabulary.action_bins)
+        ids = torch.zeros(b, h, d, dtype=torch.long, device=prefix.valid.device)
+        logits = torch.zeros(b, h, d, self.vocabulary.action_bins, device=prefix.valid.device)
         per_step = self.joint_position.shape[1]
         for i in range(self.action_tokens):
             step, joint = divmod(i, per_step)
@@ -174,6 +150,7 @@ class UnifiedTransformer(nn.Module):
         length = done + x.shape[1]
         block = torch.cat([prefix.block, self._action_blocks(prefix.block)[:, :length]], dim=1)
         mask = attention_mask(block, F.pad(prefix.valid, (0, length), value=True), queries=x.shape[1])
+        hidden: Tensor
         hidden, grown = self.trunk(x, mask, prefix.cache)
         prefix.cache[:] = grown
         return hidden
@@ -206,7 +183,8 @@ class UnifiedTransformer(nn.Module):
         if self.config.decoding == "parallel":
             query = self.table.weight[self.vocabulary.special("query")]
             return repeat(query + position, "q e -> b q e", b=len(ids))
-        starts = torch.tensor([self.vocabulary.joint(j).start for j in range(self.vocabulary.action_dims)])
+        joints = range(self.vocabulary.action_dims)
+        starts = torch.tensor([self.vocabulary.joint(j).start for j in joints], device=ids.device)
         embedded = self.table(ids + starts)  # (b, h, d, e)
         tokens = rearrange(embedded, "b h d e -> b (h d) e") if self.config.layout == "joint" else embedded.mean(dim=2)
         begin = repeat(self.table.weight[self.vocabulary.special("begin")], "e -> b 1 e", b=len(ids))
@@ -224,12 +202,16 @@ class UnifiedTransformer(nn.Module):
             return self._head(hidden, self._joints(slice(0, d)))
         table = rearrange(self.table.weight[self.vocabulary.action], "(d v) e -> d v e", d=d)
         tokens = rearrange(hidden, "b (h d) e -> b h d 1 e", d=d)
-        return (tokens @ table.transpose(-1, -2)).squeeze(-2)
+        logits: Tensor = tokens @ table.transpose(-1, -2)  # (b, h, d, 1, bins)
+        return logits[..., 0, :]
 
     def _grounding_logits(self, hidden: Float[Tensor, "b e"]) -> Float[Tensor, "b g bins"]:
-        return self._head(hidden, rearrange(
-            self.table.weight[self.vocabulary.grounding], "(g v) e -> g v e", g=self.vocabulary.grounding_dims
-        ))
+        return self._head(
+            hidden,
+            rearrange(
+                self.table.weight[self.vocabulary.grounding], "(g v) e -> g v e", g=self.vocabulary.grounding_dims
+            ),
+        )
 
     def _joints(self, which: slice) -> Float[Tensor, "d bins e"]:
         rows = self.table.weight[self.vocabulary.action]

@@ -5,21 +5,12 @@ weighted mean of features over the image (TokenLearner, arXiv 2106.11297) togeth
 weights (spatial softmax, arXiv 1504.00702), so a token can say *what* and *where*.
 """
 
-from dataclasses import dataclass
-
 import torch
 from einops import einsum, rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True, kw_only=True)
-class VisionConfig:
-    """Size of the image tokenizer; each camera has its own weights."""
-
-    channels: int = 32
-    tokens: int = 8
-    """Tokens of a camera."""
+from vla.models.config import VisionConfig
 
 
 class ImageTokenizer(nn.Module):
@@ -34,8 +25,8 @@ class ImageTokenizer(nn.Module):
         self.score = nn.Conv2d(c, config.tokens, 1)
         self.project = nn.Linear(c + 2, width)
         for film in self.films:
-            nn.init.zeros_(film.weight)
-            nn.init.zeros_(film.bias)
+            for parameter in film.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, image: UInt8[Tensor, "b y x 3"], condition: Float[Tensor, "b e"]) -> Float[Tensor, "b k e"]:
         """Tokens of ``image`` as seen in the light of ``condition``."""
@@ -48,7 +39,8 @@ class ImageTokenizer(nn.Module):
         grid = _grid(features)
         what = einsum(weights, rearrange(features, "b c y x -> b (y x) c"), "b k p, b p c -> b k c")
         where = einsum(weights, grid, "b k p, p two -> b k two")
-        return self.project(torch.cat([what, where], dim=-1))
+        tokens: Tensor = self.project(torch.cat([what, where], dim=-1))
+        return tokens
 
 
 def _grid(features: Float[Tensor, "b c y x"]) -> Float[Tensor, "p 2"]:

@@ -7,29 +7,16 @@ as the rest of the step; this one works in the parameter's precision and iterate
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vla.train.recipe import OptimiserConfig
+
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimiserConfig:
-    """Learning rates and decay; both rates follow one schedule."""
-
-    lr: float = 2e-3
-    """Of AdamW."""
-    muon_lr: float = 0.02
-    """Of Muon; 0 trains everything with AdamW."""
-    weight_decay: float = 0.01
-    betas: tuple[float, ...] = (0.9, 0.95)
-    clip: float = 1.0
-    """Largest norm of the gradient."""
 
 
 class Muon(torch.optim.Optimizer):

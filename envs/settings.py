@@ -1,0 +1,57 @@
+"""Settings of evaluations and of disturbances. Free of heavy imports, so that help is instant."""
+
+import os
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from vla.core.errors import ConfigError
+
+Language = Literal["right", "blank", "wrong"]
+LANGUAGES: tuple[Language, ...] = ("right", "blank", "wrong")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Which episodes to run, and how."""
+
+    env: str = "tabletop/place"
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Settings of the environment that differ from its defaults."""
+    episodes: int = 100
+    seed: int = 500_000
+    """Episode i runs on seed + i."""
+    language: Language = "right"
+    """What the policy is told: right, blank or wrong."""
+    execute: int | None = None
+    """Steps of a chunk that run before the policy is asked again; by default what its checkpoint says, or all."""
+    ensemble: float = 0.0
+    """Weight of older chunks that cover a step, per request of age; 0 uses the newest alone."""
+    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    batch: int = 10
+    """Environments that share one inference in a worker."""
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "execute", "workers", "batch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"evaluation.{name}={value} must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disturbance:
+    """What pushes the arm off the expert's path, so that demonstrations show the way back.
+
+    Labels stay the expert's: ``action`` is what it wanted in the disturbed state, ``action_executed`` what was sent
+    (DART, arXiv 1703.09327).
+    """
+
+    episodes: float = 0.8
+    """Share of episodes that are disturbed at all."""
+    steps: float = 0.5
+    """Share of their steps with noise on the joint targets."""
+    noise_rad: float = 0.02
+    """Deviation of that noise."""
+    kicks: float = 0.05
+    """Probability that a kick begins at a step: one constant joint offset for several steps."""
+    kick_rad: float = 0.05
+    kick_steps: int = 4

@@ -1,0 +1,136 @@
+"""Contracts survive JSON, and each disagreement is one readable line."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vla.core.contract import Camera, Contract, Dimension, differences, read_contract, require_match
+from vla.core.errors import ContractError
+from vla.core.files import write_json
+
+NAMES = st.text("abc_", min_size=1, max_size=6)
+NUMBERS = st.floats(-1e3, 1e3)
+DIMENSIONS = st.lists(st.builds(Dimension, name=NAMES, unit=st.sampled_from(["rad", "m", "1"]), low=NUMBERS, high=NUMBERS))
+CONTRACTS = st.builds(
+    Contract,
+    robot=NAMES,
+    cameras=st.lists(st.builds(Camera, name=NAMES, height=st.integers(1, 99), width=st.integers(1, 99))).map(tuple),
+    state=DIMENSIONS.map(tuple),
+    action=DIMENSIONS.map(tuple),
+    grounding=DIMENSIONS.map(tuple),
+    gripper=st.none() | NAMES,
+    control_hz=st.floats(1, 100),
+    policy=st.dictionaries(NAMES, st.integers() | st.lists(st.integers())),
+    versions=st.dictionaries(NAMES, NAMES),
+)
+
+
+def _contract(**changes: Any) -> Contract:
+    values: dict[str, Any] = {
+        "robot": "arm",
+        "cameras": (Camera(name="front", height=4, width=6), Camera(name="wrist", height=4, width=6)),
+        "state": (Dimension(name="joint", unit="rad", low=-1.0, high=1.0),),
+        "action": (Dimension(name="joint", unit="rad", low=-1.0, high=1.0),),
+        "grounding": (Dimension(name="x", unit="m", low=0.0, high=1.0),),
+        "gripper": "joint",
+        "control_hz": 10.0,
+    }
+    return Contract(**(values | changes))
+
+
+@given(CONTRACTS)
+def test_json_round_trip(contract: Contract) -> None:
+    again = Contract.from_json(json.loads(json.dumps(contract.to_json())), where="test")
+    assert again == contract
+    assert again.digest() == contract.digest()
+    assert differences(contract, again, scope="all") == []
+
+
+def test_digest_ignores_recorded_versions_and_nothing_else() -> None:
+    assert _contract(versions={"numpy": "1"}).digest() == _contract(versions={"numpy": "2"}).digest()
+    digests = {_contract().digest(), _contract(control_hz=20.0).digest(), _contract(policy={"horizon": 8}).digest()}
+    assert len(digests) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"robot": "leg"}, "robot: 'arm' ≠ 'leg'"),
+        ({"gripper": None}, "gripper: 'joint' ≠ None"),
+        ({"control_hz": 20.0}, "control_hz: 10.0 ≠ 20.0"),
+        ({"cameras": (Camera(name="front", height=4, width=6),)}, "cameras.wrist: 4x6 ≠ absent"),
+        ({"action": (Dimension(name="joint", unit="rad", low=-2.0, high=1.0),)}, "action.joint: [-1, 1] rad ≠ [-2, 1] rad"),
+        ({"state": (Dimension(name="joint", unit="1", low=-1.0, high=1.0),)}, "state.joint: [-1, 1] rad ≠ [-1, 1] 1"),
+        ({"grounding": (Dimension(name="x", unit="m", low=0.0, high=2.0),)}, "grounding.x: [0, 1] m ≠ [0, 2] m"),
+    ],
+)
+def test_each_disagreement_is_one_line(change: dict[str, Any], line: str) -> None:
+    assert differences(_contract(), _contract(**change)) == [line]
+
+
+def test_limits_that_differ_a_little_look_different() -> None:
+    near = (Dimension(name="joint", unit="rad", low=-1.0, high=1.0000001),)
+    ours, theirs = differences(_contract(), _contract(state=near))[0].removeprefix("state.joint: ").split(" ≠ ")
+    assert ours != theirs
+
+
+def test_order_of_cameras_matters() -> None:
+    swapped = _contract(cameras=_contract().cameras[::-1])
+    assert differences(_contract(), swapped) == ["cameras: order ['front', 'wrist'] ≠ ['wrist', 'front']"]
+
+
+def test_grounding_is_compared_only_where_both_have_it() -> None:
+    assert differences(_contract(grounding=()), _contract()) == []
+
+
+def test_policy_counts_only_for_the_whole() -> None:
+    other = _contract(policy={"horizon": 8})
+    assert differences(_contract(), other) == []
+    assert differences(_contract(), other, scope="all") == ["policy.horizon differs"]
+
+
+def test_require_match_names_both_sides_every_difference_and_the_fix() -> None:
+    theirs = _contract(robot="leg", control_hz=20.0)
+    with pytest.raises(ContractError) as caught:
+        require_match(_contract(), theirs, who="checkpoint a", whom="robot b", fix="retrain")
+    assert str(caught.value) == (
+        "checkpoint a does not fit robot b: robot: 'arm' ≠ 'leg'; control_hz: 10.0 ≠ 20.0. retrain"
+    )
+    require_match(_contract(), _contract(), who="a", whom="b", fix="")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"contract_version": 99}, "contract version 99, this software reads 1"),
+        ({"contract_version": 1, "robot": "arm"}, "lacks action, cameras, control_hz, state"),
+        (_contract().to_json() | {"cameras": [{"name": "front"}]}, "damaged"),
+        (_contract().to_json() | {"state": ["joint"]}, "damaged"),
+        (_contract().to_json() | {"action": 3}, "damaged"),
+    ],
+)
+def test_damage_is_a_contract_error(value: dict[str, Any], message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        Contract.from_json(value, where="here")
+
+
+def test_files(tmp_path: Path) -> None:
+    path = tmp_path / "contract.json"
+    with pytest.raises(ContractError, match="does not exist"):
+        read_contract(path)
+    for text in ("{", "[]"):
+        path.write_text(text)
+        with pytest.raises(ContractError, match="damaged"):
+            read_contract(path)
+    write_json(path, _contract().to_json())
+    assert read_contract(path) == _contract()
+
+
+def test_contracts_do_not_change() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        _contract().robot = "leg"  # type: ignore[misc]

@@ -1,0 +1,66 @@
+"""``vla collect``: record demonstrations."""
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from vla.cli.command import console, parse, parse_settings, progress, show_config, write_result
+from vla.train.recipe import CollectConfig
+
+if TYPE_CHECKING:
+    from vla.train.collection import Collected
+
+_EXAMPLES = """  vla collect data/place --episodes 2000
+  vla collect data/calm --episodes 100 --disturbance.episodes 0
+  vla collect data/crowd --set blocks=4 plates=3"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Record demonstrations of a scripted expert into a dataset; failed episodes are dropped and counted."""
+
+    dataset: Annotated[Path, tyro.conf.Positional]
+    """Folder of the dataset; new episodes become a new version of one that exists."""
+    config: Annotated[CollectConfig, tyro.conf.arg(name="")] = field(default_factory=CollectConfig)
+    set: tuple[str, ...] = ()
+    """Settings of the environment as key=value."""
+    json: Path | None = None
+    """Write what was collected to this file."""
+
+
+def main(argv: list[str]) -> int:
+    """Collect, with a progress bar."""
+    arguments = parse(Arguments, argv, verb="collect", examples=_EXAMPLES)
+    config = replace(arguments.config, settings=parse_settings(arguments.set))
+    show_config("collect", config)
+    collected = run(config, arguments.dataset)
+    write_result(arguments.json, asdict(collected))
+    return 0
+
+
+def run(config: CollectConfig, dataset: Path) -> "Collected":
+    """Collect and say what came of it."""
+    from vla.train.collection import collect
+
+    with progress("failed") as bar:
+        task = bar.add_task("collect", total=config.episodes, failed="")
+        failures: list[int] = []
+
+        def on_episode(success: bool, steps: int) -> None:
+            if not success:
+                failures.append(steps)
+            bar.update(task, advance=1, failed=f"{len(failures)} failed" if failures else "")
+
+        collected = collect(config, dataset, on_episode)
+    console().print(
+        f"{dataset}: version {collected.manifest}, {collected.episodes:,} new episodes, {collected.frames:,} frames, "
+        f"{collected.failed} failed and dropped"
+    )
+    return collected
+
+
+def note(collected: Any) -> str:
+    """One line for a report."""
+    return f"{collected.episodes:,} episodes, {collected.frames:,} frames, {collected.failed} failed and dropped"

@@ -1,0 +1,32 @@
+"""``vla envs``: list the environments."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vla.cli.command import console, parse, write_result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """List the environments that can be collected from and evaluated in."""
+
+    json: Path | None = None
+    """Also write the list to this file."""
+
+
+def main(argv: list[str]) -> int:
+    """Print a table of all environments."""
+    arguments = parse(Arguments, argv, verb="envs", examples="  vla envs\n  vla envs --json envs.json")
+    from rich.table import Table
+
+    from vla.envs.registry import ENVS
+
+    table = Table("environment", "what")
+    rows: list[dict[str, Any]] = []
+    for name, spec in ENVS.items():
+        table.add_row(name, spec.summary)
+        rows.append({"name": name, "summary": spec.summary})
+    console().print(table)
+    write_result(arguments.json, {"environments": rows})
+    return 0

@@ -1,0 +1,58 @@
+"""The ``vla`` command: one file a verb, imported only when it is called."""
+
+import importlib
+import sys
+
+VERBS = {
+    "demo": "collect, train, evaluate and report, from nothing to a policy",
+    "collect": "record demonstrations of a scripted expert into a dataset",
+    "train": "train a policy on a dataset, as a recipe says",
+    "eval": "run a policy in closed loop and report its success rate",
+    "serve": "serve a policy to robots and simulators over a websocket",
+    "envs": "list the environments",
+}
+_EXAMPLES = """examples:
+  vla demo --minutes 3
+  vla collect data/place --episodes 2000
+  vla train configs/demo.yaml --data.path data/place --out runs/place
+  vla eval runs/place/checkpoint --episodes 100 --language-test
+  vla serve runs/place/checkpoint --port 8000
+"""
+
+
+def main() -> int:
+    """Run one verb; errors that a user can act on become one line and exit code 2."""
+    argv = sys.argv[1:]
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"vla {version('vla')}")
+        return 0
+    from vla.core.errors import VlaError
+    from vla.core.lookup import lookup
+
+    try:
+        lookup("command", argv[0], VERBS)
+        verb = importlib.import_module(f"vla.cli.{argv[0]}")
+        return int(verb.main(argv[1:]))
+    except VlaError as error:
+        print(f"vla {argv[0]}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"vla {argv[0]}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+
+
+def _help() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name:<{width}}  {summary}" for name, summary in VERBS.items())
+    return f"usage: vla COMMAND ...\n\nTrain, evaluate and serve robot policies.\n\n{verbs}\n\n{_EXAMPLES}\nvla COMMAND --help tells more."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""``vla train``: train a policy as a recipe says."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from vla.cli.command import console, parse, progress, show_config, write_result
+from vla.core.config import load_recipe
+from vla.core.errors import ConfigError
+from vla.train.recipe import TrainConfig
+
+_EXAMPLES = """  vla train configs/demo.yaml --data.path data/place --out runs/place
+  vla train configs/demo.yaml --engine inline --workers 1 --minutes 2
+  vla train configs/demo.yaml --model.layout joint      (any key of the recipe)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Train a policy on a dataset: vla train RECIPE [options]. The same command resumes a run that was stopped."""
+
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+    out: Path = Path("runs/train")
+    """Folder of the run: metrics, states to resume from, and the final checkpoint."""
+    json: Path | None = None
+    """Write the outcome to this file."""
+
+
+def main(argv: list[str]) -> int:
+    """Load the recipe, apply the overrides, train."""
+    recipe, rest = None, argv
+    if argv and not argv[0].startswith("-"):
+        recipe, rest = Path(argv[0]), argv[1:]
+    config = load_recipe(TrainConfig, recipe) if recipe else TrainConfig()
+    default = Arguments(config=config)
+    arguments = parse(Arguments, rest, verb="train [RECIPE]", examples=_EXAMPLES, default=default)
+    if recipe is None:
+        raise ConfigError("which recipe? for example: vla train configs/demo.yaml")
+    show_config(f"train {recipe} → {arguments.out}", arguments.config)
+    from vla.train.engines import Stopped
+
+    try:
+        outcome = run(arguments.config, arguments.out)
+    except Stopped as stopped:
+        console().print(str(stopped))
+        return 130
+    write_result(arguments.json, outcome)
+    return 0
+
+
+def run(config: TrainConfig, out: Path) -> dict[str, Any]:
+    """Train with a progress bar and return where the checkpoint is and the last metrics."""
+    from vla.train.engines import train
+    from vla.train.loop import read_metrics
+
+    with progress("text") as bar:
+        task = bar.add_task("train", total=100, text="starting")
+
+        def log(line: dict[str, Any]) -> None:
+            if line["kind"] == "train":
+                text = f"step {line['step']:,}  loss {line['action_loss']:.3f}  {line['samples_per_s']:.0f} samples/s"
+                bar.update(task, completed=round(100 * min(1.0, line["fraction"])), text=text)
+                if not sys.stdout.isatty() and line["step"] % (20 * config.log_steps) == 0:
+                    bar.console.print(f"train {text}")
+            else:
+                where = line.get("first_frame_error_m")
+                looked = f", first-frame grounding error {1e3 * where:.1f} mm" if where is not None else ""
+                bar.console.print(f"held out at step {line['step']:,}: loss {line.get('action_loss', 0):.3f}{looked}")
+
+        checkpoint = train(config, out, log)
+        bar.update(task, completed=100)
+    console().print(f"checkpoint: {checkpoint}")
+    return {"checkpoint": str(checkpoint), "metrics": read_metrics(out)[-1:]}

@@ -1,0 +1,174 @@
+"""Charts as inline SVG that takes its fonts and colours from the page around it."""
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float64
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+# Stand-ins that are replaced by the CSS variable of the same name, so that one chart serves light and dark.
+COLOURS = {"ink": "#010101", "muted": "#020202", "rule": "#030303", "accent": "#040404", "second": "#050505"}
+SIZE_INCH = (3.7, 2.35)
+_SMOOTH_FROM = 40
+"""Points from which a line is drawn as its running mean over a faint original."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """One curve."""
+
+    label: str
+    x: Float64[np.ndarray, " t"]
+    y: Float64[np.ndarray, " t"]
+    colour: Literal["ink", "muted", "accent", "second"]
+    dots: bool = False
+    """Few measurements: each is marked, and no mean is drawn."""
+
+
+def series(
+    points: Sequence[Mapping[str, Any]], key: str, *, label: str, colour: Any, scale: float = 1.0, dots: bool = False
+) -> Series | None:
+    """The values of ``key`` by step, without those that are missing or not finite; None if there are none."""
+    found = [(p["step"], p[key] * scale) for p in points if p.get(key) is not None and np.isfinite(p[key])]
+    if not found:
+        return None
+    x, y = np.array(found, np.float64).T
+    return Series(label=label, x=x, y=y, colour=colour, dots=dots)
+
+
+def line_chart(
+    name: str, curves: Sequence[Series | None], *, description: str, log: bool = False, zero: bool = False
+) -> str | None:
+    """Curves by training step as SVG, or None without any; ``zero`` begins the axis at 0."""
+    drawn = [curve for curve in curves if curve is not None]
+    if not drawn:
+        return None
+    with _axes(name) as (figure, axes):
+        for curve in drawn:
+            _draw(axes, curve)
+        if log and all((curve.y > 0).all() for curve in drawn):
+            _log_scale(axes)
+        if zero:
+            axes.set_ylim(0, 1.12 * max(float(curve.y.max()) for curve in drawn))
+        axes.set_xlabel("training step")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(_short))
+        axes.set_xlim(0, max(float(curve.x.max()) for curve in drawn) * 1.02 or 1)
+        if len(drawn) > 1:
+            axes.legend(loc="best", frameon=False, handlelength=1.2, borderaxespad=0.2)
+        return _svg(figure, description)
+
+
+def length_chart(name: str, succeeded: Sequence[int], failed: Sequence[int], *, description: str) -> str | None:
+    """How many steps episodes took, successes and failures stacked, as SVG."""
+    if not (succeeded or failed):
+        return None
+    longest = max([*succeeded, *failed])
+    width = max(1, -(-longest // 20))
+    bins = np.arange(0, longest + 2 * width, width) + 0.5
+    with _axes(name) as (figure, axes):
+        axes.hist(
+            [succeeded, failed],
+            bins=bins.tolist(),
+            stacked=True,
+            rwidth=0.86,
+            color=[COLOURS["accent"], COLOURS["second"]],
+            label=["success", "failure"],
+        )
+        axes.set_xlabel("steps")
+        axes.set_ylabel("episodes")
+        axes.set_xlim(0, bins[-1])
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.legend(loc="best", frameon=False, handlelength=0.8, handleheight=0.8, borderaxespad=0.2)
+        return _svg(figure, description)
+
+
+def _draw(axes: Axes, curve: Series) -> None:
+    colour = COLOURS[curve.colour]
+    if curve.dots:
+        axes.plot(curve.x, curve.y, color=colour, lw=1.0, marker="o", ms=3.2, label=curve.label)
+    elif len(curve.x) < _SMOOTH_FROM:
+        axes.plot(curve.x, curve.y, color=colour, lw=1.5, label=curve.label)
+    else:
+        axes.plot(curve.x, curve.y, color=colour, lw=0.7, alpha=0.3)
+        axes.plot(curve.x, _running_mean(curve.y), color=colour, lw=1.5, label=curve.label)
+
+
+def _running_mean(y: Float64[np.ndarray, " t"]) -> Float64[np.ndarray, " t"]:
+    """The mean of the neighbours, as many on the left as on the right, so that the ends are not bent."""
+    reach = max(1, len(y) // 40)
+    sums = np.concatenate([[0.0], y.cumsum()])
+    index = np.arange(len(y))
+    side = np.minimum(reach, np.minimum(index, len(y) - 1 - index))
+    means: np.ndarray = (sums[index + side + 1] - sums[index - side]) / (2 * side + 1)
+    return means
+
+
+def _log_scale(axes: Axes) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    low, high = axes.get_ylim()
+    if high / low < 30:  # less than two powers of ten would leave the axis almost without numbers
+        axes.yaxis.set_minor_formatter(FuncFormatter(lambda v, _: f"{v:g}" if f"{v:e}"[0] in "25" else ""))
+    else:
+        axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _short(value: float, _: int | None) -> str:
+    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
+
+
+@contextmanager
+def _axes(name: str) -> Iterator[tuple[Figure, Axes]]:
+    """One figure in the page's manner; ``name`` keeps the identifiers of its SVG apart from the other charts'."""
+    style = {
+        "svg.fonttype": "none",  # letters stay letters, set in the page's own font
+        "svg.hashsalt": name,
+        "font.size": 8.5,
+        "text.color": COLOURS["ink"],
+        "axes.edgecolor": COLOURS["rule"],
+        "axes.labelcolor": COLOURS["muted"],
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.spines.left": False,
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "axes.axisbelow": True,
+        "grid.color": COLOURS["rule"],
+        "grid.linewidth": 0.6,
+        "xtick.color": COLOURS["rule"],
+        "ytick.color": COLOURS["rule"],
+        "xtick.labelcolor": COLOURS["muted"],
+        "ytick.labelcolor": COLOURS["muted"],
+        "ytick.major.size": 0,
+        "ytick.minor.size": 0,
+        "legend.fontsize": 8.5,
+    }
+    with mpl.rc_context(style):
+        figure = Figure(figsize=SIZE_INCH, layout="constrained")
+        yield figure, figure.add_subplot()
+
+
+def _svg(figure: Figure, description: str) -> str:
+    """The figure as an SVG element for HTML: no namespaces, metadata, global styles or needless identifiers."""
+    file = io.StringIO()
+    metadata = {"Creator": None, "Date": None, "Format": None, "Type": None}
+    figure.savefig(file, format="svg", transparent=True, metadata=metadata)
+    text = file.getvalue()
+    text = text[text.index("<svg") :].replace("xlink:href", "href")
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
+    for name, stand_in in COLOURS.items():
+        text = text.replace(stand_in, f"var(--{name})")
+    box = re.search(r'viewBox="[^"]*"', text)
+    assert box, "matplotlib writes a viewBox"
+    label = description.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    return re.sub(r"^<svg[^>]*>", f'<svg {box[0]} role="img" aria-label="{label}">', text).strip()

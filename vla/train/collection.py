@@ -1,0 +1,101 @@
+"""Collecting demonstrations: processes that run whole episodes and write segments of one dataset."""
+
+import multiprocessing
+import os
+import queue
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vla.core.errors import DatasetError
+from vla.core.provenance import provenance
+from vla.datasets.dataset import create_dataset
+from vla.datasets.manifest import publish
+from vla.datasets.segment import SegmentWriter
+from vla.envs.recording import record_episode
+from vla.envs.registry import env_spec
+from vla.train.recipe import CollectConfig
+
+_SEGMENT_EPISODES = 250
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collected:
+    """What a collection brought."""
+
+    manifest: int
+    episodes: int
+    failed: int
+    """Episodes in which the expert did not succeed: dropped, and counted."""
+    frames: int
+
+
+def collect(config: CollectConfig, root: Path, on_episode: Callable[[bool, int], None] | None = None) -> Collected:
+    """Record ``config.episodes`` episodes into the dataset ``root`` and publish a new version of it.
+
+    ``on_episode(success, steps)`` is called for each. The same seed gives the same episodes with any number of workers.
+    """
+    spec = env_spec(config.env)
+    env = spec.make(config.settings)
+    try:
+        create_dataset(root, env.contract)
+        origin = provenance(seed=config.seed, env=config.env, settings=config.settings, renderer=env.renderer)
+    finally:
+        env.close()
+    seeds = np.arange(config.seed, config.seed + config.episodes)
+    shares = [share for share in np.array_split(seeds, -(-config.episodes // _SEGMENT_EPISODES)) if len(share)]
+    context = multiprocessing.get_context("spawn")
+    workers = min(config.workers, len(shares))
+    with context.Manager() as manager, ProcessPoolExecutor(workers, context, initializer=_one_thread) as pool:
+        finished = manager.Queue()
+        futures = [pool.submit(_collect_share, config, root, share.tolist(), origin, finished) for share in shares]
+        while True:
+            done = all(future.done() for future in futures)
+            try:
+                while True:
+                    success, steps = finished.get(timeout=0.0 if done else 0.2)
+                    if on_episode:
+                        on_episode(success, steps)
+            except queue.Empty:
+                if done:
+                    break
+        results = [future.result() for future in futures]
+    segments = [segment for segment, *_ in results if segment]
+    if not segments:
+        raise DatasetError(f"collect: the expert failed in all {config.episodes} episodes; lower --disturbance")
+    manifest = publish(root, segments, reason=f"collect {config.env}, seeds {seeds[0]} to {seeds[-1]}")
+    episodes, failed, frames = (sum(column) for column in list(zip(*results, strict=True))[1:])
+    return Collected(manifest=manifest, episodes=episodes, failed=failed, frames=frames)
+
+
+def _one_thread() -> None:
+    os.environ.setdefault("LP_NUM_THREADS", "1")  # the processes share the cores; read when GL starts
+
+
+def _collect_share(
+    config: CollectConfig, root: Path, seeds: list[int], origin: dict[str, Any], finished: Any
+) -> tuple[str | None, int, int, int]:
+    """Record the episodes of ``seeds`` into one segment: its id, episodes, failures, frames."""
+    spec = env_spec(config.env)
+    env = spec.make(config.settings)
+    expert = spec.expert(env)
+    failed = 0
+    try:
+        with SegmentWriter(root, env.contract, origin) as writer:
+            for seed in seeds:
+                episode = record_episode(env, expert, task=config.env, seed=seed, disturbance=config.disturbance)
+                if episode.success:
+                    writer.append(episode)
+                else:
+                    failed += 1
+                finished.put((bool(episode.success), len(episode)))
+            if not writer.episodes:
+                writer.abandon()
+                return None, 0, failed, 0
+            return writer.seal(), writer.episodes, failed, writer.frames
+    finally:
+        env.close()

@@ -1,0 +1,194 @@
+"""Engines: where the workers of a run live. ``inline`` is this process, ``ray`` is Ray Train."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vla.core.config import from_dict, to_dict
+from vla.core.errors import ConfigError, VlaError
+from vla.train.loop import STOP, Alone, Log, read_metrics, train_worker
+from vla.train.recipe import TrainConfig
+from vla.train.state import claim_run
+
+
+class Stopped(Exception):
+    """The run was asked to stop, and can be resumed."""
+
+
+def train(config: TrainConfig, run: Path, log: Log = lambda _: None) -> Path:
+    """Train, or resume what ``run`` holds, and return the path of the final checkpoint.
+
+    The first Ctrl-C ends the run after the present step with a state to resume from (`Stopped`), the second at once.
+    """
+    claim_run(run, to_dict(config))
+    (run / STOP).unlink(missing_ok=True)
+    with _stop_on_interrupt(run / STOP):
+        ENGINES[config.engine](config, run.absolute(), log)
+    if (run / STOP).exists():
+        (run / STOP).unlink()
+        raise Stopped(f"stopped; run the same command again to resume {run}")
+    return run / "checkpoint"
+
+
+def _train_inline(config: TrainConfig, run: Path, log: Log) -> None:
+    train_worker(config, run, Alone(), log)
+
+
+def _train_ray(config: TrainConfig, run: Path, log: Log) -> None:
+    """Ray Train V2 in a thread, while this one follows the metrics file."""
+    import ray
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    started = not ray.is_initialized()
+    if started:
+        start_ray()
+    _require_cpus(config)
+    trainer = TorchTrainer(
+        _ray_worker,
+        train_loop_config={"recipe": to_dict(config), "run": str(run)},
+        scaling_config=ScalingConfig(
+            num_workers=config.workers,
+            use_gpu=torch.cuda.is_available(),
+            resources_per_worker={"CPU": 1} | ({"GPU": 1} if torch.cuda.is_available() else {}),
+        ),
+        run_config=RunConfig(
+            name="ray",
+            storage_path=str(run),
+            failure_config=FailureConfig(max_failures=config.max_failures, controller_failure_limit=2),
+            checkpoint_config=CheckpointConfig(num_to_keep=None),
+        ),
+        torch_config=TorchConfig(backend="nccl" if torch.cuda.is_available() else "gloo"),
+    )
+    try:
+        _follow(trainer.fit, run, log)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+ENGINES: dict[str, Callable[[TrainConfig, Path, Log], None]] = {"ray": _train_ray, "inline": _train_inline}
+
+
+def start_ray() -> None:
+    """A local Ray with as many CPUs as this process may use, quiet, and without a dashboard."""
+    import logging
+
+    import ray
+
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(
+        num_cpus=len(os.sched_getaffinity(0)),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=200 * 2**20,
+        configure_logging=False,
+    )
+
+
+def _require_cpus(config: TrainConfig) -> None:
+    """Ray waits for ever for workers that no node can hold; say so instead."""
+    import ray
+
+    cpus = int(ray.cluster_resources().get("CPU", 0))
+    if config.workers > cpus:
+        raise ConfigError(f"train.workers={config.workers}, but the Ray cluster has {cpus} CPUs; lower --workers")
+
+
+class _RayWorker:
+    """A Ray Train worker; gradients are averaged by DistributedDataParallel."""
+
+    def __init__(self) -> None:
+        import ray.train
+
+        context = ray.train.get_context()
+        self.rank, self.world = context.get_world_rank(), context.get_world_size()
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """DDP, or the model itself when it is alone."""
+        return nn.parallel.DistributedDataParallel(model) if self.world > 1 else model
+
+    def agree(self, values: Tensor) -> Tensor:
+        """Broadcast from rank 0."""
+        if self.world > 1:
+            torch.distributed.broadcast(values, src=0)
+        return values
+
+    def report(self, metrics: dict[str, Any], state: Path | None) -> None:
+        """Tell the controller; the state already lies in the run folder and is not copied."""
+        import ray.train
+
+        checkpoint = ray.train.Checkpoint.from_directory(str(state)) if state else None
+        mode = ray.train.CheckpointUploadMode.NO_UPLOAD
+        ray.train.report(metrics, checkpoint=checkpoint, checkpoint_upload_mode=mode)
+
+
+def _ray_worker(settings: dict[str, Any]) -> None:
+    config = from_dict(TrainConfig, settings["recipe"], where="recipe")
+    train_worker(config, Path(settings["run"]), _RayWorker())
+
+
+def _follow(fit: Callable[[], Any], run: Path, log: Log) -> None:
+    """Run ``fit`` in a thread and pass on what the workers write."""
+    failure: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            fit()
+        except BaseException as error:
+            failure.append(error)
+
+    seen = len(read_metrics(run))
+    thread = threading.Thread(target=target, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(timeout=0.5)
+        lines = read_metrics(run)
+        for line in lines[seen:]:
+            log(line)
+        seen = max(seen, len(lines)) if len(lines) >= seen else len(lines)
+    if failure:
+        raise _explain(failure[0]) from failure[0]
+
+
+def _explain(error: BaseException) -> BaseException:
+    """The error of a worker as it was raised there, if it is one that a user can act on."""
+    for inner in getattr(error, "worker_failures", {}).values():
+        cause = getattr(inner, "cause", inner)
+        if isinstance(cause, VlaError):
+            return cause
+        return VlaError(f"a training worker failed: {str(inner).strip().splitlines()[-1]}")
+    return error
+
+
+@contextmanager
+def _stop_on_interrupt(stop: Path) -> Iterator[None]:
+    """Ctrl-C asks the workers to stop; a second one interrupts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked_at: list[float] = []
+
+    def handler(signum: int, frame: FrameType | None) -> None:
+        if asked_at:
+            raise KeyboardInterrupt
+        asked_at.append(time.monotonic())
+        stop.parent.mkdir(parents=True, exist_ok=True)
+        stop.touch()
+
+    previous = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

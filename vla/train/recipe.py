@@ -1,0 +1,103 @@
+"""What collections and training runs are made of: the dataclasses behind every recipe in ``configs/``."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from vla.core.errors import ConfigError
+from vla.envs.settings import Disturbance
+from vla.models.config import UnifiedConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which samples are drawn, and how often."""
+
+    path: Path = Path("data/place")
+    """A dataset as ``vla collect`` writes it."""
+    manifest: int | None = None
+    """Version of the dataset; the latest by default."""
+    validation: float = 0.02
+    """Share of the episodes that is held out of training."""
+    approach: float = 0.5
+    """Share of each batch drawn from the approach, before the arm's own pose gives the object away."""
+    loaders: int = 0
+    """Loader processes of each worker; 0 reads in the training process, best when cores are few."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserConfig:
+    """Learning rates and decay; both rates follow one schedule."""
+
+    lr: float = 2e-3
+    """Of AdamW."""
+    muon_lr: float = 0.02
+    """Of Muon; 0 trains everything with AdamW."""
+    weight_decay: float = 0.01
+    betas: tuple[float, ...] = (0.9, 0.95)
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: UnifiedConfig = field(default_factory=UnifiedConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    engine: Literal["ray", "inline"] = "ray"
+    """Ray Train workers, or the same loop in this process."""
+    workers: int = 2
+    """Data-parallel workers; ``inline`` has one."""
+    threads: int = 1
+    """Threads of each worker."""
+    batch: int = 32
+    """Samples of each worker in a step."""
+    minutes: float = 10.0
+    """Training ends, and the schedule with it, after this time or after ``steps``, whichever comes first."""
+    steps: int = 1_000_000
+    warmup_steps: int = 100
+    constant: float = 0.3
+    """Share of the run before the learning rate begins to fall (linearly, to zero)."""
+    ema: float = 0.1
+    """The averaged weights look back over this share of the steps so far."""
+    seed: int = 0
+    log_steps: int = 50
+    validate_s: float = 60.0
+    """Seconds between validations."""
+    checkpoint_s: float = 120.0
+    """Seconds between checkpoints that a run can resume from."""
+    max_failures: int = 3
+    """How often lost workers are replaced before the run fails (engine ``ray``)."""
+
+    def __post_init__(self) -> None:
+        positive = ("workers", "threads", "batch", "minutes", "steps", "log_steps", "validate_s", "checkpoint_s")
+        for name in positive:
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"train.{name}={getattr(self, name)} must be positive")
+        if self.engine == "inline" and self.workers != 1:
+            raise ConfigError(f"train.workers={self.workers}: engine inline has one worker; set workers to 1")
+        for name, value in (("data.approach", self.data.approach), ("data.validation", self.data.validation)):
+            if not 0 <= value < 1:
+                raise ConfigError(f"train.{name}={value} must be at least 0 and below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectConfig:
+    """Which demonstrations to collect."""
+
+    env: str = "tabletop/place"
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Settings of the environment that differ from its defaults."""
+    episodes: int = 2000
+    seed: int = 0
+    """Episode i runs on seed + i."""
+    disturbance: Disturbance = field(default_factory=Disturbance)
+    """What pushes the arm off the expert's path; ``--disturbance.episodes 0`` for none."""
+    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1 or self.workers < 1:
+            raise ConfigError(f"collect: episodes={self.episodes} and workers={self.workers} must be at least 1")

@@ -1,0 +1,127 @@
+"""What a run resumes from: raw and averaged weights, optimiser state, and how far it came.
+
+RUN/
+recipe.json            the resolved recipe; a run folder belongs to one
+metrics.jsonl          one line for each log and each validation
+states/<step>/         state.safetensors, state.json; the newest two are kept
+checkpoint/            the averaged weights, written when training ends (see `vla.models.checkpoint`)
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vla.core.errors import CheckpointError
+from vla.core.files import sync_folder, write_json
+from vla.models.checkpoint import ModelParts, fill, read_tensors, write_checkpoint, write_tensors
+
+_KEPT = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """How far a run came."""
+
+    step: int = 0
+    consumed: int = 0
+    """Slots of the sampler used by all workers."""
+    seconds: float = 0.0
+    """Time spent in the loop, over all restarts."""
+
+
+def save_state(
+    run: Path,
+    position: Position,
+    model: nn.Module,
+    average: Mapping[str, Tensor],
+    optimisers: list[torch.optim.Optimizer],
+) -> Path:
+    """Write a state that `load_state` continues from, atomically, and remove all but the newest ones."""
+    final = run / "states" / f"{position.step:08d}"
+    if final.exists():
+        return final
+    folder = final.with_name(f".tmp-{final.name}-{os.getpid()}")
+    folder.mkdir(parents=True)
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in average.items()}
+    for i, optimiser in enumerate(optimisers):
+        for index, entries in optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{i}.{index}.{key}": torch.as_tensor(value) for key, value in entries.items()}
+    write_tensors(folder / "state.safetensors", tensors)
+    write_json(folder / "state.json", asdict(position))
+    os.rename(folder, final)
+    sync_folder(final.parent)
+    for old in _states(run)[:-_KEPT]:
+        shutil.rmtree(old)
+    return final
+
+
+def load_state(
+    run: Path, model: nn.Module, average: dict[str, Tensor], optimisers: list[torch.optim.Optimizer]
+) -> Position:
+    """Continue from the newest state of a run; a fresh run begins at step 0."""
+    states = _states(run)
+    if not states:
+        return Position()
+    newest = states[-1]
+    tensors = read_tensors(newest / "state.safetensors")
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimiser": {}}
+    for name, tensor in tensors.items():
+        kind, rest = name.split(".", 1)
+        parts[kind][rest] = tensor
+    fill(model, parts["model"], where=newest)
+    for name, tensor in parts["average"].items():
+        average[name].copy_(tensor)
+    for i, optimiser in enumerate(optimisers):
+        value = optimiser.state_dict()
+        for name, tensor in parts["optimiser"].items():
+            owner, index, key = name.split(".")
+            if int(owner) == i:
+                value["state"].setdefault(int(index), {})[key] = tensor
+        optimiser.load_state_dict(value)
+    return Position(**json.loads((newest / "state.json").read_text()))
+
+
+def write_final(run: Path, parts: ModelParts, average: Mapping[str, Tensor], provenance: Mapping[str, Any]) -> Path:
+    """Write ``RUN/checkpoint`` beside the old one and swap them."""
+    final, fresh, old = run / "checkpoint", run / f".checkpoint-{os.getpid()}", run / f".checkpoint-old-{os.getpid()}"
+    write_checkpoint(fresh, parts, average, provenance)
+    if final.exists():
+        os.rename(final, old)
+    os.rename(fresh, final)
+    sync_folder(run)
+    shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def claim_run(run: Path, recipe: Mapping[str, Any]) -> None:
+    """Make ``run`` the folder of this recipe; one that belongs to another is refused."""
+    path = run / "recipe.json"
+    if path.exists():
+        theirs = json.loads(path.read_text())
+        changed = _changes(theirs, dict(recipe))
+        if changed:
+            raise CheckpointError(
+                f"{run} holds a run of another recipe ({'; '.join(changed[:4])}); choose another --out, or delete it"
+            )
+    else:
+        write_json(path, dict(recipe))
+
+
+def _changes(old: Any, new: Any, key: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = sorted(old.keys() | new.keys())
+        return [line for n in names for line in _changes(old.get(n), new.get(n), f"{key}.{n}" if key else n)]
+    return [] if old == new else [f"{key}: {old!r} there, {new!r} here"]
+
+
+def _states(run: Path) -> list[Path]:
+    """Complete states, oldest first."""
+    return sorted(p for p in (run / "states").glob("[0-9]*") if (p / "state.json").exists())
