@@ -55,7 +55,7 @@ def replay_frames(
     return np.stack(frames)
 
 
-def write_mp4(frames: UInt8[np.ndarray, "t y x 3"], fps: float) -> bytes:
+def write_mp4(frames: UInt8[np.ndarray, "t y x 3"], fps: float | int) -> bytes:
     """An MP4 file (H.264, yuv420p, index first) that every browser plays."""
     import av
 
@@ -110,7 +110,9 @@ def _frame(env: RobotEnv, images: dict[str, np.ndarray], camera: str | None) -> 
     if camera is None:
         return front
     if camera not in images:
-        raise VlaError(f"replay: camera {camera!r} is not one of {', '.join(images)}; choose one, or None for no camera")
+        raise VlaError(
+            f"replay: camera {camera!r} is not one of {', '.join(images)}; choose one, or None for no camera"
+        )
     return np.concatenate([front, _enlarge(images[camera], len(front))], axis=1)
 
 
@@ -120,4 +122,5 @@ def _enlarge(image: np.ndarray, height: int) -> np.ndarray:
     width = round(old_width * height / old_height)
     rows = np.arange(height) * old_height // height
     columns = np.arange(width) * old_width // width
-    return image[rows][:, columns]
+    enlarged: np.ndarray = image[rows][:, columns]
+    return enlarged

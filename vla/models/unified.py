@@ -83,6 +83,10 @@ class UnifiedTransformer(nn.Module):
         """Tokens that write one chunk."""
         return self.config.horizon * self.joint_position.shape[1]
 
+    def forward(self, batch: Batch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """The same as `loss`: what data-parallel wrappers call."""
+        return self.loss(batch)
+
     def loss(self, batch: Batch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Cross entropy of actions and grounding against soft targets, and what to log of it."""
         drop = torch.rand(len(batch["state"]), device=batch["state"].device) < self.config.state_dropout
@@ -164,7 +168,7 @@ class UnifiedTransformer(nn.Module):
         weight = batch["text_valid"][..., None].to(read.dtype)
         sentence = (read * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)  # (b, e)
         images = [
-            tokenizer(batch["images"][:, i], sentence) + self.camera_position[i]
+            tokenizer(batch["images"][:, i], read, batch["text_valid"], sentence) + self.camera_position[i]
             for i, tokenizer in enumerate(self.cameras)
         ]
         normal = 2 * (batch["state"] - self.state_low) / (self.state_high - self.state_low) - 1

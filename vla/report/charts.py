@@ -54,13 +54,14 @@ def line_chart(
     with _axes(name) as (figure, axes):
         for curve in drawn:
             _draw(axes, curve)
-        if log and all((curve.y > 0).all() for curve in drawn):
+        if log and any((curve.y > 0).any() for curve in drawn):
             _log_scale(axes)
-        if zero:
-            axes.set_ylim(0, 1.12 * max(float(curve.y.max()) for curve in drawn))
         axes.set_xlabel("training step")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(_short))
+        if zero:
+            axes.set_ylim(0, 1.12 * max(float(curve.y.max()) for curve in drawn))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.set_xlim(0, max(float(curve.x.max()) for curve in drawn) * 1.02 or 1)
         if len(drawn) > 1:
             axes.legend(loc="best", frameon=False, handlelength=1.2, borderaxespad=0.2)
@@ -113,7 +114,7 @@ def _running_mean(y: Float64[np.ndarray, " t"]) -> Float64[np.ndarray, " t"]:
 
 
 def _log_scale(axes: Axes) -> None:
-    axes.set_yscale("log")
+    axes.set_yscale("log", nonpositive="mask")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     low, high = axes.get_ylim()
     if high / low < 30:  # less than two powers of ten would leave the axis almost without numbers
@@ -129,7 +130,7 @@ def _short(value: float, _: int | None) -> str:
 @contextmanager
 def _axes(name: str) -> Iterator[tuple[Figure, Axes]]:
     """One figure in the page's manner; ``name`` keeps the identifiers of its SVG apart from the other charts'."""
-    style = {
+    style: Any = {
         "svg.fonttype": "none",  # letters stay letters, set in the page's own font
         "svg.hashsalt": name,
         "font.size": 8.5,

@@ -11,8 +11,8 @@ from vla.report.numbers import percent
 
 Facts = Mapping[str, Any]
 
-CHANCE = 0.25
-"""Success of a perfect arm that ignores the words: two blocks and two plates make four goals."""
+CHANCE = {"tabletop/place": 0.25}
+"""Success of a perfect arm that ignores the words, by environment: two blocks and two plates make four goals."""
 OUTCOMES: dict[str, str] = {
     "success": "success",
     "unfinished": "on the plate, but not released or not at rest",
@@ -41,8 +41,8 @@ def main_row(facts: Facts) -> Mapping[str, Any] | None:
 
 
 def chance(facts: Facts) -> float | None:
-    """The success rate without language: ``facts["chance"]`` where it is given, None where it has no meaning."""
-    value = facts.get("chance", CHANCE)
+    """The success rate without language: ``facts["chance"]`` where that is given, None where it is not known."""
+    value = facts.get("chance", CHANCE.get(facts["title"]))
     return None if value is None else float(value)
 
 
@@ -59,7 +59,9 @@ def verdict(facts: Facts) -> str:
     elif success["high"] < floor:
         against = f", below the {percent(floor)} of a perfect arm that ignores the words"
     else:
-        against = f", which the interval does not separate from the {percent(floor)} of a perfect arm that ignores the words"
+        against = (
+            f", which the interval does not separate from the {percent(floor)} of a perfect arm that ignores the words"
+        )
     return start + against + _language(facts) + "."
 
 
@@ -69,12 +71,12 @@ def _language(facts: Facts) -> str:
     tests, passed = [], []
     if blank:
         passed.append(blank["high"] < facts["success"]["low"])
-        tests.append(f"without an instruction it reaches {percent(blank['rate'])}")
+        tests.append(f"without an instruction it succeeds in {percent(blank['rate'])}")
     if said and unsaid:
         passed.append(said["low"] > unsaid["high"])
         tests.append(
-            f"told of another goal in the same scene it reaches that one in {percent(said['rate'])} "
-            f"and the one not named in {percent(unsaid['rate'])}"
+            f"given another goal of the same scene it reaches that one in {percent(said['rate'])} "
+            f"and the unnamed one in {percent(unsaid['rate'])}"
         )
     if not tests:
         return ""
@@ -101,7 +103,7 @@ def outcome(episode: Mapping[str, Any]) -> str:
 
 
 def outcomes(facts: Facts) -> dict[str, dict[str, int]]:
-    """How many episodes of each condition ended how, in the order of `OUTCOMES`, without the conditions that lack it."""
+    """How many episodes of each condition ended how; a condition that does not say where the block was is absent."""
     counts = {}
     for condition, episodes in (facts.get("episodes") or {}).items():
         ends = [outcome(episode) for episode in episodes]

@@ -7,7 +7,7 @@ GAP = "\u202f"
 """The narrow space between a number and its unit, where no line breaks."""
 
 
-def percent(rate: float) -> str:
+def percent(rate: float | int) -> str:
     """``87 %``; only nothing and everything are ``0 %`` and ``100 %``."""
     text = f"{rate * 100:.0f}"
     if text in ("0", "100") and 0 < rate < 1:
@@ -20,7 +20,7 @@ def interval(success: Mapping[str, Any]) -> str:
     return f"{percent(success['low']).removesuffix(GAP + '%')}–{percent(success['high'])}"
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
     """``42 s``, ``2 min 11 s`` or ``1 h 05 min``."""
     whole = round(seconds)
     if seconds < 10:
@@ -32,7 +32,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}{GAP}h {whole % 3600 // 60:02d}{GAP}min"
 
 
-def count(number: float) -> str:
+def count(number: float | int) -> str:
     """``63,210`` for numbers of things, ``1.9 M`` from a million on."""
     if number >= 1e6:
         return f"{number / 1e6:.3g}{GAP}M" if number < 1e9 else f"{number / 1e9:.3g}{GAP}B"

@@ -12,6 +12,7 @@ from vla.report import findings, numbers
 from vla.report.charts import length_chart, line_chart, series
 
 Facts = Mapping[str, Any]
+_UNMEASURED = {"grasped": None, "mean_steps": None, "inference_ms": None, "crashes": 0, "note": None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +55,15 @@ def _view(facts: Facts, media: Sequence[Clip]) -> dict[str, Any]:
         "verdict": findings.verdict(facts),
         "subject": main["name"] if main else "policy",
         "chance": findings.chance(facts),
-        "rows": facts.get("rows") or [],
+        "rows": [{**_UNMEASURED, **row} for row in facts.get("rows") or []],
         "training": facts.get("training"),
         "curves": _training_charts(facts.get("training") or {}),
         "clips": _clips(facts, media),
         "grid": findings.goal_grid(facts),
         "instructions": facts.get("instructions") or [],
-        "swatches": {name: "rgb({:.0f} {:.0f} {:.0f})".format(*(255 * c for c in rgb)) for name, rgb in COLOURS.items()},
+        "swatches": {
+            name: "rgb({:.0f} {:.0f} {:.0f})".format(*(255 * c for c in rgb)) for name, rgb in COLOURS.items()
+        },
         "outcomes": findings.outcomes(facts),
         "lengths": _length_chart(facts),
         "phases": _phases(facts),
@@ -148,9 +151,8 @@ def _reproduce(provenance: Facts) -> dict[str, Any] | None:
     command, git = provenance.get("command"), provenance.get("git")
     if not command:
         return None
-    commit = git.removesuffix("+dirty") if git else None
-    dirty = bool(git) and git.endswith("+dirty")
-    return {"lines": [*([f"git checkout {commit}"] if commit else []), command], "dirty": dirty}
+    checkout = [f"git checkout {git.removesuffix('+dirty')}"] if git else []
+    return {"lines": [*checkout, command], "dirty": git is not None and git.endswith("+dirty")}
 
 
 def _flat(value: Facts, prefix: str = "") -> list[tuple[str, str]]:

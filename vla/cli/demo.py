@@ -1,0 +1,178 @@
+"""``vla demo``: from nothing to an evaluated policy and a report."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from vla.cli import collect as collect_verb
+from vla.cli import eval as eval_verb
+from vla.cli import train as train_verb
+from vla.cli.command import console, parse, show_config, write_result
+from vla.core.config import load_recipe, to_dict
+from vla.core.errors import ConfigError
+from vla.envs.settings import EvaluationConfig
+from vla.train.recipe import CollectConfig, DataConfig, TrainConfig
+
+_EXAMPLES = """  vla demo
+  vla demo --minutes 3 --out runs/quick      (every phase, a lower score)
+  vla demo --out runs/other-seed --seed 7"""
+_HELD_OUT_SEED = 500_000
+_RECIPE = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Collect demonstrations, train, evaluate in closed loop and report. The same command resumes what was stopped."""
+
+    out: Path = Path("runs/demo")
+    """Folder for the dataset, the run, the checkpoint and the report."""
+    minutes: float = 18.0
+    """Time for everything, about."""
+    recipe: Path = _RECIPE
+    """The training recipe."""
+    seed: int = 0
+    engine: str | None = None
+    """ray or inline; the recipe's by default."""
+    json: Path | None = None
+    """Also write the report's facts to this file; they are in OUT/report.json anyway."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How the time is shared out."""
+
+    demonstrations: int
+    training_minutes: float
+    episodes: int
+    """Evaluated under each condition."""
+    clips: int
+    """Videos of successes, and of failures."""
+
+
+def share_out(minutes: float) -> Budget:
+    """More time buys more of everything, most of all training."""
+    if minutes < 0.5:
+        raise ConfigError(f"demo: minutes={minutes:g} is too little for every phase; 3 is quick, 18 the default")
+    full = min(1.0, minutes / 18.0)
+    return Budget(
+        demonstrations=max(24, round(2000 * full)),
+        training_minutes=minutes * 0.62,
+        episodes=max(6, min(100, round(100 * full))) if minutes < 12 else 100,
+        clips=4 if minutes >= 3 else 1,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Phases:
+    """What each phase took."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[dict[str, Any]]:
+        row: dict[str, Any] = {"name": name, "seconds": 0.0, "note": None}
+        started = time.monotonic()
+        console().rule(f"[bold]{name}")
+        yield row
+        row["seconds"] = round(time.monotonic() - started, 1)
+        self.rows.append(row)
+
+
+def main(argv: list[str]) -> int:
+    """Run all phases and print where the report is."""
+    arguments = parse(Arguments, argv, verb="demo", examples=_EXAMPLES)
+    budget = share_out(arguments.minutes)
+    config = _recipe(arguments, budget)
+    show_config(f"demo → {arguments.out}", {"budget": asdict(budget), "train": to_dict(config)})
+    phases = _Phases()
+    _collect(arguments, budget, phases)
+    with phases("train") as row:
+        train_verb.run(config, arguments.out)
+        row["note"] = f"engine {config.engine}, {config.workers} workers"
+    evaluation = EvaluationConfig(episodes=budget.episodes, seed=_HELD_OUT_SEED)
+    results = _evaluate(arguments, evaluation, phases)
+    facts = _report(arguments, budget, config, evaluation, results, phases)
+    write_result(arguments.json, facts)
+    success, page = facts["success"], arguments.out / "report.html"
+    console().print(
+        f"\n[bold green]success {success['rate']:.0%}[/bold green] "
+        f"({success['successes']} of {success['episodes']} held-out scenes, "
+        f"95 % interval {success['low']:.0%} to {success['high']:.0%})\nreport: {page}"
+    )
+    return 0
+
+
+def _recipe(arguments: Arguments, budget: Budget) -> TrainConfig:
+    config = load_recipe(TrainConfig, arguments.recipe)
+    data: DataConfig = replace(config.data, path=arguments.out / "data")
+    if arguments.engine not in (None, "ray", "inline"):
+        raise ConfigError(f"demo: engine must be ray or inline, got {arguments.engine!r}")
+    engine: Any = arguments.engine or config.engine
+    workers = 1 if engine == "inline" else config.workers
+    threads = config.threads * config.workers // workers
+    return replace(
+        config,
+        data=data,
+        engine=engine,
+        workers=workers,
+        threads=threads,
+        minutes=budget.training_minutes,
+        seed=arguments.seed,
+        validate_s=max(5.0, budget.training_minutes * 60 / 15),
+    )
+
+
+def _collect(arguments: Arguments, budget: Budget, phases: _Phases) -> None:
+    from vla.datasets.manifest import latest_number
+
+    dataset = arguments.out / "data"
+    if dataset.is_dir() and latest_number(dataset) is not None:
+        console().print(f"{dataset} is there already: not collected again")
+        return
+    with phases("collect") as row:
+        config = CollectConfig(episodes=budget.demonstrations, seed=1_000_000 * (arguments.seed + 1))
+        row["note"] = collect_verb.note(collect_verb.run(config, dataset))
+
+
+_CONDITIONS = (("policy", "right"), ("blank instruction", "blank"), ("wrong instruction", "wrong"))
+
+
+def _evaluate(arguments: Arguments, config: EvaluationConfig, phases: _Phases) -> dict[str, Any]:
+    """Episodes of each condition, by name."""
+    results: dict[str, Any] = {}
+    with phases("evaluate") as row:
+        checkpoint = str(arguments.out / "checkpoint")
+        for name, language in _CONDITIONS:
+            results[name] = eval_verb.run(checkpoint, replace(config, language=language), title=name)  # type: ignore[arg-type]
+        row["note"] = f"{len(_CONDITIONS)} conditions of {config.episodes} held-out scenes"
+    with phases("baselines") as row:
+        for name in ("expert", "random"):
+            results[name] = eval_verb.run(name, config, title=name)
+        row["note"] = f"expert and random, {config.episodes} scenes each"
+    return results
+
+
+def _report(
+    arguments: Arguments,
+    budget: Budget,
+    config: TrainConfig,
+    evaluation: EvaluationConfig,
+    results: dict[str, Any],
+    phases: _Phases,
+) -> dict[str, Any]:
+    """Render videos and the page; returns the facts, which are also in ``report.json``."""
+    from vla.core.files import write_atomic, write_json
+    from vla.report.facts import demo_facts
+    from vla.report.media import record_clips
+    from vla.report.page import render_report
+
+    with phases("report") as row:
+        clips = record_clips(results["policy"], evaluation, condition="policy", successes=budget.clips, failures=budget.clips)
+        row["note"] = f"{len(clips)} videos"
+    facts = demo_facts(results, phases.rows, config, evaluation, run=arguments.out)
+    write_atomic(arguments.out / "report.html", render_report(facts, clips).encode())
+    write_json(arguments.out / "report.json", facts)
+    return facts
