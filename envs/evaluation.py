@@ -48,6 +48,9 @@ class EpisodeResult:
     inference_ms: float
     """Mean time of one inference, of all environments that shared it."""
     crash: str | None = None
+    """What the simulator raised: no failure of the policy."""
+    failure: str | None = None
+    """Why the policy itself ended the episode early: counted as a failure."""
     actions: np.ndarray = field(repr=False, default_factory=lambda: np.zeros((0, 0), np.float32))
     """float32 (t, d): what was executed, enough to replay the episode from its seed."""
 
@@ -192,7 +195,7 @@ class _Slot:
         """Receive the policy's answer; one that is not finite ends the episode as a failure."""
         self._latency_ms.append(elapsed_ms)
         if not np.isfinite(chunk.actions).all():
-            self._finish(crash="the policy returned actions that are not finite")
+            self._finish(failure="the policy returned actions that are not finite")
             return
         if self._grounding_error is None and chunk.grounding is not None and "grounding" in self._info:
             self._grounding_error = float(np.abs(chunk.grounding - self._info["grounding"]).mean())
@@ -214,7 +217,7 @@ class _Slot:
         if terminated or truncated:
             self._finish()
 
-    def _finish(self, crash: str | None = None) -> None:
+    def _finish(self, crash: str | None = None, failure: str | None = None) -> None:
         self.running = False
         self.result = EpisodeResult(
             seed=self._seed,
@@ -228,5 +231,6 @@ class _Slot:
             grounding_error_m=self._grounding_error,
             inference_ms=float(np.mean(self._latency_ms)) if self._latency_ms else 0.0,
             crash=crash,
+            failure=failure,
             actions=np.array(self._actions, np.float32),
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from vla.core.lookup import lookup
 from vla.core.types import Observation
 
 
+@runtime_checkable
 class Expert(Protocol):
     """A scripted demonstrator bound to one environment."""
 
@@ -19,6 +20,7 @@ class Expert(Protocol):
         """float32 (d,): what the demonstrator would do now."""
 
 
+@runtime_checkable
 class RobotEnv(Protocol):
     """A Gymnasium environment with cameras, a state and an instruction."""
 

@@ -1,5 +1,6 @@
 """Rendering cameras without a screen: EGL, else OSMesa, else one clear message."""
 
+import atexit
 import os
 import weakref
 from collections.abc import Callable
@@ -69,8 +70,10 @@ class CameraRenderer:
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._pixels = np.empty((height, width, 3), np.uint8)
-        # Also runs at interpreter exit, before PyOpenGL's own module is torn down.
         self._finalizer = weakref.finalize(self, _free, self._context, self._gl)
+        # At interpreter exit it must come before MuJoCo's own handler, which shuts EGL down: last in, first out.
+        self._finalizer.atexit = False
+        atexit.register(self._finalizer)
 
     @property
     def description(self) -> str:

@@ -40,5 +40,5 @@ def _by_goal(results: Sequence[EpisodeResult]) -> list[dict[str, Any]]:
     ]
 
 
-def _mean(values: Sequence[float]) -> float | None:
+def _mean(values: Sequence[float | int]) -> float | None:
     return float(np.mean(values)) if len(values) else None

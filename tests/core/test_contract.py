@@ -15,7 +15,9 @@ from vla.core.files import write_json
 
 NAMES = st.text("abc_", min_size=1, max_size=6)
 NUMBERS = st.floats(-1e3, 1e3)
-DIMENSION = st.fixed_dictionaries({"name": NAMES, "unit": st.sampled_from(["rad", "m"]), "low": NUMBERS, "high": NUMBERS})
+DIMENSION = st.fixed_dictionaries(
+    {"name": NAMES, "unit": st.sampled_from(["rad", "m"]), "low": NUMBERS, "high": NUMBERS}
+)
 CAMERA = st.fixed_dictionaries({"name": NAMES, "height": st.integers(1, 99), "width": st.integers(1, 99)})
 VALUES = st.fixed_dictionaries(
     {
@@ -70,7 +72,10 @@ def test_digest_ignores_recorded_versions_and_nothing_else() -> None:
         ({"gripper": None}, "gripper: 'joint' ≠ None"),
         ({"control_hz": 20.0}, "control_hz: 10.0 ≠ 20.0"),
         ({"cameras": (Camera(name="front", height=4, width=6),)}, "cameras.wrist: 4x6 ≠ absent"),
-        ({"action": (Dimension(name="joint", unit="rad", low=-2.0, high=1.0),)}, "action.joint: [-1, 1] rad ≠ [-2, 1] rad"),
+        (
+            {"action": (Dimension(name="joint", unit="rad", low=-2.0, high=1.0),)},
+            "action.joint: [-1, 1] rad ≠ [-2, 1] rad",
+        ),
         ({"state": (Dimension(name="joint", unit="1", low=-1.0, high=1.0),)}, "state.joint: [-1, 1] rad ≠ [-1, 1] 1"),
         ({"grounding": (Dimension(name="x", unit="m", low=0.0, high=2.0),)}, "grounding.x: [0, 1] m ≠ [0, 2] m"),
     ],

@@ -1,6 +1,6 @@
 """A unified transformer of a few thousand weights, and a batch for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,15 @@ LOW = np.linspace(-1.0, -0.3, HORIZON * JOINTS, dtype=np.float32).reshape(HORIZO
 
 MakeModel = Callable[..., UnifiedTransformer]
 Batch = dict[str, Tensor]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Models of this size only lose by sharing their work among threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

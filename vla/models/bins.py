@@ -54,12 +54,12 @@ class BinCodec:
         weight = torch.softmax(logits.float().masked_fill(~near, -torch.inf), dim=-1)
         cell = (weight * grid).sum(dim=-1)
         low, high = self._limits(cell)
-        return low + cell / (self.bins - 1) * (high - low)
+        return torch.lerp(low, high, cell / (self.bins - 1))  # never outside the limits, rounding included
 
     def values(self, ids: Int64[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """The centre of each cell."""
         low, high = self._limits(ids)
-        return low + ids.float() / (self.bins - 1) * (high - low)
+        return torch.lerp(low, high, ids.float() / (self.bins - 1))
 
     def _limits(self, like: Tensor) -> tuple[Tensor, Tensor]:
         return torch.as_tensor(self.low, device=like.device), torch.as_tensor(self.high, device=like.device)

@@ -24,8 +24,9 @@ from vla.core.contract import Contract, read_contract
 from vla.core.errors import CheckpointError, ContractError
 from vla.core.files import write_atomic, write_json
 from vla.models.bins import ActionCodec, BinCodec
+from vla.models.config import UnifiedConfig
 from vla.models.text import InstructionTokenizer
-from vla.models.unified import UnifiedConfig, UnifiedTransformer
+from vla.models.unified import UnifiedTransformer
 from vla.models.vocabulary import Vocabulary
 
 

@@ -63,9 +63,10 @@ class ImageTokenizer(nn.Module):
         return tokens
 
     def _read(self, words: Float[Tensor, "b l e"], valid: Bool[Tensor, "b l"]) -> Float[Tensor, "b k e"]:
-        """What each seeker picks out of the instruction; of a blank one, the mean of the padding."""
+        """What each seeker picks out of the instruction; of a blank one, nothing."""
         scores = self.seekers @ self.key(words).transpose(1, 2)
-        return torch.softmax(scores.masked_fill(~valid[:, None], -1e9), dim=-1) @ words
+        weights = torch.softmax(scores.masked_fill(~valid[:, None], -1e9), dim=-1)
+        return weights @ words.masked_fill(~valid[..., None], 0.0)
 
 
 def _grid(features: Float[Tensor, "b c y x"]) -> Float[Tensor, "p 2"]:

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ STOP = "STOP"
 """A file of this name in the run folder ends the run after the present step, with a state to resume from."""
 
 
+@runtime_checkable
 class Worker(Protocol):
     """One of ``world`` processes that train one model."""
 

@@ -1,0 +1,178 @@
+"""Who may import whom, read from the sources; each rule is also shown to fail on a small synthetic file."""
+
+import ast
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ALL = {"core", "models", "datasets", "envs", "policies", "deploy", "train", "report", "cli"}
+MAY_IMPORT = {
+    "core": set(),
+    "models": {"core"},
+    "datasets": {"core"},
+    "envs": {"core"},
+    "policies": {"core", "models"},
+    "deploy": {"core", "policies", "models"},
+    "train": ALL - {"deploy", "report", "cli"},
+    "report": {"core", "envs", "train"},
+    "cli": ALL,
+}
+CLIENT_MAY_IMPORT = {"numpy", "msgpack", "websockets", "vla.deploy.wire", "vla.core.errors"}
+UNSAFE = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+HEAVY = {"torch", "ray", "mujoco", "zarr", "transformers", "gymnasium", "matplotlib"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of ours: its dotted name and its syntax tree."""
+
+    name: str
+    tree: ast.Module
+
+    @property
+    def part(self) -> str:
+        """The folder under ``vla``."""
+        return self.name.split(".")[1]
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module, and whether importing the file imports it."""
+
+    module: str
+    line: int
+    at_once: bool
+
+    def within(self, *packages: str) -> bool:
+        """Whether it is one of ``packages`` or inside one."""
+        return any(self.module == p or self.module.startswith(p + ".") for p in packages)
+
+
+def _imports(node: ast.AST, at_once: bool = True) -> Iterator[Import]:
+    """Every import below ``node``, those inside functions too; ``from vla import x`` counts as ``vla.x``."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (Import(alias.name, child.lineno, at_once) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            module = "." * child.level + (child.module or "")
+            names = [f"vla.{a.name}" for a in child.names] if module == "vla" else [module]
+            yield from (Import(name, child.lineno, at_once) for name in names)
+        else:
+            inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            typing_only = isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING")
+            yield from _imports(child, at_once and not inside and not typing_only)
+
+
+def _layers(source: Source) -> Iterator[str]:
+    allowed = MAY_IMPORT[source.part] | {source.part}
+    for found in _imports(source.tree):
+        if found.module.startswith("."):
+            yield f"line {found.line}: imports are absolute, got {found.module}"
+        elif found.within("vla") and found.module.split(".")[1] not in allowed:
+            yield f"line {found.line}: {source.part} must not import {found.module}"
+
+
+def _client(source: Source) -> Iterator[str]:
+    if source.name != "vla.deploy.client":
+        return
+    for found in _imports(source.tree):
+        if not found.within(*CLIENT_MAY_IMPORT, *sys.stdlib_module_names):
+            yield f"line {found.line}: the client runs on robots and must not import {found.module}"
+
+
+def _unsafe(source: Source) -> Iterator[str]:
+    for found in _imports(source.tree):
+        if found.within(*UNSAFE):
+            yield f"line {found.line}: {found.module} runs code from data"
+
+
+def _printing(source: Source) -> Iterator[str]:
+    if source.part == "cli":
+        return
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+            yield f"line {node.lineno}: only the command line prints"
+
+
+def _heavy(source: Source) -> Iterator[str]:
+    if source.part != "cli":
+        return
+    for found in _imports(source.tree):
+        if found.at_once and found.within(*HEAVY):
+            yield f"line {found.line}: import {found.module} inside the command, so that --help is instant"
+
+
+Rule = Callable[[Source], Iterator[str]]
+RULES: dict[str, Rule] = {
+    "layers": _layers,
+    "client": _client,
+    "unsafe": _unsafe,
+    "printing": _printing,
+    "heavy": _heavy,
+}
+
+
+def _sources() -> list[Source]:
+    """Every Python file of the package; the linked folders are entered by name, since rglob follows no links."""
+    files = [(folder, file) for folder in (ROOT / "vla").iterdir() if folder.is_dir() for file in folder.rglob("*.py")]
+    return [
+        Source(".".join(file.relative_to(ROOT).with_suffix("").parts), ast.parse(file.read_text(), str(file)))
+        for _, file in sorted(files)
+    ]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_sources_keep_the_rule(rule: str) -> None:
+    broken = [f"{source.name}: {text}" for source in _sources() for text in RULES[rule](source)]
+    assert broken == []
+
+
+def test_every_folder_is_looked_at() -> None:
+    parts = {source.part for source in _sources()}
+    assert parts <= set(MAY_IMPORT)
+    assert {"core", "models", "datasets", "envs", "policies", "deploy", "train"} <= parts
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "text"),
+    [
+        ("layers", "vla.core.x", "import vla.models.bins"),
+        ("layers", "vla.core.x", "def f():\n    from vla.envs.registry import env_spec"),
+        ("layers", "vla.models.x", "from vla.datasets.dataset import Dataset"),
+        ("layers", "vla.datasets.x", "from vla import models"),
+        ("layers", "vla.envs.x", "from vla.policies.unified import UnifiedPolicy"),
+        ("layers", "vla.policies.x", "class A:\n    def f(self):\n        import vla.envs.registry"),
+        ("layers", "vla.policies.x", "from vla.datasets.dataset import Dataset"),
+        ("layers", "vla.deploy.x", "from vla.train.loop import train"),
+        ("layers", "vla.train.x", "from vla.deploy.server import serve"),
+        ("layers", "vla.train.x", "import vla.cli.main"),
+        ("layers", "vla.report.x", "from vla.models.bins import BinCodec"),
+        ("layers", "vla.envs.x", "from .registry import env_spec"),
+        ("client", "vla.deploy.client", "import torch"),
+        ("client", "vla.deploy.client", "def f():\n    from vla.core.types import Observation"),
+        ("unsafe", "vla.train.x", "import pickle"),
+        ("unsafe", "vla.deploy.x", "def f():\n    from cloudpickle import loads"),
+        ("printing", "vla.envs.x", "def f():\n    print('hello')"),
+        ("heavy", "vla.cli.x", "import torch.nn as nn"),
+        ("heavy", "vla.cli.x", "try:\n    from ray import train\nexcept ImportError:\n    pass"),
+    ],
+)
+def test_rules_can_fail(rule: str, name: str, text: str) -> None:
+    assert list(RULES[rule](Source(name, ast.parse(text)))) != []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("vla.core.x", "import json\nimport numpy as np\nfrom vla.core.errors import VlaError"),
+        ("vla.cli.x", "def f():\n    import torch\n    print(torch.__version__)"),
+        ("vla.cli.x", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"),
+        ("vla.deploy.client", "import os\nimport websockets.sync.client\nfrom vla.deploy.wire import pack"),
+    ],
+)
+def test_rules_can_be_kept(name: str, text: str) -> None:
+    assert [line for rule in RULES.values() for line in rule(Source(name, ast.parse(text)))] == []
