@@ -198,7 +198,8 @@ class _Slot:
             self._finish(failure="the policy returned actions that are not finite")
             return
         if self._grounding_error is None and chunk.grounding is not None and "grounding" in self._info:
-            self._grounding_error = float(np.abs(chunk.grounding - self._info["grounding"]).mean())
+            metres = [d.unit == "m" for d in self._env.contract.grounding]
+            self._grounding_error = float(np.abs(chunk.grounding - self._info["grounding"])[metres].mean())
         self._buffer.add(chunk)
 
     def step(self) -> None:

@@ -103,3 +103,16 @@ def _free(context: Any, gl: Any) -> None:
     gl.make_current()
     context.free()
     gl.free()
+
+
+def image_point(model: mujoco.MjModel, data: mujoco.MjData, camera: str, position_m: np.ndarray) -> np.ndarray:
+    """(row, column) of a world position in a square image, -1 to 1 from its first to its last row and column.
+
+    Points outside the image lie outside that range, at most at 2; those behind the camera are at (2, 2).
+    """
+    number = model.camera(camera).id
+    x, y, z = data.cam_xmat[number].reshape(3, 3).T @ (position_m - data.cam_xpos[number])  # looks along -z
+    if z > -1e-3:
+        return np.array([2.0, 2.0])
+    focal = 1.0 / np.tan(np.deg2rad(model.cam_fovy[number]) / 2)
+    return np.clip([-focal * y / -z, focal * x / -z], -2.0, 2.0)

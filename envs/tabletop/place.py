@@ -12,7 +12,7 @@ from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import ConfigError
 from vla.core.lookup import lookup
 from vla.core.provenance import versions
-from vla.envs.rendering import CameraRenderer
+from vla.envs.rendering import CameraRenderer, image_point
 from vla.envs.settings import LANGUAGES, Language
 from vla.envs.tabletop.kinematics import InverseKinematics
 from vla.envs.tabletop.scene import (
@@ -37,6 +37,8 @@ TEMPLATES = (
     "set the {block} block down on the {plate} plate",
     "on the {plate} plate, put the {block} block",
 )
+THINGS = ("block", "plate")
+"""What an instruction names, in the order of the grounding."""
 TIMESTEP_S = 0.005
 JOINTS = len(HOME_RAD)
 _REST_M_S = 0.03
@@ -194,8 +196,12 @@ class PlaceEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         return np.append(qpos[:JOINTS], qpos[JOINTS] + qpos[JOINTS + 1]).astype(np.float32)
 
     def grounding(self) -> np.ndarray:
-        """float32 (5,): the named block's x, y, z and the named plate's x, y."""
-        return np.append(self.block_m(self.goal.block), self.plate_m(self.goal.plate)[:2]).astype(np.float32)
+        """float32 (g,): the named block's x, y, z and plate's x, y in m, then where each is in each camera's image."""
+        block, plate = self.block_m(self.goal.block), self.plate_m(self.goal.plate)
+        points = [
+            image_point(self.model, self.data, camera, thing) for camera in CAMERAS for thing in (block, plate)
+        ]
+        return np.concatenate([block, plate[:2], *points]).astype(np.float32)
 
     def _camera(self, pixels: int) -> CameraRenderer:
         if pixels not in self._renderers:
@@ -266,13 +272,15 @@ def _contract(config: PlaceConfig) -> Contract:
     gripper = Dimension(name="gripper", unit="m", low=0.0, high=GRIPPER_OPEN_M)
     (x_low, x_high), (y_low, y_high) = AREA_M
     x, y = (x_low - 0.1, x_high + 0.1), (y_low - 0.1, y_high + 0.1)
-    grounding = (("block_x", *x), ("block_y", *y), ("block_z", 0.0, 0.3), ("plate_x", *x), ("plate_y", *y))
+    metric = (("block_x", *x), ("block_y", *y), ("block_z", 0.0, 0.3), ("plate_x", *x), ("plate_y", *y))
+    points = [f"{camera}.{thing}.{axis}" for camera in CAMERAS for thing in THINGS for axis in ("row", "column")]
     return Contract(
         robot="tabletop-panda",
         cameras=tuple(Camera(name=name, height=config.image_size, width=config.image_size) for name in CAMERAS),
         state=(*joints, gripper),
         action=(*joints, gripper),
-        grounding=tuple(Dimension(name=n, unit="m", low=low, high=high) for n, low, high in grounding),
+        grounding=tuple(Dimension(name=n, unit="m", low=low, high=high) for n, low, high in metric)
+        + tuple(Dimension(name=n, unit="image", low=-1.0, high=1.0) for n in points),
         gripper="gripper",
         control_hz=config.control_hz,
         versions=versions(),

@@ -88,7 +88,7 @@ def test_mistakes_name_the_key_and_the_fix(tmp_path: Path, text: str, message: s
 
 
 def test_mistakes_name_the_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="recipe.yaml: steps must be int"):
+    with pytest.raises(ConfigError, match=r"recipe\.yaml: steps must be int"):
         _read(tmp_path, "steps: x")
 
 

@@ -32,8 +32,8 @@ def _same(a: Sequence[EpisodeResult], b: Sequence[EpisodeResult]) -> bool:
     ]
 
 
-class _Still:
-    """Holds the arm where it is; subclasses are not needed, ``answer`` says what to return."""
+class _Answering:
+    """Answers with what ``answer`` says."""
 
     def __init__(self, answer: Callable[[int, Observation], np.ndarray], envs: Sequence[RobotEnv]) -> None:
         self._answer, self._contract = answer, envs[0].contract
@@ -60,22 +60,22 @@ class _Breaking:
     """A real environment that raises at one step of the episode of one seed."""
 
     def __init__(self, env: RobotEnv, seed: int, step: int) -> None:
-        self._env, self._when, self._now = env, (seed, step), (0, 0)
+        self.inner, self._when, self._now = env, (seed, step), (0, 0)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._env, name)
+        return getattr(self.inner, name)
 
     def reset(self, *, seed: int, options: dict[str, Any]) -> Any:
         self._now = (seed, 0)
         if self._now == self._when:
             raise RuntimeError("the scene is on fire")
-        return self._env.reset(seed=seed, options=options)
+        return self.inner.reset(seed=seed, options=options)
 
     def step(self, action: np.ndarray) -> Any:
         self._now = (self._now[0], self._now[1] + 1)
         if self._now == self._when:
             raise RuntimeError("the simulator is on fire")
-        return self._env.step(action)
+        return self.inner.step(action)
 
 
 def test_the_expert_succeeds_in_order_and_repeatably() -> None:
@@ -102,7 +102,7 @@ def test_a_crash_is_counted_apart_and_the_rest_is_kept(monkeypatch: pytest.Monke
     def make(settings: Mapping[str, Any]) -> Any:
         return _Breaking(spec.make(settings), seed=1, step=step)
 
-    monkeypatch.setitem(ENVS, "test/breaking", replace(spec, make=make))
+    monkeypatch.setitem(ENVS, "test/breaking", replace(spec, make=make, expert=lambda env: spec.expert(env.inner)))
     results = _evaluate(partial(ExpertPolicy, "test/breaking"), env="test/breaking")
     assert [result.success for result in results] == [True, False, True, True]
     assert [result.crash is not None for result in results] == [False, True, False, False]
@@ -115,7 +115,7 @@ def test_actions_that_are_not_finite_are_the_policys_failure() -> None:
     def answer(call: int, observation: Observation) -> np.ndarray:
         return np.full((4, 8), np.nan) if call == 3 else observation.state[None].repeat(4, axis=0)
 
-    (result,) = _evaluate(partial(_Still, answer), episodes=1, execute=4)
+    (result,) = _evaluate(partial(_Answering, answer), episodes=1, execute=4)
     assert (result.success, result.crash, result.steps) == (False, None, 8)
     assert result.failure is not None
     assert "not finite" in result.failure
@@ -129,7 +129,7 @@ def test_a_chunk_is_executed_for_as_long_as_asked() -> None:
         chunks.append(observation.state[None].repeat(6, axis=0) + np.arange(6)[:, None] * 1e-3)
         return chunks[-1]
 
-    (result,) = _evaluate(partial(_Still, answer), episodes=1, execute=3, settings={"max_steps": 9})
+    (result,) = _evaluate(partial(_Answering, answer), episodes=1, execute=3, settings={"max_steps": 9})
     assert (result.steps, len(chunks)) == (9, 3)
     expected = np.concatenate([chunk[:3] for chunk in chunks]).astype(np.float32)
     np.testing.assert_allclose(result.actions, expected, atol=1e-6)

@@ -23,7 +23,7 @@ class Dimension:
 
     name: str
     unit: str
-    """SI: ``rad``, ``m``, or ``1`` for a ratio."""
+    """SI: ``rad``, ``m``, or ``1`` for a ratio; ``image`` for a position in an image, -1 to 1 across it."""
     low: float
     high: float
 
@@ -47,7 +47,10 @@ class Contract:
     action: tuple[Dimension, ...]
     """Absolute targets; the limits are the robot's own."""
     grounding: tuple[Dimension, ...] = ()
-    """Where the things that an instruction names are: a training signal, never an input."""
+    """Where the things that an instruction names are: a training signal, never an input.
+
+    In metres in the robot's base frame, and in images as ``camera.thing.row`` and ``camera.thing.column``.
+    """
     gripper: str | None = None
     """The name of the action dimension that is the gripper; larger opens."""
     control_hz: float

@@ -25,6 +25,7 @@ from vla.core.errors import CheckpointError, ContractError
 from vla.core.files import write_atomic, write_json
 from vla.models.bins import ActionCodec, BinCodec
 from vla.models.config import UnifiedConfig
+from vla.models.grounding import GroundingLayout
 from vla.models.text import InstructionTokenizer
 from vla.models.unified import UnifiedTransformer
 from vla.models.vocabulary import Vocabulary
@@ -44,9 +45,10 @@ class ModelParts:
 
     def build(self) -> UnifiedTransformer:
         """The model with fresh weights."""
+        layout = GroundingLayout.of(self.contract)
         vocabulary = Vocabulary(
             text=len(self.tokenizer),
-            grounding_dims=len(self.contract.grounding),
+            grounding_dims=len(layout.metric),
             grounding_bins=self.config.grounding_bins,
             action_dims=len(self.contract.action),
             action_bins=self.config.action_bins,
@@ -55,7 +57,7 @@ class ModelParts:
         return UnifiedTransformer(
             self.config,
             vocabulary=vocabulary,
-            cameras=len(self.contract.cameras),
+            layout=layout,
             state_dims=len(self.contract.state),
             actions=self.actions,
             grounding=self.grounding,

@@ -46,7 +46,9 @@ class UnifiedConfig:
     state_dropout: float = 0.3
     """Share of samples that are trained without proprioception, so that objects are found by looking."""
     grounding_weight: float = 1.0
-    """Weight of the grounding loss beside the action loss."""
+    """Weight of the grounding token's loss beside the action loss."""
+    pointing_weight: float = 1.0
+    """Weight of the pointing maps' loss."""
 
     def __post_init__(self) -> None:
         if self.trunk.width % self.trunk.heads:

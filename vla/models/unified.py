@@ -23,12 +23,17 @@ from torch import Tensor, nn
 from vla.models.attention import Cache, Transformer, attention_mask
 from vla.models.bins import ActionCodec, BinCodec
 from vla.models.config import TransformerConfig, UnifiedConfig
+from vla.models.grounding import GroundingLayout
 from vla.models.vision import ImageTokenizer
 from vla.models.vocabulary import Vocabulary
 
 Batch = Mapping[str, Tensor]
 """images uint8 (b, n, y, x, 3), state (b, s), text int64 (b, l), text_valid bool (b, l);
 for training also actions (b, h, d), action_valid bool (b, h), grounding (b, g)."""
+
+
+Maps = list[tuple[Tensor, Tensor]]
+"""For each camera the scores (b, t, p) of its pointing maps, and the points (b, t, 2) that they mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +43,7 @@ class Prefix:
     cache: Cache
     valid: Bool[Tensor, "b l"]
     block: Int64[Tensor, "b l"]
-    grounding: Float[Tensor, "b g bins"]
+    grounding: Float[Tensor, "b g"]
 
 
 class UnifiedTransformer(nn.Module):
@@ -52,20 +57,21 @@ class UnifiedTransformer(nn.Module):
         config: UnifiedConfig,
         *,
         vocabulary: Vocabulary,
-        cameras: int,
         state_dims: int,
         actions: ActionCodec,
         grounding: BinCodec,
+        layout: GroundingLayout,
         state_range: tuple[Float[Tensor, " s"], Float[Tensor, " s"]],
     ) -> None:
         super().__init__()
         width = config.trunk.width
         self.config, self.vocabulary, self.actions, self.grounding = config, vocabulary, actions, grounding
+        self.layout = layout
         self.table = nn.Embedding(len(vocabulary), width)
         self.text_position = nn.Parameter(torch.zeros(config.text_tokens, width))
         self.reader = Transformer(TransformerConfig(width=width, layers=1, heads=config.trunk.heads))
-        self.cameras = nn.ModuleList(ImageTokenizer(config.vision, width) for _ in range(cameras))
-        self.camera_position = nn.Parameter(torch.zeros(cameras, config.vision.tokens, width))
+        self.cameras = nn.ModuleList(ImageTokenizer(config.vision, width, points=len(points)) for points in layout.points)
+        self.camera_position = nn.Parameter(torch.zeros(len(layout.points), config.vision.tokens, width))
         self.state = nn.Sequential(nn.Linear(state_dims, width), nn.GELU(), nn.Linear(width, width))
         self.slot = nn.Parameter(torch.zeros(2, width))  # state, grounding
         self.step_position = nn.Parameter(torch.zeros(config.horizon, 1, width))
@@ -90,7 +96,7 @@ class UnifiedTransformer(nn.Module):
     def loss(self, batch: Batch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Cross entropy of actions and grounding against soft targets, and what to log of it."""
         drop = torch.rand(len(batch["state"]), device=batch["state"].device) < self.config.state_dropout
-        x, block, valid = self._prefix(batch, drop)
+        x, block, valid, maps = self._prefix(batch, drop)
         offsets = self.actions.offsets(batch["state"], batch["actions"])
         queries = self._action_inputs(self.actions.codec.ids(offsets))
         x = torch.cat([x, queries], dim=1)
@@ -101,13 +107,28 @@ class UnifiedTransformer(nn.Module):
         action = _soft_cross_entropy(logits, self.actions.codec.targets(offsets))  # (b, h, d)
         weight = batch["action_valid"][..., None].expand_as(action).to(action.dtype)
         action_loss = (action * weight).sum() / weight.sum().clamp(min=1)
-        where = self._grounding_logits(hidden[:, -self.action_tokens - 1])
-        grounding_loss = _soft_cross_entropy(where, self.grounding.targets(batch["grounding"])).mean()
-        with torch.no_grad():
-            error = (self.grounding.decode(where) - batch["grounding"]).abs().mean(dim=0)
-        metrics = {"action_loss": action_loss.detach(), "grounding_loss": grounding_loss.detach()}
-        metrics |= {"grounding_error_m": error.mean()}
-        return action_loss + self.config.grounding_weight * grounding_loss, metrics
+        metrics = {"action_loss": action_loss.detach()}
+        total, config = action_loss, self.config
+        if self.layout.metric:
+            where = self._grounding_logits(hidden[:, -self.action_tokens - 1])
+            truth = batch["grounding"][:, list(self.layout.metric)]
+            grounding_loss = _soft_cross_entropy(where, self.grounding.targets(truth)).mean()
+            total = total + config.grounding_weight * grounding_loss
+            error = (self.grounding.decode(where.detach()) - truth).abs().mean()
+            metrics |= {"grounding_loss": grounding_loss.detach(), "grounding_error_m": error}
+        if any(self.layout.points):
+            pointing_loss = self._pointing_loss(maps, batch["grounding"])
+            total = total + config.pointing_weight * pointing_loss
+            metrics["pointing_loss"] = pointing_loss.detach()
+        return total, metrics
+
+    def _pointing_loss(self, maps: Maps, grounding: Float[Tensor, "b g"]) -> Float[Tensor, ""]:
+        """Mean over all points that are in view."""
+        losses = [
+            tokenizer.pointing_loss(scores, grounding[:, torch.tensor(points)])
+            for tokenizer, (scores, _), points in zip(self.cameras, maps, self.layout.points, strict=True)
+        ]
+        return torch.cat([loss for loss, _ in losses]).sum() / torch.cat([n for _, n in losses]).sum().clamp(min=1)
 
     @torch.no_grad()
     def act(self, batch: Batch) -> tuple[Float[Tensor, "b h d"], Float[Tensor, "b g"]]:
@@ -117,17 +138,26 @@ class UnifiedTransformer(nn.Module):
             logits = self._decode_parallel(prefix)
         else:
             logits = self._decode_autoregressive(prefix)
-        return self.actions.actions(batch["state"], self.actions.codec.decode(logits)), self.grounding.decode(
-            prefix.grounding
-        )
+        return self.actions.actions(batch["state"], self.actions.codec.decode(logits)), prefix.grounding
 
     def read(self, batch: Batch) -> Prefix:
         """Run everything before the actions and keep its keys and values."""
-        x, block, valid = self._prefix(
+        x, block, valid, maps = self._prefix(
             batch, torch.zeros(len(batch["state"]), dtype=torch.bool, device=batch["state"].device)
         )
         hidden, cache = self.trunk(x, attention_mask(block, valid))
-        return Prefix(cache=cache, valid=valid, block=block, grounding=self._grounding_logits(hidden[:, -1]))
+        return Prefix(cache=cache, valid=valid, block=block, grounding=self._ground(hidden[:, -1], maps))
+
+    def _ground(self, hidden: Float[Tensor, "b e"], maps: Maps) -> Float[Tensor, "b g"]:
+        """All of the contract's grounding: what the grounding token says, and where the maps point."""
+        size = len(self.layout.metric) + sum(2 * len(points) for points in self.layout.points)
+        grounding = hidden.new_zeros(len(hidden), size)
+        if self.layout.metric:
+            grounding[:, list(self.layout.metric)] = self.grounding.decode(self._grounding_logits(hidden))
+        for (_, where), points in zip(maps, self.layout.points, strict=True):
+            if points:
+                grounding[:, torch.tensor(points)] = where
+        return grounding
 
     def _decode_parallel(self, prefix: Prefix) -> Float[Tensor, "b h d bins"]:
         shape = (len(prefix.valid), self.config.horizon, self.vocabulary.action_dims)
@@ -159,18 +189,19 @@ class UnifiedTransformer(nn.Module):
         prefix.cache[:] = grown
         return hidden
 
-    def _prefix(self, batch: Batch, drop_state: Bool[Tensor, " b"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Embeddings (b, l, e), blocks (b, l) and validity (b, l) of everything before the actions."""
+    def _prefix(self, batch: Batch, drop_state: Bool[Tensor, " b"]) -> tuple[Tensor, Tensor, Tensor, Maps]:
+        """Embeddings (b, l, e), blocks (b, l), validity (b, l) of all before the actions, and the pointing maps."""
         b = len(batch["state"])
         words = self.table(batch["text"]) + self.text_position
         told = attention_mask(torch.zeros_like(batch["text"]), batch["text_valid"])
         read, _ = self.reader(words, told)
         weight = batch["text_valid"][..., None].to(read.dtype)
         sentence = (read * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)  # (b, e)
-        images = [
-            tokenizer(batch["images"][:, i], read, batch["text_valid"], sentence) + self.camera_position[i]
-            for i, tokenizer in enumerate(self.cameras)
-        ]
+        images, maps = [], []
+        for i, tokenizer in enumerate(self.cameras):
+            tokens, scores, where = tokenizer(batch["images"][:, i], read, batch["text_valid"], sentence)
+            images.append(tokens + self.camera_position[i])
+            maps.append((scores, where))
         normal = 2 * (batch["state"] - self.state_low) / (self.state_high - self.state_low) - 1
         absent = self.table.weight[self.vocabulary.special("no_state")]
         state = torch.where(drop_state[:, None], absent, self.state(normal)) + self.slot[0]
@@ -179,7 +210,7 @@ class UnifiedTransformer(nn.Module):
         valid = F.pad(batch["text_valid"], (0, x.shape[1] - batch["text_valid"].shape[1]), value=True)
         block = torch.zeros_like(valid, dtype=torch.long)
         block[:, -1] = 1
-        return x, block, valid
+        return x, block, valid, maps
 
     def _action_inputs(self, ids: Int64[Tensor, "b h d"]) -> Float[Tensor, "b q e"]:
         """What enters at the action positions: queries, or what was decoded one token before."""

@@ -175,7 +175,9 @@ class _Session:
             row |= {key: value.item() for key, value in metrics.items()}
         if self._first is not None:
             actions, grounding = self._model.act(self._first)
-            row["first_frame_error_m"] = (grounding - self._first["grounding"]).abs().mean().item()
+            metric = list(self._model.layout.metric)
+            error = (grounding - self._first["grounding"])[:, metric].abs()
+            row["first_frame_error_m"] = error.mean().item() if metric else 0.0
             row["first_frame_action_error"] = (actions - self._first["actions"]).abs().mean().item()
         self._model.load_state_dict(raw)
         self._model.train()

@@ -14,6 +14,7 @@ from vla.datasets.sampler import Order, ResumableSampler, SampleOrder, Stratifie
 from vla.datasets.windows import Windows
 from vla.models.bins import ActionCodec, BinCodec
 from vla.models.checkpoint import ModelParts
+from vla.models.grounding import GroundingLayout
 from vla.models.text import InstructionTokenizer
 from vla.models.unified import UnifiedConfig
 from vla.train.recipe import DataConfig, TrainConfig
@@ -71,7 +72,8 @@ def fit_parts(windows: Windows, config: UnifiedConfig, seed: int) -> ModelParts:
     last = data.episode_starts[windows.owner[items]] + data.episode_lengths[windows.owner[items]] - 1
     ahead = np.minimum(rows[:, None] + np.arange(config.horizon), last[:, None])
     margin = np.array([1e-3 * (d.high - d.low) for d in contract.state], np.float32)
-    limits = [np.array([getattr(d, end) for d in contract.grounding], np.float32) for end in ("low", "high")]
+    metric = [contract.grounding[i] for i in GroundingLayout.of(contract).metric]
+    limits = [np.array([getattr(d, end) for d in metric], np.float32) for end in ("low", "high")]
     return ModelParts(
         contract=contract,
         tokenizer=InstructionTokenizer.train(windows.instructions),
