@@ -1,6 +1,7 @@
 """The ``vla`` command: one file a verb, imported only when it is called."""
 
 import importlib
+import os
 import sys
 
 VERBS = {
@@ -23,29 +24,32 @@ _EXAMPLES = """examples:
 def main() -> int:
     """Run one verb; errors that a user can act on become one line and exit code 2."""
     argv = sys.argv[1:]
-    if not argv or argv[0] in ("-h", "--help"):
-        print(_help())
-        return 0 if argv else 2
-    if argv[0] == "--version":
-        from importlib.metadata import version
-
-        print(f"vla {version('vla')}")
-        return 0
+    name = argv[0] if argv else "--help"
     from vla.core.errors import VlaError
     from vla.core.lookup import lookup
 
     try:
-        lookup("command", argv[0], VERBS)
-        verb = importlib.import_module(f"vla.cli.{argv[0]}")
+        if name in ("-h", "--help", "--version"):
+            print(_version() if name == "--version" else _help(), flush=True)
+            return 0 if argv else 2
+        lookup("command", name, VERBS)
+        verb = importlib.import_module(f"vla.cli.{name}")
         return int(verb.main(argv[1:]))
     except VlaError as error:
-        print(f"vla {argv[0]}: {error}", file=sys.stderr)
+        print(f"vla {name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"vla {argv[0]}: interrupted", file=sys.stderr)
+        print(f"vla {name}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it exits
         return 1
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return f"vla {version('vla')}"
 
 
 def _help() -> str:

@@ -87,6 +87,7 @@ def start_ray() -> None:
 
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # its default of 15 lets any other process go first
     ray.init(
         num_cpus=len(os.sched_getaffinity(0)),
         include_dashboard=False,
