@@ -34,7 +34,9 @@ def open_gl(width: int, height: int) -> tuple[str, Any]:
     """Start the first OpenGL that works and return its name and context; ``MUJOCO_GL`` narrows the choice."""
     wanted = os.environ.get("MUJOCO_GL", "").strip().lower()
     if wanted and wanted not in BACKENDS:
-        warnings.warn(f"MUJOCO_GL={wanted} is ignored: cameras are rendered with one of {', '.join(BACKENDS)}", stacklevel=2)
+        warnings.warn(
+            f"MUJOCO_GL={wanted} is ignored: cameras are rendered with one of {', '.join(BACKENDS)}", stacklevel=2
+        )
     names = [wanted] if wanted in BACKENDS else list(BACKENDS)
     failures = []
     for name in names:

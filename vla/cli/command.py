@@ -43,7 +43,14 @@ def console() -> Any:
 
 def progress(*columns: str) -> Any:
     """A progress bar with the named extra fields behind it."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     extra = [TextColumn("{task.fields[" + name + "]}") for name in columns]
     return Progress(

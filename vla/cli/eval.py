@@ -111,4 +111,3 @@ def _origin(name: str, config: EvaluationConfig) -> dict[str, Any]:
     env.close()
     contract = Path(name) / "contract.json"
     return origin | ({"checkpoint_contract": read_contract(contract).digest()} if contract.exists() else {})
-

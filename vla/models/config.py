@@ -51,10 +51,17 @@ class UnifiedConfig:
     """Weight of the pointing maps' loss."""
 
     def __post_init__(self) -> None:
+        sizes = {"trunk.width": self.trunk.width, "trunk.layers": self.trunk.layers, "trunk.heads": self.trunk.heads}
+        sizes |= {"vision.channels": self.vision.channels, "vision.tokens": self.vision.tokens}
+        for name, size in sizes.items():
+            if size < 1:
+                raise ConfigError(f"model.{name}={size} must be at least 1")
         if self.trunk.width % self.trunk.heads:
             raise ConfigError(
                 f"model.trunk.width={self.trunk.width} must be a multiple of model.trunk.heads={self.trunk.heads}"
             )
-        for name, least in (("text_tokens", 1), ("horizon", 1), ("action_bins", 2), ("grounding_bins", 2)):
+        for name, least in (("text_tokens", 1), ("horizon", 1), ("execute", 1), ("action_bins", 2), ("grounding_bins", 2)):
             if getattr(self, name) < least:
                 raise ConfigError(f"model.{name}={getattr(self, name)} must be at least {least}")
+        if not 0 <= self.state_dropout <= 1:
+            raise ConfigError(f"model.state_dropout={self.state_dropout} must be between 0 and 1")

@@ -70,7 +70,9 @@ class UnifiedTransformer(nn.Module):
         self.table = nn.Embedding(len(vocabulary), width)
         self.text_position = nn.Parameter(torch.zeros(config.text_tokens, width))
         self.reader = Transformer(TransformerConfig(width=width, layers=1, heads=config.trunk.heads))
-        self.cameras = nn.ModuleList(ImageTokenizer(config.vision, width, points=len(points)) for points in layout.points)
+        self.cameras = nn.ModuleList(
+            ImageTokenizer(config.vision, width, points=len(points)) for points in layout.points
+        )
         self.camera_position = nn.Parameter(torch.zeros(len(layout.points), config.vision.tokens, width))
         self.state = nn.Sequential(nn.Linear(state_dims, width), nn.GELU(), nn.Linear(width, width))
         self.slot = nn.Parameter(torch.zeros(2, width))  # state, grounding

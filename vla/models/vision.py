@@ -15,6 +15,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
+from vla.core.errors import ConfigError
 from vla.models.config import VisionConfig
 
 _OCTAVES = 5
@@ -28,7 +29,11 @@ class ImageTokenizer(nn.Module):
     def __init__(self, config: VisionConfig, width: int, *, points: int) -> None:
         super().__init__()
         self.points = points
-        assert points <= config.tokens // 2, f"{points} points need as many seekers, there are {config.tokens // 2}"
+        if points > config.tokens // 2:
+            raise ConfigError(
+                f"model.vision.tokens={config.tokens} must be at least {2 * points}: half of them can point, "
+                f"and the dataset has {points} things to point at in each image"
+            )
         c = config.channels
         self.stem = nn.Conv2d(3, c, 6, stride=4, padding=1)  # overlapping patches
         self.convs = nn.ModuleList(nn.Conv2d(c, c, 3, padding=1) for _ in range(2))

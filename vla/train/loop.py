@@ -1,6 +1,7 @@
 """The training loop of one worker: the same in this process and under Ray."""
 
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -125,9 +126,7 @@ class _Session:
                 self._save(position)
             torch.manual_seed(_mix(config.seed, position.step, self._worker.rank))
             scale = lr_scale(position.step, fraction, warmup_steps=config.warmup_steps, constant=config.constant)
-            metrics = train_step(
-                self._wrapped, batch, self._optimisers, lr_scale=scale, clip=config.optimiser.clip
-            )
+            metrics = train_step(self._wrapped, batch, self._optimisers, lr_scale=scale, clip=config.optimiser.clip)
             position = Position(
                 step=position.step + 1,
                 consumed=position.consumed + per_step,
@@ -200,10 +199,10 @@ class _Journal:
 
     def write(self, kind: str, position: Position, row: dict[str, float]) -> None:
         """Record one line; values are means since the last."""
-        bad = [key for key, value in row.items() if value != value]
+        bad = [key for key, value in row.items() if not math.isfinite(value)]
         if bad:
             raise VlaError(
-                f"training diverged at step {position.step}: {', '.join(bad)} is not a number; "
+                f"training diverged at step {position.step}: {', '.join(bad)} is not finite; "
                 "lower optimiser.lr, or look for damaged episodes in the dataset"
             )
         line = {"kind": kind, "step": position.step, "seconds": round(position.seconds, 2)} | row

@@ -25,6 +25,10 @@ class DataConfig:
     loaders: int = 0
     """Loader processes of each worker; 0 reads in the training process, best when cores are few."""
 
+    def __post_init__(self) -> None:
+        if self.loaders < 0:
+            raise ConfigError(f"train.data.loaders={self.loaders} must be at least 0")
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserConfig:
@@ -38,6 +42,14 @@ class OptimiserConfig:
     betas: tuple[float, ...] = (0.9, 0.95)
     clip: float = 1.0
     """Largest norm of the gradient."""
+
+    def __post_init__(self) -> None:
+        for name, good in (("lr", self.lr > 0), ("clip", self.clip > 0), ("muon_lr", self.muon_lr >= 0)):
+            if not good:
+                least = "at least 0" if name == "muon_lr" else "positive"
+                raise ConfigError(f"train.optimiser.{name}={getattr(self, name)} must be {least}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"train.optimiser.betas={self.betas} must be two numbers of at least 0 and below 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +91,13 @@ class TrainConfig:
                 raise ConfigError(f"train.{name}={getattr(self, name)} must be positive")
         if self.engine == "inline" and self.workers != 1:
             raise ConfigError(f"train.workers={self.workers}: engine inline has one worker; set workers to 1")
-        for name, value in (("data.approach", self.data.approach), ("data.validation", self.data.validation)):
+        shares = {"data.approach": self.data.approach, "data.validation": self.data.validation, "constant": self.constant}
+        for name, value in shares.items():
             if not 0 <= value < 1:
                 raise ConfigError(f"train.{name}={value} must be at least 0 and below 1")
+        for name in ("warmup_steps", "ema", "max_failures"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"train.{name}={getattr(self, name)} must be at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)

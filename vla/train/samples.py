@@ -125,7 +125,12 @@ class Batches(torch.utils.data.Dataset[dict[str, Tensor]]):
                 yield self[step]
                 step += 1
         yield from torch.utils.data.DataLoader(
-            self, batch_size=None, sampler=_Counter(), num_workers=loaders, prefetch_factor=4, multiprocessing_context="spawn"
+            self,
+            batch_size=None,
+            sampler=_Counter(),
+            num_workers=loaders,
+            prefetch_factor=4,
+            multiprocessing_context="spawn",
         )
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vla.core.errors import CheckpointError
+from vla.core.errors import CheckpointError, VlaError
 from vla.core.files import sync_folder, write_json
 from vla.models.checkpoint import ModelParts, fill, read_tensors, write_checkpoint, write_tensors
 
@@ -47,6 +47,11 @@ def save_state(
     final = run / "states" / f"{position.step:08d}"
     if final.exists():
         return final
+    if bad := [name for name, value in average.items() if not value.isfinite().all()]:
+        raise VlaError(
+            f"training diverged at step {position.step}: {len(bad)} weights are not finite, {bad[0]} among them; "
+            "lower optimiser.lr, or look for damaged episodes in the dataset"
+        )
     folder = final.with_name(f".tmp-{final.name}-{os.getpid()}")
     folder.mkdir(parents=True)
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
@@ -102,9 +107,9 @@ def write_final(run: Path, parts: ModelParts, average: Mapping[str, Tensor], pro
 
 
 def claim_run(run: Path, recipe: Mapping[str, Any]) -> None:
-    """Make ``run`` the folder of this recipe; one that belongs to another is refused."""
+    """Make ``run`` the folder of this recipe; one with states of another is refused."""
     path = run / "recipe.json"
-    if path.exists():
+    if path.exists() and _states(run):
         theirs = json.loads(path.read_text())
         changed = _changes(theirs, dict(recipe))
         if changed:

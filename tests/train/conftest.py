@@ -1,0 +1,49 @@
+"""Twelve episodes, recorded once, and recipes that learn from them in seconds."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vla.core.config import from_dict
+from vla.train.collection import collect
+from vla.train.recipe import CollectConfig, TrainConfig
+
+MakeRecipe = Callable[..., TrainConfig]
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("demonstrations") / "place"
+    collect(CollectConfig(episodes=12, workers=1, settings={"image_size": 32}), root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def make_recipe(dataset: Path) -> MakeRecipe:
+    """Recipes of a tiny model; the time never ends a run, the steps do."""
+
+    def make(**changes: Any) -> TrainConfig:
+        value: dict[str, Any] = {
+            "data": {"path": str(dataset), "validation": 0.2},
+            "model": {
+                "trunk": {"width": 32, "layers": 1, "heads": 2},
+                "vision": {"channels": 8, "tokens": 4},
+                "action_bins": 16,
+                "grounding_bins": 8,
+            },
+            "engine": "inline",
+            "workers": 1,
+            "batch": 8,
+            "steps": 4,
+            "minutes": 1e6,
+            "warmup_steps": 2,
+            "log_steps": 1,
+            "seed": 3,
+        }
+        for key, item in changes.items():
+            value[key] = value[key] | item if isinstance(item, dict) and key in value else item
+        return from_dict(TrainConfig, value, where="a test")
+
+    return make
