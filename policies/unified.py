@@ -17,7 +17,7 @@ class UnifiedPolicy:
 
     def __init__(self, checkpoint: Path) -> None:
         self._parts, self._model = load_model(checkpoint)
-        self._cameras = [camera.name for camera in self._parts.contract.cameras]
+        self._cameras = {camera.name: (camera.height, camera.width, 3) for camera in self._parts.contract.cameras}
 
     @property
     def contract(self) -> Contract:
@@ -53,9 +53,14 @@ class UnifiedPolicy:
         missing = [name for name in self._cameras if name not in observation.images]
         if missing:
             raise ContractError(
-                f"the policy needs cameras {self._cameras}, the observation has {sorted(observation.images)}; "
+                f"the policy needs cameras {list(self._cameras)}, the observation has {sorted(observation.images)}; "
                 f"send {', '.join(missing)}"
             )
+        for name, shape in self._cameras.items():
+            if observation.images[name].shape != shape:
+                raise ContractError(
+                    f"camera {name}: the policy needs an image of shape {shape}, got {observation.images[name].shape}"
+                )
         return np.stack([observation.images[name] for name in self._cameras])
 
     def _state(self, observation: Observation) -> np.ndarray:

@@ -199,7 +199,7 @@ class PlaceEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         """float32 (g,): the named block's x, y, z and plate's x, y in m, then where each is in each camera's image."""
         block, plate = self.block_m(self.goal.block), self.plate_m(self.goal.plate)
         points = [image_point(self.model, self.data, camera, thing) for camera in CAMERAS for thing in (block, plate)]
-        return np.concatenate([block, plate[:2], *points]).astype(np.float32)
+        return np.asarray(np.concatenate([block, plate[:2], *points]), np.float32)
 
     def _camera(self, pixels: int) -> CameraRenderer:
         if pixels not in self._renderers:

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from vla.models.bins import ActionCodec, BinCodec
 from vla.models.config import TransformerConfig, UnifiedConfig, VisionConfig
+from vla.models.grounding import GroundingLayout
 from vla.models.unified import UnifiedTransformer
 from vla.models.vocabulary import Vocabulary
 
 # Sizes that all differ, so that swapped axes are noticed.
-TEXT, HORIZON, JOINTS, STATE, GROUNDING, CAMERAS = 40, 3, 4, 5, 2, 2
+TEXT, HORIZON, JOINTS, STATE, CAMERAS = 40, 3, 4, 5, 2
+METRIC, GROUNDING = 2, 6  # two metric entries, then one point in each camera's image
 LOW = np.linspace(-1.0, -0.3, HORIZON * JOINTS, dtype=np.float32).reshape(HORIZON, JOINTS)
 
 MakeModel = Callable[..., UnifiedTransformer]
@@ -46,16 +48,16 @@ def make_model() -> MakeModel:
         config = UnifiedConfig(**(values | changes))
         vocabulary = Vocabulary(
             text=TEXT,
-            grounding_dims=GROUNDING,
+            grounding_dims=METRIC,
             grounding_bins=config.grounding_bins,
             action_dims=JOINTS,
             action_bins=config.action_bins,
         )
-        limits = np.full(GROUNDING, -1.0, np.float32), np.full(GROUNDING, 1.0, np.float32)
+        limits = np.full(METRIC, -1.0, np.float32), np.full(METRIC, 1.0, np.float32)
         return UnifiedTransformer(
             config,
             vocabulary=vocabulary,
-            cameras=CAMERAS,
+            layout=GroundingLayout(metric=(0, 1), points=(((2, 3),), ((4, 5),))),
             state_dims=STATE,
             actions=ActionCodec(
                 codec=BinCodec(low=LOW, high=LOW + 1.5, bins=config.action_bins), relative_to=relative_to

@@ -33,7 +33,7 @@ def _scaled(model: UnifiedTransformer, scale: float) -> UnifiedTransformer:
 
 def _training_logits(model: UnifiedTransformer, batch: dict[str, Tensor], ids: Tensor) -> Tensor:
     """What training computes at the action positions when ``ids`` are the labels: one pass, no cache."""
-    x, block, valid = model._prefix(batch, torch.zeros(len(ids), dtype=torch.bool))
+    x, block, valid, _ = model._prefix(batch, torch.zeros(len(ids), dtype=torch.bool))
     x = torch.cat([x, model._action_inputs(ids)], dim=1)
     block = torch.cat([block, model._action_blocks(block)], dim=1)
     valid = F.pad(valid, (0, model.action_tokens), value=True)
@@ -57,9 +57,9 @@ def test_overfits_one_batch(kind: dict[str, str], make_model: MakeModel, make_ba
         loss, metrics = model.loss(batch)
         loss.backward()
         optimiser.step()
-        losses.append(loss.item())
+        losses.append(metrics["action_loss"].item())
     assert losses[-1] < 0.75 * losses[0]
-    assert {"action_loss", "grounding_loss", "grounding_error_m"} == set(metrics)
+    assert {"action_loss", "grounding_loss", "grounding_error_m", "pointing_loss"} == set(metrics)
 
 
 @every_kind

@@ -32,9 +32,7 @@ def _assert_equal(ours: Episode, theirs: Episode) -> None:
             assert a == b, field.name
 
 
-def test_two_processes_record_what_one_does(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_processes_record_what_one_does(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collection, "_SEGMENT_EPISODES", 6)
     heard: list[bool] = []
     config = CollectConfig(episodes=12, workers=2, settings={"image_size": 32})

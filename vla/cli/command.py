@@ -14,13 +14,8 @@ def parse(arguments: type[T], argv: Sequence[str], *, verb: str, examples: str, 
 
     description = f"{(arguments.__doc__ or '').strip()}\n\nexamples:\n{examples}"
     extra: dict[str, Any] = {} if default is None else {"default": default}
-    return tyro.cli(
-        arguments,
-        args=list(argv),
-        prog=f"vla {verb}",
-        description=description,
-        **extra,
-    )
+    filled: T = tyro.cli(arguments, args=list(argv), prog=f"vla {verb}", description=description, **extra)
+    return filled
 
 
 def show_config(title: str, config: Any) -> None:

@@ -1,5 +1,6 @@
 """``vla eval``: a policy in closed loop."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,7 +9,7 @@ import tyro
 
 from vla.cli.command import console, parse, parse_settings, progress, show_config, write_result
 from vla.core.errors import ConfigError
-from vla.envs.settings import LANGUAGES, EvaluationConfig
+from vla.envs.settings import LANGUAGES, EvaluationConfig, Language
 
 if TYPE_CHECKING:
     from vla.envs.evaluation import EpisodeResult
@@ -82,7 +83,7 @@ def run(name: str, config: EvaluationConfig, title: str | None = None) -> "list[
     return results
 
 
-def outcome(name: str, config: EvaluationConfig, results: "dict[str, list[EpisodeResult]]") -> dict[str, Any]:
+def outcome(name: str, config: EvaluationConfig, results: "Mapping[Language, list[EpisodeResult]]") -> dict[str, Any]:
     """The machine-readable result of an evaluation."""
     from vla.core.config import to_dict
     from vla.core.provenance import provenance

@@ -55,7 +55,8 @@ def _version() -> str:
 def _help() -> str:
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {name:<{width}}  {summary}" for name, summary in VERBS.items())
-    return f"usage: vla COMMAND ...\n\nTrain, evaluate and serve robot policies.\n\n{verbs}\n\n{_EXAMPLES}\nvla COMMAND --help tells more."
+    usage = "usage: vla COMMAND ...\n\nTrain, evaluate and serve robot policies."
+    return f"{usage}\n\n{verbs}\n\n{_EXAMPLES}\nvla COMMAND --help tells more."
 
 
 if __name__ == "__main__":

@@ -94,16 +94,21 @@ def read_parts(path: Path) -> ModelParts:
         tokenizer = InstructionTokenizer.from_json((path / "tokenizer.json").read_text())
     except FileNotFoundError:
         raise CheckpointError(f"{path} lacks tokenizer.json; copy the whole checkpoint folder") from None
-    if tokenizer.digest() != policy["tokenizer"]:
-        raise CheckpointError(f"{path}: tokenizer.json is not the one that the contract names; copy the whole folder")
-    return ModelParts(
-        contract=contract,
-        tokenizer=tokenizer,
-        config=from_dict(UnifiedConfig, policy["model"], where=f"{path}/contract.json"),
-        actions=ActionCodec.from_json(policy["codec"]),
-        grounding=BinCodec.from_json(policy["grounding"]),
-        state_range=(np.asarray(policy["state_low"], np.float32), np.asarray(policy["state_high"], np.float32)),
-    )
+    try:
+        if tokenizer.digest() != policy["tokenizer"]:
+            raise CheckpointError(
+                f"{path}: tokenizer.json is not the one that the contract names; copy the whole folder"
+            )
+        return ModelParts(
+            contract=contract,
+            tokenizer=tokenizer,
+            config=from_dict(UnifiedConfig, policy["model"], where=f"{path}/contract.json"),
+            actions=ActionCodec.from_json(policy["codec"]),
+            grounding=BinCodec.from_json(policy["grounding"]),
+            state_range=(np.asarray(policy["state_low"], np.float32), np.asarray(policy["state_high"], np.float32)),
+        )
+    except KeyError as error:
+        raise ContractError(f"{path / 'contract.json'}: the policy part lacks {error}; the file is damaged") from None
 
 
 def load_model(path: Path) -> tuple[ModelParts, UnifiedTransformer]:

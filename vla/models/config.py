@@ -60,7 +60,13 @@ class UnifiedConfig:
             raise ConfigError(
                 f"model.trunk.width={self.trunk.width} must be a multiple of model.trunk.heads={self.trunk.heads}"
             )
-        for name, least in (("text_tokens", 1), ("horizon", 1), ("execute", 1), ("action_bins", 2), ("grounding_bins", 2)):
+        for name, least in (
+            ("text_tokens", 1),
+            ("horizon", 1),
+            ("execute", 1),
+            ("action_bins", 2),
+            ("grounding_bins", 2),
+        ):
             if getattr(self, name) < least:
                 raise ConfigError(f"model.{name}={getattr(self, name)} must be at least {least}")
         if not 0 <= self.state_dropout <= 1:

@@ -24,7 +24,7 @@ from vla.models.attention import Cache, Transformer, attention_mask
 from vla.models.bins import ActionCodec, BinCodec
 from vla.models.config import TransformerConfig, UnifiedConfig
 from vla.models.grounding import GroundingLayout
-from vla.models.vision import ImageTokenizer
+from vla.models.vision import ImageTokenizer, pointing_loss
 from vla.models.vocabulary import Vocabulary
 
 Batch = Mapping[str, Tensor]
@@ -33,7 +33,7 @@ for training also actions (b, h, d), action_valid bool (b, h), grounding (b, g).
 
 
 Maps = list[tuple[Tensor, Tensor]]
-"""For each camera the scores (b, t, p) of its pointing maps, and the points (b, t, 2) that they mean."""
+"""For each camera the scores (b, t, y, x) of its pointing maps, and the points (b, t, 2) that they mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,16 +119,16 @@ class UnifiedTransformer(nn.Module):
             error = (self.grounding.decode(where.detach()) - truth).abs().mean()
             metrics |= {"grounding_loss": grounding_loss.detach(), "grounding_error_m": error}
         if any(self.layout.points):
-            pointing_loss = self._pointing_loss(maps, batch["grounding"])
-            total = total + config.pointing_weight * pointing_loss
-            metrics["pointing_loss"] = pointing_loss.detach()
+            points = self._pointing_loss(maps, batch["grounding"])
+            total = total + config.pointing_weight * points
+            metrics["pointing_loss"] = points.detach()
         return total, metrics
 
     def _pointing_loss(self, maps: Maps, grounding: Float[Tensor, "b g"]) -> Float[Tensor, ""]:
         """Mean over all points that are in view."""
         losses = [
-            tokenizer.pointing_loss(scores, grounding[:, torch.tensor(points)])
-            for tokenizer, (scores, _), points in zip(self.cameras, maps, self.layout.points, strict=True)
+            pointing_loss(scores, grounding[:, torch.tensor(points)])
+            for (scores, _), points in zip(maps, self.layout.points, strict=True)
         ]
         return torch.cat([loss for loss, _ in losses]).sum() / torch.cat([n for _, n in losses]).sum().clamp(min=1)
 
@@ -238,9 +238,9 @@ class UnifiedTransformer(nn.Module):
         if self.config.layout == "step":
             return self._head(hidden, self._joints(slice(0, d)))
         table = rearrange(self.table.weight[self.vocabulary.action], "(d v) e -> d v e", d=d)
-        tokens = rearrange(hidden, "b (h d) e -> b h d 1 e", d=d)
-        logits: Tensor = tokens @ table.transpose(-1, -2)  # (b, h, d, 1, bins)
-        return logits[..., 0, :]
+        tokens = rearrange(hidden, "b (h d) e -> d (b h) e", d=d)
+        # One product for each joint; broadcasting over (b, h) would copy the table for every token.
+        return rearrange(tokens @ table.transpose(-1, -2), "d (b h) v -> b h d v", b=len(hidden))
 
     def _grounding_logits(self, hidden: Float[Tensor, "b e"]) -> Float[Tensor, "b g bins"]:
         return self._head(

@@ -58,7 +58,7 @@ class ImageTokenizer(nn.Module):
         words: Float[Tensor, "b l e"],
         valid: Bool[Tensor, "b l"],
         condition: Float[Tensor, "b e"],
-    ) -> tuple[Float[Tensor, "b k e"], Float[Tensor, "b t p"], Float[Tensor, "b t 2"]]:
+    ) -> tuple[Float[Tensor, "b k e"], Float[Tensor, "b t rows columns"], Float[Tensor, "b t 2"]]:
         """Tokens of ``image``, scores of the pointing maps over its cells, and the points (row, column) they mean.
 
         The image is read in the light of the instruction's ``words`` and their mean ``condition``.
@@ -73,21 +73,11 @@ class ImageTokenizer(nn.Module):
         sought = self.look(self._read(words, valid)) @ cells.transpose(1, 2)  # (b, k / 2, p)
         scores = scores + F.pad(sought, (0, 0, 0, scores.shape[1] - sought.shape[1]))
         weights = torch.softmax(scores, dim=-1)
-        where = weights @ _grid(features)  # (b, k, 2)
+        height, width = features.shape[2:]
+        where = weights @ _grid(height, width, like=features)  # (b, k, 2)
         tokens: Tensor = self.project(torch.cat([weights @ cells, _waves(where)], dim=-1))
-        return tokens, scores[:, : self.points], where[:, : self.points]
-
-    def pointing_loss(
-        self, scores: Float[Tensor, "b t p"], target: Float[Tensor, "b t 2"]
-    ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-        """Cross entropy of the maps against a spot around each point, and how many points of a sample are in view."""
-        side = round(scores.shape[-1] ** 0.5)
-        grid = _grid(scores.new_empty(1, 1, side, side))
-        distance = ((grid - target[:, :, None]) ** 2).sum(dim=-1)  # (b, t, p)
-        spot = torch.softmax(-0.5 * distance / _SPOT**2, dim=-1)
-        seen = (target.abs() <= 1).all(dim=-1).to(scores.dtype)  # (b, t)
-        loss = -(spot * F.log_softmax(scores, dim=-1)).sum(dim=-1)
-        return (loss * seen).sum(dim=-1), seen.sum(dim=-1)
+        maps = rearrange(scores[:, : self.points], "b t (y x) -> b t y x", y=height)
+        return tokens, maps, where[:, : self.points]
 
     def _read(self, words: Float[Tensor, "b l e"], valid: Bool[Tensor, "b l"]) -> Float[Tensor, "b k e"]:
         """What each seeker picks out of the instruction; of a blank one, nothing."""
@@ -96,16 +86,27 @@ class ImageTokenizer(nn.Module):
         return weights @ words.masked_fill(~valid[..., None], 0.0)
 
 
+def pointing_loss(
+    scores: Float[Tensor, "b t rows columns"], target: Float[Tensor, "b t 2"]
+) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """Cross entropy of the maps against a spot around each point, and how many points of a sample are in view."""
+    grid = _grid(*scores.shape[2:], like=scores)
+    scores = rearrange(scores, "b t y x -> b t (y x)")
+    distance = ((grid - target[:, :, None]) ** 2).sum(dim=-1)  # (b, t, p)
+    spot = torch.softmax(-0.5 * distance / _SPOT**2, dim=-1)
+    seen = (target.abs() <= 1).all(dim=-1).to(scores.dtype)  # (b, t)
+    loss = -(spot * F.log_softmax(scores, dim=-1)).sum(dim=-1)
+    return (loss * seen).sum(dim=-1), seen.sum(dim=-1)
+
+
 def _waves(where: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b w"]:
-    """Positions with sines and cosines of them (arXiv 2006.10739): millimetres matter, and a linear map of [-1, 1]
-    alone learns them slowly."""
+    """Positions with sines and cosines of them (arXiv 2006.10739): positions alone teach millimetres slowly."""
     octaves = 2.0 ** torch.arange(_OCTAVES, device=where.device) * (torch.pi / 2)
     angles = rearrange(where[..., None] * octaves, "... two o -> ... (two o)")
     return torch.cat([where, angles.sin(), angles.cos()], dim=-1)
 
 
-def _grid(features: Float[Tensor, "b c y x"]) -> Float[Tensor, "p 2"]:
-    """Row and column of each cell, both from -1 to 1."""
-    rows = torch.linspace(-1, 1, features.shape[2], device=features.device, dtype=features.dtype)
-    columns = torch.linspace(-1, 1, features.shape[3], device=features.device, dtype=features.dtype)
-    return rearrange(torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1), "y x two -> (y x) two")
+def _grid(height: int, width: int, like: Tensor) -> Float[Tensor, "p 2"]:
+    """Row and column of the centre of each cell, where the image goes from -1 to 1."""
+    axes = [(2 * torch.arange(n, device=like.device, dtype=like.dtype) + 1) / n - 1 for n in (height, width)]
+    return rearrange(torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1), "y x two -> (y x) two")

@@ -58,16 +58,18 @@ def _train_ray(config: TrainConfig, run: Path, log: Log) -> None:
         train_loop_config={"recipe": to_dict(config), "run": str(run)},
         scaling_config=ScalingConfig(
             num_workers=config.workers,
-            use_gpu=torch.cuda.is_available(),
-            resources_per_worker={"CPU": 1} | ({"GPU": 1} if torch.cuda.is_available() else {}),
+            resources_per_worker={"CPU": 1},
         ),
         run_config=RunConfig(
             name="ray",
             storage_path=str(run),
-            failure_config=FailureConfig(max_failures=config.max_failures, controller_failure_limit=2),
+            failure_config=FailureConfig(
+                max_failures=config.max_failures,
+                controller_failure_limit=2,  # type: ignore[call-arg]  # V2's class; the stubs show V1's
+            ),
             checkpoint_config=CheckpointConfig(num_to_keep=None),
         ),
-        torch_config=TorchConfig(backend="nccl" if torch.cuda.is_available() else "gloo"),
+        torch_config=TorchConfig(backend="gloo"),
     )
     try:
         _follow(trainer.fit, run, log)

@@ -114,7 +114,8 @@ class _Session:
         per_step = config.batch * self._worker.world
         began = time.monotonic()
         due = {"validate": began + config.validate_s, "save": began + config.checkpoint_s}
-        position, sums, logged = start, {}, (start.step, began)
+        position, logged = start, (start.step, began)
+        sums: dict[str, float] = {}
         for batch in self._batches.loader(config.data.loaders):
             now = time.monotonic()
             seconds = start.seconds + now - began
@@ -217,14 +218,11 @@ class _Journal:
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The lines of ``metrics.jsonl``; a last line that is cut off is left out."""
-    lines = []
     try:
         text = (run / "metrics.jsonl").read_text()
     except FileNotFoundError:
         return []
-    for line in text.split("\n")[:-1]:
-        lines.append(json.loads(line))
-    return lines
+    return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
 def _mix(seed: int, step: int, rank: int) -> int:

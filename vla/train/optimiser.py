@@ -48,7 +48,7 @@ class Muon(torch.optim.Optimizer):
 def orthogonalise(matrices: Float[Tensor, "k rows columns"]) -> Float[Tensor, "k rows columns"]:
     """The nearest (semi-)orthogonal matrices, roughly, by five quintic Newton-Schulz iterations."""
     tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.transpose(1, 2) if tall else matrices
+    x: Tensor = matrices.transpose(1, 2) if tall else matrices
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     a, b, c = _COEFFICIENTS
     for _ in range(_ITERATIONS):

@@ -91,7 +91,11 @@ class TrainConfig:
                 raise ConfigError(f"train.{name}={getattr(self, name)} must be positive")
         if self.engine == "inline" and self.workers != 1:
             raise ConfigError(f"train.workers={self.workers}: engine inline has one worker; set workers to 1")
-        shares = {"data.approach": self.data.approach, "data.validation": self.data.validation, "constant": self.constant}
+        shares = {
+            "data.approach": self.data.approach,
+            "data.validation": self.data.validation,
+            "constant": self.constant,
+        }
         for name, value in shares.items():
             if not 0 <= value < 1:
                 raise ConfigError(f"train.{name}={value} must be at least 0 and below 1")

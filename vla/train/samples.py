@@ -14,9 +14,9 @@ from vla.datasets.sampler import Order, ResumableSampler, SampleOrder, Stratifie
 from vla.datasets.windows import Windows
 from vla.models.bins import ActionCodec, BinCodec
 from vla.models.checkpoint import ModelParts
+from vla.models.config import UnifiedConfig
 from vla.models.grounding import GroundingLayout
 from vla.models.text import InstructionTokenizer
-from vla.models.unified import UnifiedConfig
 from vla.train.recipe import DataConfig, TrainConfig
 
 _FIT_WINDOWS = 50_000
@@ -60,7 +60,7 @@ def before_first_grasp(windows: Windows, contract: Contract) -> np.ndarray:
     for episode, (start, length) in enumerate(zip(data.episode_starts, data.episode_lengths, strict=True)):
         if (hits := np.flatnonzero(closing[start : start + length])).size:
             first[episode] = start + hits[0]
-    return windows.rows < first[windows.owner] - 1
+    return np.asarray(windows.rows < first[windows.owner] - 1)
 
 
 def fit_parts(windows: Windows, config: UnifiedConfig, seed: int) -> ModelParts:

@@ -19,6 +19,7 @@ def train_step(
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * lr_scale
+    metrics: dict[str, Tensor]
     loss, metrics = model(batch)
     loss.backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
