@@ -153,7 +153,7 @@ def _ask(policy: Policy, slots: Sequence["_Slot"]) -> None:
     chunks = policy.act(observations)
     elapsed_ms = (time.perf_counter() - start) * 1e3
     for slot, chunk in zip(slots, chunks, strict=True):
-        if slot.wants_chunk and chunk is not None:
+        if slot.wants_chunk:
             slot.take(chunk, elapsed_ms)
 
 
@@ -194,6 +194,11 @@ class _Slot:
     def take(self, chunk: Any, elapsed_ms: float) -> None:
         """Receive the policy's answer; one that is not finite ends the episode as a failure."""
         self._latency_ms.append(elapsed_ms)
+        expected = len(self._env.contract.action)
+        if chunk is None or chunk.actions.ndim != 2 or chunk.actions.shape[1] != expected or not len(chunk.actions):
+            got = None if chunk is None else chunk.actions.shape
+            self._finish(failure=f"the policy must return a chunk of (steps, {expected}) actions, got {got}")
+            return
         if not np.isfinite(chunk.actions).all():
             self._finish(failure="the policy returned actions that are not finite")
             return

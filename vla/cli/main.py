@@ -38,8 +38,8 @@ def main() -> int:
     except VlaError as error:
         print(f"vla {name}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"vla {name}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"vla {name}: {interrupt or 'interrupted'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it exits

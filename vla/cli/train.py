@@ -39,14 +39,7 @@ def main(argv: list[str]) -> int:
     if recipe is None:
         raise ConfigError("which recipe? for example: vla train configs/demo.yaml")
     show_config(f"train {recipe} → {arguments.out}", arguments.config)
-    from vla.train.engines import Stopped
-
-    try:
-        outcome = run(arguments.config, arguments.out)
-    except Stopped as stopped:
-        console().print(str(stopped))
-        return 130
-    write_result(arguments.json, outcome)
+    write_result(arguments.json, run(arguments.config, arguments.out))
     return 0
 
 

@@ -20,7 +20,7 @@ from vla.train.recipe import TrainConfig
 from vla.train.state import claim_run
 
 
-class Stopped(Exception):
+class Stopped(KeyboardInterrupt):
     """The run was asked to stop, and can be resumed."""
 
 
@@ -129,12 +129,13 @@ class _RayWorker:
         return values
 
     def report(self, metrics: dict[str, Any], state: Path | None) -> None:
-        """Tell the controller; the state already lies in the run folder and is not copied."""
+        """Tell the controller how far the run is; the state stays in the run folder, where any worker finds it.
+
+        Ray is not told of the state: it refuses checkpoints that lie outside of its own folder, and copies the others.
+        """
         import ray.train
 
-        checkpoint = ray.train.Checkpoint.from_directory(str(state)) if state else None
-        mode = ray.train.CheckpointUploadMode.NO_UPLOAD
-        ray.train.report(metrics, checkpoint=checkpoint, checkpoint_upload_mode=mode)
+        ray.train.report(metrics)
 
 
 def _ray_worker(settings: dict[str, Any]) -> None:
