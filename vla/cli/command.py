@@ -24,7 +24,8 @@ def show_config(title: str, config: Any) -> None:
 
     from vla.core.config import to_dict
 
-    text = yaml.safe_dump(config if isinstance(config, dict) else to_dict(config), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+    value = config if isinstance(config, dict) else to_dict(config)
+    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
     console().print(f"[bold]{title}[/bold]")
     console().print(text.rstrip(), markup=False, highlight=False, style="dim")
 

@@ -1,5 +1,6 @@
 """The ``vla`` command: one file a verb, imported only when it is called."""
 
+import errno
 import importlib
 import os
 import sys
@@ -38,12 +39,23 @@ def main() -> int:
     except VlaError as error:
         print(f"vla {name}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt as interrupt:
-        print(f"vla {name}: {interrupt or 'interrupted'}", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it exits
         return 1
+    except OSError as error:
+        print(f"vla {name}: {_explain(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        print(f"vla {name}: {interrupt or 'interrupted'}", file=sys.stderr)
+        return 130
+
+
+def _explain(error: OSError) -> str:
+    """What the operating system refused, and what to do."""
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{where}disk full; free space and run the same command again, all that was finished is kept"
+    return f"{where}{error.strerror or error}"
 
 
 def _version() -> str:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from vla.core.config import from_dict, to_dict
 from vla.core.errors import ConfigError, VlaError
+from vla.datasets.layout import read_dataset_contract
+from vla.datasets.manifest import read_manifest
 from vla.train.loop import STOP, Alone, Log, read_metrics, train_worker
 from vla.train.recipe import TrainConfig
 from vla.train.state import claim_run
@@ -29,6 +31,8 @@ def train(config: TrainConfig, run: Path, log: Log = lambda _: None) -> Path:
 
     The first Ctrl-C ends the run after the present step with a state to resume from (`Stopped`), the second at once.
     """
+    read_dataset_contract(config.data.path)  # a missing dataset is told before workers start
+    read_manifest(config.data.path, config.data.manifest)
     claim_run(run, to_dict(config))
     (run / STOP).unlink(missing_ok=True)
     with _stop_on_interrupt(run / STOP):
