@@ -4,13 +4,10 @@ Every episode has its own seed and runs to its own end, so short (successful) ep
 An episode that raises is a crash: reported, and no failure of the policy.
 """
 
-import multiprocessing
-import os
-import queue
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +15,7 @@ import numpy as np
 from vla.core.chunks import ChunkBuffer
 from vla.core.errors import VlaError
 from vla.core.types import Observation, Policy
+from vla.envs.processes import run_shares
 from vla.envs.registry import RobotEnv, env_spec, to_observation
 from vla.envs.settings import EvaluationConfig
 
@@ -69,46 +67,16 @@ def evaluate(
     if workers == 1:
         results = run_share(config, make_policy, shares[0], on_episode)
     else:
-        results = _in_processes(config, make_policy, shares, on_episode)
+        run = partial(_run_share_reporting, config, make_policy)
+        futures = run_shares(run, shares, workers=workers, on_report=on_episode)
+        results = [result for future in futures for result in future.result()]
     return sorted(results, key=lambda result: result.seed)
 
 
-def _in_processes(
-    config: EvaluationConfig,
-    make_policy: MakePolicy,
-    shares: list[list[int]],
-    on_episode: Callable[[EpisodeResult], None] | None,
-) -> list[EpisodeResult]:
-    """One spawned process a share: GL contexts and threads do not survive a fork."""
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(len(shares), context) as pool:
-        finished = manager.Queue()
-        futures = [pool.submit(_run_share_reporting, config, make_policy, share, finished) for share in shares]
-        while True:
-            done = all(future.done() for future in futures)
-            try:
-                while True:
-                    result = finished.get(timeout=0.0 if done else 0.2)
-                    if on_episode:
-                        on_episode(result)
-            except queue.Empty:
-                if done:
-                    break
-        return [result for future in futures for result in future.result()]
-
-
 def _run_share_reporting(
-    config: EvaluationConfig, make_policy: MakePolicy, seeds: list[int], finished: Any
+    config: EvaluationConfig, make_policy: MakePolicy, seeds: list[int], report: Callable[[EpisodeResult], None]
 ) -> list[EpisodeResult]:
-    os.environ.setdefault("LP_NUM_THREADS", "1")  # one software-GL thread a process: the processes share the cores
-    _limit_threads(max(1, len(os.sched_getaffinity(0)) // config.workers))
-    return run_share(config, make_policy, seeds, finished.put)
-
-
-def _limit_threads(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
+    return run_share(config, make_policy, seeds, report)
 
 
 def run_share(

@@ -90,7 +90,7 @@ def pointing_loss(
     scores: Float[Tensor, "b t rows columns"], target: Float[Tensor, "b t 2"]
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
     """Cross entropy of the maps against a spot around each point, and how many points of a sample are in view."""
-    grid = _grid(*scores.shape[2:], like=scores)
+    grid = _grid(scores.shape[2], scores.shape[3], scores)
     scores = rearrange(scores, "b t y x -> b t (y x)")
     distance = ((grid - target[:, :, None]) ** 2).sum(dim=-1)  # (b, t, p)
     spot = torch.softmax(-0.5 * distance / _SPOT**2, dim=-1)

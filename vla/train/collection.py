@@ -1,11 +1,8 @@
 """Collecting demonstrations: processes that run whole episodes and write segments of one dataset."""
 
-import multiprocessing
-import os
-import queue
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +13,12 @@ from vla.core.provenance import provenance
 from vla.datasets.dataset import create_dataset
 from vla.datasets.manifest import publish
 from vla.datasets.segment import SegmentWriter
+from vla.envs.processes import run_shares
 from vla.envs.recording import record_episode
 from vla.envs.registry import env_spec
 from vla.train.recipe import CollectConfig
 
-_SEGMENT_EPISODES = 250
+_SEGMENT_EPISODES = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,23 +46,17 @@ def collect(config: CollectConfig, root: Path, on_episode: Callable[[bool, int],
         env.close()
     seeds = np.arange(config.seed, config.seed + config.episodes)
     shares = [share for share in np.array_split(seeds, -(-config.episodes // _SEGMENT_EPISODES)) if len(share)]
-    context = multiprocessing.get_context("spawn")
-    workers = min(config.workers, len(shares))
-    with context.Manager() as manager, ProcessPoolExecutor(workers, context, initializer=_one_thread) as pool:
-        finished = manager.Queue()
-        futures = [pool.submit(_collect_share, config, root, share.tolist(), origin, finished) for share in shares]
-        while True:
-            done = all(future.done() for future in futures)
-            try:
-                while True:
-                    success, steps = finished.get(timeout=0.0 if done else 0.2)
-                    if on_episode:
-                        on_episode(success, steps)
-            except queue.Empty:
-                if done:
-                    break
-        results = [future.result() for future in futures]
+    run = partial(_collect_share, config, root, origin)
+    futures = run_shares(
+        run, [share.tolist() for share in shares], workers=config.workers, on_report=on_episode and _spread(on_episode)
+    )
+    results = [future.result() for future in futures if future.exception() is None]
     segments = [segment for segment, *_ in results if segment]
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    if errors:
+        if segments:  # what was sealed before is kept
+            publish(root, segments, reason=f"collect {config.env}, seeds {seeds[0]} to {seeds[-1]}, in part")
+        raise errors[0]
     if not segments:
         raise DatasetError(f"collect: the expert failed in all {config.episodes} episodes; lower --disturbance")
     manifest = publish(root, segments, reason=f"collect {config.env}, seeds {seeds[0]} to {seeds[-1]}")
@@ -72,12 +64,16 @@ def collect(config: CollectConfig, root: Path, on_episode: Callable[[bool, int],
     return Collected(manifest=manifest, episodes=episodes, failed=failed, frames=frames)
 
 
-def _one_thread() -> None:
-    os.environ.setdefault("LP_NUM_THREADS", "1")  # the processes share the cores; read when GL starts
+def _spread(on_episode: Callable[[bool, int], None]) -> Callable[[tuple[bool, int]], None]:
+    return lambda report: on_episode(*report)
 
 
 def _collect_share(
-    config: CollectConfig, root: Path, seeds: list[int], origin: dict[str, Any], finished: Any
+    config: CollectConfig,
+    root: Path,
+    origin: dict[str, Any],
+    seeds: list[int],
+    report: Callable[[tuple[bool, int]], None],
 ) -> tuple[str | None, int, int, int]:
     """Record the episodes of ``seeds`` into one segment: its id, episodes, failures, frames."""
     spec = env_spec(config.env)
@@ -92,7 +88,7 @@ def _collect_share(
                     writer.append(episode)
                 else:
                     failed += 1
-                finished.put((bool(episode.success), len(episode)))
+                report((bool(episode.success), len(episode)))
             if not writer.episodes:
                 writer.abandon()
                 return None, 0, failed, 0

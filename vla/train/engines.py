@@ -172,12 +172,11 @@ def _follow(fit: Callable[[], Any], run: Path, log: Log) -> None:
 
 def _explain(error: BaseException) -> BaseException:
     """The error of a worker as it was raised there, if it is one that a user can act on."""
-    for inner in getattr(error, "worker_failures", {}).values():
-        cause = getattr(inner, "cause", inner)
-        if isinstance(cause, VlaError):
-            return cause
-        return VlaError(f"a training worker failed: {str(inner).strip().splitlines()[-1]}")
-    return error
+    causes = [getattr(e, "_base_exc", e) for e in getattr(error, "worker_failures", {}).values()]
+    if not causes:
+        return error
+    known = [cause for cause in causes if isinstance(cause, VlaError)]  # its peers only lost the connection to it
+    return known[0] if known else VlaError(f"a training worker failed: {' '.join(str(causes[0]).split())}")
 
 
 @contextmanager

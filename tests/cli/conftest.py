@@ -1,0 +1,120 @@
+"""A dataset and a checkpoint of a tiny model, made once, and the command in this process and in another."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vla.cli.main import main
+from vla.core.config import load_recipe
+from vla.train.collection import collect
+from vla.train.engines import train
+from vla.train.recipe import CollectConfig, TrainConfig
+
+_TINY: dict[str, Any] = {
+    "model": {
+        "trunk": {"width": 32, "layers": 1, "heads": 2},
+        "vision": {"channels": 8, "tokens": 4},
+        "action_bins": 16,
+        "grounding_bins": 8,
+    },
+    "engine": "inline",
+    "workers": 1,
+    "batch": 4,
+    "steps": 2,
+    "log_steps": 1,
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said."""
+
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Answer]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    """``vla ARGUMENTS`` in this process."""
+
+    def run(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["vla", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            code = main()
+        except SystemExit as end:  # help, and mistakes that tyro finds
+            code = int(end.code or 0)
+        out, err = capsys.readouterr()
+        return Answer(code, out, err)
+
+    return run
+
+
+@pytest.fixture
+def shell() -> Call:
+    """``vla ARGUMENTS`` in a process of its own."""
+
+    def run(*arguments: object, env: dict[str, str] | None = None, before: Callable[[], None] | None = None) -> Answer:
+        command = [sys.executable, "-m", "vla.cli.main", *map(str, arguments)]
+        done = subprocess.run(command, env=env, preexec_fn=before, capture_output=True, text=True, timeout=250)
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe file of a tiny model that trains for two steps."""
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(_TINY))
+    return path
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("demonstrations") / "place"
+    collect(CollectConfig(episodes=4, workers=1, settings={"image_size": 32}), root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained(dataset: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint for images of 32 pixels; do not change it."""
+    import dataclasses
+
+    config = load_recipe(TrainConfig, recipe)
+    data = dataclasses.replace(config.data, path=dataset)
+    return train(dataclasses.replace(config, data=data), tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def checkpoint(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the checkpoint."""
+    import shutil
+
+    return Path(shutil.copytree(trained, tmp_path / "checkpoint"))
+
+
+@pytest.fixture
+def edit_contract(checkpoint: Path) -> Callable[[Callable[[dict[str, Any]], object]], Path]:
+    """The checkpoint with a changed contract."""
+
+    def edit(change: Callable[[dict[str, Any]], object]) -> Path:
+        path = checkpoint / "contract.json"
+        value = json.loads(path.read_text())
+        change(value)
+        path.write_text(json.dumps(value))
+        return checkpoint
+
+    return edit

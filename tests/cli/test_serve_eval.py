@@ -1,0 +1,64 @@
+"""A policy behind a server succeeds and fails exactly where it does without one."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_EPISODES = ("--episodes", "3", "--workers", "1", "--seed", "900", "--set", "image_size=32", "max_steps=12")
+
+
+@pytest.fixture
+def server(trained: Path, tmp_path: Path) -> Iterator[str]:
+    """The address of ``vla serve`` in a process of its own; Ctrl-C must end it cleanly."""
+    ready = tmp_path / "ready.json"
+    command = [sys.executable, "-m", "vla.cli.main", "serve", str(trained), "--port", "0", "--json", str(ready)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 100
+        while not ready.exists():
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline, "the server was never ready"
+            time.sleep(0.05)
+        yield json.loads(ready.read_text())["address"]
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode in (0, 130), err
+    assert "serving" in out
+    assert not err
+
+
+def _comparable(result: Path) -> dict[str, Any]:
+    """What a result says, but for timings and where the policy came from."""
+    (condition,) = json.loads(result.read_text())["conditions"].values()
+    return {key: value for key, value in condition.items() if "ms" not in key}
+
+
+def test_remote_equals_local(call: Callable, server: str, trained: Path, tmp_path: Path) -> None:
+    assert call("eval", trained, *_EPISODES, "--json", tmp_path / "local.json").code == 0
+    assert call("eval", "--server", server, *_EPISODES, "--json", tmp_path / "remote.json").code == 0
+    local, remote = _comparable(tmp_path / "local.json"), _comparable(tmp_path / "remote.json")
+    for episode in (*local.pop("episodes"), *remote["episodes"]):
+        episode.pop("inference_ms")
+    assert len(remote.pop("episodes")) == 3
+    assert local == remote
+
+
+def test_a_server_for_another_robot_is_refused(call: Callable, server: str) -> None:
+    answer = call("eval", "--server", server, "--episodes", "1", "--workers", "1", "--set", "image_size=16")
+    assert answer.code == 2
+    assert "cameras.front: 32x32 ≠ 16x16" in answer.err
+
+
+def test_the_language_test_has_three_conditions(call: Callable, trained: Path, tmp_path: Path) -> None:
+    answer = call("eval", trained, *_EPISODES, "--language-test", "--json", tmp_path / "r.json")
+    assert answer.code == 0, answer.err
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert list(result["conditions"]) == ["right", "blank", "wrong"]
+    assert result["provenance"]["seed"] == 900
+    assert {"renderer", "environment_contract", "checkpoint_contract"} <= result["provenance"].keys()
