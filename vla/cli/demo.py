@@ -13,7 +13,7 @@ from vla.cli import train as train_verb
 from vla.cli.command import console, parse, show_config, write_result
 from vla.core.config import load_recipe, to_dict
 from vla.core.errors import ConfigError
-from vla.envs.settings import EvaluationConfig
+from vla.envs.settings import EvaluationConfig, Language
 from vla.train.recipe import CollectConfig, DataConfig, TrainConfig
 
 _EXAMPLES = """  vla demo
@@ -150,7 +150,17 @@ def _collect(arguments: Arguments, budget: Budget, phases: _Phases) -> None:
         row["note"] = collect_verb.note(collect_verb.run(config, dataset))
 
 
-_CONDITIONS = (("policy", "right"), ("blank instruction", "blank"), ("wrong instruction", "wrong"))
+_CONDITIONS: tuple[tuple[str, Language], ...] = (
+    ("policy", "right"),
+    ("blank instruction", "blank"),
+    ("wrong instruction", "wrong"),
+)
+_CLIPS: tuple[tuple[str, Language, int, int], ...] = (
+    ("policy", "right", 4, 4),
+    ("wrong instruction", "wrong", 1, 1),
+    ("blank instruction", "blank", 1, 1),
+)
+"""Condition, what is said, and the most videos of its successes and of its failures."""
 
 
 def _evaluate(arguments: Arguments, config: EvaluationConfig, phases: _Phases) -> dict[str, Any]:
@@ -159,7 +169,7 @@ def _evaluate(arguments: Arguments, config: EvaluationConfig, phases: _Phases) -
     with phases("evaluate") as row:
         checkpoint = str(arguments.out / "checkpoint")
         for name, language in _CONDITIONS:
-            results[name] = eval_verb.run(checkpoint, replace(config, language=language), title=name)  # type: ignore[arg-type]
+            results[name] = eval_verb.run(checkpoint, replace(config, language=language), title=name)
         row["note"] = f"{len(_CONDITIONS)} conditions of {config.episodes} held-out scenes"
     with phases("baselines") as row:
         for name in ("expert", "random"):
@@ -183,9 +193,17 @@ def _report(
     from vla.report.page import render_report
 
     with phases("report") as row:
-        clips = record_clips(
-            results["policy"], evaluation, condition="policy", successes=budget.clips, failures=budget.clips
-        )
+        clips = [
+            clip
+            for name, language, successes, failures in _CLIPS
+            for clip in record_clips(
+                results[name],
+                replace(evaluation, language=language),
+                condition=name,
+                successes=min(budget.clips, successes),
+                failures=min(budget.clips, failures),
+            )
+        ]
         row["note"] = f"{len(clips)} videos"
     facts = demo_facts(results, phases.rows, config, evaluation, run=arguments.out)
     write_atomic(arguments.out / "report.html", render_report(facts, clips).encode())
