@@ -18,6 +18,7 @@ FIX = "install one of them: apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri
 def _egl(width: int, height: int) -> Any:
     from mujoco.egl import GLContext
 
+    GLContext._context = None  # its __del__ reads it, also after an __init__ that failed, and complains on stderr
     return GLContext(width, height)
 
 

@@ -1,8 +1,11 @@
 """``vla demo`` from nothing to a report, with a tiny model and few episodes."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from vla.datasets.manifest import latest_number
 from vla.models.checkpoint import load_model
@@ -10,7 +13,10 @@ from vla.models.checkpoint import load_model
 _PHASES = ["collect", "train", "evaluate", "baselines", "report"]
 
 
-def test_from_nothing_to_a_report_and_again(call: Callable, recipe: Path, tmp_path: Path) -> None:
+def test_from_nothing_to_a_report_and_again(
+    call: Callable, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})  # one CPU: evaluations start no processes
     out = tmp_path / "demo"
     command = ("demo", "--minutes", "0.3", "--engine", "inline", "--recipe", recipe, "--out", out)
     first = call(*command, "--json", tmp_path / "facts.json")

@@ -141,7 +141,7 @@ def test_no_weight_may_be_missing_or_left_over(checkpoint: Path) -> None:
     name, tensor = weights.popitem()
     with pytest.raises(CheckpointError, match=f"missing .*{name}"):
         fill(model, weights, where=checkpoint)
-    with pytest.raises(CheckpointError, match="unexpected .*surplus"):
+    with pytest.raises(CheckpointError, match=r"unexpected .*surplus"):
         fill(model, weights | {name: tensor, "surplus": tensor}, where=checkpoint)
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 

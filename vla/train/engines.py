@@ -50,7 +50,7 @@ def _train_inline(config: TrainConfig, run: Path, log: Log) -> None:
 def _train_ray(config: TrainConfig, run: Path, log: Log) -> None:
     """Ray Train V2 in a thread, while this one follows the metrics file."""
     import ray
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
     started = not ray.is_initialized()
@@ -71,7 +71,6 @@ def _train_ray(config: TrainConfig, run: Path, log: Log) -> None:
                 max_failures=config.max_failures,
                 controller_failure_limit=2,  # type: ignore[call-arg]  # V2's class; the stubs show V1's
             ),
-            checkpoint_config=CheckpointConfig(num_to_keep=None),
         ),
         torch_config=TorchConfig(backend="gloo"),
     )
@@ -114,7 +113,11 @@ def _require_cpus(config: TrainConfig) -> None:
 
 
 class _RayWorker:
-    """A Ray Train worker; gradients are averaged by DistributedDataParallel."""
+    """A Ray Train worker; gradients are averaged by DistributedDataParallel.
+
+    Nothing goes through `ray.train.report`: it waits for the controller's next poll, about two seconds, and a run
+    resumes from its own folder whatever Ray knows of it.
+    """
 
     def __init__(self) -> None:
         import ray.train
@@ -131,15 +134,6 @@ class _RayWorker:
         if self.world > 1:
             torch.distributed.broadcast(values, src=0)
         return values
-
-    def report(self, metrics: dict[str, Any], state: Path | None) -> None:
-        """Tell the controller how far the run is; the state stays in the run folder, where any worker finds it.
-
-        Ray is not told of the state: it refuses checkpoints that lie outside of its own folder, and copies the others.
-        """
-        import ray.train
-
-        ray.train.report(metrics)
 
 
 def _ray_worker(settings: dict[str, Any]) -> None:

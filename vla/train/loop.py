@@ -40,9 +40,6 @@ class Worker(Protocol):
     def agree(self, values: Tensor) -> Tensor:
         """Rank 0's values, on every rank."""
 
-    def report(self, metrics: dict[str, Any], state: Path | None) -> None:
-        """Tell whoever supervises the workers; called equally often on every rank."""
-
 
 class Alone:
     """The worker of engine ``inline``."""
@@ -56,9 +53,6 @@ class Alone:
     def agree(self, values: Tensor) -> Tensor:
         """The values themselves."""
         return values
-
-    def report(self, metrics: dict[str, Any], state: Path | None) -> None:
-        """Nobody supervises."""
 
 
 def train_worker(config: TrainConfig, run: Path, worker: Worker, log: Log = lambda _: None) -> None:
@@ -119,12 +113,12 @@ class _Session:
         for batch in self._batches.loader(config.data.loaders):
             now = time.monotonic()
             seconds = start.seconds + now - began
-            fraction, stop, save = self._plan(position.step, seconds, now >= due["save"])
+            fraction, stop = self._plan(position.step, seconds)
             if stop or fraction >= 1.0:
                 return position, not stop
-            if save:
+            if self._journal and now >= due["save"]:
                 due["save"] = now + config.checkpoint_s
-                self._save(position)
+                save_state(self._folder, position, self._model, self._average, self._optimisers)
             torch.manual_seed(_mix(config.seed, position.step, self._worker.rank))
             scale = lr_scale(position.step, fraction, warmup_steps=config.warmup_steps, constant=config.constant)
             metrics = train_step(self._wrapped, batch, self._optimisers, lr_scale=scale, clip=config.optimiser.clip)
@@ -149,19 +143,13 @@ class _Session:
                 due["validate"] = time.monotonic() + config.validate_s
         raise AssertionError("batches never end")
 
-    def _plan(self, step: int, seconds: float, save_due: bool) -> tuple[float, bool, bool]:
-        """Rank 0 decides for all: how far the run is, whether to stop, whether to save."""
+    def _plan(self, step: int, seconds: float) -> tuple[float, bool]:
+        """Rank 0 decides for all: how far the run is, and whether to stop."""
         config = self._config
         fraction = max(seconds / (60 * config.minutes), step / config.steps)
         stop = self._worker.rank == 0 and (self._folder / STOP).exists()
-        values = self._worker.agree(torch.tensor([fraction, float(stop), float(save_due)], dtype=torch.float64))
-        return float(values[0]), bool(values[1]), bool(values[2])
-
-    def _save(self, position: Position) -> None:
-        path = None
-        if self._worker.rank == 0:
-            path = save_state(self._folder, position, self._model, self._average, self._optimisers)
-        self._worker.report({"step": position.step, "seconds": position.seconds}, path)
+        values = self._worker.agree(torch.tensor([fraction, float(stop)], dtype=torch.float64))
+        return float(values[0]), bool(values[1])
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
