@@ -105,7 +105,26 @@ def test_the_instruction_names_the_goal(env: PlaceEnv) -> None:
             assert f"{block} block" in text
             assert f"{plate} plate" in text
         expected = [*env.block_m(env.goal.block), *env.plate_m(env.goal.plate)[:2]]
-        np.testing.assert_allclose(scene["info"]["grounding"], expected, atol=1e-6)
+        np.testing.assert_allclose(scene["info"]["grounding"][:5], expected, atol=1e-6)
+
+
+def test_points_lie_on_the_pixels_of_what_is_named(env: PlaceEnv) -> None:
+    names = [d.name for d in env.contract.grounding]
+    seen = 0
+    for seed in range(20):
+        scene = _scene(env, seed, "right")
+        grounding = dict(zip(names, scene["info"]["grounding"], strict=True))
+        colours = {"block": env.block_colours[env.goal.block], "plate": env.plate_colours[env.goal.plate]}
+        for camera, image in scene["observation"]["images"].items():
+            for thing, colour in colours.items():
+                point = np.array([grounding[f"{camera}.{thing}.row"], grounding[f"{camera}.{thing}.column"]])
+                if np.abs(point).max() > 0.95:
+                    continue  # out of view, or cut off by the border
+                row, column = ((point + 1) / 2 * 64).astype(int)
+                pixel, expected = image[row, column].astype(float), np.array(COLOURS[colour])
+                assert pixel @ expected > 0.93 * np.linalg.norm(pixel) * np.linalg.norm(expected), (seed, camera, thing)
+                seen += 1
+    assert seen > 50
 
 
 def test_language_changes_the_words_and_never_the_scene(env: PlaceEnv) -> None:
