@@ -72,8 +72,13 @@ def test_more_workers_than_cpus_are_refused(make_recipe: MakeRecipe, tmp_path: P
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_a_killed_worker_is_replaced_and_no_step_is_lost(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    config = make_recipe(engine="ray", workers=2, steps=300, batch=4, log_steps=5, checkpoint_s=1.0)
+def test_a_killed_worker_is_replaced_and_no_step_is_lost(
+    make_recipe: MakeRecipe, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(dataset.parent)  # a relative path must reach workers, which run elsewhere
+    config = make_recipe(
+        engine="ray", data={"path": dataset.name}, workers=2, steps=300, batch=4, log_steps=5, checkpoint_s=1.0
+    )
     killed: list[int] = []
     heard: list[int] = []
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -57,9 +58,10 @@ def _train_ray(config: TrainConfig, run: Path, log: Log) -> None:
     if started:
         start_ray()
     _require_cpus(config)
+    data = replace(config.data, path=config.data.path.absolute())  # workers run in folders of their own
     trainer = TorchTrainer(
         _ray_worker,
-        train_loop_config={"recipe": to_dict(config), "run": str(run)},
+        train_loop_config={"recipe": to_dict(replace(config, data=data)), "run": str(run)},
         scaling_config=ScalingConfig(
             num_workers=config.workers,
             resources_per_worker={"CPU": 1},
