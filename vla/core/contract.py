@@ -30,11 +30,25 @@ class Dimension:
 
 @dataclass(frozen=True, kw_only=True)
 class Camera:
-    """One image stream, RGB, row 0 at the top."""
+    """One image stream, row 0 at the top."""
 
     name: str
     height: int
     width: int
+    kind: Literal["rgb", "depth"] = "rgb"
+    """``rgb``: uint8, 3 channels; ``depth``: uint16 millimetres, 1 channel, 0 where nothing was measured."""
+    hz: float | None = None
+    """Its own frame rate, with its own clock; None gives one frame for each control step."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(y, x, channels) of one frame."""
+        return self.height, self.width, 3 if self.kind == "rgb" else 1
+
+    @property
+    def dtype(self) -> str:
+        """Of one pixel."""
+        return "uint8" if self.kind == "rgb" else "uint16"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,5 +161,6 @@ def _brief(item: Dimension | Camera | None) -> str:
     if item is None:
         return "absent"
     if isinstance(item, Camera):
-        return f"{item.height}x{item.width}"
+        rate = "" if item.hz is None else f" at {item.hz:g} Hz"
+        return f"{item.height}x{item.width} {item.kind}{rate}"
     return f"[{item.low:.12g}, {item.high:.12g}] {item.unit}"

@@ -2,8 +2,8 @@
 
 Letters used in all shapes of the project:
 
-    b batch    t time       h horizon    d action dim    s state dim    g grounding dim
-    n cameras  y x c image  l tokens     e embedding     v vocabulary
+    b batch    t time       h horizon    d action dim    s state dim    g grounding dim    m simulator state
+    n cameras  y x c image  f frames     l tokens        e embedding    v vocabulary
 
 An observation and the chunk a policy answers with:
 
@@ -20,11 +20,11 @@ An observation and the chunk a policy answers with:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Float64, UInt8
 
 from vla.core.contract import Contract
 
@@ -73,7 +73,10 @@ class Policy(Protocol):
 class Episode:
     """One recorded episode of ``t`` steps: row ``i`` of each array belongs to the observation at step ``i``."""
 
-    images: Mapping[str, UInt8[np.ndarray, "t y x 3"]]
+    images: Mapping[str, np.ndarray]
+    """For each camera (f, y, x, c): uint8 RGB, or uint16 depth in mm; f is t, unless the camera has a clock of its own."""
+    image_time_ns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """int64 (f,), for exactly the cameras with a rate of their own: capture times, rising, the first not after step 0."""
     state: Float32[np.ndarray, "t s"]
     action: Float32[np.ndarray, "t d"]
     """What the demonstrator meant to do: the label to learn from."""
@@ -95,6 +98,13 @@ class Episode:
     split: str
     seed: int
     success: bool | None
+    """None where nobody knows."""
+    sim_state: Float64[np.ndarray, "t m"] | None = None
+    """The simulator's full state before each step, for exact replay and rendering anew."""
+    model: str = ""
+    """MuJoCo XML that ``sim_state`` belongs to; empty where the environment builds it itself."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """JSON: where this episode comes from (source file and number, operator, checkpoint, settings)."""
 
     def __len__(self) -> int:
         """The number of steps."""
