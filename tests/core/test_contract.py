@@ -18,7 +18,16 @@ NUMBERS = st.floats(-1e3, 1e3)
 DIMENSION = st.fixed_dictionaries(
     {"name": NAMES, "unit": st.sampled_from(["rad", "m"]), "low": NUMBERS, "high": NUMBERS}
 )
-CAMERA = st.fixed_dictionaries({"name": NAMES, "height": st.integers(1, 99), "width": st.integers(1, 99)})
+CAMERAS = (Camera(name="front", height=4, width=6), Camera(name="wrist", height=4, width=6))
+CAMERA = st.fixed_dictionaries(
+    {
+        "name": NAMES,
+        "height": st.integers(1, 99),
+        "width": st.integers(1, 99),
+        "kind": st.sampled_from(["rgb", "depth"]),
+        "hz": st.none() | st.floats(1, 100),
+    }
+)
 VALUES = st.fixed_dictionaries(
     {
         "contract_version": st.just(1),
@@ -38,7 +47,7 @@ VALUES = st.fixed_dictionaries(
 def _contract(**changes: Any) -> Contract:
     values: dict[str, Any] = {
         "robot": "arm",
-        "cameras": (Camera(name="front", height=4, width=6), Camera(name="wrist", height=4, width=6)),
+        "cameras": CAMERAS,
         "state": (Dimension(name="joint", unit="rad", low=-1.0, high=1.0),),
         "action": (Dimension(name="joint", unit="rad", low=-1.0, high=1.0),),
         "grounding": (Dimension(name="x", unit="m", low=0.0, high=1.0),),
@@ -72,6 +81,10 @@ def test_digest_ignores_recorded_versions_and_nothing_else() -> None:
         ({"gripper": None}, "gripper: 'joint' ≠ None"),
         ({"control_hz": 20.0}, "control_hz: 10.0 ≠ 20.0"),
         ({"cameras": (Camera(name="front", height=4, width=6),)}, "cameras.wrist: 4x6 ≠ absent"),
+        (
+            {"cameras": (CAMERAS[0], Camera(name="wrist", height=4, width=6, kind="depth", hz=15.0))},
+            "cameras.wrist: 4x6 ≠ 4x6 depth at 15 Hz",
+        ),
         (
             {"action": (Dimension(name="joint", unit="rad", low=-2.0, high=1.0),)},
             "action.joint: [-1, 1] rad ≠ [-2, 1] rad",

@@ -162,5 +162,6 @@ def _brief(item: Dimension | Camera | None) -> str:
         return "absent"
     if isinstance(item, Camera):
         rate = "" if item.hz is None else f" at {item.hz:g} Hz"
-        return f"{item.height}x{item.width} {item.kind}{rate}"
+        kind = "" if item.kind == "rgb" else f" {item.kind}"
+        return f"{item.height}x{item.width}{kind}{rate}"
     return f"[{item.low:.12g}, {item.high:.12g}] {item.unit}"
