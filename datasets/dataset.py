@@ -1,210 +1,376 @@
-"""Opens a dataset: low-dimensional arrays in RAM, frames decoded when asked for."""
+"""Opens a dataset: an index of its episodes, low-dimensional arrays in RAM once they are used, frames on demand."""
 
-import bisect
-import dataclasses
 import json
 import operator
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, SupportsIndex
 
 import google_crc32c
 import numpy as np
-import zarr
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64
 
-from vla.core.contract import Contract, require_match
+from vla.core.contract import Camera, Contract, require_match
 from vla.core.errors import DatasetError
+from vla.core.lookup import lookup
 from vla.core.types import Episode
+from vla.datasets.arrays import read_array
+from vla.datasets.documents import encode
 from vla.datasets.episode_check import check_cameras
+from vla.datasets.frame_codecs import frame_codec
 from vla.datasets.layout import (
-    FORMAT_VERSION,
     LOW_DIMENSIONAL,
     Commit,
+    Description,
     explain_full_disk,
-    put_if_absent,
+    image_name,
     read_commit,
-    read_dataset_contract,
-    segments_folder,
-    widths,
+    read_description,
+    row_shape,
+    segment_name,
+    sim_state_name,
 )
 from vla.datasets.manifest import Manifest, read_manifest
-from vla.datasets.records import EpisodeRecord
+from vla.datasets.records import EpisodeIndex
+from vla.datasets.segment import Files
 from vla.datasets.shard_reader import ShardReader
+from vla.datasets.storage import Location, Storage, open_storage
+
+_CACHED_INDEX_BYTES = 64 * 2**20
+"""Shard indexes that are kept, 16 bytes a frame: those of 4 million frames."""
 
 
-def create_dataset(root: Path, contract: Contract) -> None:
-    """Make ``root`` an empty dataset; does nothing if it is one of a contract that fits, and refuses another."""
+def create_dataset(root: Location | Storage, contract: Contract, codecs: Mapping[str, str] | None = None) -> None:
+    """Make ``root`` an empty dataset; does nothing if it is one of a contract that fits, and refuses another.
+
+    ``codecs`` names the frame codec of cameras: zstd (the default, lossless), jpeg (for real cameras) or raw.
+    """
+    storage = open_storage(root)
     check_cameras(contract)
-    value = {"format_version": FORMAT_VERSION, "contract": contract.to_json()}
-    with explain_full_disk(root, f"dataset {root}"):
-        created = put_if_absent(root / "dataset.json", value)
+    cameras = {camera.name: camera for camera in contract.cameras}
+    chosen = {name: "zstd" for name in cameras}
+    for name, codec in (codecs or {}).items():
+        frame_codec(codec, lookup("camera", name, cameras))
+        chosen[name] = codec
+    value = {"contract": contract.to_json(), "codecs": chosen}
+    with explain_full_disk(storage, f"dataset {storage.url}"):
+        created = storage.put_if_absent("dataset.json", encode(value))
     if not created:
-        existing = read_dataset_contract(root)
+        existing = read_description(storage).contract
         fix = "Use another folder for another robot"
-        require_match(contract, existing, who="the new contract", whom=f"the existing dataset {root}", fix=fix)
+        require_match(contract, existing, who="the new contract", whom=f"the existing dataset {storage.url}", fix=fix)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """One version of a dataset. Pickled, it is a path and a number: another process reads the files itself."""
+    """One version of a dataset. Pickled, it is a location and a number: another process reads the files itself."""
 
-    path: Path
-    contract: Contract
-    manifest: Manifest
-    episodes: list[EpisodeRecord]
-    """``start`` counts frames of the dataset."""
-    episode_starts: Int64[np.ndarray, " episodes"]
-    episode_lengths: Int64[np.ndarray, " episodes"]
-    state: Float32[np.ndarray, "t s"]
-    action: Float32[np.ndarray, "t d"]
-    action_executed: Float32[np.ndarray, "t d"]
-    reward: Float32[np.ndarray, " t"]
-    done: Bool[np.ndarray, " t"]
-    valid: Bool[np.ndarray, " t"]
-    time_ns: Int64[np.ndarray, " t"]
-    command_time_ns: Int64[np.ndarray, " t"]
-    grounding: Float32[np.ndarray, "t g"]
-    _segment_starts: list[int] = field(repr=False)
-    _readers: dict[str, list[ShardReader]] = field(repr=False)
+    def __init__(
+        self,
+        storage: Storage,
+        description: Description,
+        manifest: Manifest,
+        episodes: EpisodeIndex,
+        commits: Sequence[Commit],
+    ) -> None:
+        self.storage = storage
+        self.contract = description.contract
+        self.codecs = description.codecs
+        self.manifest = manifest
+        self.episodes = episodes
+        self.episode_starts: Int64[np.ndarray, " episodes"] = episodes.starts
+        self.episode_lengths: Int64[np.ndarray, " episodes"] = episodes.lengths
+        self._steps = int(episodes.lengths.sum())
+        self._commits = commits
+        self._cameras = {camera.name: camera for camera in self.contract.cameras}
+        self._readers: dict[tuple[str, int], ShardReader] = {}
+        self._cached_bytes = 0
 
     @staticmethod
-    def open(path: str | Path, manifest: int | None = None) -> "Dataset":
-        """Open the version ``manifest``, the latest by default; anything missing or damaged is a `DatasetError`."""
-        root = Path(path).absolute()
-        contract = read_dataset_contract(root)
-        version = read_manifest(root, manifest)
-        starts, frames = [], 0
-        episodes: list[EpisodeRecord] = []
-        rows: dict[str, list[np.ndarray]] = {name: [_empty(name, contract)] for name in LOW_DIMENSIONAL}
-        readers: dict[str, list[ShardReader]] = {camera.name: [] for camera in contract.cameras}
-        for segment in version.segments:
-            commit = read_commit(root, segment)
-            folder = segments_folder(root) / segment
-            _verify_small_files(folder, commit)
-            episodes += _read_records(folder, commit, frames)
-            for name, parts in rows.items():
-                parts.append(_read_rows(folder, name, commit.frames, contract))
-            for camera in contract.cameras:
-                readers[camera.name].append(_open_reader(folder, camera.name, commit.frames))
-            starts.append(frames)
-            frames += commit.frames
-        return Dataset(
-            path=root,
-            contract=contract,
-            manifest=version,
-            episodes=episodes,
-            episode_starts=np.array([episode.start for episode in episodes], np.int64),
-            episode_lengths=np.array([episode.length for episode in episodes], np.int64),
-            _segment_starts=starts,
-            _readers=readers,
-            **{name: np.concatenate(parts) for name, parts in rows.items()},
+    def open(root: Location | Storage, manifest: int | None = None) -> "Dataset":
+        """Open the version ``manifest``, the latest by default.
+
+        Documents and the presence and size of every file are checked here, arrays and frames when they are read;
+        anything missing or damaged is a `DatasetError`.
+        """
+        storage = open_storage(root)
+        description = read_description(storage)
+        version = read_manifest(storage, manifest)
+        commits = [read_commit(storage, segment) for segment in version.segments]
+        texts = [_read_checked(storage, s, c, "episodes.json") for s, c in zip(version.segments, commits, strict=True)]
+        index = EpisodeIndex.build(
+            [(f"{storage.url}/{segment_name(s)}", text) for s, text in zip(version.segments, texts, strict=True)]
         )
+        episodes = np.bincount(index.segments, minlength=len(commits))
+        steps = np.bincount(index.segments, index.lengths, minlength=len(commits))
+        for segment, commit, *found in zip(version.segments, commits, episodes, steps, strict=True):
+            if found != [commit.episodes, commit.frames]:
+                raise DatasetError(f"{storage.url}/{segment_name(segment)}: episodes.json does not fit COMMIT.json")
+        if version.dropped:
+            index = index.take(np.flatnonzero(~np.isin(index.uids, np.array(version.dropped, "S"))))
+        index.override(version.overrides)
+        return Dataset(storage, description, version, index, commits)
 
     def __len__(self) -> int:
-        """The number of frames."""
-        return len(self.state)
+        """The number of steps."""
+        return self._steps
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Dataset.open, (self.path, self.manifest.number)
+        return Dataset.open, (self.storage.url, self.manifest.number)
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.storage.url!r}, version {self.manifest.number}, {len(self.episodes)} episodes)"
+
+    @property
+    def url(self) -> str:
+        """Path or URL."""
+        return self.storage.url
+
+    @cached_property
+    def state(self) -> Float32[np.ndarray, "t s"]:
+        """Proprioception at each step."""
+        return self._rows("state")
+
+    @cached_property
+    def action(self) -> Float32[np.ndarray, "t d"]:
+        """The label of each step."""
+        return self._rows("action")
+
+    @cached_property
+    def action_executed(self) -> Float32[np.ndarray, "t d"]:
+        """What was sent to the robot."""
+        return self._rows("action_executed")
+
+    @cached_property
+    def reward(self) -> Float32[np.ndarray, " t"]:
+        """The reward of each step."""
+        return self._rows("reward")
+
+    @cached_property
+    def done(self) -> Bool[np.ndarray, " t"]:
+        """Whether the task ended with the step."""
+        return self._rows("done")
+
+    @cached_property
+    def valid(self) -> Bool[np.ndarray, " t"]:
+        """Whether the label may be learned from."""
+        return self._rows("valid")
+
+    @cached_property
+    def time_ns(self) -> Int64[np.ndarray, " t"]:
+        """Capture times."""
+        return self._rows("time_ns")
+
+    @cached_property
+    def command_time_ns(self) -> Int64[np.ndarray, " t"]:
+        """When each command left."""
+        return self._rows("command_time_ns")
+
+    @cached_property
+    def grounding(self) -> Float32[np.ndarray, "t g"]:
+        """Where the named things are."""
+        return self._rows("grounding")
 
     def require_contract(self, contract: Contract, who: str) -> None:
         """Raise `ContractError` unless ``who``, of this contract, fits the dataset."""
         fix = "Use a dataset of the same robot"
-        require_match(contract, self.contract, who=who, whom=f"dataset {self.path}", fix=fix)
+        require_match(contract, self.contract, who=who, whom=f"dataset {self.url}", fix=fix)
 
-    def frame(self, camera: str, index: SupportsIndex) -> UInt8[np.ndarray, "y x 3"]:
-        """Decode one frame; read-only."""
-        number = operator.index(index)
+    def frame(self, camera: str, step: SupportsIndex) -> np.ndarray:
+        """The frame of a camera at one step of the dataset, (y, x, c): the latest, if it has a rate of its own."""
+        number = operator.index(step)
         if not 0 <= number < len(self):
-            raise IndexError(f"{self.path}: frame {number} of {len(self)}")
-        segment = bisect.bisect_right(self._segment_starts, number) - 1
-        return self._camera(camera)[segment].frame(number - self._segment_starts[segment])
+            raise IndexError(f"{self.url}: step {number} of {len(self)}")
+        shape, dtype = self._camera(camera).shape, self._camera(camera).dtype
+        out = np.empty((1, *shape), dtype)
+        self.read_frames(camera, np.array([number], np.int64), out)
+        return out[0]
 
-    def frames(self, camera: str, indices: Iterable[SupportsIndex], out: UInt8[np.ndarray, "b y x 3"]) -> None:
-        """Decode frames into the rows of ``out``."""
-        for row, index in enumerate(indices):
-            out[row] = self.frame(camera, index)
+    def read_frames(self, camera: str, steps: Int64[np.ndarray, " b"], out: np.ndarray) -> None:
+        """Decode the frames of a camera at some steps of the dataset into ``out``, contiguous rows of (y, x, c)."""
+        self._camera(camera)
+        episodes = np.searchsorted(self.episode_starts, steps, side="right") - 1
+        if camera in self._frame_of_step:
+            frames = self._frame_of_step[camera][steps]
+        else:
+            frames = steps - self.episode_starts[episodes]
+        readers, reader = self._readers, self._reader
+        for row, (episode, frame) in enumerate(zip(episodes.tolist(), frames.tolist(), strict=True)):
+            shard = readers.get((camera, episode)) or reader(camera, episode)
+            shard.read_into(frame, out[row])
 
-    def read_episode(self, episode: SupportsIndex) -> Episode:
-        """The whole episode, as it was appended."""
-        record = self.episodes[episode]
-        rows = slice(record.start, record.start + record.length)
+    def read_episode(self, number: SupportsIndex) -> Episode:
+        """The whole episode, as it was appended, with what this version says of it."""
+        number = range(len(self.episodes))[number]
         images = {}
         for camera in self.contract.cameras:
-            images[camera.name] = np.empty((record.length, camera.height, camera.width, 3), np.uint8)
-            self.frames(camera.name, range(rows.start, rows.stop), images[camera.name])
+            reader = self._reader(camera.name, number)
+            images[camera.name] = np.empty(reader.shape, camera.dtype)
+            for frame, row in enumerate(images[camera.name]):
+                reader.read_into(frame, row)
+        return self._episode(number, images)
+
+    def read_rows(self, number: SupportsIndex) -> Episode:
+        """The episode without its images."""
+        return self._episode(range(len(self.episodes))[number], {})
+
+    def image_files(self, number: SupportsIndex) -> dict[str, Files]:
+        """The files of an episode's image arrays, by camera, to be copied into another segment."""
+        number = range(len(self.episodes))[number]
+        found = {}
+        for camera in self._cameras:
+            segment, array = self._place(number), image_name(camera, int(self.episodes.numbers[number]))
+            prefix = f"data.zarr/{array}/"
+            files = self._commits[self.episodes.segments[number]].files
+            names = [f"{prefix}zarr.json", f"{prefix}c/0/0/0/0"]
+            if any(name not in files for name in names):  # written by somebody else
+                names = [name for name in files if name.startswith(prefix)]
+            checksums = {name.removeprefix(prefix): files[name]["crc32c"] for name in names}
+            found[camera] = Files(self.storage, f"{segment}/{prefix}".rstrip("/"), checksums)
+        return found
+
+    def _episode(self, number: int, images: Mapping[str, np.ndarray]) -> Episode:
+        record = self.episodes[number]
+        rows = slice(record.start, record.start + record.length)
+        place, folder = int(self.episodes.numbers[number]), self._place(number)
+        sim_state = None
+        if record.sim_state:
+            sim_state = self._read_sim_state(number, f"{folder}/data.zarr/{sim_state_name(place)}", record.length)
         return Episode(
             images=images,
+            image_time_ns={camera: self._clock(camera, number) for camera in record.frames},
             instruction=record.instruction,
             instruction_alternatives=record.instruction_alternatives,
             task=record.task,
             split=record.split,
             seed=record.seed,
             success=record.success,
+            sim_state=sim_state,
+            model=self._read_checked(number, f"models/{record.model}.xml").decode() if record.model else "",
+            provenance=record.provenance,
             **{name: getattr(self, name)[rows] for name in LOW_DIMENSIONAL},
         )
 
-    def _camera(self, name: str) -> list[ShardReader]:
+    def _place(self, number: int) -> str:
+        """The folder of an episode's segment."""
+        return segment_name(self.manifest.segments[self.episodes.segments[number]])
+
+    def _read_checked(self, number: int, name: str) -> bytes:
+        segment = int(self.episodes.segments[number])
+        return _read_checked(self.storage, self.manifest.segments[segment], self._commits[segment], name)
+
+    def _read_sim_state(self, number: int, name: str, steps: int) -> np.ndarray:
+        width = json.loads(self._read_checked(number, f"{name.removeprefix(self._place(number) + '/')}/zarr.json"))
+        return read_array(self.storage, name, shape=(steps, int(width["shape"][1])), dtype="float64")
+
+    def _camera(self, name: str) -> Camera:
         try:
-            return self._readers[name]
+            return self._cameras[name]
         except KeyError:
-            raise DatasetError(f"{self.path}: no camera {name!r}; it has {', '.join(self._readers)}") from None
+            raise DatasetError(f"{self.url}: no camera {name!r}; it has {', '.join(self._cameras)}") from None
+
+    def _reader(self, camera: str, episode: int) -> ShardReader:
+        """The open array of one episode and camera; the oldest are forgotten when their indexes take too much RAM."""
+        key = (camera, episode)
+        reader = self._readers.get(key)
+        if reader is None:
+            array = image_name(camera, int(self.episodes.numbers[episode]))
+            reader = ShardReader(self.storage, f"{self._place(episode)}/data.zarr/{array}", self._camera(camera))
+            expected = self._frame_counts[camera][episode] if camera in self._frame_counts else None
+            if len(reader) != (int(self.episode_lengths[episode]) if expected is None else expected):
+                raise DatasetError(
+                    f"{self.url}/{self._place(episode)}/data.zarr/{array}: {len(reader)} frames are wrong"
+                )
+            self._readers[key] = reader
+            self._cached_bytes += 16 * len(reader) + 1000
+            while self._cached_bytes > _CACHED_INDEX_BYTES and len(self._readers) > 1:
+                oldest = self._readers.pop(next(iter(self._readers)))
+                self._cached_bytes -= 16 * len(oldest) + 1000
+        return reader
+
+    def _rows(self, name: str) -> np.ndarray:
+        """All rows of one low-dimensional array."""
+        dtype, shape = LOW_DIMENSIONAL[name][0], row_shape(name, self.contract)
+        if 0 in shape:
+            return np.empty((len(self), *shape), dtype)
+        index, parts = self.episodes, [np.empty((0, *shape), dtype)]
+        bounds = np.searchsorted(index.segments, np.arange(len(self._commits) + 1))
+        for number, (segment, commit) in enumerate(zip(self.manifest.segments, self._commits, strict=True)):
+            first, last = bounds[number], bounds[number + 1]
+            if first == last:
+                continue
+            array = f"data.zarr/{name}"
+            for file in (f"{array}/zarr.json", "/".join([array, "c", "0", *"0" * len(shape)])):
+                _read_checked(self.storage, segment, commit, file)
+            rows = read_array(
+                self.storage, f"{segment_name(segment)}/{array}", shape=(commit.frames, *shape), dtype=dtype
+            )
+            if index.lengths[first:last].sum() < commit.frames:
+                rows = np.concatenate(
+                    [rows[o : o + n] for o, n in zip(index.offsets[first:last], index.lengths[first:last], strict=True)]
+                )
+            parts.append(rows)
+        result = np.concatenate(parts)
+        result.flags.writeable = False
+        return result
+
+    @cached_property
+    def _frame_counts(self) -> dict[str, np.ndarray]:
+        """Frames of each episode, for cameras with a rate of their own."""
+        own = [camera.name for camera in self.contract.cameras if camera.hz is not None]
+        if not own:
+            return {}
+        counts = [self.episodes.extra(number)["frames"] for number in range(len(self.episodes))]
+        return {name: np.array([count[name] for count in counts], np.int64) for name in own}
+
+    @cached_property
+    def _clocks(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Capture times of all frames, and where each episode's begin, for cameras with a rate of their own."""
+        found = {}
+        for name, counts in self._frame_counts.items():
+            parts = []
+            for number, (segment, commit) in enumerate(zip(self.manifest.segments, self._commits, strict=True)):
+                everything = _read_frame_counts(self.storage, segment, commit, name)
+                array = f"{segment_name(segment)}/data.zarr/image_time_ns/{name}"
+                times = read_array(self.storage, array, shape=(int(everything.sum()),), dtype="int64")
+                begin = np.cumsum(everything) - everything
+                kept = self.episodes.numbers[self.episodes.segments == number]
+                parts += [times[begin[k] : begin[k] + everything[k]] for k in kept]
+            found[name] = (np.concatenate([np.empty(0, np.int64), *parts]), np.cumsum(counts) - counts)
+        return found
+
+    def _clock(self, camera: str, number: int) -> np.ndarray:
+        times, begins = self._clocks[camera]
+        return times[begins[number] : begins[number] + self._frame_counts[camera][number]]
+
+    @cached_property
+    def _frame_of_step(self) -> dict[str, np.ndarray]:
+        """For cameras with a rate of their own: the latest frame at each step, counted within the episode."""
+        found = {}
+        for name in self._frame_counts:
+            parts = [np.empty(0, np.int64)]
+            for number, (start, length) in enumerate(zip(self.episode_starts, self.episode_lengths, strict=True)):
+                steps = self.time_ns[start : start + length]
+                parts.append(np.searchsorted(self._clock(name, number), steps, side="right") - 1)
+            found[name] = np.concatenate(parts)
+        return found
 
 
-def _empty(name: str, contract: Contract) -> np.ndarray:
-    """No rows of an array: a dataset may have no segments."""
-    dtype, vector = LOW_DIMENSIONAL[name]
-    return np.empty((0, widths(contract)[name]) if vector else (0,), dtype)
+def _read_frame_counts(storage: Storage, segment: str, commit: Commit, camera: str) -> np.ndarray:
+    """Frames of a camera with a rate of its own, in each episode of a whole segment."""
+    index = EpisodeIndex.build([(segment, _read_checked(storage, segment, commit, "episodes.json"))])
+    return np.array([index.extra(number)["frames"][camera] for number in range(len(index))], np.int64)
 
 
-def _damage(path: Path, what: str) -> DatasetError:
-    return DatasetError(f"{path}: {what}; restore the segment from a copy, or open an older manifest")
-
-
-def _verify_small_files(folder: Path, commit: Commit) -> None:
-    """Check the crc32c of all that is read whole; shards have checksums of their own, checked frame by frame."""
-    for name, (_, checksum) in commit.files.items():
-        if name.startswith("data.zarr/images/") and not name.endswith("zarr.json"):
-            continue
-        if google_crc32c.value((folder / name).read_bytes()) != checksum:
-            raise _damage(folder / name, "the file fails its checksum")
-
-
-def _read_records(folder: Path, commit: Commit, offset: int) -> list[EpisodeRecord]:
-    """The episodes of a segment, moved by ``offset`` frames, which must tile it."""
-    path = folder / "episodes.json"
-    values = json.loads(path.read_text(encoding="utf-8"))
-    records = [EpisodeRecord.from_json(value, where=str(path)) for value in values]
-    end = 0
-    for record in records:
-        if record.start != end or record.length < 1:
-            raise _damage(path, f"episode {record.uid} starts at {record.start}, expected {end}")
-        end += record.length
-    if end != commit.frames or len(records) != commit.episodes:
-        raise _damage(path, f"expected {commit.frames} frames, got {end}")
-    return [dataclasses.replace(record, start=record.start + offset) for record in records]
-
-
-def _read_rows(folder: Path, name: str, frames: int, contract: Contract) -> np.ndarray:
-    """One low-dimensional array of a segment."""
-    dtype, vector = LOW_DIMENSIONAL[name]
-    shape = (frames, widths(contract)[name]) if vector else (frames,)
-    if 0 in shape:
-        return np.empty(shape, dtype)
-    path = folder / "data.zarr" / name
+def _read_checked(storage: Storage, segment: str, commit: Commit, name: str) -> bytes:
+    """A small file of a segment, if it is the one that the commit record names."""
+    where = f"{storage.url}/{segment_name(segment)}/{name}"
+    fix = "run vla data repair, restore the segment from a copy, or open an older manifest"
+    if name not in commit.files:
+        raise DatasetError(f"{where} is missing in the commit record: the segment is damaged; {fix}")
     try:
-        array = np.asarray(zarr.open_array(path, mode="r")[...])
-    except (OSError, RuntimeError, ValueError) as error:
-        raise _damage(path, f"cannot be read ({error})") from None
-    if array.shape != shape or array.dtype != np.dtype(dtype):
-        raise _damage(path, f"expected {dtype} {shape}, got {array.dtype} {array.shape}")
-    return array
-
-
-def _open_reader(folder: Path, camera: str, frames: int) -> ShardReader:
-    reader = ShardReader(folder / "data.zarr" / "images" / camera)
-    if len(reader) != frames:
-        raise _damage(folder / "data.zarr" / "images" / camera, f"expected {frames} frames, got {len(reader)}")
-    return reader
+        data = storage.read(f"{segment_name(segment)}/{name}")
+    except FileNotFoundError:
+        raise DatasetError(f"{where} is missing: the segment is damaged; {fix}") from None
+    if f"{google_crc32c.value(data):08x}" != commit.files[name]["crc32c"]:
+        raise DatasetError(f"{where}: the file fails its checksum; {fix}")
+    return data

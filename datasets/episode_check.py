@@ -1,7 +1,6 @@
 """Whether an episode is what the dataset's contract promises: asked once, before anything is written."""
 
 import re
-from collections.abc import Mapping
 
 import numpy as np
 
@@ -29,7 +28,7 @@ def check_episode(episode: Episode, contract: Contract) -> None:
     if steps == 0:
         raise DatasetError("the episode has no steps: expected at least 1; do not append it")
     _check_text(episode)
-    _check_images(episode.images, contract, steps)
+    _check_images(episode, contract, steps)
     for name, (dtype, vector) in LOW_DIMENSIONAL.items():
         array = getattr(episode, name)
         shape = (steps, widths(contract)[name]) if vector else (steps,)
@@ -40,6 +39,22 @@ def check_episode(episode: Episode, contract: Contract) -> None:
                 f"{name}: expected finite numbers, got {array[row]} at step {row} of {steps}; "
                 "drop the step or repair the recording"
             )
+    _check_simulator(episode, steps)
+    if not -(2**63) <= episode.seed < 2**63:
+        raise DatasetError(f"seed: expected 64 bits, got {episode.seed}; use a smaller one")
+
+
+def _check_simulator(episode: Episode, steps: int) -> None:
+    """States are one row a step; a model without states says nothing."""
+    states = episode.sim_state
+    if states is None:
+        if episode.model:
+            raise DatasetError("model: a simulator model needs sim_state to belong to; record both or neither")
+        return
+    if states.ndim != 2 or len(states) != steps or not states.shape[1]:
+        raise DatasetError(f"sim_state: expected float64 ({steps}, m), got {states.shape}; record one state a step")
+    if not np.isfinite(states).all():
+        raise DatasetError("sim_state: expected finite numbers; the simulation diverged, drop the episode")
 
 
 def _check_text(episode: Episode) -> None:
@@ -53,14 +68,36 @@ def _check_text(episode: Episode) -> None:
             raise DatasetError(f"{text!r}: expected text that UTF-8 can hold, got {error}; fix its source") from None
 
 
-def _check_images(images: Mapping[str, np.ndarray], contract: Contract, steps: int) -> None:
-    """Exactly the cameras of the contract, each of its size."""
+def _check_images(episode: Episode, contract: Contract, steps: int) -> None:
+    """Exactly the cameras of the contract, each of its size and kind, on its own clock where it has one."""
     expected = [camera.name for camera in contract.cameras]
-    if set(images) != set(expected):
-        raise DatasetError(f"images: expected cameras {expected}, got {list(images)}; record those of the contract")
+    if set(episode.images) != set(expected):
+        raise DatasetError(
+            f"images: expected cameras {expected}, got {list(episode.images)}; record those of the contract"
+        )
+    clocks = [camera.name for camera in contract.cameras if camera.hz is not None]
+    if set(episode.image_time_ns) != set(clocks):
+        raise DatasetError(
+            f"image_time_ns: expected cameras {clocks}, got {list(episode.image_time_ns)}; "
+            "give times of exactly those cameras that the contract gives a rate"
+        )
     for camera in contract.cameras:
-        shape = (steps, camera.height, camera.width, 3)
-        _check_array(f"images[{camera.name!r}]", images[camera.name], shape, "uint8")
+        frames = steps
+        if camera.hz is not None:
+            frames = len(episode.image_time_ns[camera.name])
+            _check_clock(camera.name, episode.image_time_ns[camera.name], int(episode.time_ns[0]))
+        _check_array(f"images[{camera.name!r}]", episode.images[camera.name], (frames, *camera.shape), camera.dtype)
+
+
+def _check_clock(camera: str, times: np.ndarray, first_step_ns: int) -> None:
+    """At every step there must be a latest frame."""
+    if times.dtype != np.int64 or times.ndim != 1 or not len(times) or (np.diff(times) <= 0).any():
+        raise DatasetError(f"image_time_ns[{camera!r}]: expected rising int64 times, got {times.dtype} {times.shape}")
+    if times[0] > first_step_ns:
+        raise DatasetError(
+            f"image_time_ns[{camera!r}]: the first frame comes {int(times[0]) - first_step_ns} ns after step 0; "
+            "drop the steps before it"
+        )
 
 
 def _check_array(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: str) -> None:

@@ -1,11 +1,14 @@
-"""What is recorded of each episode beside its arrays."""
+"""What is known of each episode beside its arrays: one record at a time for people, columns for a million of them."""
 
 import dataclasses
 import hashlib
-from dataclasses import dataclass
-from typing import Any
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
+from jaxtyping import Int8, Int32, Int64
 
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
@@ -16,9 +19,11 @@ class EpisodeRecord:
     """One entry of ``episodes.json``."""
 
     uid: str
+    """Stays the same when segments are packed or merged."""
     start: int
-    """First frame: within the segment on disk, within the dataset once it is open."""
+    """First step: within the segment on disk, within the dataset once it is open."""
     length: int
+    """Steps."""
     instruction: str
     instruction_alternatives: tuple[str, ...]
     task: str
@@ -26,25 +31,25 @@ class EpisodeRecord:
     seed: int
     split: str
     content_hash: str
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain JSON object that `from_json` reads back."""
-        return dataclasses.asdict(self)
-
-    @staticmethod
-    def from_json(value: dict[str, Any], *, where: str) -> "EpisodeRecord":
-        """Read what `to_json` wrote; unknown keys are ignored, ``where`` names the source in errors."""
-        names = [f.name for f in dataclasses.fields(EpisodeRecord)]
-        missing = [name for name in names if name not in value]
-        if missing:
-            raise DatasetError(f"{where}: an episode lacks {', '.join(missing)}; the file is damaged")
-        known = {name: value[name] for name in names}
-        known["instruction_alternatives"] = tuple(known["instruction_alternatives"])
-        return EpisodeRecord(**known)
+    frames: Mapping[str, int] = field(default_factory=dict)
+    """Frames of each camera that has a rate of its own."""
+    sim_state: bool = False
+    """Whether simulator states were recorded."""
+    model: str = ""
+    """Hash of the simulator model in the segment's ``models/``."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
-def record_of(episode: Episode, *, uid: str, start: int) -> EpisodeRecord:
-    """The record of an episode whose first frame is ``start``."""
+EDITABLE = ("instruction", "instruction_alternatives", "task", "success", "split")
+"""What a manifest may say differently than the segment does."""
+
+_EXTRA = ("frames", "sim_state", "model", "provenance")
+"""Seldom set, and stored together."""
+_COLUMNS = [f.name for f in dataclasses.fields(EpisodeRecord) if f.name not in ("start", *_EXTRA)]
+
+
+def record_of(episode: Episode, *, uid: str, start: int, model: str = "") -> EpisodeRecord:
+    """The record of an episode whose first step is ``start``."""
     return EpisodeRecord(
         uid=uid,
         start=start,
@@ -56,16 +61,199 @@ def record_of(episode: Episode, *, uid: str, start: int) -> EpisodeRecord:
         seed=int(episode.seed),
         split=episode.split,
         content_hash=content_hash(episode),
+        frames={camera: len(times) for camera, times in episode.image_time_ns.items()},
+        sim_state=episode.sim_state is not None,
+        model=model,
+        provenance=dict(episode.provenance),
     )
 
 
 def content_hash(episode: Episode) -> str:
-    """32 hexadecimal digits from actions, states and the first and last frame: equal for a recording imported twice."""
+    """32 hexadecimal digits of actions, states and times: equal for a recording that is imported twice.
+
+    Images are left out, so that the hash can be had before they are decoded, and packing them otherwise keeps it.
+    """
     digest = hashlib.blake2b(digest_size=16)
-    parts = [episode.action, episode.state]
-    for camera in sorted(episode.images):
-        parts += [episode.images[camera][0], episode.images[camera][-1]]
-    for part in parts:
+    for part in (episode.action, episode.state, episode.time_ns):
         digest.update(f"{part.dtype}{part.shape}".encode())
         digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()
+
+
+def encode_records(records: Sequence[EpisodeRecord]) -> bytes:
+    """``episodes.json``: one list for each field, and ``extra`` for what few episodes have."""
+    columns: dict[str, Any] = {name: [getattr(record, name) for record in records] for name in _COLUMNS}
+    extra = {}
+    for number, record in enumerate(records):
+        known = {name: getattr(record, name) for name in _EXTRA if getattr(record, name)}
+        if known:
+            extra[str(number)] = known
+    lines = [f'"{name}": {json.dumps(column, ensure_ascii=False, allow_nan=False)}' for name, column in columns.items()]
+    lines.append(f'"extra": {json.dumps(extra, ensure_ascii=False, allow_nan=False)}')
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+class _Interned:
+    """A column of few distinct values: the values, and a code for each episode."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self._numbers: dict[Any, int] = {}
+        self.codes: Any = []
+
+    def extend(self, column: Sequence[Any]) -> None:
+        numbers = self._numbers
+        for value in column:
+            code = numbers.get(value)
+            if code is None:
+                code = numbers[value] = len(self.values)
+                self.values.append(value)
+            self.codes.append(code)
+
+    def __getitem__(self, number: int) -> Any:
+        return self.values[self.codes[number]]
+
+    def set(self, number: int, value: Any) -> None:
+        """Change one entry of a finished column."""
+        if value not in self._numbers:
+            self._numbers[value] = len(self.values)
+            self.values.append(value)
+        self.codes[number] = self._numbers[value]
+
+
+_INTERNED = ("instruction", "instruction_alternatives", "task", "split")
+
+
+class EpisodeIndex(Sequence[EpisodeRecord]):
+    """The records of a dataset as columns: about 150 bytes an episode. Reads like a list of `EpisodeRecord`."""
+
+    def __init__(self) -> None:
+        self.starts: Int64[np.ndarray, " episodes"]
+        """First step in the dataset."""
+        self.lengths: Int64[np.ndarray, " episodes"]
+        self.segments: Int32[np.ndarray, " episodes"]
+        """Position of the episode's segment in the manifest."""
+        self.numbers: Int32[np.ndarray, " episodes"]
+        """Number of the episode in its segment."""
+        self.offsets: Int64[np.ndarray, " episodes"]
+        """First step in the segment."""
+        self.seeds: Int64[np.ndarray, " episodes"]
+        self.success: Int8[np.ndarray, " episodes"]
+        """1, 0, or -1 where nobody knows."""
+        self.uids: np.ndarray
+        self.hashes: np.ndarray
+        self._interned = {name: _Interned() for name in _INTERNED}
+        self._extra: dict[int, str] = {}
+
+    @staticmethod
+    def build(segments: Sequence[tuple[str, bytes]]) -> "EpisodeIndex":
+        """From the (name for errors, ``episodes.json``) of each segment."""
+        index = EpisodeIndex()
+        columns: dict[str, list[Any]] = {"uid": [], "length": [], "seed": [], "success": [], "content_hash": []}
+        sizes: list[int] = []
+        before = 0
+        for where, data in segments:
+            value = _parse(data, where)
+            for name, column in columns.items():
+                column += value[name]
+            for name, interned in index._interned.items():
+                interned.extend([tuple(v) for v in value[name]] if name == "instruction_alternatives" else value[name])
+            for number, extra in value["extra"].items():
+                index._extra[before + int(number)] = json.dumps(extra, ensure_ascii=False)
+            sizes.append(len(value["uid"]))
+            before += sizes[-1]
+        counts = np.array(sizes, np.int64)
+        index.lengths = np.array(columns["length"], np.int64)
+        index.segments = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        first = np.cumsum(counts) - counts
+        index.numbers = (np.arange(len(index.lengths)) - np.repeat(first, counts)).astype(np.int32)
+        ends = np.concatenate([[0], np.cumsum(index.lengths)])
+        index.starts = ends[:-1]
+        index.offsets = index.starts - np.repeat(ends[first], counts)
+        index.seeds = np.array(columns["seed"], np.int64)
+        index.success = np.array([-1 if s is None else int(s) for s in columns["success"]], np.int8)
+        index.uids = np.array(columns["uid"], "S") if columns["uid"] else np.array([], "S1")
+        index.hashes = np.array(columns["content_hash"], "S32")
+        for interned in index._interned.values():
+            interned.codes = np.array(interned.codes, np.int32)
+        return index
+
+    def column(self, name: str) -> tuple[list[Any], Int32[np.ndarray, " episodes"]]:
+        """The distinct values of ``instruction``, ``instruction_alternatives``, ``task`` or ``split``, and their codes."""
+        interned = self._interned[name]
+        return interned.values, interned.codes
+
+    def take(self, chosen: Int64[np.ndarray, " chosen"]) -> "EpisodeIndex":
+        """Only these episodes, in this order; their steps follow each other anew."""
+        index = EpisodeIndex()
+        for name in ("lengths", "segments", "numbers", "offsets", "seeds", "success", "uids", "hashes"):
+            setattr(index, name, getattr(self, name)[chosen])
+        index.starts = np.cumsum(index.lengths) - index.lengths
+        for name, interned in self._interned.items():
+            mine = index._interned[name]
+            mine.values, mine._numbers = interned.values, interned._numbers
+            mine.codes = interned.codes[chosen]
+        index._extra = {new: self._extra[int(old)] for new, old in enumerate(chosen) if int(old) in self._extra}
+        return index
+
+    def override(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Apply a manifest's {uid: {field: value}}; uids that are not there are left alone."""
+        numbers = {uid.decode(): number for number, uid in enumerate(self.uids.tolist())} if changes else {}
+        for uid, fields in changes.items():
+            number = numbers.get(uid)
+            if number is None:
+                continue
+            for name, value in fields.items():
+                if name == "success":
+                    self.success[number] = -1 if value is None else int(value)
+                elif name in _INTERNED:
+                    self._interned[name].set(number, tuple(value) if isinstance(value, list) else value)
+
+    def extra(self, number: int) -> dict[str, Any]:
+        """What few episodes have: ``frames``, ``sim_state``, ``model``, ``provenance``."""
+        text = self._extra.get(number)
+        return {} if text is None else json.loads(text)
+
+    def __len__(self) -> int:
+        """The number of episodes."""
+        return len(self.lengths)
+
+    @overload
+    def __getitem__(self, number: SupportsIndex) -> EpisodeRecord: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[EpisodeRecord]: ...
+    def __getitem__(self, number: SupportsIndex | slice) -> EpisodeRecord | list[EpisodeRecord]:
+        """The record of one episode."""
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        i = range(len(self))[number]
+        success = int(self.success[i])
+        return EpisodeRecord(
+            uid=self.uids[i].decode(),
+            start=int(self.starts[i]),
+            length=int(self.lengths[i]),
+            success=None if success < 0 else bool(success),
+            seed=int(self.seeds[i]),
+            content_hash=self.hashes[i].decode(),
+            **{name: self._interned[name][i] for name in _INTERNED},
+            **self.extra(i),
+        )
+
+    def __iter__(self) -> Iterator[EpisodeRecord]:
+        """All records in order."""
+        return (self[i] for i in range(len(self)))
+
+
+def _parse(data: bytes, where: str) -> dict[str, Any]:
+    """``episodes.json``, its columns of equal length."""
+    try:
+        value: dict[str, Any] = json.loads(data)
+        missing = [name for name in (*_COLUMNS, "extra") if name not in value]
+        lengths = {len(value[name]) for name in _COLUMNS if name in value}
+    except (ValueError, TypeError) as error:
+        raise DatasetError(f"{where} is damaged ({error!r}); run vla data repair") from None
+    if missing:
+        raise DatasetError(f"{where}: episodes lack {', '.join(missing)}; the file is damaged, run vla data repair")
+    if len(lengths) != 1 or min(value["length"], default=1) < 1:
+        raise DatasetError(f"{where}: columns of different lengths {sorted(lengths)}, or an episode without steps")
+    return value

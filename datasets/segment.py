@@ -1,11 +1,8 @@
 """Writes one immutable segment: many episodes, sealed by a commit record and renamed into place."""
 
+import hashlib
 import os
-import secrets
-import shutil
-import socket
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -13,55 +10,61 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
-import zarr
-from zarr.codecs import ZstdCodec
 
 from vla.core.contract import Contract, require_match
 from vla.core.errors import DatasetError
-from vla.core.files import sync_folder, write_json
 from vla.core.types import Episode
+from vla.datasets.arrays import write_array, write_group
 from vla.datasets.episode_check import check_cameras, check_episode
-from vla.datasets.layout import (
-    FORMAT_VERSION,
-    LOW_DIMENSIONAL,
-    ZSTD_LEVEL,
-    explain_full_disk,
-    now,
-    read_dataset_contract,
-    segments_folder,
-)
-from vla.datasets.records import EpisodeRecord, record_of
+from vla.datasets.frame_codecs import frame_codec
+from vla.datasets.layout import LOW_DIMENSIONAL, explain_full_disk, image_name, read_description, sim_state_name
+from vla.datasets.records import EpisodeRecord, encode_records, record_of
 from vla.datasets.shard_writer import ShardWriter
+from vla.datasets.staging import StagedSegment
+from vla.datasets.storage import LocalStorage, Location, Storage, open_storage
 
 
 class SegmentWriter:
     """Collects episodes and makes them durable at once: before `seal` returns nothing is visible, after it all is.
 
-    Images are compressed as they come, so that RAM holds at most one compressed shard of each camera. Use it as a
-    context manager: an exception, or leaving without `seal`, removes what was written.
+    Frames are packed and written as they come; RAM holds the low-dimensional arrays. Use it as a context manager: an
+    exception, or leaving without `seal`, removes what was written.
     """
 
-    def __init__(self, root: Path, contract: Contract, provenance: Mapping[str, Any]) -> None:
-        """Begin a segment of the dataset in ``root``; ``provenance`` is JSON and becomes the group's attributes."""
-        self._root = root
-        self._contract = read_dataset_contract(root)
-        require_match(
-            contract, self._contract, who="the writer", whom=f"dataset {root}", fix="Write to another dataset"
-        )
+    def __init__(
+        self,
+        root: Location | Storage,
+        contract: Contract,
+        provenance: Mapping[str, Any],
+        *,
+        codecs: Mapping[str, str] | None = None,
+        replaces: Sequence[str] = (),
+    ) -> None:
+        """Begin a segment of the dataset at ``root``; ``provenance`` is JSON and becomes the group's attributes.
+
+        ``codecs`` of cameras other than the dataset's; ``replaces`` names segments that hold the same episodes.
+        """
+        self._storage = open_storage(root)
+        description = read_description(self._storage)
+        self._contract = description.contract
+        fix = "Write to another dataset"
+        require_match(contract, self._contract, who="the writer", whom=f"dataset {self._storage.url}", fix=fix)
         check_cameras(self._contract)
-        self.id = f"{time.time_ns():016x}-{secrets.token_hex(4)}"
-        host = socket.gethostname().replace("/", "_")
-        self._folder = segments_folder(root) / f".tmp-{self.id}-{host}-{os.getpid()}"
+        self._codecs = {**description.codecs, **(codecs or {})}
+        self._encode = {c.name: frame_codec(self._codecs[c.name], c).encode for c in self._contract.cameras}
+        self._replaces = replaces
         self._records: list[EpisodeRecord] = []
-        self._rows: dict[str, list[np.ndarray]] = {name: [] for name in LOW_DIMENSIONAL}
-        self._open = True
+        self._rows = Rows(self._contract)
         self.frames = 0
-        store = self._folder / "data.zarr"
+        with explain_full_disk(self._storage, "a new segment"):
+            self._staged = StagedSegment.begin(self._storage)
         with self._writing():
-            self._folder.mkdir(parents=True)
-            self._group = zarr.open_group(store, mode="w-", zarr_format=3, attributes=dict(provenance))
-            images = self._group.create_group("images")
-        self._shards = {c.name: ShardWriter(images, c.name, store / "images" / c.name) for c in self._contract.cameras}
+            begin_arrays(self._staged.folder, self._contract, provenance)
+
+    @property
+    def id(self) -> str:
+        """Of the segment."""
+        return self._staged.id
 
     @property
     def episodes(self) -> int:
@@ -72,14 +75,31 @@ class SegmentWriter:
         """Add an episode and return its uid; one that does not fit the contract is refused and changes nothing."""
         self._require_open()
         check_episode(episode, self._contract)
-        record = record_of(episode, uid=f"{self.id}-{self.episodes:06d}", start=self.frames)
+        number, folder = self.episodes, self._staged.folder
         with self._writing():
-            for camera, shards in self._shards.items():
-                shards.append(episode.images[camera])
-            for name, rows in self._rows.items():
-                rows.append(np.array(getattr(episode, name)))  # a copy: the caller may reuse its buffer
-            self._records.append(record)
-            self.frames += len(episode)
+            for camera in self._contract.cameras:
+                shard = ShardWriter(image_array(folder, camera.name, number), camera, self._codecs[camera.name])
+                encode = self._encode[camera.name]
+                for frame in episode.images[camera.name]:
+                    shard.append(encode(np.ascontiguousarray(frame)))
+                shard.close()
+            model = write_model(folder, episode.model)
+            record = record_of(episode, uid=f"{self.id}-{number:06d}", start=self.frames, model=model)
+            self._add(record, episode)
+        return record.uid
+
+    def copy(self, record: EpisodeRecord, rows: Episode, source: "Mapping[str, Files]") -> str:
+        """Add an episode of another segment as it lies there: its frames are not packed anew, and it keeps its uid.
+
+        ``rows`` is the episode, its images not looked at; ``source`` the files of its image arrays, by camera.
+        """
+        self._require_open()
+        number, folder = self.episodes, self._staged.folder
+        with self._writing():
+            for camera, files in source.items():
+                files.copy(image_array(folder, camera, number))
+            model = write_model(folder, rows.model)
+            self._add(record_of(rows, uid=record.uid, start=self.frames, model=model), rows)
         return record.uid
 
     def seal(self) -> str:
@@ -87,24 +107,16 @@ class SegmentWriter:
         self._require_open()
         if not self._records:
             raise DatasetError("a segment needs at least one episode: append one, or abandon the writer")
-        final = segments_folder(self._root) / self.id
         with self._writing():
-            for camera in self._contract.cameras:
-                frames = self._shards[camera.name].close((camera.height, camera.width, 3))
-                assert frames == self.frames, f"camera {camera.name} has {frames} frames of {self.frames}"
-            self._write_rows()
-            write_json(self._folder / "episodes.json", [record.to_json() for record in self._records])
-            self._commit()
-            os.rename(self._folder, final)
-            sync_folder(final.parent)
-        self._open = False
+            self._rows.write(self._staged.folder)
+            (self._staged.folder / "episodes.json").write_bytes(encode_records(self._records))
+            self._staged.commit(frames=self.frames, episodes=self.episodes, replaces=self._replaces)
+            self._staged.install()
         return self.id
 
     def abandon(self) -> None:
         """Remove everything that was written; does nothing after `seal`."""
-        if self._open:
-            self._open = False
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._staged.abandon()
 
     def __enter__(self) -> "SegmentWriter":
         return self
@@ -112,64 +124,120 @@ class SegmentWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        forgotten = self._open and kind is None and self.episodes
+        forgotten = self._staged.open and kind is None and self.episodes
         self.abandon()
         if forgotten:
             raise DatasetError(
                 f"{forgotten} episodes were appended but never sealed: call seal() before the block ends"
             )
 
+    def _add(self, record: EpisodeRecord, episode: Episode) -> None:
+        if episode.sim_state is not None:
+            write_sim_state(self._staged.folder, self.episodes, episode.sim_state)
+        self._rows.add(episode)
+        self._records.append(record)
+        self.frames += len(episode)
+
     def _require_open(self) -> None:
-        if not self._open:
+        if not self._staged.open:
             raise DatasetError(f"segment {self.id} is sealed or abandoned: begin a new SegmentWriter")
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Around every write: a failure abandons the segment, and a full disk is explained."""
         try:
-            with explain_full_disk(self._root, f"segment {self.id}"):
+            with explain_full_disk(self._storage, f"segment {self.id}"):
                 yield
         except BaseException:
             self.abandon()
             raise
 
-    def _write_rows(self) -> None:
-        """The low-dimensional arrays, one chunk each; those without columns are left out."""
-        for name, rows in self._rows.items():
-            array = np.concatenate(rows)
-            if array.size == 0:
-                continue
-            target = self._group.create_array(
-                name,
-                shape=array.shape,
-                dtype=array.dtype,
-                chunks=array.shape,
-                compressors=ZstdCodec(level=ZSTD_LEVEL, checksum=True),
-                dimension_names=("time", name)[: array.ndim],
-                config={"write_empty_chunks": True},  # a missing chunk then means damage, not zeros
-            )
-            target[...] = array
 
-    def _commit(self) -> None:
-        """Flush every file and folder, then write the record of their sizes and checksums."""
-        files = {}
-        folders = [self._folder]
-        for path in sorted(self._folder.rglob("*")):
-            if path.is_dir():
-                folders.append(path)
-                continue
-            data = path.read_bytes()
-            name = path.relative_to(self._folder).as_posix()
-            files[name] = {"bytes": len(data), "crc32c": f"{google_crc32c.value(data):08x}"}
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        for folder in reversed(folders):
-            sync_folder(folder)
-        commit = {
-            "format_version": FORMAT_VERSION,
-            "frames": self.frames,
-            "episodes": self.episodes,
-            "files": files,
-            "created": now(),
-        }
-        write_json(self._folder / "COMMIT.json", commit)
+class Rows:
+    """The low-dimensional arrays of a segment, collected episode by episode."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._parts: dict[str, list[np.ndarray]] = {name: [] for name in LOW_DIMENSIONAL}
+        self._clocks: dict[str, list[np.ndarray]] = {c.name: [] for c in contract.cameras if c.hz is not None}
+
+    def add(self, episode: Episode) -> None:
+        """Copy the rows of an episode: the caller may reuse its buffers."""
+        for name, parts in self._parts.items():
+            parts.append(np.array(getattr(episode, name)))
+        for camera, parts in self._clocks.items():
+            parts.append(np.array(episode.image_time_ns[camera]))
+
+    def write(self, folder: Path) -> None:
+        """Write all arrays below a segment's folder; those without columns are left out."""
+        for name, parts in self._parts.items():
+            array = np.concatenate(parts)
+            if array.size:
+                write_array(folder / "data.zarr" / name, array, ("time", name)[: array.ndim])
+        for camera, parts in self._clocks.items():
+            write_array(folder / "data.zarr" / "image_time_ns" / camera, np.concatenate(parts), ("frame",))
+
+
+class Files:
+    """The files of one array in a sealed segment, to be copied with their checksums compared."""
+
+    def __init__(self, storage: Storage, folder: str, checksums: Mapping[str, str]) -> None:
+        """``checksums``: crc32c of each file, by its path relative to ``folder``."""
+        self._storage, self._folder, self._checksums = storage, folder, checksums
+
+    def copy(self, target: Path) -> None:
+        """Link or copy all files; one that fails its checksum is a `DatasetError`."""
+        for name, checksum in self._checksums.items():
+            path = target / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            data = self._storage.read(f"{self._folder}/{name}")
+            if f"{google_crc32c.value(data):08x}" != checksum:
+                raise DatasetError(
+                    f"{self._storage.url}/{self._folder}/{name}: the file fails its checksum and is not copied; "
+                    "run vla data repair first"
+                )
+            if not (isinstance(self._storage, LocalStorage) and _link(self._storage.root / self._folder / name, path)):
+                path.write_bytes(data)
+
+
+def _link(source: Path, target: Path) -> bool:
+    """A hard link, where the file system allows one: sealed files never change, so two segments may share them."""
+    try:
+        os.link(source, target)
+    except OSError:
+        return False
+    return True
+
+
+def image_array(folder: Path, camera: str, number: int) -> Path:
+    """Folder of the image array of episode ``number``, below the folder of a segment."""
+    return folder / "data.zarr" / image_name(camera, number)
+
+
+def begin_arrays(folder: Path, contract: Contract, provenance: Mapping[str, Any]) -> None:
+    """The groups of a segment's ``data.zarr``."""
+    store = folder / "data.zarr"
+    write_group(store, dict(provenance))
+    write_group(store / "images", {})
+    for camera in contract.cameras:
+        write_group(store / "images" / camera.name, {})
+    if any(camera.hz is not None for camera in contract.cameras):
+        write_group(store / "image_time_ns", {})
+
+
+def write_sim_state(folder: Path, number: int, states: np.ndarray) -> None:
+    """The simulator states of episode ``number``, float64 (t, m)."""
+    path = folder / "data.zarr" / sim_state_name(number)
+    if not path.parent.exists():
+        write_group(path.parent, {})
+    write_array(path, states.astype(np.float64), ("time", "sim_state"))
+
+
+def write_model(folder: Path, model: str) -> str:
+    """Keep a simulator model under the hash of its text, which is returned; none for an empty text."""
+    if not model:
+        return ""
+    digest = hashlib.blake2b(model.encode(), digest_size=8).hexdigest()
+    path = folder / "models" / f"{digest}.xml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(model.encode())
+    return digest

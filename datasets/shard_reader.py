@@ -1,62 +1,76 @@
-"""Reads single frames of an image array at more than 20 times the rate of zarr-python.
+"""Reads single frames of an image array many times faster than zarr-python.
 
-The index of a shard is read once, verified and kept; a frame then costs one ``pread`` and one inline decode. Files are
-opened for each read rather than mapped: that costs 5 us beside 35 us of decoding a 64x64 frame, and in return nothing
-can leak over a fork, no limit on open files is met, and a file that shrinks is an error instead of a SIGBUS.
+The index of a shard is read once, verified and kept; a frame then costs one positioned read and one decode, both
+straight into the caller's array. Files are read rather than mapped: with the file open, both cost the same (11 us for
+150 KB), opening adds 4 us, and in return no handle crosses a fork, resident memory does not grow with the pages that
+were touched, and a file that shrinks is an error instead of a SIGBUS.
 """
 
 import itertools
 import json
-import operator
-import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any
 
 import google_crc32c
 import numcodecs
 import numpy as np
 import zarr
-from jaxtyping import UInt8
 
+from vla.core.contract import Camera
 from vla.core.errors import DatasetError
+from vla.datasets.frame_codecs import JPEG_NAME, decode_jpeg
 from vla.datasets.shard_writer import MISSING
+from vla.datasets.storage import LocalStorage, ObjectStorage, Storage
 
 _INDEX_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
-_FIX = "restore the segment from a copy, or publish a manifest without it"
+_FIX = "run vla data repair, or restore the segment from a copy"
 _ZSTD = numcodecs.Zstd()
+
+
+def _decode_zstd(data: memoryview, out: np.ndarray) -> None:
+    found = _ZSTD.decode(data, out)
+    size = out.nbytes if found is out else len(found)
+    if size != out.nbytes:
+        raise ValueError(f"expected {out.nbytes} bytes, got {size}")
+
+
+def _decode_jpeg(data: memoryview, out: np.ndarray) -> None:
+    decode_jpeg(data, out)
+
+
+_DECODERS: dict[str, Callable[[memoryview, np.ndarray], None]] = {"zstd": _decode_zstd, JPEG_NAME: _decode_jpeg}
+
+
+_BY_ZARR = "zarr-python"
+"""The decoder of codecs that are not known here."""
 
 
 @dataclass(frozen=True)
 class _Chain:
-    """How frames are packed."""
+    """How frames are packed in shards."""
 
     shard_frames: int
-    codecs: tuple[str, ...]
-    """Inner codecs after ``bytes``."""
-
-    @property
-    def known(self) -> bool:
-        """Whether `ShardReader` decodes it, rather than zarr-python."""
-        return self.codecs in {(), ("zstd",), ("crc32c",), ("zstd", "crc32c")}
+    decoder: str | None
+    """A name of `_DECODERS`, `_BY_ZARR`, or None for plain pixels."""
+    crc: bool
+    """Whether a crc32c follows each frame."""
 
 
 class ShardReader:
-    """Random access to the frames of one array, uint8 (t, y, x, 3).
+    """Random access to the frames of one array (f, y, x, c).
 
     Damage of any kind is a `DatasetError` that names the file and the frame, and a missing frame is never a black one.
     Codecs that are not known here are left to zarr-python. Instances may be forked, pickled and shared by threads.
     """
 
-    def __init__(self, array: Path) -> None:
-        """Read the metadata of the array in folder ``array``; shards are opened when a frame is asked for."""
-        self._array = array
-        metadata = _read_metadata(array)
-        self.shape: tuple[int, int, int, int] = metadata["shape"]
-        self._frame_bytes = int(np.prod(self.shape[1:]))
-        self._chain = _parse_chain(metadata, array)
+    def __init__(self, storage: Storage, array: str, camera: Camera) -> None:
+        """Read the metadata of ``array``, which must hold frames of ``camera``; shards are opened when they are needed."""
+        self._storage, self._array = storage, array
+        metadata = self._read_metadata(camera)
+        self.shape: tuple[int, ...] = tuple(metadata["shape"])
+        self._chain = self._parse_chain(metadata)
         self._indices: dict[int, np.ndarray] = {}
         self._zarr: zarr.Array[Any] | None = None
 
@@ -68,129 +82,155 @@ class ShardReader:
         """Without what other processes should open themselves."""
         return {**self.__dict__, "_indices": {}, "_zarr": None}
 
-    def frame(self, index: int) -> UInt8[np.ndarray, "y x 3"]:
-        """Decode one frame; read-only."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self._array}: frame {index} of {len(self)}")
-        if self._chain is None:
-            return self._frame_by_zarr(index)
-        shard, slot = divmod(index, self._chain.shard_frames)
+    def read_into(self, frame: int, out: np.ndarray) -> None:
+        """Decode one frame into ``out``, contiguous (y, x, c)."""
+        if not 0 <= frame < self.shape[0]:
+            raise IndexError(f"{self._where}: frame {frame} of {len(self)}")
+        chain = self._chain
+        if chain is None:
+            self._read_by_zarr(frame, out)
+            return
+        shard, slot = divmod(frame, chain.shard_frames)
         table = self._indices.get(shard)
         if table is None:
-            table = self._indices[shard] = self._read_index(shard)
+            table = self._indices[shard] = self._read_index(shard, chain.shard_frames)
         offset, size = int(table[slot, 0]), int(table[slot, 1])
         if offset == MISSING or size == MISSING:
-            raise self._damage(shard, index, "the shard does not hold it")
-        if not self._chain.known:
-            return self._frame_by_zarr(index)
-        return self._decode(self._read(shard, offset, size), shard, index)
+            raise self._damage(shard, frame, "the shard does not hold it")
+        if chain.decoder == _BY_ZARR:
+            self._read_by_zarr(frame, out)
+        elif chain.decoder is None:
+            self._read_plain(shard, frame, offset, size, out)
+        else:
+            self._read_packed(shard, frame, offset, size, out)
 
-    def frames(self, indices: Iterable[SupportsIndex], out: UInt8[np.ndarray, "b y x 3"]) -> None:
-        """Decode frames into the rows of ``out``."""
-        for row, index in enumerate(indices):
-            out[row] = self.frame(operator.index(index))
+    @property
+    def _where(self) -> str:
+        return f"{self._storage.url}/{self._array}"
 
-    def _path(self, shard: int) -> Path:
-        return self._array / "c" / str(shard) / "0" / "0" / "0"
+    def _name(self, shard: int) -> str:
+        return f"{self._array}/c/{shard}/0/0/0"
 
     def _damage(self, shard: int, frame: int | None, what: str) -> DatasetError:
         subject = "" if frame is None else f", frame {frame}"
-        return DatasetError(f"{self._path(shard)}{subject}: {what}; {_FIX}")
+        return DatasetError(f"{self._storage.url}/{self._name(shard)}{subject}: {what}; {_FIX}")
 
-    def _read(self, shard: int, offset: int, size: int) -> bytes:
-        """Bytes of a shard file; a negative offset counts from its end."""
+    def _read_plain(self, shard: int, frame: int, offset: int, size: int, out: np.ndarray) -> None:
+        """Pixels as they are, with or without a crc32c behind them."""
+        assert self._chain is not None
+        check = bytearray(4 if self._chain.crc else 0)
+        if size != out.nbytes + len(check):
+            raise self._damage(shard, frame, f"expected {out.nbytes + len(check)} bytes, got {size}")
+        flat = out.reshape(-1).view(np.uint8)
         try:
-            handle = os.open(self._path(shard), os.O_RDONLY | os.O_CLOEXEC)
+            found = self._storage.read_into(self._name(shard), offset, flat, check)
         except FileNotFoundError:
             raise self._damage(shard, None, "the shard is missing") from None
-        try:
-            if offset < 0:
-                offset = max(0, os.fstat(handle).st_size + offset)
-            return os.pread(handle, size, offset)
-        finally:
-            os.close(handle)
+        if found != size:
+            raise self._damage(shard, frame, "the shard is truncated")
+        if check and check != struct.pack("<I", google_crc32c.value(flat)):
+            raise self._damage(shard, frame, "the frame fails its checksum")
 
-    def _read_index(self, shard: int) -> np.ndarray:
-        """The table (offset, size) of a shard, uint64 (shard_frames, 2), verified against its crc32c."""
-        assert self._chain is not None
-        size = 16 * self._chain.shard_frames
-        data = self._read(shard, -(size + 4), size + 4)
+    def _read_packed(self, shard: int, frame: int, offset: int, size: int, out: np.ndarray) -> None:
+        """Compressed pixels."""
+        assert self._chain is not None and self._chain.decoder is not None
+        try:
+            data = self._storage.read(self._name(shard), offset, size)
+        except FileNotFoundError:
+            raise self._damage(shard, None, "the shard is missing") from None
+        if len(data) != size:
+            raise self._damage(shard, frame, "the shard is truncated")
+        payload = memoryview(data)
+        if self._chain.crc:
+            payload = payload[:-4]
+            if data[-4:] != struct.pack("<I", google_crc32c.value(data[:-4])):
+                raise self._damage(shard, frame, "the frame fails its checksum")
+        try:
+            _DECODERS[self._chain.decoder](payload, out)
+        except Exception as error:  # each codec raises its own, and a damaged header may ask for any size
+            raise self._damage(shard, frame, f"the frame cannot be decoded ({' '.join(str(error).split())})") from None
+
+    def _read_index(self, shard: int, frames: int) -> np.ndarray:
+        """Offset and size of each frame of a shard, uint64 (frames, 2), verified against the index's crc32c."""
+        size = 16 * frames
+        try:
+            data = self._storage.read(self._name(shard), -(size + 4), size + 4)
+        except FileNotFoundError:
+            raise self._damage(shard, None, "the shard is missing") from None
         if len(data) != size + 4:
             raise self._damage(shard, None, "the shard is truncated")
         if struct.unpack("<I", data[size:])[0] != google_crc32c.value(data[:size]):
             raise self._damage(shard, None, "the index of the shard fails its checksum")
-        return np.frombuffer(data, "<u8", count=2 * self._chain.shard_frames).reshape(-1, 2)
+        return np.frombuffer(data, "<u8", count=2 * frames).reshape(-1, 2)
 
-    def _decode(self, data: bytes, shard: int, index: int) -> UInt8[np.ndarray, "y x 3"]:
-        """Undo the inner codecs of one frame."""
-        assert self._chain is not None
-        if self._chain.codecs[-1:] == ("crc32c",):
-            data, check = data[:-4], data[-4:]
-            if check != struct.pack("<I", google_crc32c.value(data)):
-                raise self._damage(shard, index, "the frame fails its checksum")
-        if "zstd" in self._chain.codecs:
-            try:
-                data = _ZSTD.decode(data)
-            except (RuntimeError, ValueError, MemoryError) as error:  # a damaged header may ask for any size
-                raise self._damage(shard, index, f"the frame cannot be decoded ({error})") from None
-        if len(data) != self._frame_bytes:
-            raise self._damage(shard, index, f"expected {self._frame_bytes} bytes, got {len(data)}")
-        return np.frombuffer(data, np.uint8).reshape(self.shape[1:])
-
-    def _frame_by_zarr(self, index: int) -> UInt8[np.ndarray, "y x 3"]:
+    def _read_by_zarr(self, frame: int, out: np.ndarray) -> None:
         """The slow path: zarr-python, which reads a missing file as zeros, so files are looked for first."""
         if self._zarr is None:
-            self._zarr = zarr.open_array(self._array, mode="r")
+            self._zarr = zarr.open_array(_zarr_store(self._storage, self._array), mode="r")
         array = self._zarr
         grid = array.shards or array.chunks
         counts = [-(-n // size) for n, size in zip(array.shape, grid, strict=True)][1:]
         for rest in itertools.product(*map(range, counts)):
-            path = self._array / array.metadata.encode_chunk_key((index // grid[0], *rest))
-            if not path.exists():
-                raise DatasetError(f"{path}, frame {index}: the chunk is missing; {_FIX}")
+            name = f"{self._array}/{array.metadata.encode_chunk_key((frame // grid[0], *rest))}"
+            try:
+                self._storage.read(name, 0, 1)
+            except FileNotFoundError:
+                raise DatasetError(f"{self._storage.url}/{name}, frame {frame}: the chunk is missing; {_FIX}") from None
         try:
-            return np.asarray(array[index])
+            out[...] = np.asarray(array[frame])
         except Exception as error:  # a codec that is not known here may raise anything
-            raise DatasetError(f"{self._array}, frame {index}: the frame cannot be decoded ({error}); {_FIX}") from None
+            raise DatasetError(f"{self._where}, frame {frame}: the frame cannot be decoded ({error}); {_FIX}") from None
+
+    def _read_metadata(self, camera: Camera) -> dict[str, Any]:
+        """``zarr.json``, as far as it must fit the camera."""
+        where = f"{self._where}/zarr.json"
+        try:
+            value: dict[str, Any] = json.loads(self._storage.read(f"{self._array}/zarr.json"))
+            shape, dtype = tuple(value["shape"]), value["data_type"]
+        except FileNotFoundError:
+            raise DatasetError(f"{where} does not exist: no such camera, or the segment is damaged; {_FIX}") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise DatasetError(f"{where} is damaged ({error!r}); {_FIX}") from None
+        if shape[1:] != camera.shape or dtype != camera.dtype:
+            raise DatasetError(f"{where}: expected {camera.dtype} (f, {camera.shape}), got {dtype} {shape}; {_FIX}")
+        return value
+
+    def _parse_chain(self, metadata: dict[str, Any]) -> _Chain | None:
+        """How the frames are packed; ``None`` for what zarr-python must decode."""
+        try:
+            codecs, frame = metadata["codecs"], list(metadata["shape"][1:])
+            grid, keys = metadata["chunk_grid"]["configuration"]["chunk_shape"], metadata["chunk_key_encoding"]
+            if [codec["name"] for codec in codecs] != ["sharding_indexed"]:
+                return None
+            sharding = codecs[0]["configuration"]
+            inner = [codec["name"] for codec in sharding["codecs"]]
+            separator = keys.get("configuration", {}).get("separator", "/")
+            fits = (
+                list(sharding["chunk_shape"]) == [1, *frame]
+                and grid[1:] == frame
+                and sharding["index_codecs"] == _INDEX_CODECS
+                and sharding.get("index_location", "end") == "end"
+                and (keys["name"], separator) == ("default", "/")
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DatasetError(f"{self._where}/zarr.json is damaged ({error!r}); {_FIX}") from None
+        if not fits:
+            # Left to zarr-python, a frame that such a shard lacks would read as a black one.
+            raise DatasetError(
+                f"{self._where}: expected shards of whole frames with a checked index at their end; rewrite the array so"
+            )
+        crc = inner[-1] == "crc32c"
+        middle = [name for name in (inner[:-1] if crc else inner) if name != "bytes"]
+        known = not middle or (len(middle) == 1 and middle[0] in _DECODERS)
+        return _Chain(grid[0], (middle or [None])[0] if known else _BY_ZARR, crc)
 
 
-def _read_metadata(array: Path) -> dict[str, Any]:
-    """The parts of ``zarr.json`` that matter here."""
-    path = array / "zarr.json"
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        shape = tuple(int(n) for n in value["shape"])
-        grid = tuple(value["chunk_grid"]["configuration"]["chunk_shape"])
-        metadata = {"shape": shape, "dtype": value["data_type"], "grid": grid, "codecs": value["codecs"]}
-        metadata["keys"] = value["chunk_key_encoding"]
-    except FileNotFoundError:
-        raise DatasetError(f"{path} does not exist: no such camera, or the segment is damaged; {_FIX}") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{path} is damaged ({error!r}); {_FIX}") from None
-    if len(shape) != 4 or shape[3] != 3 or metadata["dtype"] != "uint8":
-        raise DatasetError(f"{path}: expected uint8 (t, y, x, 3), got {metadata['dtype']} {shape}")
-    return metadata
+def _zarr_store(storage: Storage, array: str) -> Any:
+    """The array as a store of zarr-python."""
+    if isinstance(storage, ObjectStorage):
+        import obstore.store
+        from zarr.storage import ObjectStore
 
-
-def _parse_chain(metadata: Mapping[str, Any], array: Path) -> _Chain | None:
-    """How the frames are packed in shards; ``None`` for arrays without shards."""
-    codecs = metadata["codecs"]
-    if [codec["name"] for codec in codecs] != ["sharding_indexed"]:
-        return None
-    sharding = codecs[0]["configuration"]
-    frame = metadata["shape"][1:]
-    inner = sharding["codecs"]
-    separator = metadata["keys"].get("configuration", {}).get("separator", "/")
-    if (
-        tuple(sharding["chunk_shape"]) != (1, *frame)
-        or metadata["grid"][1:] != frame
-        or sharding["index_codecs"] != _INDEX_CODECS
-        or sharding.get("index_location", "end") != "end"
-        or (metadata["keys"]["name"], separator) != ("default", "/")
-    ):
-        # Left to zarr-python, a frame that such a shard lacks would read as a black one.
-        raise DatasetError(
-            f"{array}: expected shards of whole frames with a checked index at their end; rewrite the array so"
-        )
-    names = [codec["name"] for codec in inner]
-    return _Chain(metadata["grid"][0], tuple(names[1:]) if names[0] == "bytes" else tuple(names))
+        return ObjectStore(obstore.store.from_url(f"{storage.url}/{array}"), read_only=True)
+    assert isinstance(storage, LocalStorage)
+    return storage.root / array

@@ -1,74 +1,95 @@
-"""Writes the image array of one camera as shard files of the Zarr v3 ``sharding_indexed`` codec.
+"""Writes the frames of one episode and camera as one shard of the Zarr v3 ``sharding_indexed`` codec, frame by frame.
 
-zarr-python writes the metadata; the shards are encoded here, because its per-chunk pipeline costs ten times the
-compression.
-Shard layout: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed
+The shard's index stands at its end, so frames are appended to the file as they come, and nothing is held in RAM but
+16 bytes a frame. zarr-python writes the metadata; the shard is encoded here, because its per-chunk pipeline costs ten
+times the compression. Layout: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed
 """
 
+import functools
+import json
+import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
-import numcodecs
 import numpy as np
 import zarr
-from jaxtyping import UInt8
-from zarr.codecs import ZstdCodec
+from zarr.codecs import ShardingCodec
+from zarr.storage import MemoryStore
 
-from vla.datasets.layout import SHARD_FRAMES, ZSTD_LEVEL
+from vla.core.contract import Camera
+from vla.datasets.frame_codecs import frame_codec
 
 MISSING = 2**64 - 1
 """Offset and length of an inner chunk that a shard does not hold."""
 
 
 class ShardWriter:
-    """Compresses frames as they come and writes a file for every ``shard_frames`` of them."""
+    """Appends encoded frames to a growing shard file, and closes it with its index and the array's metadata."""
 
-    def __init__(self, group: zarr.Group, name: str, folder: Path, *, shard_frames: int = SHARD_FRAMES) -> None:
-        """``folder`` is where ``group[name]`` lies on disk."""
-        self._group = group
-        self._name = name
-        self._folder = folder
-        self._shard_frames = shard_frames
-        self._codec = numcodecs.Zstd(level=ZSTD_LEVEL, checksum=True)
-        self._pending: list[bytes] = []
-        self._shards = 0
+    def __init__(self, array: Path, camera: Camera, codec: str) -> None:
+        """``array`` is the folder of the Zarr array to be; an unfinished shard in it is continued by `resume`."""
+        self._array, self._camera, self._codec = array, camera, codec
+        self.path = array / "c" / "0" / "0" / "0" / "0"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("ab")
+        self._sizes: list[int] = []
 
-    def append(self, frames: UInt8[np.ndarray, "t y x 3"]) -> None:
-        """Add frames; full shards go to disk."""
-        for frame in frames:
-            self._pending.append(self._codec.encode(np.ascontiguousarray(frame)))
-            if len(self._pending) == self._shard_frames:
-                self._flush()
+    def __len__(self) -> int:
+        """The number of frames."""
+        return len(self._sizes)
 
-    def close(self, frame_shape: tuple[int, int, int]) -> int:
-        """Write the last shard and the metadata of the array; return its number of frames, each (y, x, 3)."""
-        frames = self._shards * self._shard_frames + len(self._pending)
-        if self._pending:
-            self._flush()
-        self._group.create_array(
-            self._name,
-            shape=(frames, *frame_shape),
-            dtype="uint8",
-            chunks=(1, *frame_shape),
-            shards=(self._shard_frames, *frame_shape),
-            compressors=ZstdCodec(level=ZSTD_LEVEL, checksum=True),
-            dimension_names=("time", "y", "x", "rgb"),
-            config={"write_empty_chunks": True},
-        )
-        return frames
+    def append(self, chunk: bytes) -> None:
+        """Add one encoded frame; it is in the file, though not flushed to disk, when this returns."""
+        self._file.write(chunk)
+        self._file.flush()
+        self._sizes.append(len(chunk))
 
-    def _flush(self) -> None:
-        """Write the pending frames as one shard: the chunks, their index, the index's crc32c."""
-        index = np.full((self._shard_frames, 2), MISSING, "<u8")
-        sizes = np.array([len(chunk) for chunk in self._pending], "<u8")
-        index[: len(sizes), 0] = np.cumsum(sizes) - sizes
-        index[: len(sizes), 1] = sizes
-        table = index.tobytes()
-        path = self._folder / "c" / str(self._shards) / "0" / "0" / "0"
-        path.parent.mkdir(parents=True)
-        with path.open("wb") as file:
-            file.writelines(self._pending)
-            file.write(table + struct.pack("<I", google_crc32c.value(table)))
-        self._shards += 1
-        self._pending = []
+    def resume(self, sizes: list[int]) -> None:
+        """Keep the first frames of an unfinished shard, of these sizes, and drop what follows."""
+        self._file.truncate(sum(sizes))
+        self._sizes = list(sizes)
+
+    def sync(self) -> None:
+        """Make what was appended survive a power cut."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Write the index, its crc32c, and the metadata of the array."""
+        sizes = np.array(self._sizes, "<u8")
+        index = np.stack([np.cumsum(sizes, dtype="<u8") - sizes, sizes], axis=1).tobytes()
+        with self._file as file:
+            file.write(index + struct.pack("<I", google_crc32c.value(index)))
+        text = json.dumps(_metadata(self._camera, self._codec, len(self._sizes)), indent=2)
+        (self._array / "zarr.json").write_text(text, encoding="utf-8")
+
+    def abandon(self) -> None:
+        """Close the file as it is."""
+        self._file.close()
+
+
+def _metadata(camera: Camera, codec: str, frames: int) -> dict[str, Any]:
+    """What zarr-python writes for such an array."""
+    value: dict[str, Any] = json.loads(_template(camera, codec))
+    value["shape"][0] = frames
+    value["chunk_grid"]["configuration"]["chunk_shape"][0] = frames
+    return value
+
+
+@functools.lru_cache(maxsize=64)
+def _template(camera: Camera, codec: str) -> str:
+    """The metadata of an array of one frame: zarr-python takes a millisecond to make them."""
+    store = MemoryStore()
+    zarr.create_array(
+        store,
+        shape=(1, *camera.shape),
+        dtype=camera.dtype,
+        chunks=(1, *camera.shape),
+        serializer=ShardingCodec(chunk_shape=(1, *camera.shape), codecs=frame_codec(codec, camera).zarr()),
+        compressors=None,
+        filters=None,
+        dimension_names=("time", "y", "x", "channel"),
+        config={"write_empty_chunks": True},
+    )
+    return store._store_dict["zarr.json"].to_bytes().decode()

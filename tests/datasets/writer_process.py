@@ -11,7 +11,6 @@ from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
-from vla.datasets.layout import segments_folder
 from vla.datasets.manifest import publish
 from vla.datasets.segment import SegmentWriter
 
@@ -77,7 +76,7 @@ def full(root: Path, limit: int | None) -> None:
     except DatasetError as error:
         message = str(error)
     after = Dataset.open(root)
-    entries = [path.name for path in segments_folder(root).iterdir()]
+    entries = [path.name for path in (root / "segments").iterdir()]
     same = all(np.array_equal(after.read_episode(i).images["eye"], episode(i, 2).images["eye"]) for i in range(2))
     result = {"message": message, "entries": entries, "listed": list(after.manifest.segments), "same": same}
     sys.stdout.write(json.dumps(result))

@@ -1,0 +1,368 @@
+"""Records one episode as it happens: a control loop hands over steps and goes on; a thread packs and writes them.
+
+Frames go straight into the shards of the segment to be, everything else into a journal beside them. So a recorder that
+is killed loses what its thread had not reached, and a power cut what was not flushed (`sync_s`); the rest is made a
+segment by `recover`. A sealed episode is never lost.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+from vla.core.contract import Camera, Contract, require_match
+from vla.core.errors import DatasetError
+from vla.core.types import Episode
+from vla.datasets.episode_check import check_cameras
+from vla.datasets.frame_codecs import frame_codec
+from vla.datasets.journal import Journal, read_journal
+from vla.datasets.layout import LOW_DIMENSIONAL, explain_full_disk, read_description, row_shape
+from vla.datasets.manifest import publish
+from vla.datasets.records import encode_records, record_of
+from vla.datasets.segment import Rows, begin_arrays, image_array, write_model, write_sim_state
+from vla.datasets.shard_writer import ShardWriter
+from vla.datasets.staging import JOURNAL, StagedSegment
+from vla.datasets.storage import Location, Storage, open_storage
+
+
+@dataclass(kw_only=True)
+class _Recording:
+    """What was recorded of an episode so far, beside its frames: kept in RAM, and rebuilt from a journal."""
+
+    about: dict[str, Any]
+    """The journal's first entry: instruction, task, split, seed, provenance, model, codecs."""
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    frame_times: dict[str, list[int]] = field(default_factory=dict)
+    """Of the cameras with a rate of their own."""
+
+    def episode(self, contract: Contract, success: bool | None) -> Episode:
+        """As an episode without images."""
+        columns = {}
+        for name, (dtype, _) in LOW_DIMENSIONAL.items():
+            shape = (len(self.steps), *row_shape(name, contract))
+            columns[name] = np.array([step[name] for step in self.steps], dtype).reshape(shape)
+        states = [step.get("sim_state") for step in self.steps]
+        return Episode(
+            images={},
+            image_time_ns={camera: np.array(times, np.int64) for camera, times in self.frame_times.items()},
+            **columns,
+            instruction=self.about["instruction"],
+            instruction_alternatives=tuple(self.about["instruction_alternatives"]),
+            task=self.about["task"],
+            split=self.about["split"],
+            seed=self.about["seed"],
+            success=success,
+            sim_state=None if None in states or not states else np.array(states, np.float64),
+            model=self.about["model"],
+            provenance=self.about["provenance"],
+        )
+
+
+def _seal(
+    staged: StagedSegment,
+    contract: Contract,
+    shards: Mapping[str, ShardWriter],
+    episode: Episode,
+    about: dict[str, Any],
+) -> str:
+    """Make a segment of the shards and the rest of an episode; its uid."""
+    uid = f"{staged.id}-000000"
+    begin_arrays(staged.folder, contract, about["segment_provenance"])
+    for shard in shards.values():
+        shard.close()
+    model = write_model(staged.folder, episode.model)
+    if episode.sim_state is not None:
+        write_sim_state(staged.folder, 0, episode.sim_state)
+    rows = Rows(contract)
+    rows.add(episode)
+    rows.write(staged.folder)
+    record = record_of(episode, uid=uid, start=0, model=model)
+    (staged.folder / "episodes.json").write_bytes(encode_records([record]))
+    staged.commit(frames=len(episode), episodes=1)
+    staged.install()
+    return uid
+
+
+class EpisodeWriter:
+    """One episode that is being recorded. Use it as a context manager: leaving without `finish` abandons it.
+
+    An exception leaves what was recorded where it is, for ``vla data repair``.
+    """
+
+    def __init__(
+        self,
+        root: Location | Storage,
+        contract: Contract,
+        provenance: Mapping[str, Any],
+        *,
+        instruction: str,
+        task: str,
+        instruction_alternatives: Sequence[str] = (),
+        split: str = "train",
+        seed: int = 0,
+        model: str = "",
+        sync_s: float = 0.5,
+        max_pending: int = 256,
+    ) -> None:
+        """Begin an episode of the dataset at ``root``.
+
+        ``max_pending`` is the number of steps and frames that may wait to be packed; when packing is slower than the
+        robot for so long, `add` raises instead of letting memory grow.
+        """
+        self._storage = open_storage(root)
+        description = read_description(self._storage)
+        self._contract = description.contract
+        fix = "Write to another dataset"
+        require_match(contract, self._contract, who="the recorder", whom=f"dataset {self._storage.url}", fix=fix)
+        check_cameras(self._contract)
+        if not instruction.strip():
+            raise DatasetError("instruction: expected a sentence, got an empty string; name the task")
+        self._cameras: dict[str, Camera] = {camera.name: camera for camera in self._contract.cameras}
+        self._encode = {n: frame_codec(description.codecs[n], c).encode for n, c in self._cameras.items()}
+        about = {
+            "instruction": instruction,
+            "instruction_alternatives": list(instruction_alternatives),
+            "task": task,
+            "split": split,
+            "seed": seed,
+            "model": model,
+            "provenance": {},
+            "segment_provenance": dict(provenance),
+            "codecs": dict(description.codecs),
+        }
+        self._own_clock = [camera.name for camera in self._cameras.values() if camera.hz is not None]
+        self._recording = _Recording(about=about, frame_times={name: [] for name in self._own_clock})
+        self._last_time: dict[str, int] = {}
+        self._sync_s, self._max_pending = sync_s, max_pending
+        self._failure: BaseException | None = None
+        with explain_full_disk(self._storage, "a new recording"):
+            self._staged = StagedSegment.begin(self._storage)
+            folder = self._staged.folder
+            self._journal = Journal(folder / JOURNAL)
+            self._journal.append(about)
+            self._shards = {
+                n: ShardWriter(image_array(folder, n, 0), c, description.codecs[n]) for n, c in self._cameras.items()
+            }
+        self._queue: queue.SimpleQueue[tuple[dict[str, Any], dict[str, np.ndarray]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="episode-writer", daemon=True)
+        self._thread.start()
+
+    def __len__(self) -> int:
+        """The number of steps that the thread has written."""
+        return len(self._recording.steps)
+
+    def add(
+        self,
+        *,
+        images: Mapping[str, np.ndarray],
+        state: np.ndarray,
+        action: np.ndarray,
+        time_ns: int,
+        action_executed: np.ndarray | None = None,
+        command_time_ns: int | None = None,
+        reward: float = 0.0,
+        done: bool = False,
+        valid: bool = True,
+        grounding: np.ndarray | None = None,
+        sim_state: np.ndarray | None = None,
+    ) -> None:
+        """Hand over one step; returns at once. A step that does not fit is refused, and recording may go on.
+
+        ``images`` holds a frame of each camera without a rate of its own; arrays are copied.
+        """
+        values = {
+            "state": state,
+            "action": action,
+            "action_executed": action if action_executed is None else action_executed,
+            "reward": reward,
+            "done": done,
+            "valid": valid,
+            "time_ns": time_ns,
+            "command_time_ns": time_ns if command_time_ns is None else command_time_ns,
+            "grounding": np.zeros(0, np.float32) if grounding is None else grounding,
+        }
+        step = {name: self._checked(name, value) for name, value in values.items()}
+        if sim_state is not None:
+            step["sim_state"] = np.asarray(sim_state, np.float64).tolist()
+        expected = [name for name in self._cameras if name not in self._own_clock]
+        if set(images) != set(expected):
+            raise DatasetError(f"images: expected cameras {expected}, got {list(images)}; give one frame of each")
+        late = [name for name in self._own_clock if self._last_time.get(name) is None]
+        if late:
+            raise DatasetError(f"cameras {late} have given no frame yet: call add_frame before the first step")
+        self._put("step", time_ns, {"step": step}, images)
+
+    def add_frame(self, camera: str, image: np.ndarray, time_ns: int) -> None:
+        """Hand over a frame of a camera with a rate of its own."""
+        if camera not in self._own_clock:
+            raise DatasetError(f"camera {camera!r}: expected one with a rate of its own, {self._own_clock}; use add")
+        self._put(camera, time_ns, {"time_ns": int(time_ns)}, {camera: image})
+
+    def finish(self, success: bool | None) -> str:
+        """Wait for the thread, seal the episode, publish it as a new version, and return its uid."""
+        self._stop()
+        if not self._recording.steps:
+            self.abandon()
+            raise DatasetError("the recording has no steps: expected at least 1; nothing was kept")
+        episode = self._recording.episode(self._contract, success)
+        try:
+            with explain_full_disk(self._storage, f"recording {self._staged.id}"):
+                uid = _seal(self._staged, self._contract, self._shards, episode, self._recording.about)
+                publish(self._storage, [self._staged.id], f"recorded {self._recording.about['task']}")
+        finally:
+            self._staged.leave()
+        return uid
+
+    def abandon(self) -> None:
+        """Throw the recording away; does nothing after `finish`."""
+        self._end_thread()
+        for shard in self._shards.values():
+            shard.abandon()
+        self._staged.abandon()
+
+    def __enter__(self) -> "EpisodeWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._staged.open:
+            return
+        if kind is None:
+            self.abandon()
+        else:
+            self._end_thread()
+            self._staged.leave()
+
+    def _checked(self, name: str, value: Any) -> Any:
+        """One value of a step as JSON, if it has the shape of its row and is finite."""
+        array = np.asarray(value, LOW_DIMENSIONAL[name][0])
+        shape = row_shape(name, self._contract)
+        if array.shape != shape or (array.dtype.kind == "f" and not np.isfinite(array).all()):
+            raise DatasetError(
+                f"{name}: expected finite {LOW_DIMENSIONAL[name][0]} {shape}, got {value!r}; drop the step"
+            )
+        return array.tolist()
+
+    def _put(self, clock: str, time_ns: int, entry: dict[str, Any], images: Mapping[str, np.ndarray]) -> None:
+        self._raise_failure()
+        if not self._staged.open:
+            raise DatasetError("the recording is finished or abandoned: begin a new EpisodeWriter")
+        last = self._last_time.get(clock)
+        if last is not None and time_ns <= last:
+            raise DatasetError(
+                f"time_ns of {clock}: expected more than {last}, got {time_ns}; clocks never run backwards"
+            )
+        for name, image in images.items():
+            camera = self._cameras[name]
+            if image.shape != camera.shape or image.dtype != np.dtype(camera.dtype):
+                raise DatasetError(
+                    f"images[{name!r}]: expected {camera.dtype} {camera.shape}, got {image.dtype} {image.shape}"
+                )
+        if self._queue.qsize() >= self._max_pending:
+            raise DatasetError(
+                f"{self._max_pending} steps wait to be written: packing is slower than the recording; use codec jpeg, "
+                "smaller images or a faster disk. What was handed over before is kept"
+            )
+        self._last_time[clock] = time_ns
+        self._queue.put((entry, {name: np.array(image) for name, image in images.items()}))
+
+    def _run(self) -> None:
+        """The thread: packs, appends, notes, flushes."""
+        synced = time.monotonic()
+        try:
+            while (item := self._queue.get()) is not None:
+                self._write(*item)
+                if time.monotonic() - synced >= self._sync_s:
+                    for shard in self._shards.values():
+                        shard.sync()
+                    self._journal.sync()
+                    synced = time.monotonic()
+        except BaseException as error:
+            self._failure = error
+
+    def _write(self, entry: dict[str, Any], images: Mapping[str, np.ndarray]) -> None:
+        frames = {}
+        for name, image in images.items():
+            chunk = self._encode[name](image)
+            self._shards[name].append(chunk)
+            frames[name] = [len(chunk), google_crc32c.value(chunk)]
+        self._journal.append({"frames": frames, **entry})
+        if "step" in entry:
+            self._recording.steps.append(entry["step"])
+        else:
+            (name,) = images
+            self._recording.frame_times[name].append(entry["time_ns"])
+
+    def _end_thread(self) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        self._journal.close()
+
+    def _stop(self) -> None:
+        self._raise_failure()
+        if not self._staged.open:
+            raise DatasetError("the recording is finished or abandoned: begin a new EpisodeWriter")
+        self._end_thread()
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        """Raise what ended the thread; what it had written stays, for `recover`."""
+        if self._failure is not None:
+            with explain_full_disk(self._storage, f"recording {self._staged.id}; vla data repair keeps its steps"):
+                raise self._failure
+
+
+def recover(staged: StagedSegment) -> str | None:
+    """Seal what a dead recorder left, up to its last whole step; its uid, or None if it had none.
+
+    The episode is marked ``recovered`` in its provenance, and its success is unknown.
+    """
+    contract = read_description(staged.storage).contract
+    entries = read_journal(staged.folder / JOURNAL)
+    about = next(entries, None)
+    if about is None:
+        return None
+    recording, sizes = _replay(staged.folder, contract, about, entries)
+    if not recording.steps:
+        return None
+    recording.about["provenance"] = {"recovered": True}
+    shards = {}
+    for camera in contract.cameras:
+        array = image_array(staged.folder, camera.name, 0)
+        shards[camera.name] = ShardWriter(array, camera, about["codecs"][camera.name])
+        shards[camera.name].resume(sizes[camera.name])
+    return _seal(staged, contract, shards, recording.episode(contract, None), about)
+
+
+def _replay(
+    folder: Path, contract: Contract, about: dict[str, Any], entries: Any
+) -> tuple[_Recording, dict[str, list[int]]]:
+    """The whole steps of a journal, and the sizes of the frames that belong to them."""
+    own_clock = [camera.name for camera in contract.cameras if camera.hz is not None]
+    recording = _Recording(about=about, frame_times={name: [] for name in own_clock})
+    sizes: dict[str, list[int]] = {camera.name: [] for camera in contract.cameras}
+    files = {name: (image_array(folder, name, 0) / "c/0/0/0/0").open("rb") for name in sizes}
+    try:
+        for entry in entries:
+            chunks = {name: files[name].read(size) for name, (size, _) in entry["frames"].items()}
+            if any(google_crc32c.value(chunks[name]) != crc for name, (_, crc) in entry["frames"].items()):
+                break  # its bytes had not reached the disk
+            for name, (size, _) in entry["frames"].items():
+                sizes[name].append(size)
+            if "step" in entry:
+                recording.steps.append(entry["step"])
+            else:
+                (name,) = entry["frames"]
+                recording.frame_times[name].append(entry["time_ns"])
+    finally:
+        for file in files.values():
+            file.close()
+    return recording, sizes

@@ -1,0 +1,116 @@
+"""How frames are packed: raw, zstd (lossless, for simulation) or JPEG (for cameras). Each chunk has a checksum.
+
+JPEG is written under the name and configuration of imagecodecs' own Zarr v3 codec, ``imagecodecs_jpeg``. That class
+needs Python 3.12; `JpegCodec` here is the same for any version, and an entry point of this package makes zarr-python
+find it, so that ``zarr.open`` reads such arrays wherever vla or a recent imagecodecs is installed.
+"""
+
+import asyncio
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import google_crc32c
+import numcodecs
+import numpy as np
+from zarr.abc.codec import ArrayBytesCodec
+from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
+
+from vla.core.contract import Camera
+from vla.core.errors import DatasetError
+from vla.core.lookup import lookup
+
+ZSTD_LEVEL = 3
+JPEG_QUALITY = 95
+JPEG_NAME = "imagecodecs_jpeg"
+
+_ENCODE_ZSTD = numcodecs.Zstd(level=ZSTD_LEVEL, checksum=True)
+
+
+@dataclass(frozen=True)
+class JpegCodec(ArrayBytesCodec):
+    """One RGB frame a chunk as JPEG, chroma not subsampled."""
+
+    level: int | None = JPEG_QUALITY
+    subsampling: str | None = "444"
+    is_fixed_size = False
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Read the codec from an array's metadata."""
+        configuration = data.get("configuration", {})
+        return cls(level=configuration.get("level"), subsampling=configuration.get("subsampling"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The codec as an array's metadata hold it."""
+        known = {"level": self.level, "subsampling": self.subsampling}
+        return {"name": JPEG_NAME, "configuration": {key: value for key, value in known.items() if value is not None}}
+
+    async def _decode_single(self, chunk_data: Any, chunk_spec: Any) -> Any:
+        frame = await asyncio.to_thread(decode_jpeg, chunk_data.as_numpy_array())
+        return chunk_spec.prototype.nd_buffer.from_numpy_array(frame.reshape(chunk_spec.shape))
+
+    async def _encode_single(self, chunk_data: Any, chunk_spec: Any) -> Any:
+        frame = np.ascontiguousarray(chunk_data.as_numpy_array()).reshape(chunk_spec.shape[-3:])
+        data = await asyncio.to_thread(encode_jpeg, frame, self.level, self.subsampling)
+        return chunk_spec.prototype.buffer.from_bytes(data)
+
+    def compute_encoded_size(self, input_byte_length: int, chunk_spec: Any) -> int:
+        """Unknown before encoding."""
+        raise NotImplementedError
+
+
+def encode_jpeg(frame: np.ndarray, level: int | None = JPEG_QUALITY, subsampling: str | None = "444") -> bytes:
+    """A JPEG file of uint8 (y, x, 3)."""
+    import imagecodecs
+
+    return bytes(imagecodecs.jpeg8_encode(frame, level=level, subsampling=subsampling))
+
+
+def decode_jpeg(data: Any, out: np.ndarray | None = None) -> np.ndarray:
+    """The pixels of a JPEG file, uint8 (y, x, 3)."""
+    import imagecodecs
+
+    return np.asarray(imagecodecs.jpeg8_decode(data, out=out))
+
+
+def _with_crc(data: bytes) -> bytes:
+    return data + struct.pack("<I", google_crc32c.value(data))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameCodec:
+    """One way to pack frames."""
+
+    encode: Callable[[np.ndarray], bytes]
+    """Of one contiguous frame (y, x, c)."""
+    zarr: Callable[[], list[Any]]
+    """The codecs as zarr-python's objects."""
+    depth: bool
+    """Whether it can hold uint16."""
+
+
+FRAME_CODECS: dict[str, FrameCodec] = {
+    "zstd": FrameCodec(
+        encode=lambda frame: bytes(_ENCODE_ZSTD.encode(frame)),
+        zarr=lambda: [BytesCodec(endian="little"), ZstdCodec(level=ZSTD_LEVEL, checksum=True)],
+        depth=True,
+    ),
+    "jpeg": FrameCodec(
+        encode=lambda frame: _with_crc(encode_jpeg(frame)), zarr=lambda: [JpegCodec(), Crc32cCodec()], depth=False
+    ),
+    "raw": FrameCodec(
+        encode=lambda frame: _with_crc(frame.tobytes()),
+        zarr=lambda: [BytesCodec(endian="little"), Crc32cCodec()],
+        depth=True,
+    ),
+}
+
+
+def frame_codec(name: str, camera: Camera) -> FrameCodec:
+    """The codec of this name, if it can hold the camera's frames."""
+    codec = lookup("frame codec", name, FRAME_CODECS)
+    if camera.kind == "depth" and not codec.depth:
+        raise DatasetError(f"camera {camera.name}: codec {name!r} cannot hold depth (uint16); use zstd or raw")
+    return codec
