@@ -48,7 +48,7 @@ def create_dataset(root: Location | Storage, contract: Contract, codecs: Mapping
     storage = open_storage(root)
     check_cameras(contract)
     cameras = {camera.name: camera for camera in contract.cameras}
-    chosen = {name: "zstd" for name in cameras}
+    chosen = dict.fromkeys(cameras, "zstd")
     for name, codec in (codecs or {}).items():
         frame_codec(codec, lookup("camera", name, cameras))
         chosen[name] = codec
@@ -181,9 +181,9 @@ class Dataset:
         if not 0 <= number < len(self):
             raise IndexError(f"{self.url}: step {number} of {len(self)}")
         shape, dtype = self._camera(camera).shape, self._camera(camera).dtype
-        out = np.empty((1, *shape), dtype)
-        self.read_frames(camera, np.array([number], np.int64), out)
-        return out[0]
+        out = np.empty(shape, dtype)
+        self.read_frames(camera, np.array([number], np.int64), out[None])
+        return out
 
     def read_frames(self, camera: str, steps: Int64[np.ndarray, " b"], out: np.ndarray) -> None:
         """Decode the frames of a camera at some steps of the dataset into ``out``, contiguous rows of (y, x, c)."""
@@ -340,7 +340,8 @@ class Dataset:
 
     def _clock(self, camera: str, number: int) -> np.ndarray:
         times, begins = self._clocks[camera]
-        return times[begins[number] : begins[number] + self._frame_counts[camera][number]]
+        mine: np.ndarray = times[begins[number] : begins[number] + self._frame_counts[camera][number]]
+        return mine
 
     @cached_property
     def _frame_of_step(self) -> dict[str, np.ndarray]:

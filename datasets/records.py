@@ -179,7 +179,7 @@ class EpisodeIndex(Sequence[EpisodeRecord]):
         return index
 
     def column(self, name: str) -> tuple[list[Any], Int32[np.ndarray, " episodes"]]:
-        """The distinct values of ``instruction``, ``instruction_alternatives``, ``task`` or ``split``, and their codes."""
+        """Distinct values of ``instruction``, ``instruction_alternatives``, ``task`` or ``split``, and their codes."""
         interned = self._interned[name]
         return interned.values, interned.codes
 

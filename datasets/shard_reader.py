@@ -66,7 +66,7 @@ class ShardReader:
     """
 
     def __init__(self, storage: Storage, array: str, camera: Camera) -> None:
-        """Read the metadata of ``array``, which must hold frames of ``camera``; shards are opened when they are needed."""
+        """Read the metadata of ``array``, which must hold frames of ``camera``; shards are opened when needed."""
         self._storage, self._array = storage, array
         metadata = self._read_metadata(camera)
         self.shape: tuple[int, ...] = tuple(metadata["shape"])
@@ -133,7 +133,8 @@ class ShardReader:
 
     def _read_packed(self, shard: int, frame: int, offset: int, size: int, out: np.ndarray) -> None:
         """Compressed pixels."""
-        assert self._chain is not None and self._chain.decoder is not None
+        assert self._chain is not None
+        assert self._chain.decoder is not None
         try:
             data = self._storage.read(self._name(shard), offset, size)
         except FileNotFoundError:
@@ -217,7 +218,7 @@ class ShardReader:
         if not fits:
             # Left to zarr-python, a frame that such a shard lacks would read as a black one.
             raise DatasetError(
-                f"{self._where}: expected shards of whole frames with a checked index at their end; rewrite the array so"
+                f"{self._where}: expected shards of whole frames with a checked index at their end; rewrite it so"
             )
         crc = inner[-1] == "crc32c"
         middle = [name for name in (inner[:-1] if crc else inner) if name != "bytes"]

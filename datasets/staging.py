@@ -31,7 +31,7 @@ _NAME = re.compile(r"\.tmp-(?P<id>[0-9a-f]{16}-[0-9a-f]{8})-(?P<host>.*)-(?P<pid
 
 
 def host_name() -> str:
-    """This machine, as it is written into names of folders."""
+    """The name of the machine, as folders have it."""
     return socket.gethostname().replace("/", "_")
 
 

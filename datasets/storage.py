@@ -57,7 +57,7 @@ class Storage(Protocol):
 
 
 def open_storage(location: "Location | Storage") -> Storage:
-    """The storage at a path or URL; s3, gs, az and memory URLs go through obstore, with the settings of its environment."""
+    """The storage at a path or URL; s3, gs and az URLs go through obstore, which reads AWS_… and such variables."""
     if isinstance(location, Storage):
         return location
     text = str(location)

@@ -450,6 +450,8 @@ def test_lists_of_any_length_and_single_numbers_are_read(tmp_path: Path) -> None
     edit_frames(path, set_column("observation.state", pa.array(vectors(0, 5, 3).tolist(), pa.list_(pa.float32()))))
     edit_frames(path, set_column("action", pa.array([0.5, 1.0, 1.5, 2.0, 2.5], pa.float32())))
     edit_feature(root, "action", shape=[1], names=None)
+    limits = {"observation.state": {"min": [-3] * 3, "max": [3] * 3}, "action": {"min": [0], "max": [3]}}
+    write_text(root / "meta/episodes_stats.jsonl", json.dumps({"episode_index": 0, "stats": limits}))
     episode = open_lerobot(root, NO_HINTS).read(0)
     np.testing.assert_array_equal(episode.state, vectors(0, 5, 3))
     assert episode.action.tolist() == [[0.5], [1.0], [1.5], [2.0], [2.5]]
@@ -615,6 +617,15 @@ def test_missing_frames_are_refused(tmp_path: Path, version: str) -> None:
     root = BUILDERS[version](tmp_path / "d", storage="embedded")
     edit_frames(first_data(root, version), lambda table: table.slice(1))
     with pytest.raises(DatasetError, match=r"expected 5 frames of episode 0, got 4"):
+        open_lerobot(root, NO_HINTS).read(0)
+
+
+def test_an_episode_without_frames_is_refused(tmp_path: Path) -> None:
+    root = build_v21(tmp_path / "d", storage="embedded")
+    text = (root / "meta/episodes.jsonl").read_text(encoding="utf-8")
+    write_text(root / "meta/episodes.jsonl", text.replace('"length": 5', '"length": 0'))
+    edit_frames(first_data(root, "v2.1"), lambda table: table.slice(0, 0))
+    with pytest.raises(DatasetError, match="episode 0 has no frames"):
         open_lerobot(root, NO_HINTS).read(0)
 
 
