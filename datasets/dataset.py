@@ -309,7 +309,7 @@ class Dataset:
                     [rows[o : o + n] for o, n in zip(index.offsets[first:last], index.lengths[first:last], strict=True)]
                 )
             parts.append(rows)
-        result = np.concatenate(parts)
+        result: np.ndarray = np.concatenate(parts)
         result.flags.writeable = False
         return result
 

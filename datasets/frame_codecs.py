@@ -9,7 +9,7 @@ import asyncio
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import google_crc32c
 import numcodecs
@@ -37,7 +37,7 @@ class JpegCodec(ArrayBytesCodec):
     is_fixed_size = False
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
+    def from_dict(cls, data: dict[str, Any]) -> "JpegCodec":
         """Read the codec from an array's metadata."""
         configuration = data.get("configuration", {})
         return cls(level=configuration.get("level"), subsampling=configuration.get("subsampling"))

@@ -118,7 +118,7 @@ class Commit:
     files: Mapping[str, Mapping[str, Any]]
     """Path relative to the segment: {bytes, crc32c}."""
     replaces: tuple[str, ...]
-    """Segments whose episodes this one holds again (`pack`): it counts only where a manifest lists it in their place."""
+    """Segments whose episodes this one holds again (`pack`): it counts only where a manifest lists it instead."""
 
 
 _FIX = "run vla data repair, restore the segment from a copy, or open an older manifest"

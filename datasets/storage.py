@@ -67,6 +67,11 @@ def open_storage(location: "Location | Storage") -> Storage:
     return ObjectStorage(text)
 
 
+def location_name(location: Location) -> str:
+    """The last part of a path or URL: what a dataset is called."""
+    return str(location).rstrip("/").rsplit("/", 1)[-1]
+
+
 class LocalStorage:
     """A folder of a local file system."""
 

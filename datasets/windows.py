@@ -12,19 +12,20 @@ from vla.datasets.dataset import Dataset
 
 
 class Windows:
-    """A map-style view of a dataset: item ``i`` is one frame whose label may be learned from.
+    """A map-style view of a dataset: item ``i`` is one step whose label may be learned from.
 
-    An item is a dictionary of arrays (a batch has the axis ``b`` in front of each):
+    An item is a dictionary of arrays (a batch has the axis ``b`` in front of each), t observations, oldest first:
 
-        images         uint8 (n, y, x, 3)   the cameras in order
-        state          float32 (s,)
-        actions        float32 (h, d)       labels from this frame on; past the end, the last one of the episode
-        action_valid   bool (h,)            false past the end and where the label may not be learned from
-        grounding      float32 (g,)
-        instruction    int64 ()             index into `instructions`
-        step_fraction  float32 ()           0 at the first frame of the episode, 1 at the last
-        index          int64 ()             frame of the dataset
-        episode        int64 ()             episode of the dataset
+        images             uint8 (t, n, y, x, 3)  the cameras in order; before the start, the first of the episode
+        state              float32 (t, s)
+        observation_valid  bool (t,)              false before the start of the episode
+        actions            float32 (h, d)         labels from this step on; past the end, the last one of the episode
+        action_valid       bool (h,)              false past the end and where the label may not be learned from
+        grounding          float32 (g,)
+        instruction        int64 ()               index into `instructions`
+        step_fraction      float32 ()             0 at the first step of the episode, 1 at the last
+        index              int64 ()               step of the dataset
+        episode            int64 ()               episode of the dataset
     """
 
     def __init__(
@@ -33,18 +34,31 @@ class Windows:
         horizon: int,
         episodes: Iterable[SupportsIndex] | None = None,
         cameras: Sequence[str] | None = None,
+        *,
+        history: int = 1,
+        hz: float | None = None,
     ) -> None:
-        """Select ``episodes`` and ``cameras``, all by default; ``horizon`` is the length of the action chunks."""
-        if horizon < 1:
-            raise DatasetError(f"horizon: expected at least 1, got {horizon}")
+        """Select ``episodes`` and ``cameras``, all by default.
+
+        ``horizon`` is the length of the action chunks, ``history`` the number of observations. ``hz`` spaces both at
+        another rate than the dataset's: each is the nearest recorded step.
+        """
+        for name, value in (("horizon", horizon), ("history", history)):
+            if value < 1:
+                raise DatasetError(f"{name}: expected at least 1, got {value}")
+        if hz is not None and not 0 < hz <= dataset.contract.control_hz:
+            raise DatasetError(f"hz: expected more than 0 and at most {dataset.contract.control_hz:g}, got {hz:g}")
         self.dataset = dataset
-        self.horizon = horizon
+        self.horizon, self.history = horizon, history
+        stride = dataset.contract.control_hz / (hz or dataset.contract.control_hz)
+        self._ahead = np.rint(np.arange(horizon) * stride).astype(np.int64)
+        self._behind = np.rint(np.arange(history)[::-1] * stride).astype(np.int64)
         self.cameras = tuple(cameras if cameras is not None else (c.name for c in dataset.contract.cameras))
         self._image_shape = _common_shape(dataset, self.cameras)
-        self.instructions = list(dict.fromkeys(record.instruction for record in dataset.episodes))
+        texts, codes = dataset.episodes.column("instruction")
+        present, self._instruction = np.unique(codes, return_inverse=True)
+        self.instructions = [texts[code] for code in present]
         """The distinct instructions of the whole dataset, so that indices agree between selections of it."""
-        numbers = {text: number for number, text in enumerate(self.instructions)}
-        self._instruction = np.array([numbers[record.instruction] for record in dataset.episodes], np.int64)
         self.episodes = _select(dataset, episodes)
         lengths = dataset.episode_lengths[self.episodes]
         owner = np.repeat(self.episodes, lengths)
@@ -52,7 +66,7 @@ class Windows:
         rows = dataset.episode_starts[owner] + step
         keep = dataset.valid[rows]
         self.rows: Int64[np.ndarray, " items"] = rows[keep]
-        """Frame of the dataset of each item."""
+        """Step of the dataset of each item."""
         self.owner: Int64[np.ndarray, " items"] = owner[keep]
         """Episode of the dataset of each item."""
 
@@ -72,15 +86,16 @@ class Windows:
         rows = self.rows[items]
         owner = self.owner[items]
         starts, lengths = data.episode_starts[owner], data.episode_lengths[owner]
-        ahead = rows[:, None] + np.arange(self.horizon)  # (b, h)
+        ahead = rows[:, None] + self._ahead  # (b, h)
         last = (starts + lengths - 1)[:, None]
         clamped = np.minimum(ahead, last)
-        images = np.empty((len(rows), len(self.cameras), *self._image_shape), np.uint8)
-        for slot, camera in enumerate(self.cameras):
-            data.frames(camera, rows, images[:, slot])
+        seen = rows[:, None] - self._behind  # (b, t)
+        first = starts[:, None]
+        observed = np.maximum(seen, first)
         return {
-            "images": images,
-            "state": data.state[rows],
+            "images": self._images(observed),
+            "state": data.state[observed],  # (b, t, s)
+            "observation_valid": seen >= first,
             "actions": data.action[clamped],  # (b, h, d)
             "action_valid": (ahead <= last) & data.valid[clamped],
             "grounding": data.grounding[rows],
@@ -89,6 +104,14 @@ class Windows:
             "index": rows,
             "episode": owner,
         }
+
+    def _images(self, steps: Int64[np.ndarray, "b t"]) -> np.ndarray:
+        """Frames of all cameras, uint8 (b, t, n, y, x, 3)."""
+        images = np.empty((*steps.shape, len(self.cameras), *self._image_shape), np.uint8)
+        flat = images.reshape(steps.size, *images.shape[2:])
+        for slot, camera in enumerate(self.cameras):
+            self.dataset.read_frames(camera, steps.reshape(-1), flat[:, slot])
+        return images
 
 
 def _select(dataset: Dataset, episodes: Iterable[SupportsIndex] | None) -> Int64[np.ndarray, " episodes"]:
@@ -106,11 +129,11 @@ def _select(dataset: Dataset, episodes: Iterable[SupportsIndex] | None) -> Int64
 
 def _common_shape(dataset: Dataset, cameras: Sequence[str]) -> tuple[int, int, int]:
     """The (y, x, 3) of all cameras: images are stacked, so it must be one."""
-    sizes = {camera.name: (camera.height, camera.width, 3) for camera in dataset.contract.cameras}
-    unknown = [name for name in cameras if name not in sizes]
-    if unknown or not cameras:
-        raise DatasetError(f"cameras: expected some of {list(sizes)}, got {list(cameras)}")
-    if len({sizes[name] for name in cameras}) > 1:
-        shapes = {name: sizes[name] for name in cameras}
-        raise DatasetError(f"cameras: expected one size to stack, got {shapes}; select cameras of one size")
-    return sizes[cameras[0]]
+    shapes = {camera.name: camera.shape for camera in dataset.contract.cameras if camera.kind == "rgb"}
+    unknown = [name for name in cameras if name not in shapes]
+    if unknown:
+        raise DatasetError(f"cameras: expected some of {list(shapes)}, got {list(cameras)}; select colour cameras")
+    if len({shapes[name] for name in cameras}) > 1:
+        found = {name: shapes[name] for name in cameras}
+        raise DatasetError(f"cameras: expected one size to stack, got {found}; select cameras of one size")
+    return shapes[cameras[0]] if cameras else (0, 0, 3)

@@ -119,7 +119,7 @@ def main(argv: list[str]) -> int:
 
 def _recipe(arguments: Arguments, budget: Budget) -> TrainConfig:
     config = load_recipe(TrainConfig, arguments.recipe)
-    data: DataConfig = replace(config.data, path=arguments.out / "data")
+    data: DataConfig = replace(config.data, path=str(arguments.out / "data"))
     if arguments.engine not in (None, "ray", "inline"):
         raise ConfigError(f"demo: engine must be ray or inline, got {arguments.engine!r}")
     engine: Any = arguments.engine or config.engine

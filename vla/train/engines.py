@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from vla.core.config import from_dict, to_dict
 from vla.core.errors import ConfigError, VlaError
-from vla.datasets.layout import read_dataset_contract
+from vla.datasets.layout import read_description
 from vla.datasets.manifest import read_manifest
+from vla.datasets.storage import open_storage
 from vla.train.loop import STOP, Alone, Log, read_metrics, train_worker
 from vla.train.recipe import TrainConfig
 from vla.train.state import claim_run
@@ -32,7 +33,7 @@ def train(config: TrainConfig, run: Path, log: Log = lambda _: None) -> Path:
 
     The first Ctrl-C ends the run after the present step with a state to resume from (`Stopped`), the second at once.
     """
-    read_dataset_contract(config.data.path)  # a missing dataset is told before workers start
+    read_description(open_storage(config.data.path))  # a missing dataset is told before workers start
     read_manifest(config.data.path, config.data.manifest)
     claim_run(run, to_dict(config))
     (run / STOP).unlink(missing_ok=True)
@@ -58,7 +59,7 @@ def _train_ray(config: TrainConfig, run: Path, log: Log) -> None:
     if started:
         start_ray()
     _require_cpus(config)
-    data = replace(config.data, path=config.data.path.absolute())  # workers run in folders of their own
+    data = replace(config.data, path=open_storage(config.data.path).url)  # workers run in folders of their own
     trainer = TorchTrainer(
         _ray_worker,
         train_loop_config={"recipe": to_dict(replace(config, data=data)), "run": str(run)},

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from vla.core.errors import ConfigError
@@ -14,8 +13,8 @@ from vla.models.config import UnifiedConfig
 class DataConfig:
     """Which samples are drawn, and how often."""
 
-    path: Path = Path("data/place")
-    """A dataset as ``vla collect`` writes it."""
+    path: str = "data/place"
+    """A dataset as ``vla collect`` writes it: a folder or a URL such as ``s3://bucket/prefix``."""
     manifest: int | None = None
     """Version of the dataset; the latest by default."""
     validation: float = 0.02

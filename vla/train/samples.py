@@ -11,6 +11,7 @@ from vla.core.contract import Contract
 from vla.core.errors import DatasetError
 from vla.datasets.dataset import Dataset
 from vla.datasets.sampler import Order, ResumableSampler, SampleOrder, StratifiedOrder
+from vla.datasets.storage import location_name
 from vla.datasets.windows import Windows
 from vla.models.bins import ActionCodec, BinCodec
 from vla.models.checkpoint import ModelParts
@@ -100,8 +101,10 @@ class Batches(torch.utils.data.Dataset[dict[str, Tensor]]):
 
     def collate(self, arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
         """Arrays of `Windows.batch` to tensors, with the instructions as tokens."""
-        keys = ("images", "state", "actions", "action_valid", "grounding")
-        batch = {key: torch.from_numpy(arrays[key]) for key in keys}
+        batch = {key: torch.from_numpy(arrays[key]) for key in ("actions", "action_valid", "grounding")}
+        batch |= {
+            key: torch.from_numpy(arrays[key][:, -1]) for key in ("images", "state")
+        }  # the present
         instruction = torch.from_numpy(arrays["instruction"])
         return batch | {"text": self._text[instruction], "text_valid": self._text_valid[instruction]}
 
@@ -149,4 +152,4 @@ def open_run(config: TrainConfig) -> tuple[Samples, ModelParts]:
     samples = Samples.open(config.data, config.model.horizon, config.seed)
     parts = fit_parts(samples.train, config.model, config.seed)
     manifest = samples.train.dataset.manifest.number
-    return samples, parts.bind(dataset={"path": config.data.path.name, "manifest": manifest})
+    return samples, parts.bind(dataset={"path": location_name(config.data.path), "manifest": manifest})
