@@ -10,6 +10,7 @@
           state, action, ...    all episodes: see `LOW_DIMENSIONAL`; one chunk each
         episodes.json           what `EpisodeRecord` says of each episode, as columns
         models/<hash>.xml       simulator models that states belong to
+        dataset.json            a copy, to rebuild the dataset from any segment
         COMMIT.json             written last: {frames, episodes, files: {path: {bytes, crc32c}}, replaces, created}
       manifests/000001.json     immutable: one version of the dataset, the full list of its segments
       stats/<hash>.json         statistics of one version under one action transform

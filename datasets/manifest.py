@@ -26,6 +26,11 @@ class Manifest:
     created: str
     reason: str
 
+    def document(self, number: int, reason: str) -> dict[str, Any]:
+        """The version that follows this one with the same content, as JSON."""
+        parent = self.number or None
+        return {**dataclasses.asdict(self), "number": number, "parent": parent, "created": now(), "reason": reason}
+
 
 Change = Callable[[Manifest], Manifest]
 """From the latest version to the next; called again if another process was faster."""
@@ -107,13 +112,6 @@ def publish_change(root: Location | Storage, change: Change, reason: str) -> int
         if changed == latest and number is not None:
             return number
         following = latest.number + 1
-        value = {
-            **dataclasses.asdict(changed),
-            "number": following,
-            "parent": number,
-            "created": now(),
-            "reason": reason,
-        }
         with explain_full_disk(storage, f"manifest {following}"):
-            if storage.put_if_absent(manifest_name(following), encode(value)):
+            if storage.put_if_absent(manifest_name(following), encode(changed.document(following, reason))):
                 return following

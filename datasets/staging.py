@@ -65,7 +65,11 @@ class StagedSegment:
         return None if handle is None else StagedSegment(storage, folder, match["id"], handle)
 
     def commit(self, *, frames: int, episodes: int, replaces: Sequence[str] = ()) -> None:
-        """Flush every file and folder to disk and write the record of their sizes and checksums."""
+        """Flush every file and folder to disk and write the record of their sizes and checksums.
+
+        The segment keeps a copy of ``dataset.json``, so that a dataset can be rebuilt from any of its segments.
+        """
+        (self.folder / "dataset.json").write_bytes(self.storage.read("dataset.json"))
         files: dict[str, Mapping[str, object]] = {}
         folders = [self.folder]
         for path in sorted(self.folder.rglob("*")):

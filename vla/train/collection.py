@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from vla.core.errors import DatasetError
+from vla.core.processes import run_shares
 from vla.core.provenance import provenance
 from vla.datasets.dataset import create_dataset
 from vla.datasets.manifest import publish
 from vla.datasets.segment import SegmentWriter
-from vla.envs.processes import run_shares
 from vla.envs.recording import record_episode
 from vla.envs.registry import env_spec
 from vla.train.recipe import CollectConfig

@@ -1,6 +1,5 @@
 """Engines: where the workers of a run live. ``inline`` is this process, ``ray`` is Ray Train."""
 
-import os
 import signal
 import threading
 import time
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from vla.core.config import from_dict, to_dict
 from vla.core.errors import ConfigError, VlaError
+from vla.core.processes import start_ray
 from vla.datasets.layout import read_description
 from vla.datasets.manifest import read_manifest
 from vla.datasets.storage import open_storage
@@ -85,25 +85,6 @@ def _train_ray(config: TrainConfig, run: Path, log: Log) -> None:
 
 
 ENGINES: dict[str, Callable[[TrainConfig, Path, Log], None]] = {"ray": _train_ray, "inline": _train_inline}
-
-
-def start_ray() -> None:
-    """A local Ray with as many CPUs as this process may use, quiet, and without a dashboard."""
-    import logging
-
-    import ray
-
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_worker_niceness", "0")  # its default of 15 lets any other process go first
-    ray.init(
-        num_cpus=len(os.sched_getaffinity(0)),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=200 * 2**20,
-        configure_logging=False,
-    )
 
 
 def _require_cpus(config: TrainConfig) -> None:

@@ -102,9 +102,7 @@ class Batches(torch.utils.data.Dataset[dict[str, Tensor]]):
     def collate(self, arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
         """Arrays of `Windows.batch` to tensors, with the instructions as tokens."""
         batch = {key: torch.from_numpy(arrays[key]) for key in ("actions", "action_valid", "grounding")}
-        batch |= {
-            key: torch.from_numpy(arrays[key][:, -1]) for key in ("images", "state")
-        }  # the present
+        batch |= {key: torch.from_numpy(arrays[key][:, -1]) for key in ("images", "state")}  # the present
         instruction = torch.from_numpy(arrays["instruction"])
         return batch | {"text": self._text[instruction], "text_valid": self._text_valid[instruction]}
 

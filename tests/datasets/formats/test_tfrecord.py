@@ -23,7 +23,6 @@ from vla.datasets.formats.tfrecord import (
     read_record,
 )
 
-
 LIST_NAMES = ("BytesList", "FloatList", "Int64List")
 
 
