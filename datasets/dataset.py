@@ -237,6 +237,21 @@ class Dataset:
             found[camera] = Files(self.storage, f"{segment}/{prefix}".rstrip("/"), checksums)
         return found
 
+    def segment_bytes(self, segment: int) -> int:
+        """Size of a segment of the manifest, by position."""
+        return sum(int(entry["bytes"]) for entry in self._commits[segment].files.values())
+
+    def segment_episodes(self, segment: int) -> int:
+        """Episodes that lie in a segment, those too that this version drops."""
+        return self._commits[segment].episodes
+
+    def provenance(self, segment: int) -> dict[str, Any]:
+        """Where the episodes of a segment come from: what its writer was given."""
+        name = self.manifest.segments[segment]
+        data = _read_checked(self.storage, name, self._commits[segment], "data.zarr/zarr.json")
+        attributes: dict[str, Any] = json.loads(data)["attributes"]
+        return attributes
+
     def _episode(self, number: int, images: Mapping[str, np.ndarray]) -> Episode:
         record = self.episodes[number]
         rows = slice(record.start, record.start + record.length)

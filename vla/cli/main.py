@@ -10,12 +10,17 @@ VERBS = {
     "collect": "record demonstrations of a scripted expert into a dataset",
     "train": "train a policy on a dataset, as a recipe says",
     "eval": "run a policy in closed loop and report its success rate",
+    "data": "inspect, check, repair, convert, edit and replay datasets",
     "serve": "serve a policy to robots and simulators over a websocket",
     "envs": "list the environments",
+    "bench": "measure speed against peers and floors",
 }
+GROUPS = {"data"}
+"""Verbs that are a folder of verbs, with a ``main`` of its own."""
 _EXAMPLES = """examples:
   vla demo --minutes 3
   vla collect data/place --episodes 2000
+  vla data info data/place
   vla train configs/demo.yaml --data.path data/place --out runs/place
   vla eval runs/place/checkpoint --episodes 100 --language-test
   vla serve runs/place/checkpoint --port 8000
@@ -34,7 +39,7 @@ def main() -> int:
             print(_version() if name == "--version" else _help(), flush=True)
             return 0 if argv else 2
         lookup("command", name, VERBS)
-        verb = importlib.import_module(f"vla.cli.{name}")
+        verb = importlib.import_module(f"vla.cli.{name}.main" if name in GROUPS else f"vla.cli.{name}")
         return int(verb.main(argv[1:]))
     except VlaError as error:
         print(f"vla {name}: {error}", file=sys.stderr)

@@ -74,7 +74,7 @@ class Episode:
     """One recorded episode of ``t`` steps: row ``i`` of each array belongs to the observation at step ``i``."""
 
     images: Mapping[str, np.ndarray]
-    """For each camera (f, y, x, c): uint8 RGB or uint16 depth in mm; f is t, unless the camera has a rate of its own."""
+    """Each camera (f, y, x, c): uint8 RGB or uint16 depth in mm; f is t, unless the camera has a rate of its own."""
     image_time_ns: Mapping[str, np.ndarray] = field(default_factory=dict)
     """int64 (f,), for exactly the cameras with a rate of their own: rising capture times, the first by step 0."""
     state: Float32[np.ndarray, "t s"]

@@ -1,0 +1,97 @@
+"""``vla bench``: measured speed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from vla.bench.settings import IndexConfig, LoaderConfig, RecorderConfig
+from vla.cli.command import console, parse, show_config, write_result
+from vla.core.lookup import lookup
+
+if TYPE_CHECKING:
+    from vla.bench.measure import Note, Row
+
+_EXAMPLES = """  vla bench loader --json loader.json
+  vla bench loader --sizes 224 --budget 3
+  vla bench index --episodes 100000
+  vla bench recorder --hz 50"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """One measurement."""
+
+    config: Callable[[], Any]
+    run: "Callable[[Any, Note], list[Row]]"
+    summary: str
+
+
+def _loader(config: LoaderConfig, note: "Note") -> "list[Row]":
+    from vla.bench.loader import bench_loader
+
+    return bench_loader(config, note)
+
+
+def _index(config: IndexConfig, note: "Note") -> "list[Row]":
+    from vla.bench.index import bench_index
+
+    return bench_index(config, note)
+
+
+def _recorder(config: RecorderConfig, note: "Note") -> "list[Row]":
+    from vla.bench.recorder import bench_recorder
+
+    return bench_recorder(config, note)
+
+
+BENCHES: dict[str, Bench] = {
+    "loader": Bench(
+        config=LoaderConfig,
+        run=_loader,
+        summary="random frames against zarr-python, HDF5 and mp4; batches as training takes them; memory",
+    ),
+    "index": Bench(
+        config=IndexConfig, run=_index, summary="opening a dataset of very many episodes, and memory of its index"
+    ),
+    "recorder": Bench(config=RecorderConfig, run=_recorder, summary="how long recording holds up a control loop"),
+}
+
+
+def _arguments(bench: Bench) -> Any:
+    """What the command line of one measurement fills in."""
+    config = Annotated[bench.config, tyro.conf.arg(name="")]  # type: ignore[name-defined]
+    path = Annotated[Path | None, tyro.conf.arg(help="Write the rows and their origin to this file.")]
+    fields = [("config", config, field(default_factory=bench.config)), ("json", path, field(default=None))]
+    kind = make_dataclass("Arguments", fields, frozen=True, kw_only=True)
+    kind.__doc__ = f"Measure {bench.summary}."
+    return kind
+
+
+def main(argv: list[str]) -> int:
+    """Measure what the first argument names."""
+    if not argv or argv[0].startswith("-"):
+        console().print(_help(), markup=False)
+        return 0 if argv and argv[0] in ("-h", "--help") else 2
+    name = argv[0]
+    bench = lookup("bench", name, BENCHES)
+    arguments = parse(_arguments(bench), argv[1:], verb=f"bench {name}", examples=_EXAMPLES)
+    show_config(f"bench {name}", arguments.config)
+    from vla.bench.measure import to_json, to_table
+    from vla.core.config import to_dict
+
+    rows = bench.run(arguments.config, lambda text: console().print(text, style="dim", markup=False))
+    console().print(to_table(rows))
+    write_result(arguments.json, to_json(rows, bench=name, config=to_dict(arguments.config)))
+    return 0
+
+
+def _help() -> str:
+    width = max(map(len, BENCHES))
+    table = "\n".join(f"  {name:<{width}}  {bench.summary}" for name, bench in BENCHES.items())
+    return (
+        "usage: vla bench NAME [options] [--json FILE]\n\nMeasure speed against peers and floors; "
+        f"vla bench NAME --help tells the options.\n\n{table}\n\nexamples:\n{_EXAMPLES}"
+    )
