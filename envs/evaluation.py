@@ -14,8 +14,8 @@ import numpy as np
 
 from vla.core.chunks import ChunkBuffer
 from vla.core.errors import VlaError
-from vla.core.types import Observation, Policy
 from vla.core.processes import run_shares
+from vla.core.types import Observation, Policy
 from vla.envs.registry import RobotEnv, env_spec, to_observation
 from vla.envs.settings import EvaluationConfig
 

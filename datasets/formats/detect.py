@@ -9,7 +9,8 @@ from vla.core.lookup import lookup
 from vla.datasets.dataset import Dataset
 from vla.datasets.formats.source import Exported, Hints, OnEpisode, Source
 
-Export = Callable[[Dataset, Path, OnEpisode | None], Exported]
+Export = Callable[[Dataset, Path, OnEpisode | None, bool], Exported]
+"""Dataset, target, progress, and whether frames must stay exact where the format usually packs them as video."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +36,10 @@ def _open_lerobot(path: Path, hints: Hints) -> Source:
     return open_lerobot(path, hints)
 
 
-def _export_lerobot(dataset: Dataset, out: Path, on_episode: OnEpisode | None = None) -> Exported:
+def _export_lerobot(dataset: Dataset, out: Path, on_episode: OnEpisode | None, lossless: bool) -> Exported:
     from vla.datasets.formats.lerobot_export import export_lerobot
 
-    return export_lerobot(dataset, out, on_episode)
+    return export_lerobot(dataset, out, on_episode, use_videos=not lossless)
 
 
 def _recognise_robomimic(path: Path) -> bool:
@@ -53,7 +54,7 @@ def _open_robomimic(path: Path, hints: Hints) -> Source:
     return open_robomimic(path, hints)
 
 
-def _export_robomimic(dataset: Dataset, out: Path, on_episode: OnEpisode | None = None) -> Exported:
+def _export_robomimic(dataset: Dataset, out: Path, on_episode: OnEpisode | None, lossless: bool) -> Exported:
     from vla.datasets.formats.robomimic_export import export_robomimic
 
     return export_robomimic(dataset, out, on_episode)
@@ -71,7 +72,7 @@ def _open_diffusion_policy(path: Path, hints: Hints) -> Source:
     return open_diffusion_policy(path, hints)
 
 
-def _export_diffusion_policy(dataset: Dataset, out: Path, on_episode: OnEpisode | None = None) -> Exported:
+def _export_diffusion_policy(dataset: Dataset, out: Path, on_episode: OnEpisode | None, lossless: bool) -> Exported:
     from vla.datasets.formats.diffusion_policy_export import export_diffusion_policy
 
     return export_diffusion_policy(dataset, out, on_episode)

@@ -67,5 +67,5 @@ class Losses:
                 f"Success is known of {self._successes} episodes only, and next.success has no unknown: it is left out."
             )
         if self.lossy and any(c.kind == "rgb" for c in self.contract.cameras):
-            lost.append("Exact pixels: videos are lossy (AV1, crf 30); use_videos=False keeps them.")
+            lost.append("Exact pixels: videos are lossy (AV1, crf 30); --lossless keeps them.")
         return tuple(lost)

@@ -10,6 +10,7 @@ from torch import Tensor
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError
 from vla.datasets.dataset import Dataset
+from vla.datasets.loader import iterate_steps
 from vla.datasets.sampler import Order, ResumableSampler, SampleOrder, StratifiedOrder
 from vla.datasets.storage import location_name
 from vla.datasets.windows import Windows
@@ -120,29 +121,7 @@ class Batches(torch.utils.data.Dataset[dict[str, Tensor]]):
 
     def loader(self, loaders: int) -> Iterator[dict[str, Tensor]]:
         """Batches from step 0 of the sampler on, without end."""
-        if loaders == 0:
-            step = 0
-            while True:
-                yield self[step]
-                step += 1
-        yield from torch.utils.data.DataLoader(
-            self,
-            batch_size=None,
-            sampler=_Counter(),
-            num_workers=loaders,
-            prefetch_factor=4,
-            multiprocessing_context="spawn",
-        )
-
-
-class _Counter(torch.utils.data.Sampler[int]):
-    """0, 1, 2, ... without end."""
-
-    def __iter__(self) -> Iterator[int]:
-        step = 0
-        while True:
-            yield step
-            step += 1
+        return iterate_steps(self, loaders)
 
 
 def open_run(config: TrainConfig) -> tuple[Samples, ModelParts]:
