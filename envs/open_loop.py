@@ -4,13 +4,13 @@ A deterministic simulator that starts from the recorded seed must go the same wa
 so a dataset is checked against the environment that it claims to come from.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vla.core.errors import VlaError
 from vla.core.types import Episode
-from vla.envs.registry import RobotEnv
+from vla.envs.registry import RobotEnv, SimulatorState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,8 @@ class OpenLoop:
     state_error: float
     """Largest absolute difference to a recorded state, over all steps and dimensions, in the state's own units."""
     final_state_error: float
+    sim_state_error: float
+    """The same for the simulator's state; NaN where none was recorded or the environment gives none."""
     image_error: float
     """Mean absolute difference to the recorded frames, in grey levels; NaN without cameras in common."""
 
@@ -42,10 +44,12 @@ def replay_open_loop(env: RobotEnv, episode: Episode) -> OpenLoop:
             f"replay of seed {episode.seed}: recorded instruction {episode.instruction!r}, got {env.instruction!r}; "
             "use the settings and the version of the environment that it was recorded with"
         )
-    errors, pixels = [], []
+    errors, pixels, simulated = [], [], [float("nan")]
     success, steps = False, 0
     for step, action in enumerate(episode.action_executed):
         errors.append(float(np.abs(observation["state"] - episode.state[step]).max(initial=0.0)))
+        if episode.sim_state is not None and isinstance(env, SimulatorState):
+            simulated.append(float(np.abs(env.sim_state() - episode.sim_state[step]).max()))
         pixels += [
             float(np.abs(observation["images"][name].astype(np.int16) - frames[step]).mean())
             for name, frames in episode.images.items()
@@ -63,5 +67,21 @@ def replay_open_loop(env: RobotEnv, episode: Episode) -> OpenLoop:
         recorded_steps=len(episode),
         state_error=max(errors),
         final_state_error=errors[-1],
+        sim_state_error=float(np.nanmax(simulated)) if len(simulated) > 1 else float("nan"),
         image_error=float(np.mean(pixels)) if pixels else float("nan"),
     )
+
+
+def render_again(env: RobotEnv, episode: Episode) -> Episode:
+    """The same episode seen by the cameras of ``env``: other sizes, or images for one that was recorded without."""
+    if episode.sim_state is None or not isinstance(env, SimulatorState):
+        raise VlaError(
+            "render: expected an episode with simulator states and an environment that can restore them; "
+            "collect it again with vla collect"
+        )
+    env.reset(seed=episode.seed)
+    frames: dict[str, list[np.ndarray]] = {camera.name: [] for camera in env.contract.cameras}
+    for state in episode.sim_state:
+        for name, frame in env.restore(state)["images"].items():
+            frames[name].append(frame)
+    return replace(episode, images={name: np.stack(rows) for name, rows in frames.items()}, image_time_ns={})

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from vla.core.types import Episode, Observation
-from vla.envs.registry import Expert, RobotEnv, to_observation
+from vla.envs.registry import Expert, RobotEnv, SimulatorState, to_observation
 from vla.envs.settings import Disturbance
 
 Driver = Callable[[Observation], np.ndarray]
@@ -66,7 +66,9 @@ def record_episode(
             executed = driver(to_observation(observation, info))
         elif pusher is not None:
             executed = pusher(action)
-        row = {"images": observation["images"], "state": observation["state"], "action": action}
+        row: dict[str, Any] = {"images": observation["images"], "state": observation["state"], "action": action}
+        if isinstance(env, SimulatorState):
+            row["sim_state"] = env.sim_state()
         row |= {"executed": executed, "grounding": info["grounding"], "time_ns": info["time_ns"], "valid": not driving}
         observation, reward, terminated, truncated, info = env.step(executed)
         rows.append(row | {"reward": reward, "done": terminated})
@@ -96,4 +98,5 @@ def _episode(env: RobotEnv, rows: list[dict[str, Any]], *, task: str, seed: int,
         split=split,
         seed=seed,
         success=success,
+        sim_state=stack("sim_state", np.float64) if "sim_state" in rows[0] else None,
     )

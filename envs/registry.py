@@ -47,6 +47,17 @@ class RobotEnv(Protocol):
         """Free what the environment holds."""
 
 
+@runtime_checkable
+class SimulatorState(Protocol):
+    """An environment whose whole state can be read and put back, within the scene that a seed lays out."""
+
+    def sim_state(self) -> np.ndarray:
+        """float64 (m,): all that the next step depends on."""
+
+    def restore(self, state: np.ndarray) -> dict[str, Any]:
+        """Go back to a state of this scene and return the observation there."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EnvSpec:
     """How to build one environment and its expert."""

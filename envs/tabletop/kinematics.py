@@ -34,7 +34,7 @@ class InverseKinematics:
         about equal joint angles: a policy can then learn the map.
         """
         q = np.array(q_rad, dtype=np.float64)
-        error = np.empty(6)
+        error, step = np.empty(6), np.empty(6)
         for _ in range(iterations):
             position, rotation = self.forward(q)
             error[:3] = tcp_base_m - position
@@ -43,8 +43,11 @@ class InverseKinematics:
             jacobian = self._jacobian[:, :_JOINTS]  # (6, 7): the arm's joints come first
             posture = _POSTURE_GAIN * (_HOME - q)
             # J⁺(e − J p) + p: reach the pose, and move the posture in the null space of reaching it.
-            gram = jacobian @ jacobian.T + _DAMPING * _EYE
-            q = q + jacobian.T @ np.linalg.solve(gram, error - jacobian @ posture) + posture
+            # By einsum and MuJoCo: BLAS rounds otherwise with another number of threads, and episodes would differ.
+            gram = np.einsum("ij,kj->ik", jacobian, jacobian) + _DAMPING * _EYE
+            mujoco.mju_cholFactor(gram, 0.0)
+            mujoco.mju_cholSolve(step, gram, error - np.einsum("ij,j->i", jacobian, posture))
+            q = q + np.einsum("ij,i->j", jacobian, step) + posture
             q = np.minimum(np.maximum(q, JOINT_LOW_RAD), JOINT_HIGH_RAD)
         return q
 

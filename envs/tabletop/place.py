@@ -42,6 +42,7 @@ THINGS = ("block", "plate")
 TIMESTEP_S = 0.005
 JOINTS = len(HOME_RAD)
 _REST_M_S = 0.03
+_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _START_M = ((0.36, 0.48), (-0.12, 0.12), (0.16, 0.28))
 _GAP_M = {("block", "block"): 0.09, ("block", "plate"): 0.105, ("plate", "plate"): 0.13}
 
@@ -146,7 +147,8 @@ class PlaceEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         for i in range(self._substeps):
             self.data.ctrl[:] = start + (target - start) * ((i + 1) / self._substeps)
             mujoco.mj_step(self.model, self.data)
-        mujoco.mj_rnePostConstraint(self.model, self.data)
+        mujoco.mj_kinematics(self.model, self.data)  # a step leaves positions of bodies one substep behind the joints
+        mujoco.mj_camlight(self.model, self.data)
         self._steps += 1
         info = self._info()
         truncated = self._steps >= self.config.max_steps and not info["success"]
@@ -194,6 +196,18 @@ class PlaceEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         """float32 (8,): seven joint angles (rad) and the gripper's opening (m)."""
         qpos = self.data.qpos
         return np.append(qpos[:JOINTS], qpos[JOINTS] + qpos[JOINTS + 1]).astype(np.float32)
+
+    def sim_state(self) -> np.ndarray:
+        """float64 (m,): positions, velocities, controls, time and the solver's warm start."""
+        state = np.empty(mujoco.mj_stateSize(self.model, _STATE))
+        mujoco.mj_getState(self.model, self.data, state, _STATE)
+        return state
+
+    def restore(self, state: np.ndarray) -> dict[str, Any]:
+        """Go back to a state of the scene that `reset` has laid out with its seed; the observation there."""
+        mujoco.mj_setState(self.model, self.data, np.array(state), _STATE)  # it wants to be able to write
+        mujoco.mj_forward(self.model, self.data)
+        return self._observation()
 
     def grounding(self) -> np.ndarray:
         """float32 (g,): the named block's x, y, z and plate's x, y in m, then where each is in each camera's image."""
