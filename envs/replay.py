@@ -1,9 +1,6 @@
 """Evaluated episodes again, as pictures: physics is deterministic, so a seed and the actions are a recording."""
 
 import io
-import tempfile
-from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
@@ -12,8 +9,6 @@ from vla.core.errors import VlaError
 from vla.envs.evaluation import EpisodeResult
 from vla.envs.registry import RobotEnv
 
-CRF = 26
-"""x264's constant rate factor: 23 is its default, and these scenes are flat."""
 STRIP_PIXELS = 160
 """Height of one picture of a film strip."""
 STRIP_GAP = 2
@@ -53,26 +48,6 @@ def replay_frames(
             f"{len(frames) - 1}; use the settings and the versions (vla, mujoco) of the evaluation"
         )
     return np.stack(frames)
-
-
-def write_mp4(frames: UInt8[np.ndarray, "t y x 3"], fps: float | int) -> bytes:
-    """An MP4 file (H.264, yuv420p, index first) that every browser plays."""
-    import av
-
-    _require_frames(frames)
-    height, width = frames.shape[1:3]
-    if height % 2 or width % 2:
-        raise VlaError(f"write_mp4: H.264 needs an even height and width, got {height}x{width}; crop or scale first")
-    with tempfile.TemporaryDirectory() as folder:  # moving the index to the front reads the file back
-        path = Path(folder) / "video.mp4"
-        with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
-            rate = Fraction(fps).limit_denominator(1000)
-            stream = container.add_stream("libx264", rate=rate, options={"crf": str(CRF)})
-            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
-            for pixels in frames:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
-            container.mux(stream.encode(None))
-        return path.read_bytes()
 
 
 def film_strip(frames: UInt8[np.ndarray, "t y x 3"], count: int = 6, *, views: int = 2) -> bytes:

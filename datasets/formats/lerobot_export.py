@@ -32,11 +32,13 @@ from vla.datasets.formats.lerobot_files import (
     frame_table,
     write_tasks,
 )
-from vla.datasets.formats.lerobot_losses import Losses
 from vla.datasets.formats.lerobot_statistics import PixelCounts, count_pixels, flatten, vector_statistics
+from vla.datasets.formats.losses import Losses
 from vla.datasets.formats.source import Exported, OnEpisode
 
 _EPISODES_IN_GROUP = 100
+_HELD = frozenset({"instruction", "task", "reward", "done", "success", "split", "robot", "layout"})
+_LOSSY = "Exact pixels: videos are lossy (AV1, crf 30); --lossless keeps them."
 _COUNTERS = {
     "timestamp": "float32",
     "frame_index": "int64",
@@ -87,7 +89,7 @@ def _write(dataset: Dataset, root: Path, on_episode: OnEpisode | None, use_video
     judged = all(dataset.episodes[i].success is not None for i in range(len(dataset.episodes)))
     features = _features(contract, cameras, rate, judged=judged, use_videos=use_videos)
     schema = frame_schema(features)
-    losses, totals = Losses(contract=contract, rate=rate, judged=judged, lossy=use_videos), _Totals()
+    losses, totals = Losses(contract=contract, held=_HELD), _Totals()
     episode_rows: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:
         data = stack.enter_context(ParquetFiles(root, DATA_PATH, DATA_MB))
@@ -97,7 +99,9 @@ def _write(dataset: Dataset, root: Path, on_episode: OnEpisode | None, use_video
         }
         for number in range(len(dataset.episodes)):
             episode = dataset.read_episode(number)
-            losses.look_at(episode)
+            losses.look_at(episode, rate)
+            losses.count("task", episode.task not in ("", episode.instruction))
+            losses.count("success", not judged and episode.success is not None)
             images = {key: _at_steps(episode, camera) for key, camera in cameras.items()}
             columns = _columns(episode, number, totals, rate, judged=judged)
             statistics = _statistics(columns, images, totals)
@@ -116,7 +120,8 @@ def _write(dataset: Dataset, root: Path, on_episode: OnEpisode | None, use_video
         _write_episodes(table, episode_rows)
     splits, split_loss = _splits([dataset.episodes[i].split for i in range(len(dataset.episodes))])
     _write_meta(root, contract, features, totals, splits, rate)
-    lost = (*losses.sentences(), *split_loss)
+    lossy = (_LOSSY,) if use_videos and cameras else ()
+    lost = (*losses.sentences(), *lossy, *split_loss)
     return Exported(episodes=len(dataset.episodes), frames=totals.frames, lost=lost)
 
 

@@ -35,7 +35,7 @@ class Losses:
 
     contract: Contract
     held: frozenset[str]
-    """What the format holds, by the keys of the sentences."""
+    """What the format holds, by the keys of the sentences; ``layout``: names, units, limits; ``robot``: name, rate."""
     _counts: dict[str, int] = field(default_factory=dict)
 
     def look_at(self, episode: Episode, rate: Fraction) -> None:
@@ -74,6 +74,8 @@ class Losses:
         contract = self.contract
         lost = [text.format(n=self._counts[key]) for key, text in _SENTENCES.items() if self._counts.get(key)]
         lost += [f"Depth camera {camera.name}." for camera in contract.cameras if camera.kind == "depth"]
+        if "layout" in self.held:
+            return tuple(lost)
         for what, dimensions in (("state", contract.state), ("action", contract.action)):
             keys = keys_of(dimensions)
             named = keys is None or (what == "action" and len(keys) != 1)

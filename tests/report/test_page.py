@@ -8,9 +8,10 @@ import av
 import numpy as np
 import pytest
 
+from vla.core.video import encode_mp4
 from vla.envs.evaluation import EvaluationConfig, run_share
 from vla.envs.registry import env_spec
-from vla.envs.replay import film_strip, replay_frames, write_mp4
+from vla.envs.replay import film_strip, replay_frames
 from vla.envs.scripted import ExpertPolicy
 from vla.report.page import Clip, render_report
 
@@ -55,7 +56,7 @@ class Page(HTMLParser):
 def made_up_clip(**values: Any) -> Clip:
     frames = np.full((3, 32, 64, 3), 90, np.uint8)
     base = {"condition": "policy", "seed": 1, "instruction": "put the red block on the blue plate", "success": True}
-    return Clip(**{**base, "mp4": write_mp4(frames, 10), "strip": film_strip(frames, 2), **values})
+    return Clip(**{**base, "mp4": encode_mp4(frames, 10), "strip": film_strip(frames, 2), **values})
 
 
 def test_a_full_report_has_all_parts_in_order(facts):
@@ -180,7 +181,7 @@ def test_a_real_evaluation_from_episode_to_page(minimal_facts):
         seed=result.seed,
         instruction=result.instruction,
         success=result.success,
-        mp4=write_mp4(frames, 10),
+        mp4=encode_mp4(frames, 10),
         strip=film_strip(frames),
     )
     page = Page(render_report({**minimal_facts, "episodes": {"expert": [result.to_json()]}}, [clip]))

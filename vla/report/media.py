@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from vla.core.video import encode_mp4
 from vla.envs.evaluation import EpisodeResult
 from vla.envs.registry import env_spec
-from vla.envs.replay import film_strip, replay_frames, write_mp4
+from vla.envs.replay import film_strip, replay_frames
 from vla.envs.settings import EvaluationConfig
 from vla.report.page import Clip
 
@@ -26,7 +27,7 @@ def record_clips(
                     seed=result.seed,
                     instruction=result.instruction,
                     success=result.success,
-                    mp4=write_mp4(frames, env.contract.control_hz),
+                    mp4=encode_mp4(frames, env.contract.control_hz),
                     strip=film_strip(frames),
                 )
             )

@@ -346,7 +346,7 @@ def test_cameras_with_a_clock_are_resampled(
     front = dataclasses.replace(contract.cameras[0], hz=50.0)
     contract = dataclasses.replace(contract, cameras=(front, contract.cameras[1]))
     exported = export_lerobot(store(contract, [episode]), tmp_path / "out", use_videos=False)
-    assert any("clock of their own, in 1 episodes" in sentence for sentence in exported.lost)
+    assert any("clocks of cameras with their own, in 1 episodes" in sentence for sentence in exported.lost)
     images = open_lerobot(tmp_path / "out", NO_HINTS).read(0).images["front"]
     np.testing.assert_array_equal(images, frames[[0, 2, 5, 6]])  # steps at 0, 50, 100 and 150 ms
 
@@ -386,7 +386,7 @@ def test_success_that_is_known_of_some_is_left_out(
     exported = export_lerobot(
         store(contract, [make(4, 0), make(4, 1, success=None)]), tmp_path / "out", use_videos=False
     )
-    assert any("Success is known of 1 episodes only" in sentence for sentence in exported.lost)
+    assert any("Whether the episode succeeded, in 1 episodes" in sentence for sentence in exported.lost)
     assert open_lerobot(tmp_path / "out", NO_HINTS).read(0).success is None
 
 

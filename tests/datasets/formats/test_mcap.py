@@ -16,9 +16,13 @@ from PIL import Image
 
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
+from vla.datasets.dataset import Dataset, create_dataset
+from vla.datasets.episode_check import check_cameras, check_episode
 from vla.datasets.formats.mcap import McapSource, open_mcap, recognise
 from vla.datasets.formats.mcap_topics import McapTopics
 from vla.datasets.formats.source import Hints, Source
+from vla.datasets.manifest import publish
+from vla.datasets.segment import SegmentWriter
 
 MS = 1_000_000
 START = 1_700_000_000_000 * MS
@@ -134,7 +138,9 @@ def check_fits(source: Source) -> list[Episode]:
     assert isinstance(source, Source)
     contract = source.contract
     episodes = [source.read(number) for number in range(len(source))]
+    check_cameras(contract)
     for episode in episodes:
+        check_episode(episode, contract)
         steps = len(episode)
         assert steps > 0
         assert episode.images.keys() == episode.image_time_ns.keys() == {camera.name for camera in contract.cameras}
@@ -513,3 +519,26 @@ def test_source_is_picklable_and_recognised(tmp_path: Path) -> None:
     assert not recognise(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     assert not recognise(tmp_path / "empty")
+
+
+def test_into_a_dataset(tmp_path: Path) -> None:
+    source = open_mcap(write_ros(tmp_path / "a.mcap", arm()[0]), Hints())
+    episodes = check_fits(source)
+    root = tmp_path / "data set"
+    create_dataset(root, source.contract)
+    with SegmentWriter(root, source.contract, {"notes": list(source.notes)}) as writer:
+        for episode in episodes:
+            writer.append(episode)
+        publish(root, [writer.seal()], "import")
+    dataset = Dataset.open(root)
+    assert dataset.contract == source.contract
+    assert [record.length for record in dataset.episodes] == [len(episode) for episode in episodes]
+    for number, episode in enumerate(episodes):
+        stored = dataset.read_episode(number)
+        np.testing.assert_array_equal(stored.state, episode.state)
+        np.testing.assert_array_equal(stored.time_ns, episode.time_ns)
+        assert stored.instruction == episode.instruction
+        for camera, times in episode.image_time_ns.items():
+            np.testing.assert_array_equal(stored.image_time_ns[camera], times)
+        for camera, frames in episode.images.items():
+            assert stored.images[camera].shape == frames.shape

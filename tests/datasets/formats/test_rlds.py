@@ -15,9 +15,13 @@ from PIL import Image
 
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
+from vla.datasets.dataset import Dataset, create_dataset
+from vla.datasets.episode_check import check_cameras, check_episode
 from vla.datasets.formats.rlds import RldsSource, open_rlds, recognise
 from vla.datasets.formats.rlds_layout import RldsKeys
 from vla.datasets.formats.source import Hints, Source
+from vla.datasets.manifest import publish
+from vla.datasets.segment import SegmentWriter
 
 CORE = "tensorflow_datasets.core.features"
 
@@ -198,7 +202,9 @@ def check_fits(source: Source) -> list[Episode]:
     assert isinstance(source, Source)
     contract = source.contract
     episodes = [source.read(number) for number in range(len(source))]
+    check_cameras(contract)
     for episode in episodes:
+        check_episode(episode, contract)
         steps = len(episode)
         assert steps > 0
         assert set(episode.images) == {camera.name for camera in contract.cameras}
@@ -671,3 +677,26 @@ def test_no_action(tmp_path: Path) -> None:
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"expected features\.json there"):
         open_rlds(tmp_path, Hints())
+
+
+def test_into_a_dataset(tmp_path: Path) -> None:
+    source = open_rlds(write_bridge(tmp_path)[0], Hints())
+    episodes = check_fits(source)
+    root = tmp_path / "data set"
+    create_dataset(root, source.contract)
+    with SegmentWriter(root, source.contract, {"notes": list(source.notes)}) as writer:
+        for episode in episodes:
+            writer.append(episode)
+        publish(root, [writer.seal()], "import")
+    dataset = Dataset.open(root)
+    assert dataset.contract == source.contract
+    assert [record.length for record in dataset.episodes] == [len(episode) for episode in episodes]
+    for number, episode in enumerate(episodes):
+        stored = dataset.read_episode(number)
+        np.testing.assert_array_equal(stored.state, episode.state)
+        np.testing.assert_array_equal(stored.time_ns, episode.time_ns)
+        assert stored.instruction == episode.instruction
+        for camera, times in episode.image_time_ns.items():
+            np.testing.assert_array_equal(stored.image_time_ns[camera], times)
+        for camera, frames in episode.images.items():
+            assert stored.images[camera].shape == frames.shape
