@@ -16,8 +16,9 @@ from vla.core.chunks import ChunkBuffer
 from vla.core.errors import VlaError
 from vla.core.processes import run_shares
 from vla.core.types import Observation, Policy
-from vla.envs.registry import RobotEnv, env_spec, to_observation
+from vla.envs.registry import env_spec, to_observation
 from vla.envs.settings import EvaluationConfig
+from vla.envs.spec import RobotEnv
 
 _WHOLE_CHUNK = 1_000_000
 MakePolicy = Callable[[Sequence[RobotEnv]], Policy]

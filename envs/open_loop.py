@@ -10,7 +10,7 @@ import numpy as np
 
 from vla.core.errors import VlaError
 from vla.core.types import Episode
-from vla.envs.registry import RobotEnv, SimulatorState
+from vla.envs.spec import RobotEnv, SimulatorState
 
 
 @dataclass(frozen=True, kw_only=True)

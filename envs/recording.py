@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from vla.core.types import Episode, Observation
-from vla.envs.registry import Expert, RobotEnv, SimulatorState, to_observation
+from vla.envs.registry import to_observation
 from vla.envs.settings import Disturbance
+from vla.envs.spec import Expert, RobotEnv, SimulatorState
 
 Driver = Callable[[Observation], np.ndarray]
 

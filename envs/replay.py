@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 
 from vla.core.errors import VlaError
 from vla.envs.evaluation import EpisodeResult
-from vla.envs.registry import RobotEnv
+from vla.envs.spec import RobotEnv
 
 STRIP_PIXELS = 160
 """Height of one picture of a film strip."""

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 
 from vla.core.contract import Contract
 from vla.core.types import ActionChunk, Observation
-from vla.envs.registry import RobotEnv, env_spec
+from vla.envs.registry import make_expert
+from vla.envs.spec import RobotEnv
 
 
 class ExpertPolicy:
     """The expert of each environment; it answers with chunks of one action, from the simulator's state."""
 
     def __init__(self, env_name: str, envs: Sequence[RobotEnv]) -> None:
-        self._experts = [env_spec(env_name).expert(env) for env in envs]
+        self._experts = [make_expert(env_name, env) for env in envs]
         self._contract = envs[0].contract
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ALL = {"core", "models", "datasets", "envs", "policies", "deploy", "train", "report", "cli"}
+ALL = {"core", "models", "datasets", "envs", "policies", "deploy", "train", "report", "bench", "cli"}
 MAY_IMPORT = {
     "core": set(),
     "models": {"core"},
@@ -17,8 +17,9 @@ MAY_IMPORT = {
     "envs": {"core"},
     "policies": {"core", "models"},
     "deploy": {"core", "policies", "models"},
-    "train": ALL - {"deploy", "report", "cli"},
-    "report": {"core", "envs", "train"},
+    "train": ALL - {"deploy", "report", "bench", "cli"},
+    "report": {"core", "envs", "train", "datasets"},
+    "bench": ALL - {"deploy", "cli"},
     "cli": ALL,
 }
 CLIENT_MAY_IMPORT = {"numpy", "msgpack", "websockets", "vla.deploy.wire", "vla.core.errors"}

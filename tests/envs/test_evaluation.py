@@ -12,10 +12,11 @@ from vla.core.contract import Contract
 from vla.core.errors import ConfigError
 from vla.core.types import ActionChunk, Observation
 from vla.envs.evaluation import EpisodeResult, evaluate
-from vla.envs.registry import ENVS, RobotEnv
+from vla.envs.registry import ENVS, make_expert
 from vla.envs.results import summarise
 from vla.envs.scripted import ExpertPolicy
 from vla.envs.settings import EvaluationConfig
+from vla.envs.spec import RobotEnv
 
 EXPERT = partial(ExpertPolicy, "tabletop/place")
 
@@ -102,7 +103,9 @@ def test_a_crash_is_counted_apart_and_the_rest_is_kept(monkeypatch: pytest.Monke
     def make(settings: Mapping[str, Any]) -> Any:
         return _Breaking(spec.make(settings), seed=1, step=step)
 
-    monkeypatch.setitem(ENVS, "test/breaking", replace(spec, make=make, expert=lambda env: spec.expert(env.inner)))
+    monkeypatch.setitem(
+        ENVS, "test/breaking", replace(spec, make=make, expert=lambda env: make_expert("tabletop/place", env.inner))
+    )
     results = _evaluate(partial(ExpertPolicy, "test/breaking"), env="test/breaking")
     assert [result.success for result in results] == [True, False, True, True]
     assert [result.crash is not None for result in results] == [False, True, False, False]

@@ -9,9 +9,10 @@ from PIL import Image
 from vla.core.errors import VlaError
 from vla.core.types import Policy
 from vla.envs.evaluation import EpisodeResult, EvaluationConfig, run_share
-from vla.envs.registry import RobotEnv, env_spec
+from vla.envs.registry import env_spec
 from vla.envs.replay import STRIP_GAP, STRIP_PIXELS, film_strip, replay_frames
 from vla.envs.scripted import ExpertPolicy
+from vla.envs.spec import RobotEnv
 from vla.policies.random import RandomPolicy
 
 ENV, SEED = "tabletop/place", 500_000

@@ -13,7 +13,7 @@ from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
 from vla.envs.recording import record_episode
-from vla.envs.registry import env_spec
+from vla.envs.registry import env_spec, make_expert
 from vla.envs.settings import Disturbance
 from vla.report import frames
 from vla.report.episode_page import render_episode_page
@@ -256,7 +256,9 @@ def test_a_real_episode_with_its_grounding():
     env = spec.make({})
     try:
         disturbance = Disturbance(episodes=1.0)
-        episode = record_episode(env, spec.expert(env), task="tabletop/place", seed=1, disturbance=disturbance)
+        episode = record_episode(
+            env, make_expert("tabletop/place", env), task="tabletop/place", seed=1, disturbance=disturbance
+        )
     finally:
         env.close()
     html = render_episode_page(episode, env.contract, title="place", facts={})

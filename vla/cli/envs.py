@@ -22,11 +22,22 @@ def main(argv: list[str]) -> int:
 
     from vla.envs.registry import ENVS
 
-    table = Table("environment", "what")
+    table = Table("environment", "robot", "steps", "expert", "instruction, for example", box=None, padding=(0, 2, 0, 0))
     rows: list[dict[str, Any]] = []
     for name, spec in ENVS.items():
-        table.add_row(name, spec.summary)
-        rows.append({"name": name, "summary": spec.summary})
+        expert = spec.expert is not None
+        table.add_row(name, spec.robot, str(spec.horizon), "yes" if expert else "no", spec.instruction)
+        rows.append(
+            {
+                "name": name,
+                "summary": spec.summary,
+                "robot": spec.robot,
+                "instruction": spec.instruction,
+                "horizon": spec.horizon,
+                "expert": expert,
+                "needs": spec.needs,
+            }
+        )
     console().print(table)
     write_result(arguments.json, {"environments": rows})
     return 0

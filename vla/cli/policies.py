@@ -10,7 +10,7 @@ from vla.core.errors import CheckpointError
 if TYPE_CHECKING:
     from vla.core.types import Policy
     from vla.envs.evaluation import MakePolicy
-    from vla.envs.registry import RobotEnv
+    from vla.envs.spec import RobotEnv
 
 _FIX = "Evaluate in the environment that it was trained for, with the same settings, or train on data of this one"
 _RANDOM_HORIZON = 8

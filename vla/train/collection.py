@@ -15,7 +15,7 @@ from vla.datasets.dataset import create_dataset
 from vla.datasets.manifest import publish
 from vla.datasets.segment import SegmentWriter
 from vla.envs.recording import record_episode
-from vla.envs.registry import env_spec
+from vla.envs.registry import env_spec, make_expert
 from vla.train.recipe import CollectConfig
 
 _SEGMENT_EPISODES = 100
@@ -78,7 +78,7 @@ def _collect_share(
     """Record the episodes of ``seeds`` into one segment: its id, episodes, failures, frames."""
     spec = env_spec(config.env)
     env = spec.make(config.settings)
-    expert = spec.expert(env)
+    expert = make_expert(config.env, env)
     failed = 0
     try:
         with SegmentWriter(root, env.contract, origin) as writer:

@@ -19,7 +19,7 @@ from vla.models.unified import UnifiedTransformer
 from vla.train.optimiser import build_optimisers
 from vla.train.recipe import TrainConfig
 from vla.train.samples import Batches, Samples, open_run
-from vla.train.state import Position, load_state, save_state, write_final
+from vla.train.state import Position, claim_data, load_state, save_state, write_final
 from vla.train.step import lr_scale, train_step, update_average
 
 Log = Callable[[dict[str, Any]], None]
@@ -60,6 +60,7 @@ def train_worker(config: TrainConfig, run: Path, worker: Worker, log: Log = lamb
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     samples, parts = open_run(config)
+    claim_data(run, parts.contract, write=worker.rank == 0)
     model = parts.build()
     optimisers = build_optimisers(model, config.optimiser)
     average = {k: v.clone() for k, v in model.state_dict().items()}

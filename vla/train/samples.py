@@ -10,6 +10,7 @@ from torch import Tensor
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError
 from vla.datasets.dataset import Dataset
+from vla.datasets.dataset_statistics import load_or_compute
 from vla.datasets.loader import iterate_steps
 from vla.datasets.sampler import Order, ResumableSampler, SampleOrder, StratifiedOrder
 from vla.datasets.storage import location_name
@@ -128,5 +129,13 @@ def open_run(config: TrainConfig) -> tuple[Samples, ModelParts]:
     """Open the data of a run and fit what is fitted to it."""
     samples = Samples.open(config.data, config.model.horizon, config.seed)
     parts = fit_parts(samples.train, config.model, config.seed)
-    manifest = samples.train.dataset.manifest.number
-    return samples, parts.bind(dataset={"path": location_name(config.data.path), "manifest": manifest})
+    data = samples.train.dataset
+    statistics = load_or_compute(data, parts.actions.transform, config.model.horizon, samples.train.episodes)
+    return samples, parts.bind(
+        dataset={"path": location_name(config.data.path), "manifest": data.manifest.number},
+        statistics={
+            "hash": statistics.hash,
+            "state": statistics.state.to_json(),
+            "action": statistics.action.to_json(),
+        },
+    )

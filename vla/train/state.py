@@ -2,6 +2,7 @@
 
 RUN/
 recipe.json            the resolved recipe; a run folder belongs to one
+contract.json          the robot, and what was fitted to the data: statistics, limits, tokenizer
 metrics.jsonl          one line for each log and each validation
 states/<step>/         state.safetensors, state.json; the newest two are kept
 checkpoint/            the averaged weights, written when training ends (see `vla.models.checkpoint`)
@@ -11,14 +12,15 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vla.core.errors import CheckpointError, VlaError
+from vla.core.contract import Contract, differences, read_contract
+from vla.core.errors import CheckpointError, ContractError, VlaError
 from vla.core.files import sync_folder, write_json
 from vla.models.checkpoint import ModelParts, fill, read_tensors, write_checkpoint, write_tensors
 
@@ -111,13 +113,54 @@ def claim_run(run: Path, recipe: Mapping[str, Any]) -> None:
     path = run / "recipe.json"
     if path.exists() and _states(run):
         theirs = json.loads(path.read_text())
-        changed = _changes(theirs, dict(recipe))
+        changed = [line for line in _changes(theirs, dict(recipe)) if line != _pinned(run)]
         if changed:
             raise CheckpointError(
                 f"{run} holds a run of another recipe ({'; '.join(changed[:4])}); choose another --out, or delete it"
             )
     else:
         write_json(path, dict(recipe))
+
+
+def claim_data(run: Path, contract: Contract, *, write: bool) -> None:
+    """Make ``run`` the folder of what was fitted to this data; states or a checkpoint of other data are refused.
+
+    Weights mean nothing without the statistics and limits that they were trained with, and a recipe that takes the
+    latest version of a dataset fits others once it grows. One worker of a run may ``write``.
+    """
+    path = run / "contract.json"
+    if not _states(run):
+        if write:
+            write_json(path, contract.to_json())
+        return
+    for place in (path, run / "checkpoint" / "contract.json"):
+        if place == path or place.exists():
+            _require_same_data(contract, read_contract(place), place)
+
+
+def _require_same_data(ours: Contract, theirs: Contract, place: Path) -> None:
+    """Raise `ContractError` that names what differs, the statistics first."""
+    hashes = [str(dict(c.policy.get("statistics", {})).get("hash")) for c in (theirs, ours)]
+    bare = [replace(c, policy={k: v for k, v in c.policy.items() if k != "statistics"}) for c in (theirs, ours)]
+    lines = differences(*bare, scope="all")
+    if hashes[0] != hashes[1]:
+        lines.insert(0, f"statistics of the training data: {hashes[0]} there, {hashes[1]} here")
+    if not lines:
+        return
+    then, now = (dict(c.policy.get("dataset", {})).get("manifest") for c in (theirs, ours))
+    fix = f"resume on version {then} of the dataset (--data.manifest {then})"
+    if then is None or then == now:
+        fix = "restore the dataset as it was"
+    raise ContractError(f"{place} was fitted to other data ({'; '.join(lines)}); {fix}, or choose another --out")
+
+
+def _pinned(run: Path) -> str | None:
+    """The one change of a recipe that changes nothing: naming the version that was the latest when the run began."""
+    path = run / "contract.json"
+    if not path.exists():
+        return None
+    manifest = dict(read_contract(path).policy.get("dataset", {})).get("manifest")
+    return f"data.manifest: None there, {manifest!r} here"
 
 
 def _changes(old: Any, new: Any, key: str = "") -> list[str]:

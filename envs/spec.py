@@ -1,0 +1,78 @@
+"""What an environment is to the rest of the stack, and how one is described before it is built."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from vla.core.contract import Contract
+
+
+@runtime_checkable
+class Expert(Protocol):
+    """A scripted demonstrator bound to one environment."""
+
+    def action(self) -> np.ndarray:
+        """float32 (d,): what the demonstrator would do now."""
+
+
+@runtime_checkable
+class RobotEnv(Protocol):
+    """A Gymnasium environment with cameras, a state and an instruction.
+
+    Observations are ``{"images": {camera: uint8 (y, x, 3)}, "state": float32 (s,), "instruction": str}``; ``info`` holds
+    ``success`` (bool), ``progress`` (0 to 1, 1 exactly at success), ``time_ns`` and what a suite adds. An episode ends
+    at success, and only then is it terminated; ``reset(options={"language": …})`` chooses what is said.
+    """
+
+    contract: Contract
+    instruction: str
+    instruction_alternatives: tuple[str, ...]
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Begin an episode; see `gymnasium.Env.reset`. The same seed and options give the same episode, bit for bit."""
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Run one control period; see `gymnasium.Env.step`."""
+
+    def render(self) -> np.ndarray:
+        """A picture for people, uint8 (y, x, 3)."""
+
+    @property
+    def renderer(self) -> str:
+        """Name of the GL driver in use."""
+
+    def close(self) -> None:
+        """Free what the environment holds."""
+
+
+@runtime_checkable
+class SimulatorState(Protocol):
+    """An environment whose whole state can be read and put back, within the scene that a seed lays out."""
+
+    def sim_state(self) -> np.ndarray:
+        """float64 (m,): all that the next step depends on."""
+
+    def restore(self, state: np.ndarray) -> dict[str, Any]:
+        """Go back to a state of this scene and return the observation there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvSpec:
+    """How to build one environment and its expert, and what a list of environments says of it."""
+
+    make: Callable[[Mapping[str, Any]], RobotEnv]
+    """From the settings that differ from the defaults; imports what it needs."""
+    expert: Callable[[Any], Expert] | None
+    """Binds the scripted expert to an environment; None where there is none."""
+    summary: str
+    robot: str
+    instruction: str
+    """An example."""
+    horizon: int
+    """Steps until an episode is truncated."""
+    needs: str = ""
+    """The extra of this package that it needs, beyond ``sim``."""
