@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_FILE_WIDTH = 140
 
 
 def parse(arguments: type[T], argv: Sequence[str], *, verb: str, examples: str, default: T | None = None) -> T:
@@ -31,10 +32,11 @@ def show_config(title: str, config: Any) -> None:
 
 
 def console() -> Any:
-    """The terminal."""
+    """The terminal; what goes to a file or a pipe is not folded to the width of one."""
     from rich.console import Console
 
-    return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
+    terminal = sys.stdout.isatty()
+    return Console(file=sys.stdout, highlight=False, soft_wrap=not terminal, width=None if terminal else _FILE_WIDTH)
 
 
 def progress(*columns: str) -> Any:

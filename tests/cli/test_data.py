@@ -1,0 +1,215 @@
+"""``vla data``: every verb on a real dataset, what it prints, what it leaves on disk, and how it refuses."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vla.cli.data.main import VERBS
+from vla.datasets.dataset import Dataset
+from vla.train.collection import collect
+from vla.train.recipe import CollectConfig
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six demonstrations in three segments; do not change it."""
+    root = tmp_path_factory.mktemp("collected") / "place"
+    for seed in (0, 10, 20):
+        collect(CollectConfig(episodes=2, seed=seed, workers=1, settings={"image_size": 32}), root)
+    return root
+
+
+@pytest.fixture
+def place(collected: Path, tmp_path: Path) -> Path:
+    """A copy, in a path with spaces."""
+    return Path(shutil.copytree(collected, tmp_path / "my data" / "place"))
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_help_names_every_verb(call: Callable) -> None:
+    answer = call("data", "--help")
+    assert answer.code == 0
+    assert all(f"  {verb}" in answer.out for verb in VERBS)
+    assert call("data", "inof").err.startswith("vla data: unknown command 'inof': did you mean 'info'?")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(call: Callable, verb: str) -> None:
+    answer = call("data", verb, "--help")
+    assert answer.code == 0
+    assert "examples:" in answer.out
+
+
+def test_info(call: Callable, place: Path, tmp_path: Path) -> None:
+    answer = call("data", "info", place, "--episodes", 3, "--json", tmp_path / "info.json")
+    assert answer.code == 0, answer.err
+    facts, data = _json(tmp_path / "info.json"), Dataset.open(place)
+    assert (facts["episodes"], facts["frames"], facts["robot"], facts["fps"]) == (
+        len(data.episodes),
+        len(data),
+        "tabletop-panda",
+        10.0,
+    )
+    assert [camera["name"] for camera in facts["cameras"]] == ["front", "wrist"]
+    assert sum(facts["instructions"].values()) == len(data.episodes)
+    assert data.episodes[2].uid in answer.out
+    assert data.episodes[3].uid not in answer.out
+
+
+def test_validate_says_what_is_damaged_and_repair_saves_the_rest(call: Callable, place: Path, tmp_path: Path) -> None:
+    for level in ("--quick", "--full", "--deep"):
+        answer = call("data", "validate", place, level, "--json", tmp_path / "v.json")
+        assert answer.code == 0, answer.out
+        assert _json(tmp_path / "v.json")["errors"] == 0
+    data = Dataset.open(place)
+    before = {record.uid: data.read_episode(number) for number, record in enumerate(data.episodes)}
+    damaged = data.episodes[3].uid
+    segment = data.manifest.segments[data.episodes.segments[3]]
+    shard = place / "segments" / segment / f"data.zarr/images/front/{data.episodes.numbers[3]:06d}/c/0/0/0/0"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    assert call("data", "validate", place, "--quick").code == 0
+    answer = call("data", "validate", place, "--full")
+    assert answer.code == 1
+    assert "fails its checksum" in answer.out
+    answer = call("data", "repair", place, "--json", tmp_path / "r.json")
+    assert answer.code == 1  # an episode was lost
+    assert len(_json(tmp_path / "r.json")["lost"]) == 1
+    assert call("data", "validate", place, "--full").code == 0
+    after = Dataset.open(place)
+    assert {record.uid for record in after.episodes} == before.keys() - {damaged}
+    for number, record in enumerate(after.episodes):
+        np.testing.assert_array_equal(after.read_episode(number).images["front"], before[record.uid].images["front"])
+    assert "nothing to repair" in call("data", "repair", place).out
+    assert (place / "quarantine" / segment).is_dir()
+
+
+def test_edits_are_new_versions(call: Callable, place: Path, tmp_path: Path) -> None:
+    version = Dataset.open(place).manifest.number
+    count = len(Dataset.open(place).episodes)
+    uid = Dataset.open(place).episodes[0].uid
+    assert call("data", "split", place, "--shares", "train=0.5", "test=0.5", "--json", tmp_path / "s.json").code == 0
+    assert sum(_json(tmp_path / "s.json")["splits"].values()) == count
+    answer = call("data", "relabel", place, "--set", "instruction=räume auf", "success=false", "--uids", uid)
+    assert answer.code == 0, answer.err
+    answer = call("data", "filter", place, "--success", "True", "--json", tmp_path / "f.json")
+    assert answer.code == 0, answer.err
+    assert _json(tmp_path / "f.json") == {"manifest": version + 3, "before": count, "episodes": count - 1}
+    relabelled = Dataset.open(place, version + 2).episodes[0]
+    assert (relabelled.instruction, relabelled.success) == ("räume auf", False)
+    assert relabelled.split in ("train", "test")
+    assert Dataset.open(place, version).episodes[0].instruction != "räume auf"
+    (tmp_path / "labels.json").write_text(json.dumps({Dataset.open(place).episodes[0].uid: {"sucess": True}}))
+    answer = call("data", "relabel", place, "--file", tmp_path / "labels.json")
+    assert answer.code == 2
+    assert "did you mean 'success'?" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("filter",), "which episodes?"),
+        (("filter", "--tasks", "tabletop/plaice"), "did you mean 'tabletop/place'?"),
+        (("filter", "--min-length", "9999"), "no episode fits"),
+        (("split", "--shares", "train=1", "test=1"), "sum of 1"),
+        (("split", "--shares", "train"), "train=0.9"),
+        (("relabel",), "either --set"),
+        (("view", "--episode", "99"), "expected 0 to 5"),
+        (("view", "--uid", "nobody"), "no episode 'nobody'"),
+        (("info", "--manifest", "9"), "The latest manifest"),
+        (("validate", "--quick", "--full"), "one of --quick, --full and --deep"),
+    ],
+)
+def test_mistakes_are_one_line(call: Callable, collected: Path, arguments: tuple[str, ...], words: str) -> None:
+    answer = call("data", arguments[0], collected, *arguments[1:])
+    assert answer.code == 2
+    assert words in answer.err
+    assert len(answer.err.strip().splitlines()) == 1
+
+
+def test_pack_and_merge(call: Callable, place: Path, tmp_path: Path) -> None:
+    before = Dataset.open(place)
+    answer = call("data", "pack", place, "--workers", 1, "--json", tmp_path / "p.json")
+    assert answer.code == 0, answer.err
+    assert _json(tmp_path / "p.json") == {"manifest": before.manifest.number + 1, "before": 3, "after": 1}
+    answer = call(
+        "data", "merge", place, place, "--out", tmp_path / "all", "--workers", 1, "--json", tmp_path / "m.json"
+    )
+    assert answer.code == 0, answer.err
+    assert _json(tmp_path / "m.json")["duplicates"] == len(before.episodes)
+    merged = Dataset.open(tmp_path / "all")
+    assert [record.uid for record in merged.episodes] == [record.uid for record in before.episodes]
+    for number in range(len(before.episodes)):
+        np.testing.assert_array_equal(
+            merged.read_episode(number).images["wrist"], before.read_episode(number).images["wrist"]
+        )
+
+
+def test_replay_and_render_agree_with_the_recording(call: Callable, collected: Path, tmp_path: Path) -> None:
+    answer = call("data", "replay", collected, "--episodes", 2, "--json", tmp_path / "r.json")
+    assert answer.code == 0, answer.out
+    result = _json(tmp_path / "r.json")
+    assert (result["agree"], result["count"], result["state_error"]) == (2, 2, 0.0)
+    assert [(row["sim_state_error"], row["image_error"]) for row in result["episodes"]] == [(0.0, 0.0)] * 2
+    answer = call("data", "render", collected, tmp_path / "big", "--set", "image_size=64", "--engine", "inline")
+    assert answer.code == 0, answer.err
+    assert call("data", "replay", tmp_path / "big", "--episodes", 1, "--json", tmp_path / "r.json").code == 0
+    assert _json(tmp_path / "r.json")["episodes"][0]["image_error"] == 0.0
+
+
+def test_replay_notices_other_commands(call: Callable, place: Path) -> None:
+    answer = call("data", "replay", place, "--env", "tabletop/place", "--set", "image_size=32", "blocks=3")
+    assert answer.code == 2
+    assert "recorded instruction" in answer.err
+
+
+def test_view(call: Callable, collected: Path, tmp_path: Path) -> None:
+    page = tmp_path / "episode.html"
+    assert call("data", "view", collected, "--episode", 1, "--out", page).code == 0
+    text = page.read_text(encoding="utf-8")
+    assert Dataset.open(collected).episodes[1].uid in text
+    assert Dataset.open(collected).episodes[1].instruction in text
+
+
+@pytest.mark.parametrize("target", ["lerobot", "robomimic", "diffusion-policy"])
+def test_convert_there_and_back(call: Callable, collected: Path, tmp_path: Path, target: str) -> None:
+    out = tmp_path / ("out.hdf5" if target == "robomimic" else "out.zarr")
+    arguments = ("--to", target, "--json", tmp_path / "out.json")
+    answer = call("data", "convert", collected, out, *arguments, *(("--lossless",) if target == "lerobot" else ()))
+    assert answer.code == 0, answer.err
+    assert _json(tmp_path / "out.json")["episodes"] == 6
+    assert "not in the export" in answer.out
+    answer = call("data", "convert", out, tmp_path / "back", "--engine", "inline", "--json", tmp_path / "in.json")
+    assert answer.code == 0, answer.err
+    ours, back = Dataset.open(collected), Dataset.open(tmp_path / "back")
+    np.testing.assert_array_equal(back.state, ours.state)
+    np.testing.assert_array_equal(back.action, ours.action)
+    np.testing.assert_array_equal(back.frame("front", 7), ours.frame("front", 7))
+    answer = call("data", "convert", out, tmp_path / "back", "--engine", "inline")
+    assert "nothing new" in answer.out
+    answer = call("data", "convert", out, collected, "--engine", "inline", "--robot", "other")
+    assert answer.code == 2
+    assert len(Dataset.open(collected).episodes) == 6
+
+
+def test_convert_what_nobody_knows(call: Callable, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    answer = call("data", "convert", tmp_path / "notes.txt", tmp_path / "x")
+    assert answer.code == 2
+    assert "lerobot: a folder with meta/info.json" in answer.err
+    assert not (tmp_path / "x").exists()
+
+
+def test_bench(call: Callable, collected: Path, tmp_path: Path) -> None:
+    arguments = ("--seconds", 0.2, "--loaders", 0, "--json", tmp_path / "b.json")
+    assert call("data", "bench", collected, *arguments).code == 0
+    assert _json(tmp_path / "b.json")["frames_per_s"] > 0
