@@ -47,9 +47,7 @@ def read_array(storage: Storage, name: str, *, shape: tuple[int, ...], dtype: st
     where = f"{storage.url}/{name}"
     try:
         metadata = json.loads(storage.read(f"{name}/zarr.json"))
-        found, kind, codecs = tuple(metadata["shape"]), metadata["data_type"], metadata["codecs"]
-        single = metadata["chunk_grid"]["configuration"]["chunk_shape"] == list(found)
-        if found == shape and kind == dtype and single and [codec["name"] for codec in codecs] == ["bytes", "zstd"]:
+        if tuple(metadata["shape"]) == shape and metadata["data_type"] == dtype and _is_plain(metadata):
             data = _ZSTD.decode(storage.read("/".join([name, "c", *["0"] * len(shape)])))
             return np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).reshape(shape)
         array = _read_by_zarr(storage, name)
@@ -60,6 +58,17 @@ def read_array(storage: Storage, name: str, *, shape: tuple[int, ...], dtype: st
     if array.shape != shape or array.dtype != np.dtype(dtype):
         raise DatasetError(f"{where}: expected {dtype} {shape}, got {array.dtype} {array.shape}; {_FIX}")
     return array
+
+
+def _is_plain(metadata: dict[str, Any]) -> bool:
+    """Whether an array is packed as `write_array` does it."""
+    codecs, keys = metadata["codecs"], metadata["chunk_key_encoding"]
+    return (
+        metadata["chunk_grid"]["configuration"]["chunk_shape"] == metadata["shape"]
+        and [codec["name"] for codec in codecs] == ["bytes", "zstd"]
+        and codecs[0].get("configuration", {}).get("endian", "little") == "little"
+        and (keys["name"], keys.get("configuration", {}).get("separator", "/")) == ("default", "/")
+    )
 
 
 def _read_by_zarr(storage: Storage, name: str) -> np.ndarray:

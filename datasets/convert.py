@@ -14,6 +14,7 @@ from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.formats.source import Source
 from vla.datasets.manifest import publish
+from vla.datasets.orphans import publish_orphans
 from vla.datasets.pack import known_hashes
 from vla.datasets.records import content_hash
 from vla.datasets.segment import SegmentWriter
@@ -72,10 +73,11 @@ def import_source(
     """Write the episodes of ``source`` into the dataset ``root`` and publish them as one version.
 
     ``where`` names the source in the episodes' provenance. The same call continues an import that was stopped: episodes
-    that the dataset has, by source and number or by content, are left out.
+    that the dataset has, by source and number or by content, are left out; what was sealed is published first.
     """
     storage = open_storage(root)
     create_dataset(storage, source.contract, settings.codecs)
+    publish_orphans(storage, "of an import that was stopped")
     there = _imported_before(storage, where)
     wanted = [number for number in range(len(source)) if number not in there]
     hashes = frozenset() if settings.allow_duplicates else frozenset(known_hashes(storage))

@@ -94,17 +94,22 @@ class Dataset:
         """
         storage = open_storage(root)
         description = read_description(storage)
-        return Dataset._of(storage, description, read_manifest(storage, manifest), check_sizes=True)
+        version = read_manifest(storage, manifest)
+        commits = [read_commit(storage, segment) for segment in version.segments]
+        return Dataset._of(storage, description, version, commits)
 
     @staticmethod
-    def of_segment(storage: Storage, segment: str) -> "Dataset":
-        """One sealed segment alone, published or not, some of its files perhaps damaged; not to be pickled."""
+    def of_segment(storage: Storage, segment: str, commit: Commit | None = None) -> "Dataset":
+        """One sealed segment alone, published or not, some of its files perhaps damaged; not to be pickled.
+
+        ``commit`` is what is believed of it if its own record is damaged.
+        """
         version = Manifest(number=0, parent=None, segments=(segment,), created="", reason="")
-        return Dataset._of(storage, read_description(storage), version, check_sizes=False)
+        commit = commit or read_commit(storage, segment, check_sizes=False)
+        return Dataset._of(storage, read_description(storage), version, [commit])
 
     @staticmethod
-    def _of(storage: Storage, description: Description, version: Manifest, *, check_sizes: bool) -> "Dataset":
-        commits = [read_commit(storage, segment, check_sizes=check_sizes) for segment in version.segments]
+    def _of(storage: Storage, description: Description, version: Manifest, commits: Sequence[Commit]) -> "Dataset":
         texts = [_read_checked(storage, s, c, "episodes.json") for s, c in zip(version.segments, commits, strict=True)]
         index = EpisodeIndex.build(
             [(f"{storage.url}/{segment_name(s)}", text) for s, text in zip(version.segments, texts, strict=True)]

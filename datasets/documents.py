@@ -11,6 +11,11 @@ from vla.datasets.storage import Storage
 
 FORMAT_VERSION = "1.0"
 
+
+class FormatVersionError(DatasetError):
+    """Whole, but written by a version of vla that this one does not read."""
+
+
 _SEAL = b'"checksum": "%s"\n}\n'
 _OPEN = _SEAL % b"00000000"
 _SEALED = re.compile(rb'"checksum": "([0-9a-f]{8})"\n\}\n\Z')
@@ -38,12 +43,12 @@ def read_document(storage: Storage, name: str, *, missing: str, damaged: str) ->
         raise DatasetError(f"{where} is damaged: {error}. {damaged}") from None
     if not isinstance(value, dict):
         raise DatasetError(f"{where} is damaged: expected a JSON object, got {type(value).__name__}. {damaged}")
-    _check_version(value.pop("format_version", None), where)
     seal = _SEALED.search(data)
+    if seal and b"%08x" % google_crc32c.value(data[: seal.start()] + _OPEN) != seal[1]:
+        raise DatasetError(f"{where} is damaged: it fails its checksum. {damaged}")
+    _check_version(value.pop("format_version", None), where)  # other versions need not have this checksum
     if seal is None:
         raise DatasetError(f"{where} is damaged: it does not end with a checksum. {damaged}")
-    if b"%08x" % google_crc32c.value(data[: seal.start()] + _OPEN) != seal[1]:
-        raise DatasetError(f"{where} is damaged: it fails its checksum. {damaged}")
     del value["checksum"]
     return value
 
@@ -53,7 +58,7 @@ def _check_version(version: object, where: str) -> None:
     if not isinstance(version, str) or not re.fullmatch(r"\d+\.\d+", version):
         raise DatasetError(f"{where}: expected a format_version such as {FORMAT_VERSION!r}, got {version!r}")
     if int(version.split(".")[0]) != int(FORMAT_VERSION.split(".")[0]):
-        raise DatasetError(
+        raise FormatVersionError(
             f"{where}: format version {version}, this software reads {FORMAT_VERSION.split('.')[0]}.x; "
             "use a version of vla that reads it"
         )

@@ -47,6 +47,10 @@ def relabel(dataset: Dataset, changes: Mapping[str, Mapping[str, Any]], reason: 
 
 
 def _check_value(uid: str, name: str, value: Any) -> None:
+    try:
+        str(value).encode()
+    except UnicodeEncodeError as error:
+        raise DatasetError(f"episode {uid}: {name} cannot be {value!r} ({error}); give text that UTF-8 holds") from None
     fits = {
         "success": value is None or isinstance(value, bool),
         "instruction_alternatives": isinstance(value, list | tuple) and all(isinstance(v, str) for v in value),

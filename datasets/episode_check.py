@@ -1,6 +1,9 @@
 """Whether an episode is what the dataset's contract promises: asked once, before anything is written."""
 
+import json
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -27,8 +30,12 @@ def check_episode(episode: Episode, contract: Contract) -> None:
     steps = len(episode)
     if steps == 0:
         raise DatasetError("the episode has no steps: expected at least 1; do not append it")
-    _check_text(episode)
-    _check_images(episode, contract, steps)
+    check_labels(
+        instruction=episode.instruction,
+        texts=(*episode.instruction_alternatives, episode.task, episode.split, episode.model),
+        seed=episode.seed,
+        provenance=episode.provenance,
+    )
     for name, (dtype, vector) in LOW_DIMENSIONAL.items():
         array = getattr(episode, name)
         shape = (steps, widths(contract)[name]) if vector else (steps,)
@@ -39,9 +46,8 @@ def check_episode(episode: Episode, contract: Contract) -> None:
                 f"{name}: expected finite numbers, got {array[row]} at step {row} of {steps}; "
                 "drop the step or repair the recording"
             )
+    _check_images(episode, contract, steps)
     _check_simulator(episode, steps)
-    if not -(2**63) <= episode.seed < 2**63:
-        raise DatasetError(f"seed: expected 64 bits, got {episode.seed}; use a smaller one")
 
 
 def _check_simulator(episode: Episode, steps: int) -> None:
@@ -57,15 +63,24 @@ def _check_simulator(episode: Episode, steps: int) -> None:
         raise DatasetError("sim_state: expected finite numbers; the simulation diverged, drop the episode")
 
 
-def _check_text(episode: Episode) -> None:
-    """Text must survive a UTF-8 file, and an empty instruction teaches nothing."""
-    if not episode.instruction.strip():
+def check_labels(*, instruction: str, texts: Sequence[str], seed: int, provenance: Mapping[str, Any]) -> None:
+    """Raise `DatasetError` unless what is said of an episode survives a UTF-8 file of JSON.
+
+    An empty instruction is refused too: it teaches nothing.
+    """
+    if not instruction.strip():
         raise DatasetError("instruction: expected a sentence, got an empty string; name the task")
-    for text in (episode.instruction, *episode.instruction_alternatives, episode.task, episode.split):
+    for text in (instruction, *texts):
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise DatasetError(f"{text!r}: expected text that UTF-8 can hold, got {error}; fix its source") from None
+    if not -(2**63) <= seed < 2**63:
+        raise DatasetError(f"seed: expected 64 bits, got {seed}; use a smaller one")
+    try:
+        json.dumps(dict(provenance), ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"provenance: expected JSON, got {provenance!r} ({error}); use plain values") from None
 
 
 def _check_images(episode: Episode, contract: Contract, steps: int) -> None:
@@ -85,7 +100,7 @@ def _check_images(episode: Episode, contract: Contract, steps: int) -> None:
         frames = steps
         if camera.hz is not None:
             frames = len(episode.image_time_ns[camera.name])
-            _check_clock(camera.name, episode.image_time_ns[camera.name], int(episode.time_ns[0]))
+            _check_clock(camera.name, episode.image_time_ns[camera.name], int(episode.time_ns.min()))
         _check_array(f"images[{camera.name!r}]", episode.images[camera.name], (frames, *camera.shape), camera.dtype)
 
 

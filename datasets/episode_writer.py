@@ -20,7 +20,7 @@ import numpy as np
 from vla.core.contract import Camera, Contract, require_match
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
-from vla.datasets.episode_check import check_cameras
+from vla.datasets.episode_check import check_cameras, check_labels
 from vla.datasets.frame_codecs import frame_codec
 from vla.datasets.journal import Journal, read_journal
 from vla.datasets.layout import LOW_DIMENSIONAL, explain_full_disk, read_description, row_shape
@@ -75,8 +75,12 @@ def _seal(
     """Make a segment of the shards and the rest of an episode; its uid."""
     uid = f"{staged.id}-000000"
     begin_arrays(staged.folder, contract, about["segment_provenance"])
-    for shard in shards.values():
-        shard.close()
+    try:
+        for shard in shards.values():
+            shard.close()
+    finally:
+        for shard in shards.values():
+            shard.abandon()
     model = write_model(staged.folder, episode.model)
     if episode.sim_state is not None:
         write_sim_state(staged.folder, 0, episode.sim_state)
@@ -122,8 +126,8 @@ class EpisodeWriter:
         fix = "Write to another dataset"
         require_match(contract, self._contract, who="the recorder", whom=f"dataset {self._storage.url}", fix=fix)
         check_cameras(self._contract)
-        if not instruction.strip():
-            raise DatasetError("instruction: expected a sentence, got an empty string; name the task")
+        texts = (*instruction_alternatives, task, split, model)
+        check_labels(instruction=instruction, texts=texts, seed=seed, provenance=provenance)
         self._cameras: dict[str, Camera] = {camera.name: camera for camera in self._contract.cameras}
         self._encode = {n: frame_codec(description.codecs[n], c).encode for n, c in self._cameras.items()}
         about = {
@@ -139,17 +143,24 @@ class EpisodeWriter:
         }
         self._own_clock = [camera.name for camera in self._cameras.values() if camera.hz is not None]
         self._recording = _Recording(about=about, frame_times={name: [] for name in self._own_clock})
+        self._first_time: dict[str, int] = {}
         self._last_time: dict[str, int] = {}
+        self._sim_shape: tuple[int, ...] | None = None
         self._sync_s, self._max_pending = sync_s, max_pending
         self._failure: BaseException | None = None
         with explain_full_disk(self._storage, "a new recording"):
             self._staged = StagedSegment.begin(self._storage)
             folder = self._staged.folder
-            self._journal = Journal(folder / JOURNAL)
-            self._journal.append(about)
-            self._shards = {
-                n: ShardWriter(image_array(folder, n, 0), c, description.codecs[n]) for n, c in self._cameras.items()
-            }
+            try:
+                self._journal = Journal(folder / JOURNAL)
+                self._journal.append(about)
+                self._shards = {
+                    n: ShardWriter(image_array(folder, n, 0), c, description.codecs[n])
+                    for n, c in self._cameras.items()
+                }
+            except BaseException:
+                self._staged.abandon()
+                raise
         self._queue: queue.SimpleQueue[tuple[dict[str, Any], dict[str, np.ndarray]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="episode-writer", daemon=True)
         self._thread.start()
@@ -191,13 +202,17 @@ class EpisodeWriter:
         step = {name: self._checked(name, value) for name, value in values.items()}
         if sim_state is not None:
             step["sim_state"] = np.asarray(sim_state, np.float64).tolist()
+        sim_shape = self._checked_simulator(sim_state)
         expected = [name for name in self._cameras if name not in self._own_clock]
         if set(images) != set(expected):
             raise DatasetError(f"images: expected cameras {expected}, got {list(images)}; give one frame of each")
-        late = [name for name in self._own_clock if self._last_time.get(name) is None]
+        late = [name for name in self._own_clock if self._first_time.get(name, time_ns + 1) > time_ns]
         if late:
-            raise DatasetError(f"cameras {late} have given no frame yet: call add_frame before the first step")
+            raise DatasetError(
+                f"cameras {late} had given no frame at {time_ns} ns: call add_frame before the first step"
+            )
         self._put("step", time_ns, {"step": step}, images)
+        self._sim_shape = sim_shape
 
     def add_frame(self, camera: str, image: np.ndarray, time_ns: int) -> None:
         """Hand over a frame of a camera with a rate of its own."""
@@ -239,6 +254,8 @@ class EpisodeWriter:
             self.abandon()
         else:
             self._end_thread()
+            for shard in self._shards.values():
+                shard.abandon()
             self._staged.leave()
 
     def _checked(self, name: str, value: Any) -> Any:
@@ -250,6 +267,18 @@ class EpisodeWriter:
                 f"{name}: expected finite {LOW_DIMENSIONAL[name][0]} {shape}, got {value!r}; drop the step"
             )
         return array.tolist()
+
+    def _checked_simulator(self, state: np.ndarray | None) -> tuple[int, ...] | None:
+        """The shape of a simulator's state, if it may follow those before it."""
+        shape = None if state is None else np.shape(state)
+        if shape != self._sim_shape and "step" in self._last_time:
+            raise DatasetError(f"sim_state: expected shape {self._sim_shape} as before, got {shape}; drop the step")
+        if state is None:
+            if self._recording.about["model"]:
+                raise DatasetError("model: a simulator model needs sim_state to belong to; give one with each step")
+        elif len(np.shape(state)) != 1 or not np.size(state) or not np.isfinite(state).all():
+            raise DatasetError(f"sim_state: expected finite float64 (m,), got {state!r}; drop the step")
+        return shape
 
     def _put(self, clock: str, time_ns: int, entry: dict[str, Any], images: Mapping[str, np.ndarray]) -> None:
         self._raise_failure()
@@ -271,6 +300,7 @@ class EpisodeWriter:
                 f"{self._max_pending} steps wait to be written: packing is slower than the recording; use codec jpeg, "
                 "smaller images or a faster disk. What was handed over before is kept"
             )
+        self._first_time.setdefault(clock, time_ns)
         self._last_time[clock] = time_ns
         self._queue.put((entry, {name: np.array(image) for name, image in images.items()}))
 
@@ -349,7 +379,10 @@ def _replay(
     own_clock = [camera.name for camera in contract.cameras if camera.hz is not None]
     recording = _Recording(about=about, frame_times={name: [] for name in own_clock})
     sizes: dict[str, list[int]] = {camera.name: [] for camera in contract.cameras}
-    files = {name: (image_array(folder, name, 0) / "c/0/0/0/0").open("rb") for name in sizes}
+    paths = {name: image_array(folder, name, 0) / "c/0/0/0/0" for name in sizes}
+    if not all(path.exists() for path in paths.values()):
+        return recording, sizes  # it died before it began
+    files = {name: path.open("rb") for name, path in paths.items()}
     try:
         for entry in entries:
             chunks = {name: files[name].read(size) for name, (size, _) in entry["frames"].items()}

@@ -11,18 +11,19 @@ from typing import Any
 
 import google_crc32c
 
+from vla.core.files import write_all
+
 
 class Journal:
     """Appends entries to a log."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)
 
     def append(self, entry: dict[str, Any]) -> None:
         """Add an entry; it is in the file, though not flushed to disk, when this returns."""
         text = json.dumps(entry, ensure_ascii=False, allow_nan=False).encode()
-        self._file.write(b"%08x %s\n" % (google_crc32c.value(text), text))
-        self._file.flush()
+        write_all(self._file, b"%08x %s\n" % (google_crc32c.value(text), text))
 
     def sync(self) -> None:
         """Make what was appended survive a power cut."""

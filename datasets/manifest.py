@@ -64,8 +64,10 @@ def read_manifest(root: Location | Storage, number: int | None = None) -> Manife
         damaged=older[0].upper() + older[1:],
     )
     try:
+        if value["number"] != number:  # a copy under another name
+            raise ValueError(f"it says that it is number {value['number']}")
         return Manifest(
-            number=int(value["number"]),
+            number=number,
             parent=None if value["parent"] is None else int(value["parent"]),
             segments=tuple(map(str, value["segments"])),
             dropped=tuple(map(str, value.get("dropped", ()))),

@@ -10,8 +10,11 @@ from vla.core.contract import differences
 from vla.core.errors import ContractError, DatasetError
 from vla.core.processes import run_shares
 from vla.datasets.dataset import Dataset, create_dataset
+from vla.datasets.layout import read_commit
 from vla.datasets.manifest import Manifest, publish, publish_change
+from vla.datasets.orphans import publish_orphans
 from vla.datasets.segment import SegmentWriter
+from vla.datasets.staging import alone
 from vla.datasets.storage import Location, Storage, open_storage
 
 OnEpisode = Callable[[int], None]
@@ -35,28 +38,43 @@ def pack(
 ) -> tuple[int, int, int]:
     """Rewrite small segments, and those with dropped episodes, as larger ones; (version, segments before, and after).
 
-    Old segments stay for old versions. On a local disk both share the files of their frames.
+    Old segments stay for old versions. On a local disk both share the files of their frames, and only one pack or
+    `repair` runs at a time. What could be packed before a failure is published before it is raised.
     """
-    dataset = Dataset.open(root)
-    groups = _pack_groups(dataset, target_mb * 1e6)
-    if not groups:
-        return dataset.manifest.number, len(dataset.manifest.segments), len(dataset.manifest.segments)
-    engine: Any = "processes" if workers > 1 and len(groups) > 1 else "inline"
-    futures = run_shares(_copy_group, groups, workers=workers, on_report=on_episode, engine=engine)
-    sealed = [future.result() for future in futures]
+    storage = open_storage(root)
+    with alone(storage, "pack"):
+        dataset = Dataset.open(storage)
+        before = len(dataset.manifest.segments)
+        groups = _pack_groups(dataset, target_mb * 1e6)
+        engine: Any = "processes" if workers > 1 and len(groups) > 1 else "inline"
+        futures = run_shares(_copy_group, groups, workers=workers, on_report=on_episode, engine=engine)
+        packed = {f.result(): group for f, group in zip(futures, groups, strict=True) if f.exception() is None}
+        number = dataset.manifest.number
+        if packed:
+            number = publish_change(storage, _Packed(storage, packed), f"pack to {target_mb:g} MB")
+    for future in futures:
+        future.result()
+    return number, before, before - sum(len(group.replaces) - 1 for group in groups)
 
-    def change(latest: Manifest) -> Manifest:
+
+@dataclass(frozen=True)
+class _Packed:
+    """The change from a version to one with new segments in the place of those that they hold."""
+
+    storage: Storage
+    packed: Mapping[str, _Group]
+
+    def __call__(self, latest: Manifest) -> Manifest:
+        if set(self.packed) <= set(latest.segments):
+            return latest  # an object store may have done what it reported as failed
         segments = list(latest.segments)
-        for group, new in zip(groups, sealed, strict=True):
+        for new, group in self.packed.items():
+            read_commit(self.storage, new)
             if not set(group.replaces) <= set(segments):
-                raise DatasetError(f"{dataset.url}: another process packed it at the same time; run pack again")
+                raise DatasetError(f"{self.storage.url}: another process packed it at the same time; run pack again")
             segments[segments.index(group.replaces[0])] = new
             segments = [segment for segment in segments if segment not in group.replaces]
         return replace(latest, segments=tuple(segments))
-
-    number = publish_change(dataset.storage, change, f"pack to {target_mb:g} MB")
-    after = len(dataset.manifest.segments) - sum(len(group.replaces) - 1 for group in groups)
-    return number, len(dataset.manifest.segments), after
 
 
 def _pack_groups(dataset: Dataset, target: float) -> list[_Group]:
@@ -134,6 +152,7 @@ def merge(
             )
     storage = open_storage(target)
     create_dataset(storage, datasets[0].contract, datasets[0].codecs)
+    publish_orphans(storage, "of a merge that was stopped")
     seen = known_hashes(storage)
     groups, left_out = [], 0
     for dataset in datasets:

@@ -250,10 +250,11 @@ def _parse(data: bytes, where: str) -> dict[str, Any]:
         value: dict[str, Any] = json.loads(data)
         missing = [name for name in (*_COLUMNS, "extra") if name not in value]
         lengths = {len(value[name]) for name in _COLUMNS if name in value}
+        empty = not missing and min(value["length"], default=1) < 1
     except (ValueError, TypeError) as error:
         raise DatasetError(f"{where} is damaged ({error!r}); run vla data repair") from None
     if missing:
         raise DatasetError(f"{where}: episodes lack {', '.join(missing)}; the file is damaged, run vla data repair")
-    if len(lengths) != 1 or min(value["length"], default=1) < 1:
+    if len(lengths) != 1 or empty:
         raise DatasetError(f"{where}: columns of different lengths {sorted(lengths)}, or an episode without steps")
     return value

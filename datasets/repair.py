@@ -7,20 +7,21 @@ published, damaged ones taken out of the way into ``quarantine/`` after their in
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import google_crc32c
+
 from vla.core.errors import DatasetError
-from vla.datasets.dataset import Dataset
-from vla.datasets.documents import encode
+from vla.datasets.documents import FormatVersionError, encode
 from vla.datasets.episode_writer import recover
-from vla.datasets.layout import Commit, read_commit, read_description, segment_name
-from vla.datasets.manifest import Manifest, latest_number, manifest_name, publish_change, read_manifest
-from vla.datasets.segment import SegmentWriter
-from vla.datasets.staging import JOURNAL, StagedSegment, host_name, is_locked, unfinished
+from vla.datasets.layout import read_commit, read_description, segment_name
+from vla.datasets.manifest import Manifest, latest_number, manifest_name, publish_change
+from vla.datasets.orphans import is_live, unlisted
+from vla.datasets.salvage import Versions, salvage
+from vla.datasets.staging import JOURNAL, StagedSegment, alone, host_name, is_locked, unfinished
 from vla.datasets.storage import COMMIT, LocalStorage, Location, Storage, open_storage
-from vla.datasets.verify import Damage, intact_episodes, verify_segment
 
 _STALE_S = 600.0
 """Temporary files without a lock are removed when they are older."""
@@ -38,16 +39,29 @@ class Repaired:
     """The version that was published, if one was."""
 
 
-def repair(root: Location | Storage, on_segment: Callable[[str], None] = lambda segment: None) -> Repaired:
-    """Do all that can be done; run twice, the second time does nothing. Live writers are not disturbed."""
+def repair(
+    root: Location | Storage,
+    on_segment: Callable[[str], None] = lambda segment: None,
+    hosts: Collection[str] = (),
+) -> Repaired:
+    """Do all that can be done; run twice, the second time does nothing. Live writers are not disturbed.
+
+    ``hosts`` names machines that are gone, whose unfinished recordings are recovered here. On a local disk only one
+    repair or `pack` runs at a time, another is a `DatasetError`; so is a dataset that a newer version of vla wrote.
+    """
     storage = open_storage(root)
     report = Repaired()
-    _restore_description(storage, report)
-    finished = _finish_interrupted(storage, report)
-    replaced = _salvage_damaged(storage, report, on_segment)
-    _publish(storage, report, replaced, {segment.id for segment in finished})
-    for segment in finished:
-        segment.release()
+    with alone(storage, "repair"):
+        _restore_description(storage, report)
+        Versions.read(storage)  # nothing is touched where another version of vla must repair
+        finished = _finish_interrupted(storage, report, {host_name(), *hosts})
+        try:
+            versions = Versions.read(storage)
+            replaced = _salvage_damaged(storage, versions, report, on_segment)
+            _publish(storage, report, versions, replaced, {segment.id for segment in finished})
+        finally:
+            for segment in finished:
+                segment.release()
     return report
 
 
@@ -56,20 +70,17 @@ def _restore_description(storage: Storage, report: Repaired) -> None:
     try:
         read_description(storage)
         return
+    except FormatVersionError:
+        raise
     except DatasetError as error:
         problem = error
-        if "this software reads" in str(error):
-            raise
     for segment in reversed(storage.children("segments")):
-        name = f"{segment_name(segment)}/dataset.json"
         try:
             commit = read_commit(storage, segment, check_sizes=False)
-            if any(damage.name == "dataset.json" for damage in verify_segment(storage, segment)[1]):
-                continue
-            data = storage.read(name)
+            data = storage.read(f"{segment_name(segment)}/dataset.json")
         except (DatasetError, FileNotFoundError):
             continue
-        if "dataset.json" in commit.files:
+        if commit.files.get("dataset.json", {}).get("crc32c") == f"{google_crc32c.value(data):08x}":
             if "dataset.json" in storage.children(""):
                 storage.move("dataset.json", f"quarantine/dataset.json-{time.time_ns()}")
             storage.put_if_absent("dataset.json", data)
@@ -78,12 +89,12 @@ def _restore_description(storage: Storage, report: Repaired) -> None:
     raise problem
 
 
-def _finish_interrupted(storage: Storage, report: Repaired) -> list[StagedSegment]:
+def _finish_interrupted(storage: Storage, report: Repaired, hosts: Collection[str]) -> list[StagedSegment]:
     """Seal what dead writers left; the segments, still locked."""
     finished = []
     for remains in unfinished(storage):
         name = remains.folder.name
-        if remains.host != host_name():
+        if remains.host not in hosts:
             report.left.append(f"{name}: written by machine {remains.host}; run vla data repair there")
             continue
         staged = StagedSegment.adopt(storage, remains.folder)
@@ -94,7 +105,7 @@ def _finish_interrupted(storage: Storage, report: Repaired) -> list[StagedSegmen
     if storage.staging.is_dir():
         _remove_stale(storage.staging.glob(".new-*"), report)
     if isinstance(storage, LocalStorage):
-        _remove_stale([*storage.root.glob(".*.json.*"), *storage.root.glob("*/.*.json.*")], report)
+        _remove_stale([*storage.root.glob(".*.json.*"), *storage.root.glob("manifests/.*.json.*")], report)
     return finished
 
 
@@ -132,131 +143,94 @@ def _remove_stale(paths: Iterable[Path], report: Repaired) -> None:
             report.done.append(f"{path.name}: removed, a temporary file that was left")
 
 
-def _salvage_damaged(storage: Storage, report: Repaired, on_segment: Callable[[str], None]) -> dict[str, str | None]:
-    """Move damaged segments to quarantine; for each the segment that holds its intact episodes, or None."""
-    replaced: dict[str, str | None] = {}
-    copied = _copied_elsewhere(storage)
+def _salvage_damaged(
+    storage: Storage, versions: Versions, report: Repaired, on_segment: Callable[[str], None]
+) -> dict[str, tuple[str, ...]]:
+    """What takes the place of each damaged segment."""
+    replaced: dict[str, tuple[str, ...]] = {}
     for segment in storage.children("segments"):
-        if segment.startswith("."):
+        if segment.startswith(".") or (segment not in versions.listed and _is_coming(storage, segment, report)):
             continue
         on_segment(segment)
-        try:
-            commit, damage = verify_segment(storage, segment)
-        except DatasetError as error:
-            if _is_live(storage, segment):
-                continue  # being installed at this moment
-            report.lost.append(f"segment {segment}: {error}")
-            replaced[segment] = None
-            continue
-        if damage and segment in copied:
-            replaced[segment] = None
-        elif damage:
-            replaced[segment] = _copy_intact(storage, segment, commit, damage, report)
+        found = salvage(storage, segment, versions)
+        if found is not None:
+            replaced[segment] = found.instead
+            (report.lost if found.lost else report.done).append(f"segment {segment}: {found.what}")
     return replaced
 
 
-def _copied_elsewhere(storage: Storage) -> set[str]:
-    """Segments whose episodes the latest version has from others."""
-    readable, _ = _manifests(storage)
-    latest = max(readable, key=lambda manifest: manifest.number, default=None)
-    copied: set[str] = set()
-    for segment in latest.segments if latest else ():
-        try:
-            copied |= set(read_commit(storage, segment).replaces)
-        except DatasetError:
-            continue
-    return copied
+def _is_coming(storage: Storage, segment: str, report: Repaired) -> bool:
+    """Whether a segment without a commit record may be on its way to an object store: no reader sees it until then."""
+    if isinstance(storage, LocalStorage) or COMMIT in storage.children(segment_name(segment)):
+        return False
+    report.left.append(f"segment {segment}: its upload goes on, or was cut short; delete it if nobody writes")
+    return True
 
 
-def _copy_intact(storage: Storage, segment: str, commit: Commit, damage: list[Damage], report: Repaired) -> str | None:
-    """A new segment of the episodes that the damage does not concern."""
-    first = f"{damage[0].name} {damage[0].what}" + (f" and {len(damage) - 1} more" if len(damage) > 1 else "")
-    intact = intact_episodes(commit, damage)
-    lost = commit.episodes - len(intact)
-    message = f"segment {segment}: {first}; {len(intact)} of {commit.episodes} episodes are intact"
-    (report.lost if lost else report.done).append(message)
-    if not intact:
-        return None
-    view = Dataset.of_segment(storage, segment)
-    with SegmentWriter(storage, view.contract, {"repaired_from": segment}, replaces=[segment]) as writer:
-        for number in intact:
-            writer.copy(view.episodes[number], view.read_rows(number), view.image_files(number))
-        return writer.seal()
-
-
-def _publish(storage: Storage, report: Repaired, replaced: dict[str, str | None], finished: set[str]) -> None:
+def _publish(
+    storage: Storage,
+    report: Repaired,
+    versions: Versions,
+    replaced: Mapping[str, tuple[str, ...]],
+    finished: Collection[str],
+) -> None:
     """Publish a version with what was finished and without what is damaged, then move the damaged away."""
-    readable, damaged = _manifests(storage)
-    listed = {segment for manifest in readable for segment in manifest.segments}
-    copies = {new for new in replaced.values() if new}
-    orphans, superfluous = _orphans(storage, listed | set(replaced) | copies, finished)
+    copies = {segment for instead in replaced.values() for segment in instead}
+    orphans, superfluous = _orphans(storage, {*replaced, *copies}, finished)
 
     def change(latest: Manifest) -> Manifest:
-        segments = [replaced.get(segment, segment) for segment in latest.segments]
-        segments += [new for old, new in replaced.items() if old not in listed]
-        return replace(latest, segments=tuple(dict.fromkeys([s for s in [*segments, *orphans] if s])))
+        segments = [new for segment in latest.segments for new in replaced.get(segment, (segment,))]
+        segments += [new for old, instead in replaced.items() if old not in versions.listed for new in instead]
+        return replace(latest, segments=tuple(dict.fromkeys([*segments, *orphans])))
 
     before = latest_number(storage)
-    if damaged and before in damaged:
-        after: int | None = _publish_over(storage, change, readable, before)
+    if before is not None and before in versions.damaged:
+        report.manifest = _publish_over(storage, change(versions.latest), before)
         report.lost.append(
-            f"manifest {before} is damaged: version {after} starts from version "
-            f"{max((m.number for m in readable), default=0)}; relabelling since then is lost"
+            f"manifest {before} is damaged: version {report.manifest} starts from version "
+            f"{versions.latest.number}; what was relabelled or dropped since then is so no more"
         )
-    elif before is None and not orphans and not replaced:
-        after = None
-    else:
+    elif before is not None or orphans or copies:
         after = publish_change(storage, change, "repair")
-    if after != before:
-        report.manifest = after
+        report.manifest = after if after != before else None
+    if report.manifest is not None:
         report.done += [f"segment {segment}: published" for segment in orphans]
-    for number in damaged:
-        storage.move(manifest_name(number), f"quarantine/{number:06d}.json-{time.time_ns()}")
-        report.done.append(f"manifest {number}: moved to quarantine, it was damaged")
-    for segment in [*replaced, *superfluous]:
-        storage.move(segment_name(segment), f"quarantine/{segment}")
-        why = "a copy that was never published" if segment in superfluous else "damaged"
-        report.done.append(f"segment {segment}: moved to quarantine, {why}")
+    for number in versions.damaged:
+        _put_aside(storage, manifest_name(number), f"{number:06d}.json", report, "it was damaged")
+    for segment in replaced:
+        _put_aside(storage, segment_name(segment), segment, report, "it was damaged")
+    for segment in superfluous:
+        if isinstance(storage, LocalStorage):
+            _put_aside(storage, segment_name(segment), segment, report, "a copy that was never published")
+        else:
+            report.left.append(f"segment {segment}: a copy that somebody is about to publish, or never did")
 
 
-def _publish_over(storage: Storage, change: Callable[[Manifest], Manifest], readable: list[Manifest], top: int) -> int:
+def _publish_over(storage: Storage, changed: Manifest, top: int) -> int:
     """Publish after a damaged latest version, whose number is never used again."""
-    empty = Manifest(number=0, parent=None, segments=(), created="", reason="")
-    base = max(readable, key=lambda manifest: manifest.number, default=empty)
-    changed = change(base)
     while True:
         top += 1
         if storage.put_if_absent(manifest_name(top), encode(changed.document(top, "repair"))):
             return top
 
 
-def _manifests(storage: Storage) -> tuple[list[Manifest], list[int]]:
-    """All versions that can be read, and the numbers of those that cannot."""
-    readable, damaged = [], []
-    for name in storage.children("manifests"):
-        stem = name.removesuffix(".json")
-        if stem.isdigit():
-            try:
-                readable.append(read_manifest(storage, int(stem)))
-            except DatasetError:
-                damaged.append(int(stem))
-    return readable, damaged
+def _put_aside(storage: Storage, name: str, short: str, report: Repaired, why: str) -> None:
+    """Move something to quarantine."""
+    target = short if short not in storage.children("quarantine") else f"{short}-{time.time_ns()}"
+    storage.move(name, f"quarantine/{target}")
+    report.done.append(f"{name}: moved to quarantine/{target}, {why}")
 
 
-def _orphans(storage: Storage, known: set[str], finished: set[str]) -> tuple[list[str], list[str]]:
+def _orphans(storage: Storage, known: Collection[str], finished: Collection[str]) -> tuple[list[str], list[str]]:
     """Sealed segments that no version lists: those to publish, and copies of others, which are not needed."""
     orphans: list[str] = []
     superfluous: list[str] = []
-    for segment in storage.children("segments"):
-        if segment.startswith(".") or segment in known:
-            continue
-        if segment not in finished and _is_live(storage, segment):
-            continue  # its writer is about to publish it
-        commit = read_commit(storage, segment)
-        (superfluous if commit.replaces else orphans).append(segment)
+    for segment in unlisted(storage):
+        if segment in known or (segment not in finished and is_live(storage, segment)):
+            continue  # a live writer is about to publish it
+        try:
+            copy = read_commit(storage, segment).replaces
+        except DatasetError:
+            continue  # not whole: it is on its way
+        (superfluous if copy else orphans).append(segment)
     return orphans, superfluous
-
-
-def _is_live(storage: Storage, segment: str) -> bool:
-    """Whether the writer of a segment still holds its lock."""
-    return isinstance(storage, LocalStorage) and is_locked(storage.root / segment_name(segment))

@@ -80,9 +80,12 @@ class SegmentWriter:
             for camera in self._contract.cameras:
                 shard = ShardWriter(image_array(folder, camera.name, number), camera, self._codecs[camera.name])
                 encode = self._encode[camera.name]
-                for frame in episode.images[camera.name]:
-                    shard.append(encode(np.ascontiguousarray(frame)))
-                shard.close()
+                try:
+                    for frame in episode.images[camera.name]:
+                        shard.append(encode(np.ascontiguousarray(frame)))
+                    shard.close()
+                finally:
+                    shard.abandon()
             model = write_model(folder, episode.model)
             record = record_of(episode, uid=f"{self.id}-{number:06d}", start=self.frames, model=model)
             self._add(record, episode)

@@ -30,10 +30,24 @@ _ZSTD = numcodecs.Zstd()
 
 
 def _decode_zstd(data: memoryview, out: np.ndarray) -> None:
-    found = _ZSTD.decode(data, out)
-    size = out.nbytes if found is out else len(found)
-    if size != out.nbytes:
-        raise ValueError(f"expected {out.nbytes} bytes, got {size}")
+    if _zstd_size(data) == out.nbytes:
+        _ZSTD.decode(data, out)
+        return
+    # numcodecs would leave what is missing as it was in `out`.
+    found = _ZSTD.decode(data)
+    if len(found) != out.nbytes:
+        raise ValueError(f"expected {out.nbytes} bytes, got {len(found)}")
+    out.reshape(-1).view(np.uint8)[:] = np.frombuffer(found, np.uint8)
+
+
+def _zstd_size(data: memoryview) -> int | None:
+    """The decoded size that a zstd frame announces (RFC 8878, section 3.1.1.1), if it does."""
+    descriptor = data[4]
+    single, size = descriptor >> 5 & 1, (1, 2, 4, 8)[descriptor >> 6]
+    if not single and size == 1:
+        return None
+    start = 5 + (not single) + (0, 1, 2, 4)[descriptor & 3]
+    return int.from_bytes(data[start : start + size], "little") + (256 if size == 2 else 0)
 
 
 def _decode_jpeg(data: memoryview, out: np.ndarray) -> None:
@@ -97,6 +111,8 @@ class ShardReader:
         offset, size = int(table[slot, 0]), int(table[slot, 1])
         if offset == MISSING or size == MISSING:
             raise self._damage(shard, frame, "the shard does not hold it")
+        if offset >= 2**62 or size > 4 * out.nbytes + 2**16:  # written wrongly: its checksum is right
+            raise self._damage(shard, frame, f"the index says {size} bytes at {offset}")
         if chain.decoder == _BY_ZARR:
             self._read_by_zarr(frame, out)
         elif chain.decoder is None:
@@ -167,7 +183,10 @@ class ShardReader:
     def _read_by_zarr(self, frame: int, out: np.ndarray) -> None:
         """The slow path: zarr-python, which reads a missing file as zeros, so files are looked for first."""
         if self._zarr is None:
-            self._zarr = zarr.open_array(_zarr_store(self._storage, self._array), mode="r")
+            try:
+                self._zarr = zarr.open_array(_zarr_store(self._storage, self._array), mode="r")
+            except Exception as error:  # metadata that zarr-python does not understand may raise anything
+                raise DatasetError(f"{self._where}: cannot be opened ({error}); {_FIX}") from None
         array = self._zarr
         grid = array.shards or array.chunks
         counts = [-(-n // size) for n, size in zip(array.shape, grid, strict=True)][1:]
@@ -205,6 +224,7 @@ class ShardReader:
                 return None
             sharding = codecs[0]["configuration"]
             inner = [codec["name"] for codec in sharding["codecs"]]
+            big_endian = {"name": "bytes", "configuration": {"endian": "big"}}
             separator = keys.get("configuration", {}).get("separator", "/")
             fits = (
                 list(sharding["chunk_shape"]) == [1, *frame]
@@ -223,6 +243,7 @@ class ShardReader:
         crc = inner[-1] == "crc32c"
         middle = [name for name in (inner[:-1] if crc else inner) if name != "bytes"]
         known = not middle or (len(middle) == 1 and middle[0] in _DECODERS)
+        known = known and big_endian not in sharding["codecs"]
         return _Chain(grid[0], (middle or [None])[0] if known else _BY_ZARR, crc)
 
 

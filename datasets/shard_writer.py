@@ -19,6 +19,7 @@ from zarr.codecs import ShardingCodec
 from zarr.storage import MemoryStore
 
 from vla.core.contract import Camera
+from vla.core.files import write_all
 from vla.datasets.frame_codecs import frame_codec
 
 MISSING = 2**64 - 1
@@ -33,7 +34,7 @@ class ShardWriter:
         self._array, self._camera, self._codec = array, camera, codec
         self.path = array / "c" / "0" / "0" / "0" / "0"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("ab")
+        self._file = self.path.open("ab", buffering=0)
         self._sizes: list[int] = []
 
     def __len__(self) -> int:
@@ -42,8 +43,7 @@ class ShardWriter:
 
     def append(self, chunk: bytes) -> None:
         """Add one encoded frame; it is in the file, though not flushed to disk, when this returns."""
-        self._file.write(chunk)
-        self._file.flush()
+        write_all(self._file, chunk)
         self._sizes.append(len(chunk))
 
     def resume(self, sizes: list[int]) -> None:
@@ -60,7 +60,7 @@ class ShardWriter:
         sizes = np.array(self._sizes, "<u8")
         index = np.stack([np.cumsum(sizes, dtype="<u8") - sizes, sizes], axis=1).tobytes()
         with self._file as file:
-            file.write(index + struct.pack("<I", google_crc32c.value(index)))
+            write_all(file, index + struct.pack("<I", google_crc32c.value(index)))
         text = json.dumps(_metadata(self._camera, self._codec, len(self._sizes)), indent=2)
         (self._array / "zarr.json").write_text(text, encoding="utf-8")
 

@@ -11,18 +11,18 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import google_crc32c
 
 from vla.core.errors import DatasetError
-from vla.core.files import sync_folder
+from vla.core.files import make_folder, sync_folder
 from vla.datasets.documents import encode
 from vla.datasets.layout import now, segment_name
-from vla.datasets.storage import COMMIT, Storage
+from vla.datasets.storage import COMMIT, LocalStorage, Storage
 
 JOURNAL = "journal"
 """What a recorder notes of each step as it comes: never part of a sealed segment."""
@@ -40,7 +40,7 @@ class StagedSegment:
 
     def __init__(self, storage: Storage, folder: Path, identifier: str, handle: int) -> None:
         self.storage, self.folder, self.id = storage, folder, identifier
-        self._handle = handle
+        self._handle, self._pid = handle, os.getpid()
         self.open = True
 
     @staticmethod
@@ -50,7 +50,8 @@ class StagedSegment:
         name = f"{identifier}-{host_name()}-{os.getpid()}"
         # Locked before it has the name that `adopt` looks for: so nobody finds it without its lock.
         fresh, folder = storage.staging / f".new-{name}", storage.staging / f".tmp-{name}"
-        fresh.mkdir(parents=True)
+        make_folder(storage.staging)
+        fresh.mkdir()
         handle = _lock(fresh)
         assert handle is not None, fresh
         os.rename(fresh, folder)
@@ -75,7 +76,7 @@ class StagedSegment:
         for path in sorted(self.folder.rglob("*")):
             if path.is_dir():
                 folders.append(path)
-            elif path.name not in (JOURNAL, COMMIT) or path.parent != self.folder:
+            elif path.name not in (JOURNAL, COMMIT, f".{COMMIT}") or path.parent != self.folder:
                 files[path.relative_to(self.folder).as_posix()] = _flushed(path)
         for folder in reversed(folders):
             sync_folder(folder)
@@ -101,14 +102,18 @@ class StagedSegment:
     def release(self) -> None:
         """Unlock. A writer does so once its segment is published, so that `repair` leaves it alone until then."""
         if self._handle >= 0:
+            if os.getpid() == self._pid:  # a fork shares the lock: only its owner may give it back
+                fcntl.flock(self._handle, fcntl.LOCK_UN)
             os.close(self._handle)
             self._handle = -1
 
     def abandon(self) -> None:
         """Remove everything that was written; does nothing after `install`."""
-        if self.open:
-            self.open = False
+        if self.open and os.getpid() == self._pid:
+            # First of all: killed half way, this must not look like a seal that only lacks its last step.
+            (self.folder / COMMIT).unlink(missing_ok=True)
             shutil.rmtree(self.folder, ignore_errors=True)
+        self.open = False
         self.release()
 
     def leave(self) -> None:
@@ -133,23 +138,41 @@ def unfinished(storage: Storage) -> list[Remains]:
     return [Remains(folder=path, host=match["host"]) for path, match in found if match]
 
 
+@contextmanager
+def alone(storage: Storage, what: str) -> Iterator[None]:
+    """Around what replaces segments: two of them at once on one local dataset are a `DatasetError`."""
+    if not isinstance(storage, LocalStorage) or not storage.root.is_dir():
+        yield  # object stores have no locks
+        return
+    handle = _lock(storage.root)
+    if handle is None:
+        raise DatasetError(
+            f"{storage.url}: another pack or repair is at work; wait until it is done, then {what} again"
+        )
+    try:
+        yield
+    finally:
+        fcntl.flock(handle, fcntl.LOCK_UN)
+        os.close(handle)
+
+
 def is_locked(folder: Path) -> bool:
     """Whether a live process of this machine holds the lock of a folder."""
-    handle = _lock(folder)
+    handle = _lock(folder, fcntl.LOCK_SH)  # so that two who look do not take each other for a writer
     if handle is None:
         return folder.exists()
     os.close(handle)
     return False
 
 
-def _lock(folder: Path) -> int | None:
+def _lock(folder: Path, kind: int = fcntl.LOCK_EX) -> int | None:
     """The locked handle of a folder, or None where somebody else has the lock or it is gone."""
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
         return None
@@ -165,7 +188,9 @@ def _lock(folder: Path) -> int | None:
 
 def _flushed(path: Path) -> dict[str, object]:
     """Flush a file to disk; its entry in the commit record."""
-    data = path.read_bytes()
+    size = checksum = 0
     with path.open("rb") as file:
+        while data := file.read(2**24):
+            size, checksum = size + len(data), google_crc32c.extend(checksum, data)
         os.fsync(file.fileno())
-    return {"bytes": len(data), "crc32c": f"{google_crc32c.value(data):08x}"}
+    return {"bytes": size, "crc32c": f"{checksum:08x}"}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from vla.core.errors import DatasetError
-from vla.core.files import sync_folder
+from vla.core.files import make_folder, sync_folder
 
 COMMIT = "COMMIT.json"
 """The file that makes an installed folder exist."""
@@ -53,7 +53,7 @@ class Storage(Protocol):
         """Size in bytes of every file below a folder, by its name relative to it."""
 
     def move(self, name: str, target: str) -> None:
-        """Rename a folder; not atomic on object stores."""
+        """Rename a folder or a file; not atomic on object stores."""
 
 
 def open_storage(location: "Location | Storage") -> Storage:
@@ -115,7 +115,7 @@ class LocalStorage:
     def put_if_absent(self, name: str, data: bytes) -> bool:
         """See `Storage.put_if_absent`."""
         path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -135,7 +135,7 @@ class LocalStorage:
     def install(self, folder: Path, name: str) -> None:
         """Rename: the commit record is in the folder already, and all of it appears at once."""
         target = self.root / name
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         os.rename(folder, target)
         sync_folder(target.parent)
 
@@ -167,7 +167,7 @@ class LocalStorage:
     def move(self, name: str, target: str) -> None:
         """See `Storage.move`."""
         place = self.root / target
-        place.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(place.parent)
         os.rename(self.root / name, place)
         sync_folder(place.parent)
 
@@ -272,7 +272,7 @@ class ObjectStorage:
         import obstore
 
         names = sorted(self.sizes(name), key=lambda file: file == COMMIT)
-        copied = [(f"{name}/{file}", f"{target}/{file}") for file in names]
+        copied = [(f"{name}/{file}", f"{target}/{file}") for file in names] or [(name, target)]
         for old, new in copied:
             obstore.copy(self._store, old, new)
         for old, _ in reversed(copied):

@@ -17,8 +17,9 @@ from vla.core.types import Episode
 from vla.datasets.dataset import Dataset
 from vla.datasets.layout import read_commit, read_description
 from vla.datasets.manifest import latest_number, read_manifest
+from vla.datasets.orphans import is_live, unlisted
 from vla.datasets.staging import host_name, is_locked, unfinished
-from vla.datasets.storage import LocalStorage, Location, Storage, open_storage
+from vla.datasets.storage import Location, Storage, open_storage
 from vla.datasets.verify import stray_files, verify_segment
 
 Level = Literal["quick", "full", "deep"]
@@ -90,17 +91,14 @@ def _leftovers(storage: Storage) -> Iterator[Finding]:
     for remains in unfinished(storage):
         if remains.host == host_name() and not is_locked(remains.folder):
             yield _warning(remains.folder.name, "left by a writer that died; run vla data repair")
-    listed: set[str] = set()
-    for number in range(1, (latest_number(storage) or 0) + 1):
+    for segment in unlisted(storage):
+        if is_live(storage, segment):
+            continue
         try:
-            listed |= set(read_manifest(storage, number).segments)
-        except DatasetError:
-            continue
-    for segment in storage.children("segments"):
-        if segment.startswith(".") or segment in listed:
-            continue
-        if not (isinstance(storage, LocalStorage) and is_locked(storage.root / "segments" / segment)):
+            read_commit(storage, segment)
             yield _warning(f"segment {segment}", "sealed and in no version; run vla data repair")
+        except DatasetError as error:
+            yield _warning(f"segment {segment}", f"in no version, and not whole: {error}")
 
 
 def _segments(storage: Storage, segments: tuple[str, ...], level: Level, progress: Progress) -> Iterator[Finding]:

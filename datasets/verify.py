@@ -8,10 +8,13 @@ import google_crc32c
 
 from vla.core.errors import DatasetError
 from vla.datasets.layout import Commit, read_commit, segment_name
+from vla.datasets.records import EpisodeIndex
 from vla.datasets.storage import COMMIT, Storage
 
 _EPISODE = re.compile(r"data\.zarr/(?:images/[^/]+|sim_state)/(\d{6})/")
+_MODEL = re.compile(r"models/([0-9a-f]+)\.xml")
 _GROUP = re.compile(r"data\.zarr(/images|/images/[^/]+|/image_time_ns|/sim_state)?/zarr\.json")
+_ENTRY = re.compile(rb'"([^"\n]+)": \{\s*"bytes": (\d+),\s*"crc32c": "([0-9a-f]{8})"\s*\}')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,15 +26,18 @@ class Damage:
     what: str
 
     @property
-    def episode(self) -> int | None:
-        """The only episode of the segment that it concerns; None if it concerns more."""
-        match = _EPISODE.match(self.name)
-        return int(match[1]) if match else None
-
-    @property
     def harmless(self) -> bool:
         """Whether nothing of any episode is in it: metadata of a group, which holds provenance, or a copy."""
-        return bool(_GROUP.fullmatch(self.name)) or self.name == "dataset.json"
+        return bool(_GROUP.fullmatch(self.name)) or self.name in ("dataset.json", COMMIT)
+
+    def concerns(self, number: int, model: str) -> bool:
+        """Whether it is the episode of this number in its segment, with this simulator model, that is damaged."""
+        if self.harmless:
+            return False
+        episode, mine = _EPISODE.match(self.name), _MODEL.fullmatch(self.name)
+        if episode or mine:
+            return bool(episode and int(episode[1]) == number) or bool(mine and mine[1] == model)
+        return True
 
 
 def verify_segment(
@@ -42,11 +48,16 @@ def verify_segment(
     ``on_file`` is called with the bytes of each file.
     """
     commit = read_commit(storage, segment, check_sizes=False)
-    folder = segment_name(segment)
+    return commit, _compare(storage, segment, commit, on_file)
+
+
+def _compare(
+    storage: Storage, segment: str, commit: Commit, on_file: Callable[[int], None] = lambda size: None
+) -> list[Damage]:
     found = []
     for name, entry in commit.files.items():
         try:
-            data = storage.read(f"{folder}/{name}")
+            data = storage.read(f"{segment_name(segment)}/{name}")
         except FileNotFoundError:
             found.append(Damage(name=name, what="is missing"))
             continue
@@ -55,7 +66,29 @@ def verify_segment(
         elif f"{google_crc32c.value(data):08x}" != entry["crc32c"]:
             found.append(Damage(name=name, what="fails its checksum"))
         on_file(int(entry["bytes"]))
-    return commit, found
+    return found
+
+
+def verify_without_record(storage: Storage, segment: str) -> tuple[Commit, list[Damage]]:
+    """As `verify_segment`, for a commit record that fails its own checksum: entries that can be read in it still count.
+
+    A checksum that fits its file has not changed by accident; files without such an entry are damaged.
+    """
+    where = f"{storage.url}/{segment_name(segment)}"
+    try:
+        text = storage.read(f"{segment_name(segment)}/{COMMIT}")
+        records = storage.read(f"{segment_name(segment)}/episodes.json")
+    except FileNotFoundError as error:
+        raise DatasetError(f"{where}: {error}; nothing can be trusted") from None
+    files = {
+        name.decode(errors="replace"): {"bytes": int(size), "crc32c": checksum.decode()}
+        for name, size, checksum in _ENTRY.findall(text)
+    }
+    index = EpisodeIndex.build([(where, records)])
+    believed = Commit(frames=int(index.lengths.sum()), episodes=len(index), files=files, replaces=())
+    unknown = set(storage.sizes(segment_name(segment))) - set(files) - {COMMIT}
+    damage = [Damage(name=COMMIT, what="fails its checksum"), *_compare(storage, segment, believed)]
+    return believed, damage + [Damage(name=name, what="is not in the commit record") for name in sorted(unknown)]
 
 
 def stray_files(storage: Storage, segment: str, commit: Commit) -> list[str]:
@@ -63,13 +96,10 @@ def stray_files(storage: Storage, segment: str, commit: Commit) -> list[str]:
     return sorted(set(storage.sizes(segment_name(segment))) - set(commit.files) - {COMMIT})
 
 
-def intact_episodes(commit: Commit, damage: Sequence[Damage]) -> list[int]:
-    """The episodes of a segment that no damage concerns, by their number."""
-    real = [one for one in damage if not one.harmless]
-    if any(one.episode is None for one in real):
-        return []
-    bad = {one.episode for one in real}
-    return [number for number in range(commit.episodes) if number not in bad]
+def intact_episodes(index: EpisodeIndex, damage: Sequence[Damage]) -> list[int]:
+    """The episodes of a segment's index that no damage concerns, by their number."""
+    models = [str(index.extra(number).get("model", "")) for number in range(len(index))]
+    return [n for n, model in enumerate(models) if not any(one.concerns(n, model) for one in damage)]
 
 
 def is_whole(storage: Storage, segment: str) -> bool:

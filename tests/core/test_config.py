@@ -35,6 +35,8 @@ class Outer:
     rates: tuple[float, ...] = (0.9, 0.95)
     inner: Inner = field(default_factory=Inner)
     settings: dict[str, Any] = field(default_factory=dict)
+    parts: tuple[Inner, ...] = ()
+    names: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,12 @@ def test_only_differences_are_needed(tmp_path: Path) -> None:
         ("inner: {width: 3}", "inner.width=3 must be even"),
         ("settings: [1]", "settings must be a mapping"),
         ("limit: x", "limit must be int, got 'x'"),
+        ("parts: {width: 2}", "parts must be a list"),
+        ("parts: [{width: 2}, 4]", r"parts\[1\] must be a mapping of keys to values, got 4"),
+        ("parts: [{}, {wdth: 2}]", r"parts\[1\]: unknown key 'wdth': did you mean 'width'"),
+        ("parts: [{width: 3}]", "inner.width=3 must be even"),
+        ("names: {a: 3}", "names.a must be str, got 3"),
+        ("names: {1: b}", "a key of names must be str, got 1"),
         ("[1, 2]", "the file must be a mapping"),
         ("lr: [", "is not valid YAML"),
     ],
@@ -104,5 +112,12 @@ def test_missing_required_key() -> None:
 
 
 def test_what_to_dict_writes_reads_back() -> None:
-    config = Outer(path=Path("a/b"), rates=(0.1,), inner=Inner(width=2), settings={"colours": ["red"]})
+    config = Outer(
+        path=Path("a/b"),
+        rates=(0.1,),
+        inner=Inner(width=2),
+        settings={"colours": ["red"]},
+        parts=(Inner(width=4), Inner()),
+        names={"a": "b"},
+    )
     assert from_dict(Outer, to_dict(config), where="here") == config

@@ -105,7 +105,11 @@ def make_rich_episode(rich_contract: Contract) -> Callable[..., Episode]:
 
     def make(steps: int = 7, seed: int = 0, **changes: Any) -> Episode:
         states = np.random.default_rng(seed + 1000).standard_normal((steps, 6 + seed % 2))
-        known = {"sim_state": states, "model": f"<mujoco model='é{seed % 2}'/>\r\n", "provenance": {"file": ["ä.h5", seed]}}
+        known = {
+            "sim_state": states,
+            "model": f"<mujoco model='é{seed % 2}'/>\r\n",
+            "provenance": {"file": ["ä.h5", seed]},
+        }
         return _build(rich_contract, steps, seed, {**known, **changes})
 
     return make

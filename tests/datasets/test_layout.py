@@ -1,71 +1,131 @@
-"""The small operations that keep a dataset whole."""
+"""What the files of a dataset must say, and what is said about a full disk."""
 
 import errno
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError
-from vla.datasets.dataset import create_dataset
-from vla.datasets.layout import explain_full_disk, put_if_absent, read_commit, read_dataset_contract, read_object
+from vla.datasets.dataset import Dataset, create_dataset
+from vla.datasets.documents import encode
+from vla.datasets.layout import (
+    LOW_DIMENSIONAL,
+    explain_full_disk,
+    image_name,
+    now,
+    read_commit,
+    read_description,
+    row_shape,
+    sealed_segments,
+    segment_name,
+    widths,
+)
+from vla.datasets.storage import COMMIT, LocalStorage
+
+MakeDataset = Callable[[list[list[int]]], Dataset]
 
 
-def test_put_if_absent_never_replaces(tmp_path: Path) -> None:
-    path = tmp_path / "folder" / "x.json"
-    assert put_if_absent(path, {"a": 1})
-    assert not put_if_absent(path, {"a": 2})
-    assert json.loads(path.read_text()) == {"a": 1}
-    assert [p.name for p in path.parent.iterdir()] == ["x.json"]
+def test_description(tmp_path: Path, contract: Contract) -> None:
+    create_dataset(tmp_path, contract, {"wrist": "jpeg"})
+    description = read_description(LocalStorage(tmp_path))
+    assert description.contract == contract
+    assert description.codecs == {"front": "zstd", "wrist": "jpeg"}
+    for value in ({}, {"contract": 3}, {"contract": None}):
+        (tmp_path / "dataset.json").write_bytes(encode(value))
+        with pytest.raises(DatasetError, match=r"dataset\.json is damaged: it holds no contract"):
+            read_description(LocalStorage(tmp_path))
+    (tmp_path / "dataset.json").write_bytes(encode({"contract": contract.to_json()}))
+    assert read_description(LocalStorage(tmp_path)).codecs == {"front": "zstd", "wrist": "zstd"}
+
+
+def test_shapes(contract: Contract) -> None:
+    assert widths(contract) == {"state": 5, "action": 4, "action_executed": 4, "grounding": 3}
+    assert {name: row_shape(name, contract) for name in LOW_DIMENSIONAL} == {
+        "state": (5,),
+        "action": (4,),
+        "action_executed": (4,),
+        "reward": (),
+        "done": (),
+        "valid": (),
+        "time_ns": (),
+        "command_time_ns": (),
+        "grounding": (3,),
+    }
+
+
+def test_names_sort_as_they_were_made() -> None:
+    names = [image_name("front", number) for number in (0, 9, 10, 99_999, 100_000, 999_999)]
+    assert names == sorted(names)
+    times = [now() for _ in range(3)]
+    assert times == sorted(times)
+    assert all(time.endswith("+00:00") for time in times)
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    "value",
     [
-        ('{"format_version": "2.0"}', r"format version 2\.0, this software reads 1\.x"),
-        ('{"format_version": "1"}', "expected a format_version"),
-        ("{}", "expected a format_version"),
-        ('{"format_version": "1.0"', "is damaged"),
-        ("[1]", "expected a JSON object"),
-        ("\xff", "is damaged"),
+        {},
+        {"frames": 1, "episodes": 1},
+        {"frames": 1, "episodes": 1, "files": {"a": 1}},
+        {"frames": 1, "episodes": 1, "files": {"a": {"bytes": 1}}},
+        {"frames": 1, "episodes": 1, "files": []},
+        {"frames": "x", "episodes": 1, "files": {}},
+        {"frames": None, "episodes": 1, "files": {}},
+        {"frames": 1, "episodes": 1, "files": {}, "replaces": 3},
     ],
 )
-def test_versions_and_damage(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "x.json"
-    path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(DatasetError, match=message):
-        read_object(path, missing="m", damaged="d")
-
-
-def test_a_newer_minor_version_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "x.json"
-    path.write_text('{"format_version": "1.7", "later": 0}')
-    assert read_object(path, missing="m", damaged="d")["later"] == 0
-
-
-def test_contract(tmp_path: Path, contract: Contract) -> None:
-    create_dataset(tmp_path, contract)
-    assert read_dataset_contract(tmp_path) == contract
-    (tmp_path / "dataset.json").write_text('{"format_version": "1.0"}')
-    with pytest.raises(DatasetError, match="no contract"):
-        read_dataset_contract(tmp_path)
-
-
-def test_damaged_commit(tmp_path: Path) -> None:
+def test_a_commit_record_that_lacks_something(tmp_path: Path, value: dict) -> None:
     folder = tmp_path / "segments" / "x"
     folder.mkdir(parents=True)
-    for text in ('{"format_version": "1.0"}', '{"format_version": "1.0", "files": {"a": 1}, "frames": 1}', "{"):
-        (folder / "COMMIT.json").write_text(text)
-        with pytest.raises(DatasetError, match="damaged"):
-            read_commit(tmp_path, "x")
+    (folder / COMMIT).write_bytes(encode(value))
+    with pytest.raises(DatasetError, match=r"COMMIT\.json is damaged .*; run vla data repair, restore the segment"):
+        read_commit(LocalStorage(tmp_path), "x")
 
 
-def test_only_full_disks_are_explained(tmp_path: Path) -> None:
-    with (
-        pytest.raises(DatasetError, match=r"disk full while writing x .*; 0 episodes"),
-        explain_full_disk(tmp_path, "x"),
-    ):
-        raise OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(PermissionError), explain_full_disk(tmp_path, "x"):
+def test_a_commit_record_says_what_it_holds(make_dataset: MakeDataset) -> None:
+    data = make_dataset([[3, 2]])
+    (segment,) = data.manifest.segments
+    commit = read_commit(data.storage, segment)
+    assert (commit.frames, commit.episodes, commit.replaces) == (5, 2, ())
+    value = json.loads(data.storage.read(f"{segment_name(segment)}/{COMMIT}"))
+    assert value["files"] == commit.files
+
+
+def test_only_whole_segments_are_sealed(make_dataset: MakeDataset) -> None:
+    data = make_dataset([[1], [2], [3], [1], [2], [1]])
+    root, names = Path(data.url), data.manifest.segments
+    folders = [root / segment_name(name) for name in names]
+    assert sealed_segments(data.storage) == list(names)
+    (folders[1] / COMMIT).unlink()
+    (folders[2] / COMMIT).write_bytes((folders[2] / COMMIT).read_bytes()[:-2])
+    (folders[3] / "data.zarr" / image_name("front", 0) / "zarr.json").unlink()
+    with (folders[4] / "episodes.json").open("ab") as file:
+        file.write(b" ")
+    (root / "segments" / "a file").touch()
+    folders[5].rename(folders[5].with_name(f".tmp-{names[5]}-host-1"))
+    assert sealed_segments(data.storage) == [names[0]]
+    read_commit(data.storage, names[3], check_sizes=False)
+    with pytest.raises(DatasetError, match=rf"Segment {names[1]} was never sealed; run vla data repair"):
+        read_commit(data.storage, names[1], check_sizes=False)
+
+
+def test_only_full_disks_are_explained(make_dataset: MakeDataset) -> None:
+    storage = make_dataset([[1, 2], [3]]).storage
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        with (
+            pytest.raises(DatasetError, match=r"disk full while writing x \(why\); 3 episodes sealed before are safe"),
+            explain_full_disk(storage, "x"),
+        ):
+            raise OSError(number, "why")
+    with pytest.raises(PermissionError), explain_full_disk(storage, "x"):
         raise PermissionError(errno.EACCES, "no")
+    with pytest.raises(KeyError), explain_full_disk(storage, "x"):
+        raise KeyError("no")
+
+
+def test_a_full_disk_before_anything_was_sealed(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="; 0 episodes"), explain_full_disk(LocalStorage(tmp_path), "x"):
+        raise OSError(errno.ENOSPC, "No space left on device")

@@ -1,5 +1,6 @@
 """The loop, end to end in this process: resuming is exact, stopping is clean, divergence is said."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -10,7 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from vla.core.errors import CheckpointError, VlaError
+from vla.core.errors import CheckpointError, ContractError, VlaError
+from vla.datasets.dataset import Dataset
+from vla.datasets.manifest import publish
+from vla.datasets.segment import SegmentWriter
 from vla.models.checkpoint import load_model, read_tensors
 from vla.train.engines import Stopped, train
 from vla.train.loop import STOP, read_metrics
@@ -148,3 +152,77 @@ def test_a_run_resumes_from_a_moved_folder(make_recipe: MakeRecipe, tmp_path: Pa
     shutil.move(tmp_path / "here", tmp_path / "there")
     train(make_recipe(), tmp_path / "there")
     assert [line["step"] for line in read_metrics(tmp_path / "there")] == [1, 2, 3, 4]
+
+
+@pytest.fixture
+def growing(dataset: Path, tmp_path: Path) -> tuple[Path, Callable[[], None]]:
+    """A copy of the dataset, and what publishes three more episodes of it."""
+    root = tmp_path / "growing"
+    shutil.copytree(dataset, root)
+
+    def grow() -> None:
+        data = Dataset.open(root)
+        with SegmentWriter(root, data.contract, {}) as writer:
+            for number in range(3):
+                episode = data.read_episode(number)
+                writer.append(dataclasses.replace(episode, action=episode.action * 0.9, state=episode.state * 0.9))
+            publish(root, [writer.seal()], "more")
+
+    return root, grow
+
+
+def test_a_run_is_not_resumed_on_a_dataset_that_grew(
+    make_recipe: MakeRecipe, tmp_path: Path, growing: tuple[Path, Callable[[], None]]
+) -> None:
+    """The latest version is another than it was; naming the one that it began with resumes, exactly."""
+    root, grow = growing
+    run = tmp_path / "run"
+    config = make_recipe(data={"path": str(root)})
+    train(config, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(config, run, _stop_at(run, 2))
+    before = _state(run)
+    grow()
+    with pytest.raises(
+        ContractError,
+        match=r"run/contract\.json was fitted to other data \(statistics of the training data: [0-9a-f]{32} there, "
+        r"[0-9a-f]{32} here; .*policy\.dataset differs.*--data\.manifest 1\), or choose another --out",
+    ):
+        train(config, run)
+    assert all(torch.equal(before[k], v) for k, v in _state(run).items())
+    train(make_recipe(data={"path": str(root), "manifest": 1}), run)
+    whole, resumed = _state(tmp_path / "whole"), _state(run)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    with pytest.raises(CheckpointError, match=r"data\.manifest: None there, 2 here"):
+        train(make_recipe(data={"path": str(root), "manifest": 2}), run)
+
+
+def test_a_finished_run_keeps_its_checkpoint_when_the_dataset_grows(
+    make_recipe: MakeRecipe, tmp_path: Path, growing: tuple[Path, Callable[[], None]]
+) -> None:
+    root, grow = growing
+    config = make_recipe(data={"path": str(root)})
+    checkpoint = train(config, tmp_path / "run")
+    before = (checkpoint / "contract.json").read_bytes()
+    grow()
+    with pytest.raises(ContractError, match="statistics of the training data"):
+        train(config, tmp_path / "run")
+    assert (checkpoint / "contract.json").read_bytes() == before
+
+
+def test_a_checkpoint_of_other_statistics_is_refused(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    train(make_recipe(), tmp_path / "mine")
+    other = train(make_recipe(seed=4), tmp_path / "other")
+    shutil.rmtree(tmp_path / "mine" / "checkpoint")
+    shutil.copytree(other, tmp_path / "mine" / "checkpoint")
+    with pytest.raises(
+        ContractError, match=r"mine/checkpoint/contract\.json was fitted to other data \(statistics.*restore"
+    ):
+        train(make_recipe(), tmp_path / "mine")
+
+
+def test_states_without_their_contract_are_not_resumed(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    train(make_recipe(), tmp_path / "run")
+    (tmp_path / "run" / "contract.json").unlink()
+    with pytest.raises(ContractError, match=r"run/contract\.json does not exist"):
+        train(make_recipe(), tmp_path / "run")

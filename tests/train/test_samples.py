@@ -11,6 +11,7 @@ import torch
 from vla.core.errors import DatasetError
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.sampler import ResumableSampler, StratifiedOrder
+from vla.datasets.statistics import Statistics, compute_statistics
 from vla.datasets.windows import Windows
 from vla.train.recipe import TrainConfig
 from vla.train.samples import Batches, Samples, before_first_grasp, open_run
@@ -99,6 +100,21 @@ def test_what_is_fitted_contains_the_data(make_recipe: MakeRecipe) -> None:
 def test_the_contract_names_the_version_of_the_dataset(make_recipe: MakeRecipe, dataset: Path) -> None:
     _, parts = open_run(make_recipe())
     assert parts.contract.policy["dataset"] == {"path": dataset.name, "manifest": 1}
+
+
+def test_the_contract_holds_the_statistics_of_the_training_episodes(make_recipe: MakeRecipe) -> None:
+    samples, parts = open_run(make_recipe())
+    horizon = parts.config.horizon
+    windows = Windows(samples.train.dataset, horizon, samples.train.episodes, cameras=[])
+    everything = windows.batch(np.arange(len(windows)))
+    offsets = parts.actions.transform.apply(everything["state"][:, -1], everything["actions"])
+    stored = parts.contract.policy["statistics"]
+    assert stored.keys() == {"hash", "state", "action"}
+    for name, rows in (("state", everything["state"][:, -1]), ("action", offsets[everything["action_valid"]])):
+        found, expected = Statistics.from_json(stored[name], where="here"), compute_statistics(rows)
+        assert (found.count, found.q01, found.q99) == (expected.count, expected.q01, expected.q99)
+    assert open_run(make_recipe())[1].contract == parts.contract
+    assert open_run(make_recipe(seed=4))[1].contract.policy["statistics"]["hash"] != stored["hash"]  # another split
 
 
 def test_no_instruction_is_cut_off(make_recipe: MakeRecipe) -> None:

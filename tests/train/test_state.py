@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from vla.core.config import to_dict
-from vla.core.errors import CheckpointError, VlaError
+from vla.core.contract import Contract
+from vla.core.errors import CheckpointError, ContractError, VlaError
 from vla.models.attention import Transformer
 from vla.models.config import TransformerConfig
 from vla.train.optimiser import build_optimisers
 from vla.train.recipe import OptimiserConfig, TrainConfig
-from vla.train.state import Position, claim_run, load_state, save_state
+from vla.train.state import Position, claim_data, claim_run, load_state, save_state
 
 MakeRecipe = Callable[..., TrainConfig]
 
@@ -128,3 +129,22 @@ def test_a_run_that_saved_nothing_may_change_its_recipe(tmp_path: Path, make_rec
     _save(tmp_path)
     with pytest.raises(CheckpointError, match="batch: 2 there, 8 here"):
         claim_run(tmp_path, to_dict(make_recipe()))
+
+
+def test_data_is_claimed_by_one_worker_and_checked_by_all(tmp_path: Path) -> None:
+    mine, other = (
+        Contract(
+            robot="arm", cameras=(), state=(), action=(), control_hz=10.0,
+            policy={"statistics": {"hash": digest}, "dataset": {"path": "d", "manifest": 1}, "tokenizer": "t"},
+        )
+        for digest in ("aa", "bb")
+    )  # fmt: skip
+    claim_data(tmp_path, mine, write=False)
+    assert not (tmp_path / "contract.json").exists()
+    claim_data(tmp_path, other, write=True)
+    claim_data(tmp_path, mine, write=True)  # nothing has been trained on the other
+    _save(tmp_path)
+    for write in (True, False):
+        claim_data(tmp_path, mine, write=write)
+        with pytest.raises(ContractError, match=r"statistics of the training data: aa there, bb here.*restore"):
+            claim_data(tmp_path, other, write=write)

@@ -78,7 +78,10 @@ def _convert(hint: Any, value: Any, *, where: str, key: str) -> Any:
     if origin is dict:
         if not isinstance(value, dict):
             raise ConfigError(f"{where}: {key} must be a mapping, got {value!r}")
-        return value
+        if args[1] is Any:
+            return value
+        names = [_convert(args[0], name, where=where, key=f"a key of {key}") for name in value]
+        return {name: _convert(args[1], value[name], where=where, key=f"{key}.{name}") for name in names}
     if hint is Path and isinstance(value, str):
         return Path(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

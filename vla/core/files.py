@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,22 @@ def sync_folder(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing, so that a power cut does not take them."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    sync_folder(path.parent)
+
+
+def write_all(file: FileIO, data: bytes) -> None:
+    """Append to an unbuffered file, which may take less than it is given when a disk fills; then `OSError`."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def write_atomic(path: Path, data: bytes) -> None:

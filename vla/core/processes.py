@@ -6,8 +6,10 @@ Processes are spawned, because GL contexts and threads do not survive a fork.
 import multiprocessing
 import os
 import queue
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing.managers import SyncManager
 from typing import Any, Literal, TypeVar
 
 Share = TypeVar("Share")
@@ -54,9 +56,11 @@ def _run_in_processes(
     function: Callable[[Share, Report], Result], shares: Sequence[Share], workers: int, on_report: Report
 ) -> list[Future[Result]]:
     context = multiprocessing.get_context("spawn")
+    manager = SyncManager(ctx=context)
+    manager.start(end_with_parent)
     with (
-        context.Manager() as manager,
-        ProcessPoolExecutor(workers, context, initializer=_share_cores, initargs=(workers,)) as pool,
+        manager,
+        ProcessPoolExecutor(workers, context, initializer=_begin_worker, initargs=(workers,)) as pool,
     ):
         reports = manager.Queue()
         futures = [pool.submit(function, share, reports.put) for share in shares]
@@ -128,8 +132,22 @@ def start_ray() -> None:
     )
 
 
-def _share_cores(workers: int) -> None:
-    """Threads of a process: its part of the cores, and one for software GL, which reads this when it starts."""
+def end_with_parent() -> None:
+    """From now on this process ends when the one that started it does, also when that one is killed."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
+
+
+def _begin_worker(workers: int) -> None:
+    """No worker outlives its pool. Threads: its part of the cores, and one for software GL, which reads this early."""
+    end_with_parent()
     threads = str(max(1, len(os.sched_getaffinity(0)) // workers))
     os.environ.setdefault("LP_NUM_THREADS", "1")
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):

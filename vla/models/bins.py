@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
+from vla.core.action_transform import ActionTransform
 from vla.core.contract import Contract
 from vla.core.errors import ContractError
 
@@ -81,8 +81,7 @@ class BinCodec:
 class ActionCodec:
     """Chunks of absolute targets ↔ distributions over per-joint bins.
 
-    Dimensions that the state holds under the same name and that are angles are coded relative to the current state;
-    the others (the gripper) stay absolute.
+    They are coded as `ActionTransform.of` the robot says: angles relative to the present state, the gripper absolute.
     """
 
     codec: BinCodec
@@ -101,15 +100,17 @@ class ActionCodec:
         quantile: float = 0.001,
     ) -> "ActionCodec":
         """Limits from quantiles of ``w`` sampled windows; a dimension that never moves gets a width of 1e-3."""
-        names = [d.name for d in contract.state]
-        relative_to = tuple(
-            names.index(d.name) if d.unit == "rad" and d.name in names else None for d in contract.action
-        )
-        offsets = actions - _reference(state, relative_to)[:, None]
+        transform = ActionTransform.of(contract)
+        offsets = transform.apply(state, actions)
         low, high = np.quantile(offsets, [quantile, 1 - quantile], axis=0).astype(np.float32)
         margin = np.maximum(0.02 * (high - low), 5e-4)
         codec = BinCodec(low=low - margin, high=high + margin, bins=bins, sigma=sigma)
-        return ActionCodec(codec=codec, relative_to=relative_to)
+        return ActionCodec(codec=codec, relative_to=transform.relative_to)
+
+    @property
+    def transform(self) -> ActionTransform:
+        """What the bins code: absolute targets after this."""
+        return ActionTransform(relative_to=self.relative_to)
 
     @property
     def horizon(self) -> int:
@@ -118,15 +119,13 @@ class ActionCodec:
 
     def offsets(self, state: Float[Tensor, "b s"], actions: Float[Tensor, "b h d"]) -> Float[Tensor, "b h d"]:
         """Absolute targets to what the bins code."""
-        return actions - self._reference(state)
+        offsets: Tensor = self.transform.apply(state, actions)
+        return offsets
 
     def actions(self, state: Float[Tensor, "b s"], offsets: Float[Tensor, "b h d"]) -> Float[Tensor, "b h d"]:
         """The mirror of `offsets`."""
-        return offsets + self._reference(state)
-
-    def _reference(self, state: Float[Tensor, "b s"]) -> Float[Tensor, "b 1 d"]:
-        columns = [state[:, i] if i is not None else torch.zeros_like(state[:, 0]) for i in self.relative_to]
-        return rearrange(columns, "d b -> b 1 d")
+        actions: Tensor = self.transform.undo(state, offsets)
+        return actions
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON that `from_json` reads back exactly."""
@@ -136,8 +135,3 @@ class ActionCodec:
     def from_json(value: dict[str, Any]) -> "ActionCodec":
         """Read what `to_json` wrote."""
         return ActionCodec(codec=BinCodec.from_json(value), relative_to=tuple(value["relative_to"]))
-
-
-def _reference(state: Float32[np.ndarray, "w s"], relative_to: tuple[int | None, ...]) -> Float32[np.ndarray, "w d"]:
-    columns = [state[:, i] if i is not None else np.zeros(len(state), np.float32) for i in relative_to]
-    return np.stack(columns, axis=1)

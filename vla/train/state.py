@@ -150,7 +150,7 @@ def _require_same_data(ours: Contract, theirs: Contract, place: Path) -> None:
     then, now = (dict(c.policy.get("dataset", {})).get("manifest") for c in (theirs, ours))
     fix = f"resume on version {then} of the dataset (--data.manifest {then})"
     if then is None or then == now:
-        fix = "restore the dataset as it was"
+        fix = "restore the dataset or the checkpoint that belongs here"
     raise ContractError(f"{place} was fitted to other data ({'; '.join(lines)}); {fix}, or choose another --out")
 
 

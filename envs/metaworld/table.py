@@ -1,0 +1,36 @@
+"""The fifty tasks of Meta-World by name, ``metaworld/drawer-open`` and so on."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from vla.core.config import from_dict
+from vla.envs.metaworld.tasks import TASKS
+from vla.envs.spec import EnvSpec, RobotEnv
+
+
+def _make(task: str, settings: Mapping[str, Any]) -> RobotEnv:
+    from vla.envs.metaworld.env import MetaworldConfig, MetaworldEnv
+
+    listed = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
+    return MetaworldEnv(task, from_dict(MetaworldConfig, listed, where=f"metaworld/{task}"))
+
+
+def _expert(env: Any) -> Any:
+    from vla.envs.metaworld.expert import MetaworldExpert
+
+    return MetaworldExpert(env)
+
+
+METAWORLD: dict[str, EnvSpec] = {
+    f"metaworld/{name}": EnvSpec(
+        make=partial(_make, name),
+        expert=_expert,
+        summary=f"{task.sentences[0]} (Meta-World, {task.group})",
+        robot="metaworld-sawyer",
+        instruction=task.sentences[0],
+        horizon=500,
+        needs="metaworld",
+    )
+    for name, task in TASKS.items()
+}

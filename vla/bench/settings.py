@@ -1,0 +1,67 @@
+"""What the measurements of ``vla bench`` can be told."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderConfig:
+    """Reading frames: single ones at random against peers, and batches as training takes them."""
+
+    sizes: tuple[int, ...] = (128, 224)
+    """Height and width of the frames, pixels; each is measured on its own."""
+    frames: int = 400
+    """At least so many frames of each of two cameras, rendered from several episodes."""
+    noise: float = 2.0
+    """Standard deviation of the sensor noise that is added, grey levels: without it, lossless codecs look too good."""
+    budget: float = 1.0
+    """CPU seconds for each way of reading and repeat."""
+    training_size: int = 224
+    """Height and width of the frames of the training loader, pixels; 0 leaves it out."""
+    batch: int = 32
+    """Samples in one training batch, each 2 steps of 2 cameras."""
+    workers: int = 2
+    """Processes of the training loader."""
+    training_seconds: float = 10.0
+    """How long the training loader runs."""
+    memory_samples: int = 200_000
+    """Samples over which memory is watched; 0 leaves it out."""
+    seed: int = 0
+    """Of scenes, noise and the order of reading."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexConfig:
+    """Opening a dataset of very many episodes."""
+
+    episodes: int = 100_000
+    """Synthetic episodes without cameras."""
+    per_segment: int = 1000
+    """Episodes in one segment."""
+    steps: int = 20
+    """Steps of one episode."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecorderConfig:
+    """How long the recorder holds up a control loop."""
+
+    size: int = 224
+    """Height and width of both cameras, pixels."""
+    hz: float = 50.0
+    """Steps in a second."""
+    seconds: float = 20.0
+    """How long is recorded."""
+    codec: str = "zstd"
+    """How frames are packed."""
+    noise: float = 2.0
+    """Standard deviation of the sensor noise, grey levels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrashConfig:
+    """Killing what writes."""
+
+    kills: int = 200
+    """How often a process is killed at a random moment."""
+    seed: int = 0
+    """Of the moments."""
