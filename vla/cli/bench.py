@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from vla.bench.settings import IndexConfig, LoaderConfig, RecorderConfig
+from vla.bench.settings import CrashConfig, IndexConfig, LoaderConfig, RecorderConfig
 from vla.cli.command import console, parse, show_config, write_result
 from vla.core.lookup import lookup
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 _EXAMPLES = """  vla bench loader --json loader.json
   vla bench loader --sizes 224 --budget 3
   vla bench index --episodes 100000
-  vla bench recorder --hz 50"""
+  vla bench recorder --hz 50
+  vla bench crash --kills 200 --json crash.json"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,12 @@ def _recorder(config: RecorderConfig, note: "Note") -> "list[Row]":
     return bench_recorder(config, note)
 
 
+def _crash(config: CrashConfig, note: "Note") -> "list[Row]":
+    from vla.bench.crash import bench_crash
+
+    return bench_crash(config, note)
+
+
 BENCHES: dict[str, Bench] = {
     "loader": Bench(
         config=LoaderConfig,
@@ -57,6 +64,7 @@ BENCHES: dict[str, Bench] = {
         config=IndexConfig, run=_index, summary="opening a dataset of very many episodes, and memory of its index"
     ),
     "recorder": Bench(config=RecorderConfig, run=_recorder, summary="how long recording holds up a control loop"),
+    "crash": Bench(config=CrashConfig, run=_crash, summary="what is lost when that which writes is killed"),
 }
 
 
