@@ -48,7 +48,7 @@ def relabel(dataset: Dataset, changes: Mapping[str, Mapping[str, Any]], reason: 
 
 def _check_value(uid: str, name: str, value: Any) -> None:
     try:
-        str(value).encode()
+        "".join(map(str, value if isinstance(value, list | tuple) else [value])).encode()
     except UnicodeEncodeError as error:
         raise DatasetError(f"episode {uid}: {name} cannot be {value!r} ({error}); give text that UTF-8 holds") from None
     fits = {

@@ -4,208 +4,170 @@ Every episode has its own seed and runs to its own end, so short (successful) ep
 An episode that raises is a crash: reported, and no failure of the policy.
 """
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
+import math
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from vla.core.chunks import ChunkBuffer
-from vla.core.errors import VlaError
+from vla.core.errors import ConfigError
 from vla.core.processes import run_shares
-from vla.core.types import Observation, Policy
-from vla.envs.registry import env_spec, to_observation
+from vla.core.workers import WorkerDiedError
+from vla.envs.episode_runner import Broken, Ended, EpisodeRunner, MakePolicy, Origin, Report, Share, Started
+from vla.envs.episode_slot import Refusal
 from vla.envs.settings import EvaluationConfig
-from vla.envs.spec import RobotEnv
+from vla.envs.trials import Condition, EpisodeResult, Trial, trials_of
 
-_WHOLE_CHUNK = 1_000_000
-MakePolicy = Callable[[Sequence[RobotEnv]], Policy]
-"""Builds the policy inside a worker process; the environments are for experts, which read their state."""
+_SHARES_PER_WORKER = 3
+_STRIKES = 2
+"""Deaths of its process after which an episode counts as crashed."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class EpisodeResult:
-    """What became of one episode."""
+@dataclass(kw_only=True)
+class Outcome:
+    """What an evaluation has brought so far."""
 
-    seed: int
-    instruction: str
-    """What the policy was told."""
-    goal: str
-    """What counts as success, whatever the wording."""
-    success: bool
-    success_unsaid: bool
-    """With ``language: wrong``: the goal of the scene that was *not* said was reached at the end."""
-    grasped: bool
-    """The named block was in the gripper and off the table at some step."""
-    steps: int
-    distance_m: float
-    """From the named block to the named plate at the end."""
-    grounding_error_m: float | None
-    """Mean error of where the policy believed the named things in the first frame."""
-    inference_ms: float
-    """Mean time of one inference, of all environments that shared it."""
-    crash: str | None = None
-    """What the simulator raised: no failure of the policy."""
-    failure: str | None = None
-    """Why the policy itself ended the episode early: counted as a failure."""
-    actions: np.ndarray = field(repr=False, default_factory=lambda: np.zeros((0, 0), np.float32))
-    """float32 (t, d): what was executed, enough to replay the episode from its seed."""
+    results: dict[str, tuple[Trial, EpisodeResult]] = field(default_factory=dict)
+    """By the key of the trial, in the order in which they ended."""
+    refusals: dict[str, Refusal] = field(default_factory=dict)
+    """Conditions that an environment does not know, by their key."""
+    origins: dict[str, Origin] = field(default_factory=dict)
+    """What each environment says of itself."""
 
-    def to_json(self) -> dict[str, Any]:
-        """All but the actions."""
-        return {k: v for k, v in asdict(self).items() if k != "actions"}
+    def of(self, condition: Condition) -> list[EpisodeResult]:
+        """The results of one condition by seed."""
+        found = [result for trial, result in self.results.values() if trial.condition == condition]
+        return sorted(found, key=lambda result: result.seed)
 
 
 def evaluate(
     config: EvaluationConfig, make_policy: MakePolicy, on_episode: Callable[[EpisodeResult], None] | None = None
 ) -> list[EpisodeResult]:
-    """Run all episodes and return their results in the order of the seeds."""
-    seeds = list(range(config.seed, config.seed + config.episodes))
-    workers = max(1, min(config.workers, config.episodes))
-    shares = [seeds[i::workers] for i in range(workers)]
-    if workers == 1:
-        results = run_share(config, make_policy, shares[0], on_episode)
-    else:
-        run = partial(_run_share_reporting, config, make_policy)
-        futures = run_shares(run, shares, workers=workers, on_report=on_episode)
-        results = [result for future in futures for result in future.result()]
-    return sorted(results, key=lambda result: result.seed)
+    """Run all episodes of one condition and return their results in the order of the seeds."""
+    condition = Condition(
+        env=config.env, split=config.split, language=config.language, perturbation=config.perturbation
+    )
+    trials = trials_of([condition], range(config.seed, config.seed + config.episodes))
+    outcome = run_trials(
+        trials,
+        {("", config.env): make_policy},
+        config,
+        on_ended=lambda trial, result: on_episode(result) if on_episode else None,
+    )
+    for refusal in outcome.refusals.values():
+        raise ConfigError(refusal.reason)
+    return outcome.of(condition)
 
 
-def _run_share_reporting(
-    config: EvaluationConfig, make_policy: MakePolicy, seeds: list[int], report: Callable[[EpisodeResult], None]
-) -> list[EpisodeResult]:
-    return run_share(config, make_policy, seeds, report)
-
-
-def run_share(
+def run_trials(
+    trials: Sequence[Trial],
+    makers: Mapping[tuple[str, str], MakePolicy],
     config: EvaluationConfig,
-    make_policy: MakePolicy,
-    seeds: Sequence[int],
-    on_episode: Callable[[EpisodeResult], None] | None = None,
-) -> list[EpisodeResult]:
-    """Run the episodes of ``seeds`` in this process, ``config.batch`` environments at a time."""
-    spec = env_spec(config.env)
-    envs = [spec.make(config.settings) for _ in range(min(config.batch, len(seeds)))]
-    try:
-        policy = make_policy(envs)
-        pending = list(reversed(seeds))
-        slots = [_Slot(env, config, policy, i) for i, env in enumerate(envs)]
-        results: list[EpisodeResult] = []
-        while True:
-            for slot in slots:
-                if slot.result is not None:
-                    results.append(slot.result)
-                    if on_episode:
-                        on_episode(slot.result)
-                    slot.result = None
-                if not slot.running and pending:
-                    slot.start(pending.pop())
-            if not any(slot.running or slot.result for slot in slots):
-                return results
-            _ask(policy, slots)
-            for slot in slots:
-                slot.step()
-    finally:
-        for env in envs:
-            env.close()
+    *,
+    outcome: Outcome | None = None,
+    on_ended: Callable[[Trial, EpisodeResult], object] = lambda trial, result: None,
+    stop: Callable[[], bool] = lambda: False,
+    share_size: int | None = None,
+) -> Outcome:
+    """Run the trials that ``outcome`` does not hold yet, about in their order, and return it with their results.
 
-
-def _ask(policy: Policy, slots: Sequence["_Slot"]) -> None:
-    """One inference for all slots that want a chunk now."""
-    observations = [slot.observation if slot.wants_chunk else None for slot in slots]
-    if not any(observation is not None for observation in observations):
-        return
-    start = time.perf_counter()
-    chunks = policy.act(observations)
-    elapsed_ms = (time.perf_counter() - start) * 1e3
-    for slot, chunk in zip(slots, chunks, strict=True):
-        if slot.wants_chunk:
-            slot.take(chunk, elapsed_ms)
-
-
-class _Slot:
-    """One environment and the episode that runs in it."""
-
-    def __init__(self, env: RobotEnv, config: EvaluationConfig, policy: Policy, index: int) -> None:
-        self._env, self._config, self._policy, self._index = env, config, policy, index
-        self.running = False
-        self.result: EpisodeResult | None = None
-        self.observation: Observation | None = None
-
-    def start(self, seed: int) -> None:
-        """Begin the episode of ``seed``."""
-        self._seed, self._grasped = seed, False
-        self._grounding_error: float | None = None
-        self._actions: list[np.ndarray] = []
-        self._latency_ms: list[float] = []
-        self._info: dict[str, Any] = {}
-        execute = self._config.execute or int(self._policy.contract.policy.get("execute", _WHOLE_CHUNK))
-        self._buffer = ChunkBuffer(execute=execute, ensemble=self._config.ensemble)
-        self._policy.reset(self._index)
-        self.running = True
-        try:
-            raw, self._info = self._env.reset(seed=seed, options={"language": self._config.language})
-        except VlaError:
-            raise
-        except Exception as error:
-            self._finish(crash=f"reset: {type(error).__name__}: {error}")
-            return
-        self.observation = to_observation(raw, self._info)
-
-    @property
-    def wants_chunk(self) -> bool:
-        """Whether the episode needs the policy before its next step."""
-        return self.running and self._buffer.wants_chunk
-
-    def take(self, chunk: Any, elapsed_ms: float) -> None:
-        """Receive the policy's answer; one that is not finite ends the episode as a failure."""
-        self._latency_ms.append(elapsed_ms)
-        expected = len(self._env.contract.action)
-        if chunk is None or chunk.actions.ndim != 2 or chunk.actions.shape[1] != expected or not len(chunk.actions):
-            got = None if chunk is None else chunk.actions.shape
-            self._finish(failure=f"the policy must return a chunk of (steps, {expected}) actions, got {got}")
-            return
-        if not np.isfinite(chunk.actions).all():
-            self._finish(failure="the policy returned actions that are not finite")
-            return
-        if self._grounding_error is None and chunk.grounding is not None and "grounding" in self._info:
-            metres = [d.unit == "m" for d in self._env.contract.grounding]
-            self._grounding_error = float(np.abs(chunk.grounding - self._info["grounding"])[metres].mean())
-        self._buffer.add(chunk)
-
-    def step(self) -> None:
-        """Run one control step of the episode."""
-        if not self.running:
-            return
-        action = self._buffer.pop()
-        self._actions.append(action)
-        try:
-            raw, _, terminated, truncated, self._info = self._env.step(action)
-        except Exception as error:
-            self._finish(crash=f"step {len(self._actions)}: {type(error).__name__}: {error}")
-            return
-        self._grasped |= bool(self._info.get("grasped", False))
-        self.observation = to_observation(raw, self._info)
-        if terminated or truncated:
-            self._finish()
-
-    def _finish(self, crash: str | None = None, failure: str | None = None) -> None:
-        self.running = False
-        self.result = EpisodeResult(
-            seed=self._seed,
-            instruction=self._env.instruction,
-            goal=str(self._info.get("goal", self._env.instruction)),
-            success=bool(self._info.get("success", False)) and crash is None,
-            success_unsaid=bool(self._info.get("success_unsaid", False)),
-            grasped=self._grasped,
-            steps=len(self._actions),
-            distance_m=float(self._info.get("distance_m", float("nan"))) if self._info else 0.0,
-            grounding_error_m=self._grounding_error,
-            inference_ms=float(np.mean(self._latency_ms)) if self._latency_ms else 0.0,
-            crash=crash,
-            failure=failure,
-            actions=np.array(self._actions, np.float32),
+    ``makers`` build the policies, by label and environment; ``config`` says how to run, and nothing of what. A process
+    that dies costs its running episodes one try; the second time they are crashes. Once ``stop()`` is true, no share
+    begins. An error in a share is raised here, once the shares that run beside it have ended.
+    """
+    outcome = outcome or Outcome()
+    watch = _Watch(outcome, on_ended)
+    engine = "inline" if config.engine == "processes" and config.workers == 1 else config.engine
+    suspects: set[str] = set()
+    while pending := [t for t in trials if t.key not in outcome.results and t.condition.key not in outcome.refusals]:
+        size = share_size or math.ceil(len(pending) / config.workers / _SHARES_PER_WORKER)
+        shares = list(_shares(pending, max(config.batch, size), suspects))
+        runner = EpisodeRunner(
+            makers=makers,
+            settings={env: config.settings for _, env in makers},
+            execute=config.execute,
+            ensemble=config.ensemble,
+            batch=min(config.batch, max(len(share.trials) for share in shares)),
         )
+        try:
+            futures = run_shares(
+                runner, shares, workers=config.workers, engine=engine, on_report=watch, stop=lambda: stop() or watch.bad
+            )
+        finally:
+            runner.close()
+        suspects = watch.strike(shares, futures)
+        if stop():
+            break
+    return outcome
+
+
+def _shares(pending: Sequence[Trial], size: int, alone: Collection[str]) -> Iterator[Share]:
+    """Groups of one policy and environment, the earliest trial first; those ``alone`` have a share each."""
+    groups: dict[tuple[str, str], list[list[tuple[int, Trial]]]] = defaultdict(list)
+    shares: list[list[tuple[int, Trial]]] = []
+    for place, trial in enumerate(pending):
+        group = groups[trial.condition.policy, trial.condition.env]
+        if trial.key in alone:
+            shares.append([(place, trial)])
+            continue
+        if not group or len(group[-1]) >= size:
+            group.append([])
+            shares.append(group[-1])
+        group[-1].append((place, trial))
+    for share in sorted(shares, key=lambda share: share[0][0]):
+        condition = share[0][1].condition
+        yield Share(env=condition.env, policy=condition.policy, trials=tuple(trial for _, trial in share))
+
+
+class _Watch:
+    """Takes the reports of the workers, and tells a worker's death from other ends."""
+
+    def __init__(self, outcome: Outcome, on_ended: Callable[[Trial, EpisodeResult], object]) -> None:
+        self._outcome, self._on_ended = outcome, on_ended
+        self._running: dict[str, Trial] = {}
+        self._strikes: dict[str, int] = defaultdict(int)
+        self.bad = False
+        """A share has broken off: no other shall begin."""
+
+    def __call__(self, report: Report) -> None:
+        if isinstance(report, Started):
+            self._running[report.trial.key] = report.trial
+        elif isinstance(report, Ended):
+            self._running.pop(report.trial.key, None)
+            self._end(report.trial, report.result)
+        elif isinstance(report, Refusal):
+            self._running.pop(report.trial.key, None)
+            self._outcome.refusals[report.trial.condition.key] = report
+        elif isinstance(report, Broken):
+            self.bad = True
+        else:
+            self._outcome.origins[report.env] = report
+
+    def strike(self, shares: Sequence[Share], futures: "Sequence[Future[Any]]") -> set[str]:
+        """After all shares: the trials that were running in processes that died, to be tried again each alone.
+
+        A share that raised anything else is raised here.
+        """
+        suspects = set()
+        for share, future in zip(shares, futures, strict=True):
+            error = None if future.cancelled() else future.exception()
+            if error is not None and not isinstance(error, WorkerDiedError):
+                raise error
+            for trial in share.trials if error is not None else ():
+                if self._running.pop(trial.key, None) is None:
+                    continue
+                self._strikes[trial.key] += 1
+                if self._strikes[trial.key] < _STRIKES:
+                    suspects.add(trial.key)
+                else:
+                    crash = f"{error}, twice"
+                    self._end(
+                        trial,
+                        EpisodeResult(seed=trial.seed, instruction="", goal="", success=False, steps=0, crash=crash),
+                    )
+        return suspects
+
+    def _end(self, trial: Trial, result: EpisodeResult) -> None:
+        self._outcome.results[trial.key] = (trial, result)
+        self._on_ended(trial, result)

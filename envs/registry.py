@@ -6,10 +6,12 @@ from typing import Any
 from vla.core.errors import ConfigError
 from vla.core.lookup import lookup
 from vla.core.types import Observation
+from vla.envs.fetch.table import FETCH
+from vla.envs.metaworld.table import METAWORLD
 from vla.envs.spec import EnvSpec, Expert, RobotEnv
 from vla.envs.tabletop.table import TABLETOP
 
-ENVS: dict[str, EnvSpec] = {**TABLETOP}
+ENVS: dict[str, EnvSpec] = {**TABLETOP, **METAWORLD, **FETCH}
 
 
 def env_spec(name: str) -> EnvSpec:

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vla.core.errors import VlaError
-from vla.envs.evaluation import EpisodeResult
 from vla.envs.spec import RobotEnv
+from vla.envs.trials import EpisodeResult
 
 STRIP_PIXELS = 160
 """Height of one picture of a film strip."""

@@ -35,6 +35,8 @@ _FRAME = 18
 """Numbers of one frame of the privileged observation: hand, gripper, two things."""
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _NEVER = 10**9
+_FALL_M = 1e4
+"""Further than anything falls off the table within an episode."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +90,12 @@ class MetaworldEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._start_s = 0.0
         self.action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
         pixels = (self.config.image_size, self.config.image_size, 3)
+        beyond = _FALL_M if self.config.privileged else 0.0
+        low, high = (np.array([getattr(d, side) for d in self.contract.state], np.float32) for side in ("low", "high"))
         self.observation_space = spaces.Dict(
             {
                 "images": spaces.Dict({name: spaces.Box(0, 255, pixels, np.uint8) for name in self.config.cameras}),
-                "state": spaces.Box(-np.inf, np.inf, (len(self.contract.state),), np.float32),
+                "state": spaces.Box(low - beyond, high + beyond, dtype=np.float32),
                 "instruction": spaces.Text(max_length=128, min_length=0, charset=" ,-abcdefghijklmnopqrstuvwxyz"),
             }
         )
@@ -168,7 +172,7 @@ class MetaworldEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     @property
     def _steps(self) -> int:
-        return round((self.data.time - self._start_s) * CONTROL_HZ)
+        return round(float(self.data.time - self._start_s) * CONTROL_HZ)
 
     def _look(self) -> np.ndarray:
         """Meta-World's observation now, within its bounds as its ``step`` returns it."""

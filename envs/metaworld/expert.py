@@ -1,6 +1,7 @@
 """Meta-World's own scripted policies as experts."""
 
 import warnings
+from typing import Any, cast
 
 import numpy as np
 from metaworld.policies import ENV_POLICY_MAP
@@ -13,7 +14,7 @@ class MetaworldExpert:
 
     def __init__(self, env: MetaworldEnv) -> None:
         self._env = env
-        self._policy = ENV_POLICY_MAP[f"{env.task}-v3"]()
+        self._policy: Any = cast(Any, ENV_POLICY_MAP[f"{env.task}-v3"])()
 
     def action(self) -> np.ndarray:
         """float32 (4,): the hand's move and the gripper, within the limits of the contract."""
@@ -22,5 +23,5 @@ class MetaworldExpert:
             warnings.filterwarnings("ignore", message=r"Constant\(s\) may be too high")
             action = self._policy.get_action(self._env.privileged())
         action = np.asarray(action, np.float32).clip(-1.0, 1.0)
-        action[3] = -action[3]
+        action[3] = 0.0 - action[3]  # ours opens with larger numbers; and no -0.0
         return action

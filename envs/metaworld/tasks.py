@@ -40,9 +40,9 @@ TASKS: dict[str, MetaworldTask] = {
     ),
     "bin-picking": _task(
         "medium",
-        "move the block from the left bin into the right bin",
-        "take the block out of its bin and drop it in the other one",
-        "transfer the block to the empty bin",
+        "move the block from the red bin into the blue bin",
+        "carry the block from the red bin to the blue one",
+        "transfer the block to the blue bin",
     ),
     "box-close": _task(
         "medium",

@@ -1,12 +1,14 @@
 """What an action does during one control period: joint targets by this suite's own law, or robosuite's OSC_POSE."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import mujoco
 import numpy as np
 
 from vla.envs.robosuite.scene import Scene
 
+OSC_STEP_M, OSC_STEP_RAD = 0.05, 0.5
+"""What robosuite scales an OSC_POSE input of 1 to."""
 STIFFNESS = 150.0
 """rad/s² per rad: what robosuite's own controllers use. Damping is critical."""
 _DAMPING = 2 * np.sqrt(STIFFNESS)
@@ -79,8 +81,8 @@ class OscControl:
         self._action, self._first = np.zeros(7), True
 
     def begin(self, action: np.ndarray) -> None:
-        """Take the action; ours opens the gripper where robosuite's closes it."""
-        self._action, self._first = np.append(action[:-1], -action[-1]), True
+        """Take the action: in m and rad where robosuite's is a ratio, and larger opens where robosuite's closes."""
+        self._action, self._first = np.array([*action[:3] / OSC_STEP_M, *action[3:6] / OSC_STEP_RAD, -action[6]]), True
 
     def apply(self) -> None:
         """Let robosuite's controllers write the controls."""
@@ -96,7 +98,7 @@ class OscControl:
         self._gripper.current_action = np.array(memory)
 
     @property
-    def _gripper(self) -> object:
+    def _gripper(self) -> Any:
         return self._scene.suite_env.robots[0].gripper["right"]
 
 

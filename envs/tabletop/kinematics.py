@@ -7,7 +7,7 @@ import mujoco
 import numpy as np
 from jaxtyping import Float
 
-from vla.envs.tabletop.scene import HOME_RAD, JOINT_HIGH_RAD, JOINT_LOW_RAD
+from vla.envs.tabletop.arm import HOME_RAD, JOINT_HIGH_RAD, JOINT_LOW_RAD
 
 _DAMPING = 1e-4
 _POSTURE_GAIN = 0.1

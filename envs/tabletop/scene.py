@@ -1,11 +1,13 @@
-"""The tabletop as MJCF: a table, an arm with the Panda's kinematics drawn with capsules, blocks and plates.
+"""The tabletop as MJCF: a table, the arm, and what stands there.
 
 Frames: the world frame is the arm's base frame, x forward, y left, z up; the table top is z = 0. Lengths in m.
-Kinematics, joint ranges and force limits are those that Franka publishes for the Panda (FCI documentation,
-Denavit-Hartenberg table); masses are rounded.
+Thing ``i`` of a kind is the body ``{kind}{i}``. Only what a scene counts is in it: an empty kind costs nothing.
 """
 
 from dataclasses import dataclass
+
+from vla.envs.tabletop.arm import actuators_mjcf, arm_mjcf
+from vla.envs.tabletop.furniture import bowl_mjcf, button_mjcf, cabinet_mjcf
 
 COLOURS: dict[str, tuple[float, float, float]] = {
     "red": (0.85, 0.10, 0.10),
@@ -15,70 +17,75 @@ COLOURS: dict[str, tuple[float, float, float]] = {
     "purple": (0.55, 0.15, 0.75),
     "orange": (0.98, 0.50, 0.05),
 }
-JOINT_LOW_RAD = (-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973)
-JOINT_HIGH_RAD = (2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973)
-HOME_RAD = (0.0, -0.30, 0.0, -2.45, 0.0, 2.15, 0.785)
-GRIPPER_OPEN_M = 0.08
+EXTRA_COLOURS: tuple[tuple[float, float, float], ...] = (
+    (0.95, 0.95, 0.95),
+    (0.08, 0.08, 0.08),
+    (0.45, 0.25, 0.10),
+    (0.95, 0.55, 0.75),
+    (0.10, 0.60, 0.65),
+)
+"""Of distractors: no instruction names them."""
 BLOCK_HALF_M = 0.025
+SHAPES: dict[str, tuple[str, tuple[float, float, float]]] = {
+    "cube": ("box", (BLOCK_HALF_M, BLOCK_HALF_M, BLOCK_HALF_M)),
+    "cylinder": ("cylinder", (BLOCK_HALF_M, BLOCK_HALF_M, BLOCK_HALF_M)),
+    "bar": ("box", (0.038, 0.020, 0.022)),
+    "post": ("box", (0.020, 0.020, 0.035)),
+}
+"""How a block is drawn, and half of the box that it collides as: one contact point would let a cylinder rock."""
+NOUNS = {"cube": "block", "cylinder": "cylinder", "bar": "bar", "post": "post"}
 PLATE_RADIUS_M = 0.055
 PLATE_HEIGHT_M = 0.010
 _PLATE_BOX_M = 0.046
 """A plate is drawn round and collides as a box: box on cylinder has one contact point, and the block would rock."""
 AREA_M = ((0.39, 0.61), (-0.20, 0.20))
-"""Where blocks and plates may stand: x range, y range."""
+"""Where things may stand: x range, y range."""
 CAMERAS = ("front", "wrist")
+TIMESTEP_S = 0.005
+TABLES = ("plain", "checker", "gradient", "dots")
+"""Looks of the table top."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SceneSize:
-    """How many things stand on the table."""
+class Scene:
+    """How many things stand on the table, and what can change about them."""
 
-    blocks: int = 2
-    plates: int = 2
-
-
-# name, position in the parent's frame, rotation about the parent's x axis in degrees, capsule from-to and radius
-_LINKS = (
-    ("link1", "0 0 0.333", 0, "0 0 -0.19 0 0 0", 0.060),
-    ("link2", "0 0 0", -90, "0 0 -0.06 0 0 0.06", 0.058),
-    ("link3", "0 -0.316 0", 90, "0 0 -0.17 0 0 0", 0.055),
-    ("link4", "0.0825 0 0", 90, "0 0 -0.05 0 0 0.05", 0.055),
-    ("link5", "-0.0825 0.384 0", -90, "0 0 -0.22 0 0.06 -0.12", 0.050),
-    ("link6", "0 0 0", 90, "0 0 -0.05 0 0 0.02", 0.048),
-    ("link7", "0.088 0 0", 90, "0 0 0 0 0 0.06", 0.045),
-)
-_MASSES_KG = (3.0, 3.0, 2.5, 2.5, 2.5, 1.5, 0.7)
-_STIFFNESS = (4500, 4500, 3500, 3500, 2000, 2000, 2000)
-_FORCE_NM = (87, 87, 87, 87, 12, 12, 12)
+    blocks: int = 0
+    plates: int = 0
+    bowls: int = 0
+    buttons: int = 0
+    drawers: int = 0
+    extras: int = 0
+    """Distractors."""
+    shaped: bool = False
+    """Blocks can take other shapes than the cube."""
+    textured: bool = False
+    """The table can take other looks than the plain one."""
 
 
-def build_mjcf(size: SceneSize) -> str:
-    """MJCF of the whole scene; block ``i`` is body ``block{i}`` (free), plate ``j`` is body ``plate{j}`` (fixed)."""
-    actuators = "\n".join(
-        f'<position name="joint{i + 1}" joint="joint{i + 1}" kp="{kp}" kv="{kp * 0.1:g}" '
-        f'ctrlrange="{JOINT_LOW_RAD[i]} {JOINT_HIGH_RAD[i]}" forcerange="-{force} {force}"/>'
-        for i, (kp, force) in enumerate(zip(_STIFFNESS, _FORCE_NM, strict=True))
-    )
-    blocks = "\n".join(
-        f'<body name="block{i}" pos="0.5 {0.1 * i:g} {BLOCK_HALF_M}"><freejoint/>'
-        f'<geom name="block{i}" class="block"/></body>'
-        for i in range(size.blocks)
-    )
-    plates = "\n".join(
-        f'<body name="plate{j}" pos="0.4 {0.1 * j:g} 0"><geom name="plate{j}" class="plate"/>'
-        f'<geom class="plate_collision"/></body>'
-        for j in range(size.plates)
+def build_mjcf(scene: Scene) -> str:
+    """MJCF of the whole scene; blocks and distractors are free, all else stands where it is put."""
+    things = "\n".join(
+        [
+            *(_plate(j) for j in range(scene.plates)),
+            *(_block(f"block{i}", 0.1 * i, shaped=scene.shaped) for i in range(scene.blocks)),
+            *(bowl_mjcf(i) for i in range(scene.bowls)),
+            *(button_mjcf(i) for i in range(scene.buttons)),
+            *((cabinet_mjcf(scene.drawers),) if scene.drawers else ()),
+            *(_block(f"extra{i}", 0.1 * i - 0.4, shaped=True) for i in range(scene.extras)),
+        ]
     )
     return f"""
 <mujoco model="tabletop">
   <compiler angle="radian" autolimits="true"/>
-  <option timestep="0.005" integrator="implicitfast" cone="elliptic" impratio="10"/>
+  <option timestep="{TIMESTEP_S}" integrator="implicitfast" cone="elliptic" impratio="10"/>
   <visual>
     <headlight ambient=".55 .55 .55" diffuse=".45 .45 .45" specular="0 0 0"/>
     <quality shadowsize="0" offsamples="0"/>
     <map znear="0.02" zfar="6"/>
     <global offwidth="640" offheight="640"/>
   </visual>
+  {_TEXTURES if scene.textured else ""}
   <default>
     <default class="arm">
       <joint damping="1" armature="0.1"/>
@@ -91,6 +98,8 @@ def build_mjcf(size: SceneSize) -> str:
       <geom type="box" size="{BLOCK_HALF_M} {BLOCK_HALF_M} {BLOCK_HALF_M}" mass="0.08"
         friction="1 0.01 0.001" condim="4"/>
     </default>
+    <default class="look"><geom contype="0" conaffinity="0" mass="0"/></default>
+    <default class="fixture"><geom type="box" friction="1 0.01 0.001"/></default>
     <default class="plate">
       <geom type="cylinder" size="{PLATE_RADIUS_M} {PLATE_HEIGHT_M / 2}" pos="0 0 {PLATE_HEIGHT_M / 2}"
         contype="0" conaffinity="0"/>
@@ -107,10 +116,9 @@ def build_mjcf(size: SceneSize) -> str:
     <camera name="front" pos="1.02 0 0.62" xyaxes="0 1 0 -0.766 0 0.643" fovy="34"/>
     <body name="base" childclass="arm">
       <geom type="capsule" fromto="0 0 0.03 0 0 0.13" size="0.07"/>
-      {_chain(0)}
+      {arm_mjcf()}
     </body>
-    {plates}
-    {blocks}
+    {things}
   </worldbody>
   <equality>
     <joint joint1="finger_left" joint2="finger_right" solref="0.005 1"/>
@@ -119,35 +127,34 @@ def build_mjcf(size: SceneSize) -> str:
     <fixed name="width"><joint joint="finger_left" coef="1"/><joint joint="finger_right" coef="1"/></fixed>
   </tendon>
   <actuator>
-    {actuators}
-    <position name="gripper" tendon="width" kp="600" kv="30" ctrlrange="0 {GRIPPER_OPEN_M}" forcerange="-30 30"/>
+    {actuators_mjcf()}
   </actuator>
 </mujoco>"""
 
 
-def _chain(index: int) -> str:
-    """Link ``index`` and everything beyond it, nested as MJCF wants it."""
-    if index == len(_LINKS):
-        return _hand()
-    name, pos, turn_deg, fromto, radius = _LINKS[index]
-    quat = {0: "1 0 0 0", 90: "0.70710678 0.70710678 0 0", -90: "0.70710678 -0.70710678 0 0"}[turn_deg]
-    return f"""<body name="{name}" pos="{pos}" quat="{quat}" gravcomp="1">
-      <joint name="joint{index + 1}" axis="0 0 1" range="{JOINT_LOW_RAD[index]} {JOINT_HIGH_RAD[index]}"/>
-      <geom type="capsule" fromto="{fromto}" size="{radius}" mass="{_MASSES_KG[index]}"/>
-      {_chain(index + 1)}</body>"""
+_TEXTURES = """<asset>
+    <texture name="checker" type="2d" builtin="checker" width="64" height="64" rgb1=".9 .9 .9" rgb2=".6 .6 .6"/>
+    <texture name="gradient" type="2d" builtin="gradient" width="64" height="64" rgb1="1 1 1" rgb2=".5 .5 .5"/>
+    <texture name="dots" type="2d" builtin="flat" width="64" height="64" rgb1=".95 .95 .95" mark="random"
+      markrgb=".4 .4 .4" random="0.05"/>
+    <material name="checker" texture="checker" texrepeat="4 6" specular="0"/>
+    <material name="gradient" texture="gradient" texrepeat="1 1" specular="0"/>
+    <material name="dots" texture="dots" texrepeat="3 4" specular="0"/>
+  </asset>"""
 
 
-def _hand() -> str:
-    """The hand: two fingers that slide along its y axis, and the wrist camera; site ``tcp`` is between the pads."""
-    finger = """<body name="{name}" pos="0 0 0.0584" quat="{quat}" gravcomp="1">
-        <joint name="{name}" type="slide" axis="0 1 0" range="0 0.04" damping="8" armature="0.05"/>
-        <geom type="box" size="0.008 0.006 0.018" pos="0 0.008 0.016" mass="0.03" contype="0" conaffinity="0"/>
-        <geom name="{name}_pad" class="pad" size="0.010 0.006 0.012" pos="0 0.006 0.043" mass="0.02"/>
-      </body>"""
-    return f"""<body name="hand" pos="0 0 0.107" quat="0.9238795 0 0 -0.3826834" gravcomp="1">
-        <geom type="box" size="0.025 0.095 0.025" pos="0 0 0.03" mass="0.6"/>
-        <site name="tcp" pos="0 0 0.1034" size="0.004" rgba="0 0 0 0"/>
-        <camera name="wrist" pos="0.085 0 0.02" xyaxes="0 1 0 0.940 0 0.342" fovy="80"/>
-        {finger.format(name="finger_left", quat="1 0 0 0")}
-        {finger.format(name="finger_right", quat="0 0 0 1")}
-      </body>"""
+def _block(name: str, y_m: float, *, shaped: bool) -> str:
+    """A free block; one that can change its shape is drawn by a geom of its own."""
+    look = f'<geom name="{name}_look" class="look" type="box" size=".025 .025 .025"/>' if shaped else ""
+    group = ' group="3"' if shaped else ""
+    return (
+        f'<body name="{name}" pos="0.5 {y_m:g} {BLOCK_HALF_M}"><freejoint/>'
+        f'<geom name="{name}" class="block"{group}/>{look}</body>'
+    )
+
+
+def _plate(index: int) -> str:
+    return (
+        f'<body name="plate{index}" pos="0.4 {0.1 * index:g} 0"><geom name="plate{index}" class="plate"/>'
+        f'<geom class="plate_collision"/></body>'
+    )

@@ -34,9 +34,9 @@ def _build(contract: Contract, steps: int, seed: int, changes: dict[str, Any]) -
     time_ns = np.arange(steps, dtype=np.int64) * STEP_NS
     clocks = {}
     for camera in contract.cameras:
-        if camera.hz is not None:  # from a little before step 0 to the last step, as many as seed and rate say
+        if camera.hz is not None:  # from step 0, or a little before it, to the last step
             period = int(1e9 / camera.hz)
-            clocks[camera.name] = np.arange(-(seed % 7) - 1, (steps - 1) * STEP_NS, period, dtype=np.int64)
+            clocks[camera.name] = np.arange(-(seed % 7), (steps - 1) * STEP_NS + 1, period, dtype=np.int64)
     values: dict[str, Any] = {
         "images": {c.name: _frames(c, len(clocks.get(c.name, time_ns)), rng) for c in contract.cameras},
         "image_time_ns": clocks,

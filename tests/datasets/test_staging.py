@@ -72,19 +72,22 @@ def test_commit_and_install(storage: LocalStorage) -> None:
     assert unfinished(storage) == []
 
 
-def test_a_seal_that_was_cut_short_is_done_again(storage: LocalStorage) -> None:
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_seal_that_was_cut_short_is_done_again(storage: LocalStorage, committed: bool) -> None:
     """What is left of the first attempt is not part of the segment."""
     staged = StagedSegment.begin(storage)
     (staged.folder / "x").write_bytes(b"1")
+    if committed:
+        staged.commit(frames=9, episodes=9)
     (staged.folder / f".{COMMIT}").write_bytes(b"half a rec")
     staged.leave()
     adopted = StagedSegment.adopt(storage, staged.folder)
     assert adopted is not None
     assert adopted.id == staged.id
-    adopted.commit(frames=1, episodes=1)
     adopted.commit(frames=2, episodes=1)
     adopted.install()
     adopted.release()
+    assert sealed_segments(storage) == [adopted.id]
     assert set(read_commit(storage, adopted.id).files) == {"x", "dataset.json"}
     assert read_commit(storage, adopted.id).frames == 2
 

@@ -129,6 +129,7 @@ def test_gymnasium_accepts_it_and_it_is_the_environment_to_everyone_else(inner: 
     assert env.contract is inner.contract
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*symmetric and normalized space.*")
+        warnings.filterwarnings("ignore", message=".*different from the unwrapped version.*")  # it is, on purpose
         check_env(env, skip_render_check=True)
     env.reset(seed=0)
     state = env.sim_state()

@@ -8,11 +8,13 @@ from PIL import Image
 
 from vla.core.errors import VlaError
 from vla.core.types import Policy
-from vla.envs.evaluation import EpisodeResult, EvaluationConfig, run_share
+from vla.envs.evaluation import evaluate
 from vla.envs.registry import env_spec
 from vla.envs.replay import STRIP_GAP, STRIP_PIXELS, film_strip, replay_frames
 from vla.envs.scripted import ExpertPolicy
+from vla.envs.settings import EvaluationConfig
 from vla.envs.spec import RobotEnv
+from vla.envs.trials import EpisodeResult
 from vla.policies.random import RandomPolicy
 
 ENV, SEED = "tabletop/place", 500_000
@@ -27,8 +29,10 @@ def wander(envs: Sequence[RobotEnv]) -> Policy:
 
 
 def evaluated(language: str = "right", *, make=expert, settings=None) -> EpisodeResult:
-    config = EvaluationConfig(language=language, settings=settings or {}, episodes=1, execute=4, workers=1, batch=1)
-    (result,) = run_share(config, make, [SEED])
+    config = EvaluationConfig(
+        language=language, settings=settings or {}, seed=SEED, episodes=1, execute=4, workers=1, batch=1
+    )
+    (result,) = evaluate(config, make)
     return result
 
 

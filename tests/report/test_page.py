@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from vla.core.video import encode_mp4
-from vla.envs.evaluation import EvaluationConfig, run_share
+from vla.envs.evaluation import evaluate
 from vla.envs.registry import env_spec
 from vla.envs.replay import film_strip, replay_frames
 from vla.envs.scripted import ExpertPolicy
+from vla.envs.settings import EvaluationConfig
 from vla.report.page import Clip, render_report
 
 VOID = {"meta", "img", "br"}
@@ -170,7 +171,7 @@ def test_a_chance_line_only_where_chance_has_a_meaning(facts):
 
 def test_a_real_evaluation_from_episode_to_page(minimal_facts):
     config = EvaluationConfig(episodes=1, execute=1, workers=1, batch=1)
-    (result,) = run_share(config, lambda envs: ExpertPolicy("tabletop/place", envs), [config.seed])
+    (result,) = evaluate(config, lambda envs: ExpertPolicy("tabletop/place", envs))
     env = env_spec("tabletop/place").make({})
     try:
         frames = replay_frames(env, result)

@@ -34,8 +34,22 @@ from vla.datasets.manifest import publish
 from vla.datasets.segment import SegmentWriter
 
 _KILLS_PER_DATASET = 8
+_STAGE_S = 4.0
+"""How long a process may take to come to a stage; then it is killed in whatever it does."""
+_WITHIN_S = 0.05
+"""The latest moment after it came to the stage."""
 _IMPORTED = 6
 """Episodes of the file that is imported."""
+
+
+STAGES: dict[str, tuple[str, ...]] = {
+    write_segments.__name__: ("writing", "sealing", "publishing"),
+    record_episodes.__name__: ("recording", "sealing"),
+    pack_often.__name__: ("packing",),
+    import_often.__name__: ("importing",),
+    repair_often.__name__: ("repairing",),
+}
+"""What a process of each kind says that it does."""
 
 
 def bench_crash(config: CrashConfig, note: Note) -> list[Row]:
@@ -116,8 +130,14 @@ class Scene:
         return self.first + self._started * 10_000
 
     def kill(self, child: Child, longest_s: float) -> None:
-        """Kill a process at a random moment, and all that it started with it."""
-        self.children.listen(float(self.rng.uniform(0, longest_s)))
+        """Kill a process at a random moment, or a random moment after it began with something."""
+        if self.rng.random() < 0.5:
+            self.children.listen(float(self.rng.uniform(0, longest_s)))
+        else:
+            stages = STAGES[child.role]
+            stage, times = stages[int(self.rng.integers(len(stages)))], int(self.rng.integers(1, 4))
+            self.children.listen(_STAGE_S, lambda: child.stages[stage] >= times)
+            self.children.listen(float(self.rng.uniform(0, _WITHIN_S)))
         left = self.children.kill(child)
         if left:
             self.ledger.fault("left_behind", f"{left} processes outlive the one that started them", left)

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from vla.bench.crash_roles import log_of
+
 _PRELOAD = ["vla.bench.crash_roles"]
 _ORPHANS_S = 10.0
 """How long what a killed process had started may take to notice."""
@@ -28,6 +30,8 @@ class Child:
     root: Path
     role: str
     stage: str = "starting"
+    stages: Counter[str] = field(default_factory=Counter)
+    """How often it has been in each."""
     sealed: dict[str, str] = field(default_factory=dict)
     """Digest of each episode by its uid."""
     published: dict[str, str] = field(default_factory=dict)
@@ -51,6 +55,7 @@ class Child:
             return
         if kind == "stage":
             (self.stage,) = values
+            self.stages[self.stage] += 1
         elif kind in ("sealed", "published"):
             getattr(self, kind).update({uid: digest for digest, uid in values[0]})
         elif kind == "step":
@@ -67,6 +72,8 @@ class Children:
     """All processes; leaving the block ends them."""
 
     def __init__(self) -> None:
+        # Killed pools cannot clean up; the process that does it for them would tell of it at the end.
+        os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(_PRELOAD)
         self._all: list[Child] = []
@@ -87,10 +94,10 @@ class Children:
         """The processes of one dataset, those too that are dead."""
         return [child for child in self._all if child.root == root]
 
-    def listen(self, seconds: float) -> None:
-        """Hear what all say for a while, and in any case what they have said already."""
+    def listen(self, seconds: float, enough: Callable[[], bool] = lambda: False) -> None:
+        """Hear what all say for a while, or until it is enough, and in any case what they have said already."""
         until = time.monotonic() + seconds
-        while True:
+        while not enough():
             open_pipes = {child.pipe: child for child in self._all if not child.ended}
             ready = wait(list(open_pipes), timeout=max(0.0, until - time.monotonic()))
             for pipe in ready:
@@ -102,7 +109,7 @@ class Children:
         """SIGKILL; the number of processes that outlive it, which are then killed too. Does nothing to the dead."""
         if child.killed_ns:
             return 0
-        assert child.process.is_alive(), f"{child.role} ended by itself, exit code {child.process.exitcode}"
+        assert child.process.is_alive(), f"{child.role} ended by itself:\n{log_of(child.root).read_text()[-3000:]}"
         pid = child.process.pid
         self.stages[child.stage] += 1
         child.killed_ns = time.monotonic_ns()

@@ -33,15 +33,22 @@ def say(pipe: Connection, kind: str, *values: Any) -> None:
     pipe.send_bytes(json.dumps([kind, *values]).encode())
 
 
-def _begin() -> None:
+def log_of(root: Path) -> Path:
+    """Where the processes of a dataset write their complaints: those of a pool that is killed have many."""
+    return root.with_name(f"{root.name}.log")
+
+
+def _begin(root: Path) -> None:
     """A process group of its own, so that what it starts can be found; it ends when the test does."""
     os.setsid()
     end_with_parent()
+    with log_of(root).open("ab") as log:
+        os.dup2(log.fileno(), 2)
 
 
 def write_segments(pipe: Connection, root: Path, seed: int) -> None:
     """Segments of one to three episodes; says of each that it is sealed, then that it is published."""
-    _begin()
+    _begin(root)
     rng = np.random.default_rng(seed)
     while True:
         with SegmentWriter(root, CONTRACT, {"role": "writer"}) as writer:
@@ -61,11 +68,11 @@ def write_segments(pipe: Connection, root: Path, seed: int) -> None:
 
 def record_episodes(pipe: Connection, root: Path, seed: int) -> None:
     """Recordings at 100 Hz, some short, some long; says when each step was handed over."""
-    _begin()
+    _begin(root)
     while True:
         seed += 1
         episode = make(seed)
-        say(pipe, "stage", "writing")
+        say(pipe, "stage", "recording")
         writer = EpisodeWriter(
             root,
             CONTRACT,
@@ -101,23 +108,22 @@ def _hand_over(pipe: Connection, writer: EpisodeWriter, episode: Episode, seed: 
 
 def pack_often(pipe: Connection, root: Path, seed: int) -> None:
     """Pack to ever other sizes, so that there is always something to do."""
-    _begin()
+    _begin(root)
     rng = np.random.default_rng(seed)
     while True:
-        say(pipe, "stage", "writing")
+        say(pipe, "stage", "packing")
         try:
             pack(root, float(rng.uniform(0.1, 2.0)))
         except DatasetError as error:
             say(pipe, "refused", str(error))
-        say(pipe, "stage", "publishing")
 
 
 def import_often(pipe: Connection, root: Path, source: Path, name: str, engine: Engine) -> None:
     """Import a file under ever other names; says when it begins with each, and when all of it is there."""
-    _begin()
+    _begin(root)
     for number in itertools.count():
         say(pipe, "begun", f"{name}-{number}")
-        import_file(root, source, f"{name}-{number}", engine, lambda steps: say(pipe, "stage", "writing"))
+        import_file(root, source, f"{name}-{number}", engine, lambda steps: say(pipe, "stage", "importing"))
 
 
 def import_file(root: Path, source: Path, where: str, engine: Engine, on_episode: Callable[[int], None]) -> None:
@@ -129,9 +135,9 @@ def import_file(root: Path, source: Path, where: str, engine: Engine, on_episode
 
 def repair_often(pipe: Connection, root: Path) -> None:
     """Repair again and again."""
-    _begin()
+    _begin(root)
     while True:
-        say(pipe, "stage", "writing")
+        say(pipe, "stage", "repairing")
         try:
             repair(root)
         except DatasetError as error:
@@ -140,7 +146,7 @@ def repair_often(pipe: Connection, root: Path) -> None:
 
 def read_newest(pipe: Connection, root: Path, source: Path | None) -> None:
     """Open the latest version and compare its newest episodes until told to stop; says how many, and what was wrong."""
-    _begin()
+    _begin(root)
     truth, read, versions, errors = truth_of(source), 0, 0, []
     while not pipe.poll(0.005):
         try:

@@ -1,4 +1,4 @@
-"""``vla eval``: a policy in closed loop."""
+"""``vla eval``: policies in closed loop."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -7,19 +7,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from vla.cli.command import console, parse, parse_settings, progress, show_config, write_result
+from vla.cli.command import console, parse, parse_settings, show_config, write_result
+from vla.cli.evaluating import Plan, cores, document, execute, known_environments
 from vla.core.errors import ConfigError
-from vla.envs.settings import LANGUAGES, EvaluationConfig, Language
+from vla.core.processes import Engine
+from vla.envs.settings import LANGUAGE_TEST, EvaluationConfig, Language
 
 if TYPE_CHECKING:
-    from vla.envs.evaluation import EpisodeResult
+    from vla.envs.trials import Condition, EpisodeResult
 
-_EXAMPLES = """  vla eval runs/place/checkpoint --episodes 100 --seed 777000 --json result.json
+_EXAMPLES = """  vla eval runs/place/checkpoint --episodes 100 --seed 777000 --out runs/eval-place
   vla eval runs/place/checkpoint --language-test
-  vla eval expert --episodes 200
-  vla eval random
+  vla eval runs/place/checkpoint --robustness image_noise observation_latency_steps
+  vla eval runs/place/checkpoint --env tabletop/place tabletop/lift --split seen distractors
+  vla eval runs/new/checkpoint --against runs/old/checkpoint --sequential --episodes 500 --out runs/new-old
+  vla eval --diff runs/eval-new runs/eval-old
+  vla eval expert --env all --episodes 100 --out runs/experts
   vla eval --server ws://127.0.0.1:8000 --episodes 20
   vla eval runs/place/checkpoint --set blocks=3"""
+Flag = tyro.conf.FlagCreatePairsOff
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,50 +34,82 @@ class Arguments:
 
     policy: Annotated[str, tyro.conf.Positional] = ""
     """A checkpoint folder, ``expert`` or ``random``."""
-    config: Annotated[EvaluationConfig, tyro.conf.arg(name="")] = field(default_factory=EvaluationConfig)
     server: str | None = None
     """Evaluate through a policy server instead: ws://HOST:PORT."""
-    language_test: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Also run the same scenes with a blank and with a wrong instruction."""
+    env: tuple[str, ...] = ("tabletop/place",)
+    """Tasks; ``all`` is every one that is installed."""
+    split: tuple[str, ...] = ("",)
+    """Splits of each task; by default its own."""
+    language: Language = "right"
+    """What the policy is told."""
     set: tuple[str, ...] = ()
-    """Settings of the environment as key=value."""
+    """Settings of the environments as key=value."""
+    episodes: int = 100
+    """Of each task, split and condition."""
+    seed: int = 500_000
+    """Episode i runs on seed + i, the same scenes for every policy."""
+    execute: int | None = None
+    """Steps of a chunk that run before the policy is asked again; by default what its checkpoint says, or all."""
+    ensemble: float = 0.0
+    """Weight of older chunks that cover a step, per request of age; 0 uses the newest alone."""
+    language_test: Annotated[bool, Flag] = False
+    """Also run the same scenes with a paraphrased, a blank and a wrong instruction."""
+    robustness: tuple[str, ...] | None = None
+    """Also run the same scenes with late, lost and noisy signals: all kinds, or those that are named."""
+    against: str | None = None
+    """Another policy, compared on the same scenes."""
+    sequential: Annotated[bool, Flag] = False
+    """With --against: take turns, and stop as soon as a test that allows for it knows which is better."""
+    alpha: float = 0.05
+    """Share of sequential comparisons without a difference that may claim one."""
+    diff: tuple[Path, Path] | None = None
+    """Compare two results, folders or files, instead of running anything."""
+    out: Path | None = None
+    """Folder that keeps every episode as it ends; the same command goes on with what is missing."""
+    workers: int = field(default_factory=cores)
+    """Processes on this machine."""
+    batch: int = 10
+    """Environments that share one inference in a worker."""
+    engine: Engine = "processes"
+    """Where the workers live."""
     json: Path | None = None
-    """Write the result to this file."""
+    """Write the result to this file too."""
+
+    def config(self) -> EvaluationConfig:
+        """How to run, on which seeds."""
+        names = ("episodes", "seed", "language", "execute", "ensemble", "workers", "batch", "engine")
+        values = {name: getattr(self, name) for name in names}
+        return EvaluationConfig(env=self.env[0], settings=parse_settings(self.set), **values)
 
 
 def main(argv: list[str]) -> int:
-    """Evaluate, print a table, write JSON."""
+    """Evaluate, print tables, write JSON."""
     arguments = parse(Arguments, argv, verb="eval", examples=_EXAMPLES)
+    if arguments.diff:
+        return _diff(arguments)
     name = arguments.server or arguments.policy
     if not name:
         raise ConfigError("which policy? give a checkpoint folder, expert, random, or --server ws://HOST:PORT")
-    config = replace(arguments.config, settings=parse_settings(arguments.set))
-    show_config(f"evaluate {name}", config)
-    languages = LANGUAGES if arguments.language_test else (config.language,)
-    results = {language: run(name, replace(config, language=language)) for language in languages}
-    write_result(arguments.json, outcome(name, config, results))
+    if arguments.sequential and not arguments.against:
+        raise ConfigError("--sequential compares two policies: name the other with --against")
+    plan = _plan(name, arguments)
+    show_config(f"evaluate {name}" + (f" against {arguments.against}" if arguments.against else ""), plan.config)
+    outcome = execute(plan, title=" against ".join(Path(n).name or n for n in plan.policies.values()))
+    value = _comparison(plan, outcome) if arguments.against else document(plan, outcome)
+    _finish(arguments, plan, value)
     return 0
 
 
 def run(name: str, config: EvaluationConfig, title: str | None = None) -> "list[EpisodeResult]":
     """Evaluate one policy under one condition, with a progress bar, and print the outcome."""
-    from vla.cli.policies import policy_maker
-    from vla.envs.evaluation import evaluate
-    from vla.envs.registry import env_spec
     from vla.envs.statistics import success_rate
+    from vla.envs.trials import Condition
 
-    env_spec(config.env)
-    make = policy_maker(name, config.env, config.seed)
+    condition = Condition(
+        env=config.env, split=config.split, language=config.language, perturbation=config.perturbation
+    )
     title = title or f"{Path(name).name}, {config.language} instruction"
-    seen: list[bool] = []
-    with progress("rate") as bar:
-        task = bar.add_task(title, total=config.episodes, rate="")
-
-        def on_episode(result: "EpisodeResult") -> None:
-            seen.append(result.success)
-            bar.update(task, advance=1, rate=f"{sum(seen)} of {len(seen)} succeeded")
-
-        results = evaluate(config, make, on_episode)
+    results = execute(Plan(policies={"": name}, conditions=[condition], config=config), title=title).of(condition)
     crashed = [r for r in results if r.crash]
     ran = [r for r in results if not r.crash]
     rate = success_rate(sum(r.success for r in ran), len(ran))
@@ -83,32 +121,77 @@ def run(name: str, config: EvaluationConfig, title: str | None = None) -> "list[
     return results
 
 
-def outcome(name: str, config: EvaluationConfig, results: "Mapping[Language, list[EpisodeResult]]") -> dict[str, Any]:
-    """The machine-readable result of an evaluation."""
-    from vla.core.config import to_dict
+def _plan(name: str, arguments: Arguments) -> Plan:
+    from vla.envs.robustness import robustness_conditions
+    from vla.envs.sequential import SequentialTest
+    from vla.envs.trials import Condition
+
+    envs = known_environments(name) if arguments.env == ("all",) else list(arguments.env)
+    languages = LANGUAGE_TEST if arguments.language_test else (arguments.language,)
+    plain = [Condition(env=env, split=split) for env in envs for split in arguments.split]
+    conditions = [replace(c, language=language) for c in plain for language in languages]
+    if arguments.robustness is not None:
+        first = [c for c in conditions if c.language == languages[0]]
+        disturbed = [c for c in robustness_conditions(first, arguments.robustness) if c.perturbation]
+        conditions += disturbed
+    policies = {"a": name, "b": arguments.against} if arguments.against else {"": name}
+    test = None
+    if arguments.sequential:
+        test = SequentialTest(alpha=arguments.alpha, scenes=arguments.episodes * len(conditions))
+    return Plan(
+        policies=policies,
+        conditions=_for_each(policies, conditions),
+        config=arguments.config(),
+        out=arguments.out,
+        may_refuse=arguments.language_test,
+        sequential=test,
+    )
+
+
+def _for_each(policies: Mapping[str, str], conditions: "list[Condition]") -> "list[Condition]":
+    return [replace(condition, policy=label) for condition in conditions for label in policies]
+
+
+def _comparison(plan: Plan, outcome: Any) -> dict[str, Any]:
+    a, b = document(plan, outcome, "a"), document(plan, outcome, "b")
+    return _compared(a, b) | {"sequential": plan.sequential.to_json() if plan.sequential else None}
+
+
+def _compared(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     from vla.core.provenance import provenance
-    from vla.envs.results import summarise
+    from vla.envs.comparison import compare_rows
 
-    conditions = {language: summarise(episodes) for language, episodes in results.items()}
-    first: dict[str, Any] = next(iter(conditions.values()))
-    return {
-        "policy": name,
-        "env": config.env,
-        "success": first["success"],
-        "instructions": first["instructions"],
-        "conditions": conditions,
-        "config": to_dict(config),
-        "provenance": provenance(seed=config.seed, **_origin(name, config)),
-    }
+    rows = compare_rows(a["rows"], b["rows"])
+    return {"kind": "comparison", "a": a, "b": b, "rows": rows, "sequential": None, "provenance": provenance()}
 
 
-def _origin(name: str, config: EvaluationConfig) -> dict[str, Any]:
-    """The renderer and the contracts that met."""
-    from vla.core.contract import read_contract
-    from vla.envs.registry import env_spec
+def _diff(arguments: Arguments) -> int:
+    from vla.cli.eval_tables import show_comparison
+    from vla.envs.comparison import require_same_scenes
+    from vla.envs.result_folder import read_result
 
-    env = env_spec(config.env).make(config.settings)
-    origin: dict[str, Any] = {"renderer": env.renderer, "environment_contract": env.contract.digest()}
-    env.close()
-    contract = Path(name) / "contract.json"
-    return origin | ({"checkpoint_contract": read_contract(contract).digest()} if contract.exists() else {})
+    assert arguments.diff is not None
+    a, b = (read_result(path) for path in arguments.diff)
+    for path, value in zip(arguments.diff, (a, b), strict=True):
+        if value["kind"] != "evaluation":
+            raise ConfigError(f"--diff {path}: expected the evaluation of one policy, got a {value['kind']}")
+    require_same_scenes(a, b)
+    value = _compared(a, b)
+    show_comparison(value)
+    write_result(arguments.json, value)
+    if arguments.out:
+        write_result(arguments.out / "result.json", value)
+    return 0
+
+
+def _finish(arguments: Arguments, plan: Plan, value: dict[str, Any]) -> None:
+    from vla.cli.eval_tables import show_comparison, show_evaluation
+
+    if value["kind"] == "comparison":
+        show_comparison(value)
+    else:
+        show_evaluation(value)
+    write_result(arguments.json, value)
+    if plan.out:
+        write_result(plan.out / "result.json", value)
+        console().print(f"every episode and the result: {plan.out}", style="dim")

@@ -9,7 +9,7 @@ from vla.core.errors import CheckpointError
 
 if TYPE_CHECKING:
     from vla.core.types import Policy
-    from vla.envs.evaluation import MakePolicy
+    from vla.envs.episode_runner import MakePolicy
     from vla.envs.spec import RobotEnv
 
 _FIX = "Evaluate in the environment that it was trained for, with the same settings, or train on data of this one"

@@ -1,16 +1,18 @@
-"""Work shared out to workers that report as they go: spawned processes, tasks of a Ray cluster, or this process.
+"""Work shared out to workers that report as they go: spawned processes, actors of a Ray cluster, or this process.
 
 Processes are spawned, because GL contexts and threads do not survive a fork.
 """
 
 import multiprocessing
 import os
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing.managers import SyncManager
+from concurrent.futures import Future
+from functools import partial
 from typing import Any, Literal, TypeVar
+
+from vla.core.workers import WorkerDiedError, run_in_workers
 
 Share = TypeVar("Share")
 Result = TypeVar("Result")
@@ -25,51 +27,71 @@ def run_shares(
     workers: int,
     on_report: Report | None = None,
     engine: Engine = "processes",
+    stop: Callable[[], bool] = lambda: False,
 ) -> list[Future[Result]]:
     """Run ``function(share, report)`` for each share and return the finished futures, in the order of the shares.
 
-    ``function`` and the shares are pickled. What it passes to ``report`` reaches ``on_report`` in this process. A share
-    that raises does not stop the others. Ray uses the cluster's CPUs, whatever ``workers`` says.
+    ``function`` is pickled once for each worker, and may keep things from share to share; shares begin in their order.
+    What it passes to ``report`` reaches ``on_report`` in this process. A share that raises does not stop the others,
+    nor does a worker that dies (`WorkerDiedError`). Once ``stop()`` is true, shares that have not begun are cancelled.
+    Ray uses the cluster's CPUs, whatever ``workers`` says.
     """
     if not shares:
         return []
     runner = {"ray": _run_on_ray, "processes": _run_in_processes, "inline": _run_here}[engine]
-    return runner(function, shares, min(workers, len(shares)), on_report or (lambda report: None))
+    return runner(function, shares, min(workers, len(shares)), on_report or (lambda report: None), stop)
 
 
 def _run_here(
-    function: Callable[[Share, Report], Result], shares: Sequence[Share], workers: int, on_report: Report
+    function: Callable[[Share, Report], Result],
+    shares: Sequence[Share],
+    workers: int,
+    on_report: Report,
+    stop: Callable[[], bool],
 ) -> list[Future[Result]]:
     """One share after the other."""
     futures: list[Future[Result]] = []
     for share in shares:
         future: Future[Result] = Future()
+        futures.append(future)
+        if stop():
+            future.cancel()
+            continue
         try:
             future.set_result(function(share, on_report))
         except Exception as error:
             future.set_exception(error)
-        futures.append(future)
     return futures
 
 
 def _run_in_processes(
-    function: Callable[[Share, Report], Result], shares: Sequence[Share], workers: int, on_report: Report
+    function: Callable[[Share, Report], Result],
+    shares: Sequence[Share],
+    workers: int,
+    on_report: Report,
+    stop: Callable[[], bool],
 ) -> list[Future[Result]]:
-    context = multiprocessing.get_context("spawn")
-    manager = SyncManager(ctx=context)
-    manager.start(end_with_parent)
-    with (
-        manager,
-        ProcessPoolExecutor(workers, context, initializer=_begin_worker, initargs=(workers,)) as pool,
-    ):
-        reports = manager.Queue()
-        futures = [pool.submit(function, share, reports.put) for share in shares]
-        _pass_on(reports, lambda: all(future.done() for future in futures), on_report)
-        return futures
+    return run_in_workers(function, shares, workers, on_report, stop, partial(_begin_worker, workers))
+
+
+class _RayWorker:
+    """An actor that keeps the function from share to share."""
+
+    def __init__(self, function: Callable[[Any, Report], Any], reports: Any) -> None:
+        os.environ.setdefault("LP_NUM_THREADS", "1")  # as in `_begin_worker`; Ray itself limits the other threads
+        self._function, self._reports = function, reports
+
+    def run(self, share: Any) -> Any:
+        """One share."""
+        return self._function(share, self._reports.put)
 
 
 def _run_on_ray(
-    function: Callable[[Share, Report], Result], shares: Sequence[Share], workers: int, on_report: Report
+    function: Callable[[Share, Report], Result],
+    shares: Sequence[Share],
+    workers: int,
+    on_report: Report,
+    stop: Callable[[], bool],
 ) -> list[Future[Result]]:
     import ray
     from ray.util.queue import Queue
@@ -77,40 +99,60 @@ def _run_on_ray(
     started = not ray.is_initialized()
     if started:
         start_ray()
+    reports = Queue(actor_options={"num_cpus": 0})
+    actor = ray.remote(num_cpus=1, max_restarts=0)(_RayWorker)
+    crew: dict[Any, Any] = {}  # what a share's result will be → its actor
+    futures: list[Future[Result]] = [Future() for _ in shares]
+    waiting = deque(zip(shares, futures, strict=True))
+    busy: dict[Any, Future[Result]] = {}
+
+    def give(worker: Any) -> None:
+        share, future = waiting.popleft()
+        result = worker.run.remote(share)
+        crew[result], busy[result] = worker, future
+
     try:
-        reports = Queue(actor_options={"num_cpus": 0})
-        task = ray.remote(function)
-        futures = [task.remote(share, reports.put).future() for share in shares]
-        _pass_on(reports, lambda: all(future.done() for future in futures), on_report)
-        reports.shutdown(force=True)
-        return [_unwrapped(future) for future in futures]
+        for _ in range(min(len(shares), max(1, int(ray.cluster_resources().get("CPU", 1))))):
+            give(actor.remote(function, reports))
+        while busy:
+            done, _ = ray.wait(list(busy), timeout=0.2)
+            _pass_on(reports, on_report)
+            for result in done:
+                worker, future = crew.pop(result), busy.pop(result)
+                died = _settle(future, result)
+                if waiting and not stop():
+                    give(actor.remote(function, reports) if died else worker)
+        _pass_on(reports, on_report)
+        for _, future in waiting:
+            future.cancel()
+        return futures
     finally:
+        for worker in crew.values():
+            ray.kill(worker)
+        reports.shutdown(force=True)
         if started:
             ray.shutdown()
 
 
-def _unwrapped(future: Future[Result]) -> Future[Result]:
-    """With the error that the task raised, not the one that Ray made of it."""
-    error = future.exception()
-    if error is None:
-        return future
-    plain: Future[Result] = Future()
-    plain.set_exception(getattr(error, "cause", None) or error)
-    return plain
+def _settle(future: Future[Any], result: Any) -> bool:
+    """Fill the future with what the actor answered, or with the error that it raised; whether the actor has died."""
+    import ray
+
+    try:
+        future.set_result(ray.get(result))
+    except ray.exceptions.RayActorError as error:
+        future.set_exception(WorkerDiedError(f"a Ray actor died ({str(error).splitlines()[0]})"))
+        return True
+    except ray.exceptions.RayTaskError as error:
+        future.set_exception(error.cause or error)
+    return False
 
 
-def _pass_on(reports: Any, done: Callable[[], bool], on_report: Report) -> None:
-    """Hand reports on until all shares are done and the queue is empty."""
-    while True:
-        finished = done()
-        try:
-            while True:
-                on_report(reports.get(timeout=0.01 if finished else 0.2))
-        except Exception as error:
-            if not (isinstance(error, queue.Empty) or type(error).__name__ == "Empty"):
-                raise
-            if finished:
-                return
+def _pass_on(reports: Any, on_report: Report) -> None:
+    """Hand on what has been reported."""
+    while size := reports.qsize():
+        for report in reports.get_nowait_batch(size):
+            on_report(report)
 
 
 def start_ray() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 from vla.core.config import to_dict
 from vla.core.contract import read_contract
 from vla.core.provenance import provenance
-from vla.envs.evaluation import EpisodeResult
 from vla.envs.registry import env_spec
 from vla.envs.results import summarise
 from vla.envs.settings import EvaluationConfig
+from vla.envs.trials import EpisodeResult
 from vla.train.loop import read_metrics
 from vla.train.recipe import TrainConfig
 

@@ -1,0 +1,18 @@
+"""Scripted experts: memoryless functions of the simulator's state, one for each kind of task."""
+
+from typing import Any
+
+from vla.core.errors import ConfigError
+from vla.envs.robosuite.env import RobosuiteEnv
+from vla.envs.robosuite.pick import PICKS, PickExpert
+from vla.envs.spec import Expert
+
+_KINDS: dict[str, Any] = dict.fromkeys(PICKS, PickExpert)
+
+
+def make_expert(env: RobosuiteEnv) -> Expert:
+    """The expert of the environment's task."""
+    if env.config.control != "joint":
+        raise ConfigError(f"robosuite/{env.name}: the expert commands joints; use control=joint")
+    expert: Expert = _KINDS[env.name](env)
+    return expert

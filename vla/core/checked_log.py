@@ -1,0 +1,66 @@
+"""A log of one checksummed JSON line for each thing that happened; a later process goes on where an earlier stopped.
+
+A line that was cut short or damaged ends the log: what stands before it is whole, and opening the log removes the rest.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+
+from vla.core.errors import VlaError
+from vla.core.files import write_all
+
+
+class CheckedLog:
+    """Reads what is there, then appends. Only one process may have it open."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab", buffering=0)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise VlaError(
+                f"{path} is being written by another process; wait for it, or choose another folder"
+            ) from None
+        self.entries, whole = _read(path)
+        """What was in the log when it was opened."""
+        self._file.truncate(whole)
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Add an entry; it survives the end of this process when this returns. NaN and infinity are refused."""
+        text = json.dumps(entry, ensure_ascii=False, allow_nan=False).encode()
+        write_all(self._file, b"%08x %s\n" % (google_crc32c.value(text), text))
+
+    def close(self) -> None:
+        """Flush to disk and let others open it."""
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The whole entries of a log, which another process may be writing."""
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The entries up to the first that is not whole, and the bytes that they take."""
+    entries, size = [], 0
+    for line, entry in _lines(path):
+        entries.append(entry)
+        size += len(line)
+    return entries, size
+
+
+def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    with path.open("rb") as file:
+        for line in file:
+            checksum, _, text = line[:-1].partition(b" ")
+            if not line.endswith(b"\n") or checksum != b"%08x" % google_crc32c.value(text):
+                return
+            yield line, json.loads(text)
