@@ -1,7 +1,9 @@
 """Opens a dataset: an index of its episodes, low-dimensional arrays in RAM once they are used, frames on demand."""
 
+import bisect
 import json
 import operator
+from array import array
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, SupportsIndex
@@ -79,6 +81,7 @@ class Dataset:
         self.episodes = episodes
         self.episode_starts: Int64[np.ndarray, " episodes"] = episodes.starts
         self.episode_lengths: Int64[np.ndarray, " episodes"] = episodes.lengths
+        self._starts = array("q", episodes.starts.tobytes())
         self._steps = int(episodes.lengths.sum())
         self._commits = commits
         self._cameras = {camera.name: camera for camera in self.contract.cameras}
@@ -201,15 +204,12 @@ class Dataset:
 
     def read_frames(self, camera: str, steps: Int64[np.ndarray, " b"], out: np.ndarray) -> None:
         """Decode the frames of a camera at some steps of the dataset into ``out``, contiguous rows of (y, x, c)."""
-        self._camera(camera)
-        episodes = np.searchsorted(self.episode_starts, steps, side="right") - 1
-        if camera in self._frame_of_step:
-            frames = self._frame_of_step[camera][steps]
-        else:
-            frames = steps - self.episode_starts[episodes]
-        readers, reader = self._readers, self._reader
-        for row, (episode, frame) in enumerate(zip(episodes.tolist(), frames.tolist(), strict=True)):
-            shard = readers.get((camera, episode)) or reader(camera, episode)
+        own_rate = self._camera(camera).hz is not None
+        starts, readers = self._starts, self._readers
+        for row, step in enumerate(steps.tolist()):  # a bisection of 0.3 us is cheaper than calling numpy for one frame
+            episode = bisect.bisect_right(starts, step) - 1
+            frame = int(self._frame_of_step[camera][step]) if own_rate else step - starts[episode]
+            shard = readers.get((camera, episode)) or self._reader(camera, episode)
             shard.read_into(frame, out[row])
 
     def read_episode(self, number: SupportsIndex) -> Episode:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
 import numpy as np
-from jaxtyping import Int64
 
 from vla.core.action_transform import ActionTransform
 from vla.core.contract import Contract
@@ -22,6 +21,7 @@ from vla.core.errors import DatasetError, VlaError
 from vla.datasets.dataset import Dataset
 from vla.datasets.documents import encode, read_document
 from vla.datasets.statistics import Statistics, column_statistics
+from vla.datasets.windows import spacing
 
 _FORMAT = 1
 """Part of the hash: raise it when other numbers come out."""
@@ -78,11 +78,6 @@ class DatasetStatistics:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DatasetError(f"{where}: the statistics are damaged ({error!r}); compute them again") from None
-
-
-def spacing(count: int, control_hz: float, hz: float | None) -> Int64[np.ndarray, " count"]:
-    """The ``count`` recorded steps that are nearest to multiples of a period of ``hz``, from 0 on."""
-    return np.asarray(np.rint(np.arange(count) * (control_hz / (hz or control_hz))), np.int64)
 
 
 def compute(

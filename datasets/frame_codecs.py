@@ -21,7 +21,8 @@ from vla.core.contract import Camera
 from vla.core.errors import DatasetError
 from vla.core.lookup import lookup
 
-ZSTD_LEVEL = 3
+ZSTD_LEVEL = 1
+"""Against level 3, noisy frames of 224 pixels decode 1.5 and encode 3.7 times as fast, for 16 % more bytes; clean ones 4 %."""
 JPEG_QUALITY = 95
 JPEG_NAME = "imagecodecs_jpeg"
 

@@ -187,7 +187,7 @@ class Mixture:
 
     def summary(self) -> list[MixtureRow]:
         """One row for each dataset."""
-        drawn = np.array(self.order(0)._parts)
+        drawn = np.array(self.order(0).parts)
         spans = {round(part.span_s, 9) for part in self._parts}
         rows = []
         for entry, part, asked, share in zip(

@@ -9,9 +9,9 @@ from vla.core.action_transform import ActionTransform
 from vla.core.errors import DatasetError, UnknownNameError
 from vla.core.lookup import lookup
 from vla.datasets.dataset import Dataset
-from vla.datasets.dataset_statistics import load_or_compute, spacing
+from vla.datasets.dataset_statistics import load_or_compute
 from vla.datasets.resize import resize_frame
-from vla.datasets.windows import Windows
+from vla.datasets.windows import Windows, spacing
 
 
 class MixturePart:

@@ -109,7 +109,7 @@ class StratifiedOrder:
                 )
         if abs(sum(self.shares) - 1) > 1e-6:
             raise ValueError(f"shares: expected a sum of 1, got {sum(self.shares):g}; divide them by their sum")
-        if 0 in self._parts:
+        if 0 in self.parts:
             raise ValueError(f"shares {list(self.shares)}: expected at least 1/{_LONGEST_PATTERN} each")
 
     @property
@@ -118,7 +118,7 @@ class StratifiedOrder:
         return sum(len(items) for items in self.strata)
 
     @cached_property
-    def _parts(self) -> tuple[int, ...]:
+    def parts(self) -> tuple[int, ...]:
         """Slots of each stratum in one block."""
         shares = np.asarray(self.shares, np.float64)
         for length in range(1, _LONGEST_PATTERN + 1):
@@ -132,15 +132,15 @@ class StratifiedOrder:
 
     def stratum(self, slots: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, " b"]:
         """Which stratum each slot draws from."""
-        return np.searchsorted(np.cumsum(self._parts), self._place(slots), side="right").astype(np.int64)
+        return np.searchsorted(np.cumsum(self.parts), self._place(slots), side="right").astype(np.int64)
 
     def at(self, slots: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, " b"]:
         """The items in these slots."""
         chosen, place = self.stratum(slots), self._place(slots)
-        block = slots // sum(self._parts)
+        block = slots // sum(self.parts)
         result = np.empty(len(slots), np.int64)
         first = 0
-        for number, (items, part) in enumerate(zip(self.strata, self._parts, strict=True)):
+        for number, (items, part) in enumerate(zip(self.strata, self.parts, strict=True)):
             mine = chosen == number
             order = Order(_mix_integer((self.seed + number + 1) & _MASK), len(items))
             result[mine] = items[order.at(block[mine] * part + place[mine] - first)]
@@ -149,7 +149,7 @@ class StratifiedOrder:
 
     def _place(self, slots: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, " b"]:
         """Position in the block, shuffled in each block anew: else with two ranks and halves, each had one stratum."""
-        length = sum(self._parts)
+        length = sum(self.parts)
         return Order(self.seed, length)(slots // length, slots % length)
 
 

@@ -50,9 +50,8 @@ class Windows:
             raise DatasetError(f"hz: expected more than 0 and at most {dataset.contract.control_hz:g}, got {hz:g}")
         self.dataset = dataset
         self.horizon, self.history = horizon, history
-        stride = dataset.contract.control_hz / (hz or dataset.contract.control_hz)
-        self._ahead = np.rint(np.arange(horizon) * stride).astype(np.int64)
-        self._behind = np.rint(np.arange(history)[::-1] * stride).astype(np.int64)
+        self._ahead = spacing(horizon, dataset.contract.control_hz, hz)
+        self._behind = spacing(history, dataset.contract.control_hz, hz)[::-1]
         self.cameras = tuple(cameras if cameras is not None else (c.name for c in dataset.contract.cameras))
         self._image_shape = _common_shape(dataset, self.cameras)
         texts, codes = dataset.episodes.column("instruction")
@@ -112,6 +111,11 @@ class Windows:
         for slot, camera in enumerate(self.cameras):
             self.dataset.read_frames(camera, steps.reshape(-1), flat[:, slot])
         return images
+
+
+def spacing(count: int, control_hz: float, hz: float | None) -> Int64[np.ndarray, " count"]:
+    """The ``count`` recorded steps that are nearest to multiples of a period of ``hz``, from 0 on."""
+    return np.asarray(np.rint(np.arange(count) * (control_hz / (hz or control_hz))), np.int64)
 
 
 def _select(dataset: Dataset, episodes: Iterable[SupportsIndex] | None) -> Int64[np.ndarray, " episodes"]:

@@ -13,12 +13,12 @@ from vla.core.contract import Contract
 from vla.core.errors import ContractError, DatasetError
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
-from vla.datasets.dataset_statistics import DatasetStatistics, compute, drift, load_or_compute, recompute, spacing
+from vla.datasets.dataset_statistics import DatasetStatistics, compute, drift, load_or_compute, recompute
 from vla.datasets.documents import encode
 from vla.datasets.manifest import publish, publish_change
 from vla.datasets.segment import SegmentWriter
 from vla.datasets.statistics import compute_statistics
-from vla.datasets.windows import Windows
+from vla.datasets.windows import Windows, spacing
 
 MakeDataset = Callable[[Sequence[Sequence[int]]], Dataset]
 MakeEpisode = Callable[..., Episode]
