@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, SupportsIndex
 
-import google_crc32c
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
@@ -17,6 +16,7 @@ from vla.core.errors import DatasetError
 from vla.core.lookup import lookup
 from vla.core.types import Episode
 from vla.datasets.arrays import read_array
+from vla.datasets.camera_clocks import CameraClocks
 from vla.datasets.documents import encode
 from vla.datasets.episode_check import check_cameras
 from vla.datasets.frame_codecs import frame_codec
@@ -26,6 +26,7 @@ from vla.datasets.layout import (
     Description,
     explain_full_disk,
     image_name,
+    read_checked,
     read_commit,
     read_description,
     row_shape,
@@ -113,7 +114,7 @@ class Dataset:
 
     @staticmethod
     def _of(storage: Storage, description: Description, version: Manifest, commits: Sequence[Commit]) -> "Dataset":
-        texts = [_read_checked(storage, s, c, "episodes.json") for s, c in zip(version.segments, commits, strict=True)]
+        texts = [read_checked(storage, s, c, "episodes.json") for s, c in zip(version.segments, commits, strict=True)]
         index = EpisodeIndex.build(
             [(f"{storage.url}/{segment_name(s)}", text) for s, text in zip(version.segments, texts, strict=True)]
         )
@@ -208,7 +209,7 @@ class Dataset:
         starts, readers = self._starts, self._readers
         for row, step in enumerate(steps.tolist()):  # a bisection of 0.3 us is cheaper than calling numpy for one frame
             episode = bisect.bisect_right(starts, step) - 1
-            frame = int(self._frame_of_step[camera][step]) if own_rate else step - starts[episode]
+            frame = self._clocks.frame(camera, step) if own_rate else step - starts[episode]
             shard = readers.get((camera, episode)) or self._reader(camera, episode)
             shard.read_into(frame, out[row])
 
@@ -253,7 +254,7 @@ class Dataset:
     def provenance(self, segment: int) -> dict[str, Any]:
         """Where the episodes of a segment come from: what its writer was given."""
         name = self.manifest.segments[segment]
-        data = _read_checked(self.storage, name, self._commits[segment], "data.zarr/zarr.json")
+        data = read_checked(self.storage, name, self._commits[segment], "data.zarr/zarr.json")
         attributes: dict[str, Any] = json.loads(data)["attributes"]
         return attributes
 
@@ -266,7 +267,7 @@ class Dataset:
             sim_state = self._read_sim_state(number, f"{folder}/data.zarr/{sim_state_name(place)}", record.length)
         return Episode(
             images=images,
-            image_time_ns={camera: self._clock(camera, number) for camera in record.frames},
+            image_time_ns={camera: self._clocks.times(camera, number) for camera in record.frames},
             instruction=record.instruction,
             instruction_alternatives=record.instruction_alternatives,
             task=record.task,
@@ -285,11 +286,16 @@ class Dataset:
 
     def _read_checked(self, number: int, name: str) -> bytes:
         segment = int(self.episodes.segments[number])
-        return _read_checked(self.storage, self.manifest.segments[segment], self._commits[segment], name)
+        return read_checked(self.storage, self.manifest.segments[segment], self._commits[segment], name)
 
     def _read_sim_state(self, number: int, name: str, steps: int) -> np.ndarray:
         width = json.loads(self._read_checked(number, f"{name.removeprefix(self._place(number) + '/')}/zarr.json"))
         return read_array(self.storage, name, shape=(steps, int(width["shape"][1])), dtype="float64")
+
+    @cached_property
+    def _clocks(self) -> CameraClocks:
+        """When the frames of cameras with a rate of their own were captured."""
+        return CameraClocks(self.storage, self.manifest.segments, self._commits, self.episodes, self.time_ns)
 
     def _camera(self, name: str) -> Camera:
         try:
@@ -304,8 +310,9 @@ class Dataset:
         if reader is None:
             array = image_name(camera, int(self.episodes.numbers[episode]))
             reader = ShardReader(self.storage, f"{self._place(episode)}/data.zarr/{array}", self._camera(camera))
-            expected = self._frame_counts[camera][episode] if camera in self._frame_counts else None
-            if len(reader) != (int(self.episode_lengths[episode]) if expected is None else expected):
+            own_rate = self._camera(camera).hz is not None
+            expected = self._clocks.count(camera, episode) if own_rate else int(self.episode_lengths[episode])
+            if len(reader) != expected:
                 raise DatasetError(
                     f"{self.url}/{self._place(episode)}/data.zarr/{array}: {len(reader)} frames are wrong"
                 )
@@ -329,7 +336,7 @@ class Dataset:
                 continue
             array = f"data.zarr/{name}"
             for file in (f"{array}/zarr.json", "/".join([array, "c", "0", *"0" * len(shape)])):
-                _read_checked(self.storage, segment, commit, file)
+                read_checked(self.storage, segment, commit, file)
             rows = read_array(
                 self.storage, f"{segment_name(segment)}/{array}", shape=(commit.frames, *shape), dtype=dtype
             )
@@ -341,66 +348,3 @@ class Dataset:
         result: np.ndarray = np.concatenate(parts)
         result.flags.writeable = False
         return result
-
-    @cached_property
-    def _frame_counts(self) -> dict[str, np.ndarray]:
-        """Frames of each episode, for cameras with a rate of their own."""
-        own = [camera.name for camera in self.contract.cameras if camera.hz is not None]
-        if not own:
-            return {}
-        counts = [self.episodes.extra(number)["frames"] for number in range(len(self.episodes))]
-        return {name: np.array([count[name] for count in counts], np.int64) for name in own}
-
-    @cached_property
-    def _clocks(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Capture times of all frames, and where each episode's begin, for cameras with a rate of their own."""
-        found = {}
-        for name, counts in self._frame_counts.items():
-            parts = []
-            for number, (segment, commit) in enumerate(zip(self.manifest.segments, self._commits, strict=True)):
-                everything = _read_frame_counts(self.storage, segment, commit, name)
-                array = f"{segment_name(segment)}/data.zarr/image_time_ns/{name}"
-                times = read_array(self.storage, array, shape=(int(everything.sum()),), dtype="int64")
-                begin = np.cumsum(everything) - everything
-                kept = self.episodes.numbers[self.episodes.segments == number]
-                parts += [times[begin[k] : begin[k] + everything[k]] for k in kept]
-            found[name] = (np.concatenate([np.empty(0, np.int64), *parts]), np.cumsum(counts) - counts)
-        return found
-
-    def _clock(self, camera: str, number: int) -> np.ndarray:
-        times, begins = self._clocks[camera]
-        mine: np.ndarray = times[begins[number] : begins[number] + self._frame_counts[camera][number]]
-        return mine
-
-    @cached_property
-    def _frame_of_step(self) -> dict[str, np.ndarray]:
-        """For cameras with a rate of their own: the latest frame at each step, counted within the episode."""
-        found = {}
-        for name in self._frame_counts:
-            parts = [np.empty(0, np.int64)]
-            for number, (start, length) in enumerate(zip(self.episode_starts, self.episode_lengths, strict=True)):
-                steps = self.time_ns[start : start + length]
-                parts.append(np.searchsorted(self._clock(name, number), steps, side="right") - 1)
-            found[name] = np.concatenate(parts)
-        return found
-
-
-def _read_frame_counts(storage: Storage, segment: str, commit: Commit, camera: str) -> np.ndarray:
-    """Frames of a camera with a rate of its own, in each episode of a whole segment."""
-    index = EpisodeIndex.build([(segment, _read_checked(storage, segment, commit, "episodes.json"))])
-    return np.array([index.extra(number)["frames"][camera] for number in range(len(index))], np.int64)
-
-
-def _read_checked(storage: Storage, segment: str, commit: Commit, name: str) -> bytes:
-    """A small file of a segment, if it is the one that the commit record names."""
-    where = f"{storage.url}/{segment_name(segment)}/{name}"
-    fix = "run vla data repair, restore the segment from a copy, or open an older manifest"
-    if name not in commit.files:
-        raise DatasetError(f"{where} is missing in the commit record: the segment is damaged; {fix}")
-    try:
-        data = storage.read(f"{segment_name(segment)}/{name}")
-    except FileNotFoundError:
-        raise DatasetError(f"{where} is missing: the segment is damaged; {fix}") from None
-    if f"{google_crc32c.value(data):08x}" != commit.files[name]["crc32c"]:
-        raise DatasetError(f"{where}: the file fails its checksum; {fix}")
-    return data

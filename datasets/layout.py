@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import google_crc32c
+
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError
 from vla.datasets.documents import read_document
@@ -157,6 +159,20 @@ def _check_sizes(storage: Storage, folder: str, commit: Commit) -> None:
                 f"{storage.url}/{folder}/{name}: expected {entry['bytes']} bytes, got {sizes[name]}: "
                 f"the segment is damaged; {_FIX}"
             )
+
+
+def read_checked(storage: Storage, segment: str, commit: Commit, name: str) -> bytes:
+    """A small file of a segment, if it is the one that the commit record names."""
+    where = f"{storage.url}/{segment_name(segment)}/{name}"
+    if name not in commit.files:
+        raise DatasetError(f"{where} is missing in the commit record: the segment is damaged; {_FIX}")
+    try:
+        data = storage.read(f"{segment_name(segment)}/{name}")
+    except FileNotFoundError:
+        raise DatasetError(f"{where} is missing: the segment is damaged; {_FIX}") from None
+    if f"{google_crc32c.value(data):08x}" != commit.files[name]["crc32c"]:
+        raise DatasetError(f"{where}: the file fails its checksum; {_FIX}")
+    return data
 
 
 def sealed_segments(storage: Storage) -> list[str]:

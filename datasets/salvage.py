@@ -11,7 +11,7 @@ from vla.datasets.layout import Commit, image_name
 from vla.datasets.manifest import Manifest, read_manifest
 from vla.datasets.segment import SegmentWriter
 from vla.datasets.storage import Storage
-from vla.datasets.verify import Damage, intact_episodes, is_whole, verify_segment, verify_without_record
+from vla.datasets.verify import Damage, intact_episodes, verify_segment, verify_without_record
 
 
 @dataclass(frozen=True)
@@ -64,82 +64,105 @@ class Salvaged:
     """Whether an episode is nowhere else."""
 
 
+@dataclass(frozen=True)
+class _Examined:
+    """A segment, what its commit record says as far as it can be believed, and which files are not so."""
+
+    name: str
+    commit: Commit
+    damage: Sequence[Damage]
+
+
 def salvage(storage: Storage, segment: str, versions: Versions) -> Salvaged | None:
     """Find or make what takes the place of a segment; None if nothing is wrong with it."""
-    try:
-        commit, damage = verify_segment(storage, segment)
-        replaces: Sequence[str] = commit.replaces
-    except FormatVersionError:
-        raise
-    except DatasetError as error:
-        replaces = versions.before(segment)
-        try:
-            commit, damage = verify_without_record(storage, segment)
-        except DatasetError:
-            commit, damage = Commit(frames=0, episodes=0, files={}, replaces=()), [Damage(name="", what=str(error))]
+    found = _examine(storage, segment)
+    damage, episodes = found.damage, found.commit.episodes
     if not damage:
         return None
     first = f"{damage[0].name} {damage[0].what}".strip() + (f" and {len(damage) - 1} more" if len(damage) > 1 else "")
+    replaces = found.commit.replaces or versions.before(segment)
     if segment in versions.listed and segment not in versions.latest.segments:
         return Salvaged(instead=(), what=f"{first}; only older versions list it", lost=False)
     if segment not in versions.listed and replaces:
         return Salvaged(instead=(), what=f"{first}; a copy that was never published", lost=False)
-    originals = _originals(storage, segment, replaces, versions)
-    uids = {uid for _, found in originals for uid in found}
-    copy, kept = _copy_intact(storage, segment, commit, damage, uids)
-    elsewhere = len(uids - set(versions.latest.dropped))
-    lost = commit.episodes - kept - elsewhere if commit.episodes else not originals
+    whole, rest, known = _originals(storage, segment, replaces, versions)
+    uids = {uid for one in whole for uid in _uids(storage, one)}
+    copy, copied = _copy_intact(storage, [found, *rest], uids | known)
+    kept = len(copied) + len(uids - set(versions.latest.dropped))
+    what = f"{first}; {kept} of {episodes or 'its'} episodes are intact"
     return Salvaged(
-        instead=(*(name for name, _ in originals), *copy),
-        what=f"{first}; of {commit.episodes or 'its'} episodes {kept} are intact"
-        + (f", and {elsewhere} are in segments that it had replaced" if originals else ""),
-        lost=bool(lost > 0),
+        instead=(*(one.name for one in whole), *copy),
+        what=what + (" here or in segments that it had replaced" if whole or rest else ""),
+        lost=kept < episodes if episodes else not kept,
     )
+
+
+def _examine(storage: Storage, segment: str) -> _Examined:
+    """As `verify_segment`; nothing can be believed of a segment whose records are gone."""
+    try:
+        return _Examined(segment, *verify_segment(storage, segment))
+    except FormatVersionError:
+        raise
+    except DatasetError as error:
+        try:
+            return _Examined(segment, *verify_without_record(storage, segment))
+        except DatasetError:
+            nothing = Commit(frames=0, episodes=0, files={}, replaces=())
+            return _Examined(segment, nothing, [Damage(name="", what=str(error))])
 
 
 def _originals(
     storage: Storage, segment: str, replaces: Sequence[str], versions: Versions
-) -> list[tuple[str, frozenset[str]]]:
-    """Whole segments that this one had replaced, with the uids of their episodes, none of which is elsewhere."""
+) -> tuple[list[_Examined], list[_Examined], set[str]]:
+    """Segments that this one had replaced, whole ones and others, and the uids of all other segments of the latest."""
     there = set(storage.children("segments"))
-    whole = [name for name in replaces if name in there and is_whole(storage, name)]
-    others = [name for name in versions.latest.segments if name != segment] if whole else []
-    known = {uid for name in others for uid in _uids(storage, name)}
-    return [(name, uids) for name in whole if not (uids := _uids(storage, name)) & known]
+    examined = [_examine(storage, name) for name in replaces if name in there]
+    if not examined:
+        return [], [], set()
+    others = [name for name in versions.latest.segments if name != segment and name in there]
+    known = {uid for name in others for uid in (_uids(storage, name) or _uids(storage, _examine(storage, name)))}
+    mine = [one for one in examined if not _uids(storage, one) & known]
+    return [one for one in mine if not one.damage], [one for one in mine if one.damage], known
 
 
-def _uids(storage: Storage, segment: str) -> frozenset[str]:
+def _uids(storage: Storage, segment: str | _Examined) -> set[str]:
+    """Of the episodes of a segment; none if its records are damaged."""
     try:
-        return frozenset(uid.decode() for uid in Dataset.of_segment(storage, segment).episodes.uids.tolist())
+        if isinstance(segment, str):
+            view = Dataset.of_segment(storage, segment)
+        else:
+            view = Dataset.of_segment(storage, segment.name, segment.commit)
     except DatasetError:
-        return frozenset()
+        return set()
+    return {uid.decode() for uid in view.episodes.uids.tolist()}
 
 
 def _copy_intact(
-    storage: Storage, segment: str, commit: Commit, damage: Sequence[Damage], without: Collection[str]
-) -> tuple[tuple[str, ...], int]:
-    """A new segment of the intact episodes but those ``without``, none if there are none; and their number."""
-    try:
-        view = Dataset.of_segment(storage, segment, commit)
-    except DatasetError:
-        return (), 0
-    cameras = [camera.name for camera in view.contract.cameras]
-    chosen = [
-        number
-        for number in intact_episodes(view.episodes, damage)
-        if view.episodes[number].uid not in without and _is_complete(commit.files, cameras, number)
-    ]
+    storage: Storage, sources: Sequence[_Examined], without: Collection[str]
+) -> tuple[tuple[str, ...], set[str]]:
+    """A new segment of the intact episodes but those ``without``, none if there are none; and their uids."""
+    chosen: dict[str, tuple[Dataset, int]] = {}
+    for source in sources:
+        try:
+            view = Dataset.of_segment(storage, source.name, source.commit)
+        except DatasetError:
+            continue
+        for number in intact_episodes(view.episodes, source.damage):
+            uid = view.episodes[number].uid
+            if uid not in without and _is_complete(source.commit.files, view, number):
+                chosen.setdefault(uid, (view, number))
     if not chosen:
-        return (), 0
-    with SegmentWriter(storage, view.contract, {"repaired_from": segment}, replaces=[segment]) as writer:
-        for number in chosen:
+        return (), set()
+    names, contract = [source.name for source in sources], next(iter(chosen.values()))[0].contract
+    with SegmentWriter(storage, contract, {"repaired_from": names}, replaces=names) as writer:
+        for view, number in chosen.values():
             writer.copy(view.episodes[number], view.read_rows(number), view.image_files(number))
-        return (writer.seal(),), len(chosen)
+        return (writer.seal(),), set(chosen)
 
 
-def _is_complete(files: Mapping[str, object], cameras: Sequence[str], number: int) -> bool:
+def _is_complete(files: Mapping[str, object], view: Dataset, number: int) -> bool:
     """Whether the commit record names the metadata and at least one shard of each camera: it may be damaged itself."""
-    prefixes = [f"data.zarr/{image_name(camera, number)}/" for camera in cameras]
+    prefixes = [f"data.zarr/{image_name(camera.name, number)}/" for camera in view.contract.cameras]
     return all(
         f"{prefix}zarr.json" in files and any(name.startswith(f"{prefix}c/") for name in files) for prefix in prefixes
     )

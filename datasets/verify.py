@@ -100,11 +100,3 @@ def intact_episodes(index: EpisodeIndex, damage: Sequence[Damage]) -> list[int]:
     """The episodes of a segment's index that no damage concerns, by their number."""
     models = [str(index.extra(number).get("model", "")) for number in range(len(index))]
     return [n for n, model in enumerate(models) if not any(one.concerns(n, model) for one in damage)]
-
-
-def is_whole(storage: Storage, segment: str) -> bool:
-    """Whether every file of a segment is what its commit record says."""
-    try:
-        return not verify_segment(storage, segment)[1]
-    except DatasetError:
-        return False

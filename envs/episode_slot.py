@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -166,7 +166,7 @@ def _perturbed(env: RobotEnv, settings: Mapping[str, Any]) -> RobotEnv:
         return env
     from vla.envs.perturbations import PerturbationConfig, Perturbed
 
-    return Perturbed(env, from_dict(PerturbationConfig, dict(settings), where="perturbation"))
+    return cast(RobotEnv, Perturbed(env, from_dict(PerturbationConfig, dict(settings), where="perturbation")))
 
 
 def _limits(contract: Contract) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

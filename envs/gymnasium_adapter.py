@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from vla.core.contract import Camera, Contract
-from vla.core.errors import ConfigError
+from vla.core.errors import ConfigError, RenderError
 from vla.core.provenance import versions
 from vla.envs.gymnasium_setup import AdapterCamera, GymnasiumSetup
 from vla.envs.rendering import CameraRenderer
@@ -18,6 +18,7 @@ from vla.envs.settings import LANGUAGES
 
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _ANY = 1e6  # the limits of a state say what is usual; nothing holds an environment to them
+_VIEW = 256
 _DRAWS = 100
 """Scenes drawn at most until one is not solved from the start."""
 
@@ -98,9 +99,12 @@ class GymnasiumEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         return self._observation(), float(reward), info["success"], over and not info["success"], info
 
     def render(self) -> np.ndarray:
-        """The first camera, at 256 pixels where it is the model's."""
+        """The first camera, 256 pixels high where it is the model's."""
+        if not self.setup.cameras:
+            raise RenderError(f"{self.setup.id}: there is no camera to look through; describe one")
         camera = self.setup.cameras[0]
-        return self._picture(AdapterCamera(name=camera.name, model=camera.model, height=256, width=256))
+        width = round(_VIEW * camera.width / camera.height)
+        return self._picture(AdapterCamera(name=camera.name, model=camera.model, height=_VIEW, width=width))
 
     def close(self) -> None:
         """Free the GL contexts and the environment."""
@@ -147,7 +151,13 @@ class GymnasiumEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             if self.setup.before_render is not None:
                 self.setup.before_render(self.inner)
             return self._camera(camera).render(self.inner.data, camera.model)
-        return np.array(self.inner.render(), np.uint8)
+        try:
+            return np.array(self.inner.render(), np.uint8)
+        except Exception as error:  # whatever its own renderer meets without a screen
+            raise RenderError(
+                f"{self.setup.id}: its own render() failed ({type(error).__name__}: {error}); for environments of "
+                "MuJoCo set MUJOCO_GL=egl or osmesa, or name a camera of the model"
+            ) from error
 
     def _observation(self) -> dict[str, Any]:
         images = {}
@@ -217,6 +227,11 @@ def _build(setup: GymnasiumSetup) -> Any:
     if needs and not isinstance(model, mujoco.MjModel):
         raise ConfigError(f"adapter of {setup.id}: {', '.join(needs)} needs a MuJoCo model, and it has none")
     if isinstance(model, mujoco.MjModel):
+        frame = model.vis.global_
+        frame.offheight = max(frame.offheight, _VIEW, *(c.height for c in setup.cameras))
+        frame.offwidth = max(
+            frame.offwidth, *(max(c.width, round(_VIEW * c.width / c.height)) for c in setup.cameras), 0
+        )
         model.vis.quality.shadowsize = 0
         model.vis.quality.offsamples = 0
         model.light_castshadow[:] = False

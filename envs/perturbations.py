@@ -163,10 +163,8 @@ class Perturbed(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     def _frame(self, camera: str, image: np.ndarray) -> np.ndarray:
         if self.config.image_noise:
-            noise = self._streams["image"].standard_normal(image.shape, np.float32) * np.float32(
-                self.config.image_noise
-            )
-            image = np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+            unit = self._streams["image"].standard_normal(image.shape, np.float32)
+            image = np.clip(np.rint(image + unit * np.float32(self.config.image_noise)), 0, 255).astype(np.uint8)
         if self.config.dropped_frames:
             lost = self._streams["frames"].random() < self.config.dropped_frames
             if lost and camera in self._frames:
@@ -178,7 +176,8 @@ class Perturbed(gymnasium.Env[dict[str, Any], np.ndarray]):
         if not self.config.action_noise:
             return action
         noisy = action + self._streams["action"].normal(0.0, 1.0, np.shape(action)) * self._action_deviation
-        return np.clip(noisy, self.action_space.low, self.action_space.high).astype(np.float32)
+        sent: np.ndarray = np.clip(noisy, self.action_space.low, self.action_space.high).astype(np.float32)
+        return sent
 
 
 def _streams(seed: int | None) -> dict[str, np.random.Generator]:

@@ -43,11 +43,8 @@ def summarise(results: Sequence[EpisodeResult]) -> dict[str, Any]:
 
 def rows_of(outcome: Outcome, conditions: Iterable[Condition]) -> list[dict[str, Any]]:
     """One summary for each condition that the environments know, the condition's own fields first."""
-    rows = []
-    for condition in conditions:
-        if condition.key not in outcome.refusals:
-            rows.append({**asdict(condition), **summarise(outcome.of(condition))})
-    return rows
+    known = [condition for condition in conditions if condition.key not in outcome.refusals]
+    return [{**asdict(condition), **summarise(outcome.of(condition))} for condition in known]
 
 
 def overall(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -78,8 +78,8 @@ def mcnemar(only_a: int, only_b: int) -> float:
     Under the hypothesis each such scene is a fair coin (Q. McNemar, Psychometrika 12, 1947; the exact binomial form).
     """
     n, k = only_a + only_b, min(only_a, only_b)
-    tail = sum(math.comb(n, i) for i in range(k + 1))
-    return min(1.0, 2 * tail / 2**n)
+    tail: int = sum(math.comb(n, i) for i in range(k + 1))
+    return min(1.0, float(2 * tail / 2**n))
 
 
 def paired_difference(counts: PairedCounts) -> dict[str, Any]:
@@ -93,9 +93,9 @@ def paired_difference(counts: PairedCounts) -> dict[str, Any]:
         return {"difference": 0.0, "low": -1.0, "high": 1.0}
     a, b = success_rate(e + f, n), success_rate(e + g, n)
     margins = (e + f) * (g + h) * (e + g) * (f + h)
-    covariance = e * h - f * g
+    covariance = float(e * h - f * g)
     if covariance > 0:
-        covariance = max(covariance - n / 2, 0)
+        covariance = max(covariance - n / 2, 0.0)
     phi = covariance / math.sqrt(margins) if margins else 0.0
     difference = (f - g) / n
 

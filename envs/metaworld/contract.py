@@ -25,7 +25,7 @@ def state_dimensions(*, privileged: bool) -> tuple[Dimension, ...]:
 
 
 def metaworld_contract(*, cameras: tuple[str, ...], image_size: int, privileged: bool) -> Contract:
-    """The contract of every task.
+    """The contract of every task; positions are in Meta-World's frame: x to the robot's right, y away from it, z up.
 
     Actions are ratios: 1 moves the target of the hand by `STEP_M` in this control step, and 1 of the gripper opens it.
     """

@@ -78,7 +78,7 @@ class MetaworldEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self.config = config or MetaworldConfig()
         self.render_mode = render_mode
         self._words = lookup("task of Meta-World", task, TASKS).sentences
-        self._inner = _build(task)
+        self._inner = _build(task, self.config.image_size)
         self.model, self.data = self._inner.model, self._inner.data
         self.contract = metaworld_contract(
             cameras=self.config.cameras, image_size=self.config.image_size, privileged=self.config.privileged
@@ -216,7 +216,7 @@ class MetaworldEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self.instruction, self.instruction_alternatives = words[0], words[1:]
 
 
-def _build(task: str) -> Any:
+def _build(task: str, pixels: int) -> Any:
     """Meta-World's environment with its goal shown and its random numbers its own, cheap to render."""
     inner = ENV_CLS_MAP[f"{task}-v3"]()
     inner._partially_observable = False
@@ -225,6 +225,8 @@ def _build(task: str) -> Any:
     inner.seeded_rand_vec = True
     inner.max_path_length = _NEVER  # truncation is ours
     model = inner.model
+    frame = model.vis.global_
+    frame.offwidth, frame.offheight = max(frame.offwidth, pixels), max(frame.offheight, pixels)
     model.vis.quality.shadowsize = 0
     model.vis.quality.offsamples = 0
     model.light_castshadow[:] = False

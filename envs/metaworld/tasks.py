@@ -208,9 +208,9 @@ TASKS: dict[str, MetaworldTask] = {
     ),
     "pick-out-of-hole": _task(
         "hard",
-        "take the puck out of the hole and bring it to the goal",
+        "take the puck out of the hole to the goal",
         "lift the puck from the hole to the marked point",
-        "grasp the puck down in the hole and raise it to the goal",
+        "raise the puck out of its hole to the goal",
     ),
     "pick-place": _task(
         "hard",
@@ -220,8 +220,8 @@ TASKS: dict[str, MetaworldTask] = {
     ),
     "pick-place-wall": _task(
         "very hard",
-        "pick up the puck and bring it over the wall to the goal",
-        "lift the puck over the wall to the marked point",
+        "lift the puck over the wall and bring it to the goal",
+        "pick up the puck and take it past the wall",
         "carry the puck to the goal behind the wall",
     ),
     "plate-slide": _task(
@@ -293,7 +293,7 @@ TASKS: dict[str, MetaworldTask] = {
     "stick-pull": _task(
         "very hard",
         "pull the thermos to the goal with the stick",
-        "pick up the stick, hook the thermos by its handle and drag it",
+        "pick up the stick and drag the thermos with it",
         "use the stick to pull the thermos",
     ),
     "stick-push": _task(

@@ -3,11 +3,18 @@
 from typing import Any
 
 from vla.core.errors import ConfigError
+from vla.envs.robosuite.door import DoorExpert
 from vla.envs.robosuite.env import RobosuiteEnv
+from vla.envs.robosuite.nut import NutExpert
 from vla.envs.robosuite.pick import PICKS, PickExpert
 from vla.envs.spec import Expert
 
-_KINDS: dict[str, Any] = dict.fromkeys(PICKS, PickExpert)
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(PICKS, PickExpert),
+    "nut-assembly-square": NutExpert,
+    "nut-assembly-round": NutExpert,
+    "door": DoorExpert,
+}
 
 
 def make_expert(env: RobosuiteEnv) -> Expert:

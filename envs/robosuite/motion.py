@@ -1,5 +1,7 @@
 """From where the tool should go to the joint targets of one step."""
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float
 
@@ -24,6 +26,10 @@ class Servo:
         gripper = scene.robot.gripper
         self.open_m, self.closed_m = gripper.high_m, gripper.low_m
 
+    def misaligned_rad(self, rotation: Float[np.ndarray, "3 3"]) -> float:
+        """The angle between the tool's present rotation and another."""
+        return float(np.linalg.norm(rotation_error(rotation, self._scene.tool_rotation.copy())))
+
     def action(
         self,
         position_m: Float[np.ndarray, "3"],
@@ -47,14 +53,14 @@ class Servo:
         closing: Float[np.ndarray, "3"],
         *,
         symmetry: int = 2,
-        beside: Float[np.ndarray, "3"] | None = None,
+        hindrance: Callable[[np.ndarray], float] = lambda direction: 0.0,
         keep: bool = False,
     ) -> Float[np.ndarray, "3 3"]:
         """The rotation with the tool down and closing along ``closing`` (horizontal), nearest to the home pose.
 
-        ``symmetry`` says how many directions are as good in a full turn: 2 for a bar, 4 for a cube. ``beside`` is the
-        way to something that stands close by: fingers are kept from it if a direction allows that. ``keep`` takes the
-        direction that is nearest to the present one instead.
+        ``symmetry`` says how many directions are as good in a full turn: 2 for a bar, 4 for a cube. ``hindrance``
+        says how much is in the way of a direction, and counts first. ``keep`` takes the direction that is nearest to
+        the present one instead of the home pose's.
         """
         closing = np.array([closing[0], closing[1], 0.0])
         length = float(np.linalg.norm(closing))
@@ -65,8 +71,7 @@ class Servo:
         choices = [np.cos(angle) * along + np.sin(angle) * across for angle in angles]
 
         def preference(choice: np.ndarray) -> tuple[float, float]:
-            in_the_way = 0.0 if beside is None else abs(choice[0] * beside[0] + choice[1] * beside[1])
-            return -round(in_the_way, 6), float(np.einsum("i,i->", choice, reference))
+            return -round(hindrance(choice), 6), float(np.einsum("i,i->", choice, reference))
 
         x = max(choices, key=preference)
         return np.column_stack([x, np.cross(_DOWN, x), _DOWN])

@@ -43,7 +43,7 @@ BUTTON = Task(
         "press down on the {button}",
         "the {button}, press it",
     ),
-    roles={"button": "xyz"},
+    roles=("button",),
     needs={"buttons": 1},
     goals=_goals,
     reached=_reached,

@@ -24,6 +24,11 @@ from vla.envs.tabletop.world import World
 
 _START_M = ((0.36, 0.48), (-0.12, 0.12), (0.16, 0.28))
 _MOST_DRAWS = 2000
+_GROUNDED = {"block": "xyz", "plate": "xy"}
+"""The first and the last thing that a goal is about (one and the same where it is about one), and the axes told.
+
+Every family has the names of ``tabletop/place``: with one contract, their datasets mix and one policy serves them all.
+"""
 _ALMOST = 0.99
 """Progress of whatever is not success."""
 
@@ -56,7 +61,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
                 raise ConfigError(f"{task.name}: {kind}={getattr(config, kind)} must be at least {fewest}")
         self._stages: dict[Scene, _Stage] = {}
         self._stage = self._stage_of(config.scene)
-        self.contract = _contract(task, config)
+        self.contract = _contract(config)
         self.layout = Layout(spots_m={}, colours={}, shapes={})
         self.goal = self._original_goal = Goal(())
         self.instruction = ""
@@ -95,8 +100,9 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         world.set_arm(start_m, np.array(HOME_RAD))
         self._speak(language, config.split)
         clear_m = self.task.clear_m(self.layout, self._original_goal) if self.task.clear_m else ()
-        add_distractors(rng, world, config, self.layout, clear_m)
-        self._stage.appearance.draw(rng, config)
+        things, *looks = rng.spawn(4)  # streams of their own: none of them changes what else is drawn
+        add_distractors(things, world, config, self.layout, clear_m)
+        self._stage.appearance.draw(looks, config)
         world.settle()
         return self._observation(), self._info()
 
@@ -150,14 +156,12 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         return self.task.reached(replace(self.situation, goal=goal))
 
     def grounding(self) -> np.ndarray:
-        """float32 (g,): where each named thing is in m, then in each camera's image."""
+        """float32 (g,): where the first and the last named thing are in m, then in each camera's image."""
         world, situation = self.world, self.situation
         things = self.task.focus(situation) if self.task.focus else self.goal.things
-        positions = [world.position_m(thing) for thing in things]
-        metres = [p[: len(axes)] for p, axes in zip(positions, self.task.roles.values(), strict=True)]
-        points = [
-            image_point(world.model, world.data, camera, position) for camera in CAMERAS for position in positions
-        ]
+        positions = [world.position_m(thing) for thing in (things[0], things[-1])]
+        metres = [p[: len(axes)] for p, axes in zip(positions, _GROUNDED.values(), strict=True)]
+        points = [image_point(world.model, world.data, camera, p) for camera in CAMERAS for p in positions]
         return np.asarray(np.concatenate([*metres, *points]), np.float32)
 
     def _options(self, options: dict[str, Any]) -> tuple[Language, TabletopConfig]:
@@ -219,13 +223,11 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             if task.arrange is not None:
                 layout = task.arrange(rng, layout)
             goal = draw_goal(rng, task, layout)
-            if goal is not None and (
-                split == ALL or is_held_out(task, layout, goal) == (split == "unseen-combination")
-            ):
+            if goal is not None and _belongs(task, layout, goal, split):
                 return layout, goal
         raise ConfigError(
-            f"{task.name}: no scene of split {split!r} in {_MOST_DRAWS} draws with colours {', '.join(config.colours)}; "
-            "use more colours, or fewer things"
+            f"{task.name}: {_MOST_DRAWS} draws gave no scene of split {split!r} with colours "
+            f"{', '.join(config.colours)}; use more colours, or fewer things"
         )
 
     def _speak(self, language: Language, split: str) -> None:
@@ -239,23 +241,29 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         if language == "wrong":
             start = (goals.index(self.goal) + shift) % len(goals)
             others = [*goals[start:], *goals[:start]]
-            other = next((goal for goal in others if goal != self.goal), None)
-            if other is None:
+            others = [goal for goal in others if goal != self.goal]
+            # One of the split where there is one: what is tested is the words, not a combination that was held out.
+            others.sort(key=lambda goal: not _belongs(task, self.layout, goal, split))
+            if not others:
                 raise ConfigError(
                     f"{task.name}: language 'wrong' needs another goal to name; use {task.other_goal_needs}"
                 )
-            self.goal = other
+            self.goal = others[0]
         named = words(task, self.layout, self.goal)
         phrases = tuple(task.templates[i].format(**named) for i in order)
         self.instruction = "" if language == "blank" else phrases[0]
         self.instruction_alternatives = () if language == "blank" else phrases[1:]
 
 
+def _belongs(task: Task, layout: Layout, goal: Goal, split: str) -> bool:
+    return split == ALL or is_held_out(task, layout, goal) == (split == "unseen-combination")
+
+
 def _lifted(world: World, block: Any) -> bool:
     return all(world.touching(block)) and bool(world.position_m(block)[2] > 2 * world.half_m(block)[2])
 
 
-def _contract(task: Task, config: TabletopConfig) -> Contract:
+def _contract(config: TabletopConfig) -> Contract:
     joints = tuple(
         Dimension(name=f"joint{i + 1}", unit="rad", low=low, high=high)
         for i, (low, high) in enumerate(zip(JOINT_LOW_RAD, JOINT_HIGH_RAD, strict=True))
@@ -263,8 +271,8 @@ def _contract(task: Task, config: TabletopConfig) -> Contract:
     gripper = Dimension(name="gripper", unit="m", low=0.0, high=GRIPPER_OPEN_M)
     (x_low, x_high), (y_low, y_high) = AREA_M
     ranges = {"x": (x_low - 0.1, x_high + 0.1), "y": (y_low - 0.1, y_high + 0.1), "z": (0.0, 0.3)}
-    metric = [(f"{role}_{axis}", *ranges[axis]) for role, axes in task.roles.items() for axis in axes]
-    points = [f"{camera}.{role}.{axis}" for camera in CAMERAS for role in task.roles for axis in ("row", "column")]
+    metric = [(f"{role}_{axis}", *ranges[axis]) for role, axes in _GROUNDED.items() for axis in axes]
+    points = [f"{camera}.{role}.{axis}" for camera in CAMERAS for role in _GROUNDED for axis in ("row", "column")]
     return Contract(
         robot="tabletop-panda",
         cameras=tuple(Camera(name=name, height=config.image_size, width=config.image_size) for name in CAMERAS),

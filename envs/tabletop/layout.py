@@ -79,7 +79,7 @@ def add_distractors(
     low, high = _area(config)
     for index in range(config.distractors):
         extra = Thing("extra", index)
-        spot = np.array(_OUT_OF_SIGHT_M) + [0.0, 0.08 * index - 0.9 * (index % 2)]
+        spot = np.array([_OUT_OF_SIGHT_M[0], _OUT_OF_SIGHT_M[1] + 0.05 * index - 0.95 * (index % 2)])
         for candidate in rng.uniform(low - 0.015, high + 0.015, (60, 2)):
             if all(np.linalg.norm(candidate - other) >= _gap("extra", kind) for other, kind in taken):
                 spot = candidate

@@ -52,7 +52,7 @@ LIFT = Task(
         "take the {block} and hold it up",
         "grab the {block} and lift it",
     ),
-    roles={"block": "xyz"},
+    roles=("block",),
     needs={"blocks": 1},
     goals=each_block,
     reached=is_up,

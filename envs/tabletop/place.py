@@ -60,7 +60,7 @@ PLACE = Task(
         "set the {block} down on the {plate}",
         "on the {plate}, put the {block}",
     ),
-    roles={"block": "xyz", "plate": "xy"},
+    roles=("block", "plate"),
     needs={"blocks": 1, "plates": 1},
     goals=partial(each_block_and, "plate"),
     draw=_draw,

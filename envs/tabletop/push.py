@@ -101,7 +101,7 @@ PUSH = Task(
         "shove the {block} {word}",
         "{word}, push the {block}",
     ),
-    roles={"block": "xyz"},
+    roles=("block",),
     needs={"blocks": 1},
     vocabulary=tuple(DIRECTIONS),
     goals=_goals,

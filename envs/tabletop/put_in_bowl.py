@@ -41,7 +41,7 @@ PUT_IN_BOWL = Task(
         "set the {block} down in the {bowl}",
         "into the {bowl}, put the {block}",
     ),
-    roles={"block": "xyz", "bowl": "xy"},
+    roles=("block", "bowl"),
     needs={"blocks": 1, "bowls": 1},
     goals=partial(each_block_and, "bowl"),
     reached=_reached,

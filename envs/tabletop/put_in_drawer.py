@@ -16,7 +16,7 @@ _RADIUS_M = 0.045
 
 def middle_m(situation: Situation, drawer: Thing) -> np.ndarray:
     """(2,): the middle of the drawer's floor."""
-    middle: np.ndarray = situation.world.position_m(drawer)[:2] + [0.0, DRAWER_MIDDLE_M]
+    middle: np.ndarray = situation.world.position_m(drawer)[:2] + np.array([0.0, DRAWER_MIDDLE_M])
     return middle
 
 
@@ -59,7 +59,7 @@ PUT_IN_DRAWER = Task(
         "lay the {block} in the {drawer}",
         "into the {drawer}, put the {block}",
     ),
-    roles={"block": "xyz", "drawer": "xyz"},
+    roles=("block", "drawer"),
     needs={"blocks": 1, "drawers": 1},
     goals=partial(each_block_and, "drawer"),
     prepare=open_all,

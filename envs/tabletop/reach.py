@@ -11,7 +11,7 @@ _WITHIN_M = 0.02
 
 def _point_m(situation: Situation) -> np.ndarray:
     world, (block,) = situation.world, situation.goal.things
-    point: np.ndarray = world.position_m(block) + [0.0, 0.0, world.half_m(block)[2] + _ABOVE_M]
+    point: np.ndarray = world.position_m(block) + np.array([0.0, 0.0, world.half_m(block)[2] + _ABOVE_M])
     return point
 
 
@@ -40,7 +40,7 @@ REACH = Task(
         "bring the hand above the {block}",
         "to the {block}, move the gripper",
     ),
-    roles={"block": "xyz"},
+    roles=("block",),
     needs={"blocks": 1},
     goals=each_block,
     reached=_reached,

@@ -146,7 +146,7 @@ def push(world: World, position_m: np.ndarray, half_m: float, direction: np.ndar
 def pull(world: World, drawer: Thing) -> Move:
     """Reach down between a drawer's front and its handle with closed fingers, and draw it towards -y."""
     tool, handle = world.tool_m(), world.position_m(drawer)
-    hook = handle[:2] + [0.0, 0.021]
+    hook = handle[:2] + np.array([0.0, 0.021])
     offset = tool[:2] - handle[:2]
     if tool[2] < HANDLE_M[1] + 0.015 and abs(offset[0]) < 0.022 and 0.008 < offset[1] < 0.034:
         return Move(tool_m=np.array([handle[0], tool[1] - 0.035, HANDLE_M[1]]), width_m=0.0)

@@ -1,4 +1,4 @@
-"""``tabletop/sort``: put every block on the plate of its own colour, or of the next block's colour if told so."""
+"""``tabletop/sort``: put every block on the plate of its own colour, or of the other block's colour if told so."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from vla.envs.tabletop.stages import brought
 from vla.envs.tabletop.task import Goal, Move, Situation, Task
 from vla.envs.tabletop.world import Thing
 
-OWN, OTHER = "own", "other"
+OWN, OTHER = "its own", "the other"
 
 
 def _arrange(rng: np.random.Generator, layout: Layout) -> Layout:
@@ -88,13 +88,13 @@ def _plan(situation: Situation) -> Move:
 SORT = Task(
     name="tabletop/sort",
     templates=(
-        "put each block on the plate of its {word} colour",
-        "sort the blocks onto the plates of their {word} colour",
-        "every block goes on the plate of its {word} colour",
-        "match the blocks with the plates of their {word} colour",
-        "on the plate of its {word} colour, put each block",
+        "put each block on the plate of {word} colour",
+        "sort the blocks, each onto the plate of {word} colour",
+        "every block goes on the plate of {word} colour",
+        "place every block on the plate of {word} colour",
+        "on the plate of {word} colour, put each block",
     ),
-    roles={"block": "xyz", "plate": "xy"},
+    roles=(),
     needs={"blocks": 2, "plates": 2},
     vocabulary=(OWN, OTHER),
     goals=_goals,

@@ -74,7 +74,7 @@ SPATIAL = Task(
         "take {word} and hold it up",
         "grab {word} and lift it",
     ),
-    roles={"block": "xyz"},
+    roles=("block",),
     needs={"blocks": 2},
     vocabulary=(*RELATIONS, BY_THE_PLATE, MIDDLE),
     goals=_goals,

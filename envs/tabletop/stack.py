@@ -51,7 +51,7 @@ STACK = Task(
         "set the {block} down on the {base}",
         "on the {base}, stack the {block}",
     ),
-    roles={"block": "xyz", "base": "xyz"},
+    roles=("block", "base"),
     needs={"blocks": 2},
     goals=_goals,
     reached=_reached,

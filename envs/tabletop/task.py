@@ -1,4 +1,4 @@
-"""What a family of tasks is: a value that says what can be asked of a scene, when it is done, and how one would do it."""
+"""What a family of tasks is: a value that says what can be asked of a scene, when it is done, and how to do it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -51,8 +51,8 @@ class Task:
     name: str
     templates: tuple[str, ...]
     """With ``{role}`` for what the goal's things are called, and ``{word}``; the last ones are held out phrasings."""
-    roles: Mapping[str, str]
-    """What an instruction names, and the axes of its position that grounding tells."""
+    roles: tuple[str, ...]
+    """The templates' placeholders for the goal's things, in their order."""
     needs: Mapping[str, int]
     """The fewest of each kind that a scene must have, by the name of the setting."""
     goals: Callable[[Layout], tuple[Goal, ...]]
@@ -66,8 +66,8 @@ class Task:
     """The expert: a function of the situation alone."""
     vocabulary: tuple[str, ...] = ()
     """The goals' words."""
-    draw: Callable[[np.random.Generator, Layout], Goal] | None = None
-    """How the goal is drawn, where not each with the same probability."""
+    draw: Callable[[np.random.Generator, Layout], Goal | None] | None = None
+    """How the goal is drawn, where not each with the same probability; None asks for another layout."""
     fewest_goals: int = 1
     """A layout that offers fewer is drawn again."""
     arrange: Callable[[np.random.Generator, Layout], Layout] | None = None
@@ -77,7 +77,7 @@ class Task:
     clear_m: Callable[[Layout, Goal], tuple[np.ndarray, ...]] | None = None
     """Further places where no distractor may stand."""
     focus: Callable[[Situation], tuple[Thing, ...]] | None = None
-    """The things in the roles now, where they are not the goal's."""
+    """The things that grounding tells of now, where they are not the goal's."""
     subtask: Callable[[Situation], tuple[str, str]] | None = None
     """Name and instruction of the step that a long task is at."""
     other_goal_needs: str = "more things"

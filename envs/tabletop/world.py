@@ -69,9 +69,11 @@ class World:
         return state
 
     def restore(self, state: np.ndarray) -> None:
-        """Go back to a state of this scene."""
-        mujoco.mj_setState(self.model, self.data, np.array(state), _STATE)  # it wants to be able to write
+        """Go back to a state of this scene, so that what follows is the same, bit for bit."""
+        state = np.array(state)  # MuJoCo wants to be able to write
+        mujoco.mj_setState(self.model, self.data, state, _STATE)
         mujoco.mj_forward(self.model, self.data)
+        mujoco.mj_setState(self.model, self.data, state, _STATE)  # the solver's warm start, which that has moved on
 
     def tool_m(self) -> np.ndarray:
         """(3,): the point between the finger pads."""

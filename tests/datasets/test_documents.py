@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla.core.errors import DatasetError
-from vla.datasets.documents import FORMAT_VERSION, encode, read_document
+from vla.datasets.documents import FORMAT_VERSION, FormatVersionError, encode, read_document
 from vla.datasets.storage import LocalStorage
 
 VALUE = {"text": 'größer "🧱" \\ \n', "numbers": [0, -1, 2**63, 0.1], "nested": {"checksum": "0", "none": None}}
@@ -42,8 +42,9 @@ def test_every_flipped_bit_is_refused(tmp_path: Path) -> None:
     for bit in range(8 * len(data)):
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << bit % 8
-        with pytest.raises(DatasetError, match=r"x\.json"):
+        with pytest.raises(DatasetError, match=r"x\.json") as refused:
             read(tmp_path, bytes(damaged))
+        assert not isinstance(refused.value, FormatVersionError)  # damage is not taken for a newer version
 
 
 def test_every_truncation_and_addition_is_refused(tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_a_newer_minor_version_is_read(tmp_path: Path) -> None:
 
 
 def test_a_newer_major_version_need_not_have_our_checksum(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"format version 2\.0"):
+    with pytest.raises(FormatVersionError, match=r"format version 2\.0"):
         read(tmp_path, b'{"format_version": "2.0", "sha256": "00"}')
 
 

@@ -232,5 +232,6 @@ def test_the_hash_sees_shapes_and_not_layout(make_episode: MakeEpisode) -> None:
     episode = make_episode(4)
     fortran = replace(episode, state=np.asfortranarray(episode.state))
     assert content_hash(fortran) == content_hash(episode)
-    flat = replace(episode, state=episode.state.reshape(5, 4)[:4].copy(), action=episode.action)
-    assert content_hash(flat) != content_hash(episode)
+    before = content_hash(episode)
+    object.__setattr__(episode, "state", episode.state.reshape(5, 4))  # the same bytes
+    assert content_hash(episode) != before

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from vla.core.contract import Contract
+from vla.core.errors import DatasetError
 from vla.core.types import Episode
 from vla.datasets.dataset import create_dataset
 from vla.datasets.layout import read_commit, sealed_segments, segment_name
 from vla.datasets.segment import SegmentWriter
-from vla.datasets.staging import JOURNAL, StagedSegment, host_name, is_locked, unfinished
+from vla.datasets.staging import JOURNAL, StagedSegment, alone, host_name, is_locked, unfinished
 from vla.datasets.storage import COMMIT, LocalStorage
 
 
@@ -128,6 +129,46 @@ def test_a_live_writer_of_another_process_is_left_alone(storage: LocalStorage) -
     adopted = StagedSegment.adopt(storage, remains.folder)
     assert adopted is not None
     adopted.abandon()
+
+
+def test_a_fork_cannot_end_what_its_parent_writes(storage: LocalStorage) -> None:
+    staged = StagedSegment.begin(storage)
+    for act in (staged.abandon, staged.release, staged.leave):
+        process = multiprocessing.get_context("fork").Process(target=act)
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+        assert is_locked(staged.folder)
+    staged.commit(frames=1, episodes=1)
+    staged.install()
+    staged.release()
+    assert sealed_segments(storage) == [staged.id]
+
+
+def test_a_lock_ends_with_its_owner_though_a_fork_lives_on(storage: LocalStorage) -> None:
+    staged = StagedSegment.begin(storage)
+    context = multiprocessing.get_context("fork")
+    done = context.Event()
+    process = context.Process(target=done.wait)
+    process.start()
+    staged.leave()
+    assert not is_locked(staged.folder)
+    done.set()
+    process.join()
+
+
+def test_two_of_those_who_replace_segments(storage: LocalStorage) -> None:
+    with alone(storage, "pack"):
+        assert is_locked(storage.root)
+        with pytest.raises(DatasetError, match="another pack or repair is at work; wait until it is done"):
+            alone(storage, "repair").__enter__()
+        staged = StagedSegment.begin(storage)  # writers go on
+        staged.abandon()
+    with alone(storage, "repair"):
+        pass
+    assert not is_locked(storage.root)
+    with alone(LocalStorage(storage.root / "nothing"), "repair"):
+        pass
 
 
 def test_only_one_of_many_adopts(storage: LocalStorage) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 import boto3
 import numpy as np
 import pytest
+import zarr
 from moto.server import ThreadedMotoServer
+from zarr.codecs import GzipCodec
 
-from vla.core.contract import Contract
+from vla.core.contract import Camera, Contract
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
@@ -21,6 +23,7 @@ from vla.datasets.episode_writer import EpisodeWriter
 from vla.datasets.layout import read_commit, sealed_segments, segment_name
 from vla.datasets.manifest import publish, read_manifest
 from vla.datasets.segment import SegmentWriter
+from vla.datasets.shard_reader import ShardReader
 from vla.datasets.staging import unfinished
 from vla.datasets.storage import COMMIT, LocalStorage, ObjectStorage, Storage, open_storage
 
@@ -151,6 +154,8 @@ def test_folders(storage: Storage) -> None:
     assert storage.sizes("a/one") == {}
     assert storage.sizes("aside/once") == {name: len(data) for name, data in files.items()}
     assert storage.read("aside/once/deep/größe") == b"22"
+    storage.move("a/three", "aside/3")
+    assert (storage.read("aside/3"), storage.children("a")) == (b"6", ["two"])
     assert list(storage.staging.iterdir()) == []
 
 
@@ -332,3 +337,16 @@ def test_jpeg_from_an_object_store(s3: ObjectStorage, contract: Contract, make_e
         writer.append(episode)
         publish(s3, [writer.seal()], "test")
     np.testing.assert_allclose(Dataset.open(s3).frame("front", 1), 77, atol=1)
+
+
+def test_a_codec_that_is_not_known_here_from_an_object_store(s3: ObjectStorage, tmp_path: Path) -> None:
+    camera = Camera(name="front", height=6, width=8)
+    images = np.random.default_rng(0).integers(0, 256, (5, *camera.shape), np.uint8)
+    options: dict[str, Any] = {"chunks": (1, *camera.shape), "shards": (5, *camera.shape), "compressors": GzipCodec()}
+    zarr.create_array(tmp_path / "x" / "front", data=images, **options)
+    s3.install(tmp_path / "x", "arrays")
+    reader = pickle.loads(pickle.dumps(ShardReader(s3, "arrays/front", camera)))
+    out = np.empty(camera.shape, np.uint8)
+    for number in (4, 0):
+        reader.read_into(number, out)
+        np.testing.assert_array_equal(out, images[number])

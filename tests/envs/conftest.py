@@ -4,11 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from vla.envs.tabletop.place import PlaceEnv
+from vla.envs.tabletop.env import TabletopEnv
+from vla.envs.tabletop.families import FAMILIES
+from vla.envs.tabletop.place import PlaceConfig
 
 
 @pytest.fixture(scope="module")
-def env() -> Iterator[PlaceEnv]:
-    env = PlaceEnv()
+def env() -> Iterator[TabletopEnv]:
+    env = TabletopEnv(FAMILIES["tabletop/place"], PlaceConfig())
     yield env
     env.close()

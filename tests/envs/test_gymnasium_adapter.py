@@ -12,7 +12,7 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
 from vla.core.contract import Dimension
-from vla.core.errors import ConfigError, UnknownNameError
+from vla.core.errors import ConfigError, RenderError, UnknownNameError
 from vla.envs.fetch.table import FETCH
 from vla.envs.gymnasium_adapter import GymnasiumEnv
 from vla.envs.gymnasium_setup import AdapterCamera, GymnasiumSetup, StateSlice
@@ -177,11 +177,20 @@ def test_descriptions_are_checked(changes: dict[str, Any], message: str) -> None
 
 def test_descriptions_are_compared_with_the_environment() -> None:
     with pytest.raises(ConfigError, match=r"action has shape \(1,\), \(2,\) are described"):
-        GymnasiumEnv(replace(DOT, action=(*DOT.action, Dimension(name="b", unit="1", low=-1, high=1))))
+        GymnasiumEnv(replace(DOT, action=(*DOT.action, Dimension(name="b", unit="1", low=-1.0, high=1.0))))
     with pytest.raises(ConfigError, match=r"6 by 9 pixels, render\(\) gives \(6, 8, 3\)"):
         GymnasiumEnv(replace(DOT, cameras=(AdapterCamera(name="top", height=6, width=9),))).reset(seed=0)
     with pytest.raises(ConfigError, match="needs a MuJoCo model"):
         GymnasiumEnv(replace(DOT, cameras=(AdapterCamera(name="top", model="front"),)))
+
+
+def test_a_renderer_that_fails_is_reported(dot: GymnasiumEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> np.ndarray:
+        raise OSError("no screen")
+
+    monkeypatch.setattr(dot.inner, "render", broken)
+    with pytest.raises(RenderError, match=r"OSError: no screen\); .* set MUJOCO_GL=egl"):
+        dot.reset(seed=0)
 
 
 def test_language(dot: GymnasiumEnv) -> None:
@@ -261,6 +270,14 @@ def test_larger_numbers_open_the_gripper_of_fetch(pick: Any) -> None:
         openings.append(state[-2:].sum())
     assert openings[1] > openings[0] + 0.02
     assert pick.contract.gripper == "gripper"
+
+
+def test_pictures_for_people(pick: Any, dot: GymnasiumEnv) -> None:
+    pick.reset(seed=0)
+    assert pick.render().shape == (256, 256, 3)
+    assert dot.render().shape == (6, 8, 3)
+    with pytest.raises(RenderError, match="no camera to look through"):
+        GymnasiumEnv(replace(DOT, cameras=())).render()
 
 
 def test_slide_has_no_expert_and_runs() -> None:

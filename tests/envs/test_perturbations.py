@@ -29,7 +29,7 @@ def _run(env: Any, steps: int = 8, seed: int = 5) -> tuple[list[dict[str, Any]],
     observation, info = env.reset(seed=seed)
     observations, infos = [observation], [info]
     rng = np.random.default_rng(1)
-    still = observation["state"] if isinstance(env, Perturbed) is False else env.env.state()
+    still = env.unwrapped.world.state()  # what the robot does must not depend on what it sees
     for _ in range(steps):
         observation, _, _, _, info = env.step((still + rng.normal(0, 0.05, 8)).astype(np.float32))
         observations.append(observation)

@@ -18,8 +18,8 @@ ZARR_BARS = {"raw": 30.0, "zstd": 6.0, "jpeg": 3.0}
 VIDEO_BARS = {"zstd": 5.0, "jpeg": 5.0}
 """Codec: how many times faster than LeRobot's video; those that are a default."""
 PEERS = {
-    "mp4": "mp4 (AV1 g=2) as LeRobot reads it",
-    "mp4 tuned": "mp4 (AV1 g=2), one thread, exact seek",
+    "mp4": "mp4 (AV1 g=2), PyAV as LeRobot uses it",
+    "mp4 tuned": "mp4 (AV1 g=2), PyAV with one thread, exact seek",
     "hdf5": "HDF5 (gzip 4)",
     "memmap": "a memory map",
 }

@@ -88,8 +88,8 @@ def write_videos(folder: Path, recorded: Recorded) -> None:
 def read_mp4(folder: Path, recorded: Recorded, *, tuned: bool) -> Read:
     """`write_videos` through PyAV: seek to a key frame, decode up to the frame that is wanted, convert only that.
 
-    As LeRobot 0.6 does it: PyAV's default threads, seeking one tick early. ``tuned`` is what costs least CPU time:
-    one thread, and the last key frame that is not later.
+    As LeRobot reads where it uses PyAV: default threads, seeking one tick early. Its first choice, torchcodec, is not
+    measured. ``tuned`` is what costs least CPU time: one thread, and the last key frame that is not later.
     """
     import av
 

@@ -117,7 +117,8 @@ def _table(*columns: str) -> Any:
 
 def _task(row: Value) -> str:
     extra = "" if row["language"] == "right" else f", {row['language']} instruction"
-    return row["env"] + extra + "".join(f", {k}={v:g}" for k, v in row["perturbation"].items())
+    disturbed = "".join(f", {k}={v:g}" for k, v in row["perturbation"].items())
+    return f"{row['env']}{extra}{disturbed}"
 
 
 def _seeds(seeds: Sequence[int]) -> str:

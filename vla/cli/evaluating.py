@@ -1,4 +1,4 @@
-"""Running what ``vla eval`` was asked for: conditions, policies, a folder that keeps episodes, the resulting document."""
+"""Running what ``vla eval`` was asked for: conditions, policies, a folder that keeps episodes, and the result."""
 
 import os
 from collections.abc import Mapping, Sequence

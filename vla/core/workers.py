@@ -27,7 +27,12 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, function, begin), daemon=True)
-        self.process.start()
+        # The child inherits the mask: Ctrl-C, which reaches all processes of a terminal, is the parent's to decide on.
+        earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
         theirs.close()  # or its end would never be seen
         self.busy: Future[Any] | None = None
 
@@ -106,7 +111,6 @@ def _listen(worker: _Worker, on_report: Callable[[Any], None]) -> bool:
 
 def _serve(pipe: Connection, function: Callable[[Any, Any], Any], begin: Callable[[], None]) -> None:
     """In the worker: shares in, reports and one result for each out, until the other end closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
     begin()
     lock = threading.Lock()
 

@@ -5,17 +5,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vla.envs.tabletop.arm import HOME_RAD, JOINT_HIGH_RAD, JOINT_LOW_RAD
+from vla.envs.tabletop.env import TabletopEnv
 from vla.envs.tabletop.kinematics import InverseKinematics
-from vla.envs.tabletop.place import PlaceEnv
-from vla.envs.tabletop.scene import AREA_M, HOME_RAD, JOINT_HIGH_RAD, JOINT_LOW_RAD
+from vla.envs.tabletop.scene import AREA_M
 
 HOME = np.array(HOME_RAD)
 X, Y, Z = st.floats(*AREA_M[0]), st.floats(*AREA_M[1]), st.floats(0.02, 0.28)
 
 
 @pytest.fixture(scope="module")
-def kinematics(env: PlaceEnv) -> InverseKinematics:
-    return InverseKinematics(env.model)
+def kinematics(env: TabletopEnv) -> InverseKinematics:
+    return InverseKinematics(env.world.model)
 
 
 @given(x=X, y=Y, z=Z)
@@ -35,9 +36,9 @@ def test_limits_hold_out_of_reach_too(kinematics: InverseKinematics, x: float, y
     assert (q <= JOINT_HIGH_RAD).all()
 
 
-def test_solving_leaves_the_simulation_alone(env: PlaceEnv) -> None:
+def test_solving_leaves_the_simulation_alone(env: TabletopEnv) -> None:
     env.reset(seed=0)
-    before = env.data.qpos.copy(), env.data.site("tcp").xpos.copy()
-    env.kinematics.solve(HOME, np.array([0.5, 0.1, 0.1]))
-    np.testing.assert_array_equal(env.data.qpos, before[0])
-    np.testing.assert_array_equal(env.data.site("tcp").xpos, before[1])
+    before = env.world.data.qpos.copy(), env.world.data.site("tcp").xpos.copy()
+    env.world.kinematics.solve(HOME, np.array([0.5, 0.1, 0.1]))
+    np.testing.assert_array_equal(env.world.data.qpos, before[0])
+    np.testing.assert_array_equal(env.world.data.site("tcp").xpos, before[1])

@@ -1,0 +1,108 @@
+"""Shares on every engine: all results, all reports, and what dies takes nothing else along."""
+
+import importlib
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vla.core.processes import Engine, run_shares
+from vla.core.workers import WorkerDiedError
+
+ENGINES: tuple[Engine, ...] = ("inline", "processes")
+
+
+@pytest.fixture
+def adder(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Adds up its shares: from a module that workers can import."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    return importlib.import_module("adder").Adder()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_results_come_in_order_and_every_report_arrives(adder: Any, engine: Engine) -> None:
+    reports: list[Any] = []
+    futures = run_shares(adder, [1, 2, 13, 4, 5], workers=2, engine=engine, on_report=reports.append)
+    assert sorted(share for _, share in reports) == [1, 2, 4, 5, 13]
+    assert [f.result()[0] for f in futures if f.exception() is None] == [1, 2, 4, 5]
+    with pytest.raises(RuntimeError, match="thirteen"):
+        futures[2].result()
+
+
+def test_a_worker_keeps_things_from_share_to_share(adder: Any) -> None:
+    futures = run_shares(adder, [1, 2, 3, 4], workers=1)
+    assert [future.result()[1] for future in futures] == [1, 3, 6, 10]
+    assert len({future.result()[2] for future in futures}) == 1
+
+
+def test_a_worker_that_is_killed_costs_its_own_share(adder: Any) -> None:
+    futures = run_shares(adder, [1, -9, 3, 4, 5], workers=2)
+    assert [i for i, future in enumerate(futures) if future.exception()] == [1]
+    with pytest.raises(WorkerDiedError, match="SIGKILL"):
+        futures[1].result()
+    assert sorted(f.result()[0] for f in futures if not f.exception()) == [1, 3, 4, 5]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_after_a_stop_nothing_begins(adder: Any, engine: Engine) -> None:
+    reports: list[Any] = []
+    futures = run_shares(
+        adder, list(range(1, 9)), workers=1, engine=engine, on_report=reports.append, stop=lambda: len(reports) >= 3
+    )
+    assert [future.cancelled() for future in futures] == [False] * 3 + [True] * 5
+
+
+def test_an_error_in_the_listener_ends_all_workers(adder: Any) -> None:
+    def refuse(report: Any) -> None:
+        raise KeyError(report)
+
+    with pytest.raises(KeyError):
+        run_shares(adder, [1, 2, 3], workers=2, on_report=refuse)
+
+
+def test_no_shares_no_workers(adder: Any) -> None:
+    assert run_shares(adder, [], workers=2) == []
+
+
+@pytest.mark.long
+def test_ray_keeps_the_same_promises(adder: Any) -> None:
+    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    reports: list[Any] = []
+    futures = run_shares(adder, [1, -9, 13, 4], workers=2, engine="ray", on_report=reports.append)
+    assert sorted(share for _, share in reports) == [-9, 1, 4, 13]
+    assert isinstance(futures[1].exception(), WorkerDiedError)
+    assert isinstance(futures[2].exception(), RuntimeError)
+    assert [futures[i].result()[0] for i in (0, 3)] == [1, 4]
+
+
+_SLEEPER = """
+import sys, time
+sys.path.insert(0, {folder!r})
+from vla.core.processes import run_shares
+from sleeper import sleep
+if __name__ == "__main__":
+    run_shares(sleep, [0, 1], workers=2, on_report=lambda pid: print(pid, flush=True))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_their_parent(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "sleeper.py").write_text(
+        "import os, time\ndef sleep(share, report):\n    report(os.getpid())\n    time.sleep(60)\n"
+    )
+    (tmp_path / "main.py").write_text(_SLEEPER.format(folder=str(tmp_path)))
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / "main.py")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        workers = [int(process.stdout.readline()) for _ in range(2)]
+        process.send_signal(number)
+        process.wait(timeout=20)
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < deadline, "a worker outlived its parent"
+        time.sleep(0.05)
