@@ -9,8 +9,6 @@ import queue
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -19,79 +17,16 @@ import numpy as np
 
 from vla.core.contract import Camera, Contract, require_match
 from vla.core.errors import DatasetError
-from vla.core.types import Episode
 from vla.datasets.episode_check import check_cameras, check_labels
 from vla.datasets.frame_codecs import frame_codec
-from vla.datasets.journal import Journal, read_journal
+from vla.datasets.journal import Journal
 from vla.datasets.layout import LOW_DIMENSIONAL, explain_full_disk, read_description, row_shape
 from vla.datasets.manifest import publish
-from vla.datasets.records import encode_records, record_of
-from vla.datasets.segment import Rows, begin_arrays, image_array, write_model, write_sim_state
+from vla.datasets.recording import Recording, seal_recording
+from vla.datasets.segment import image_array
 from vla.datasets.shard_writer import ShardWriter
 from vla.datasets.staging import JOURNAL, StagedSegment
 from vla.datasets.storage import Location, Storage, open_storage
-
-
-@dataclass(kw_only=True)
-class _Recording:
-    """What was recorded of an episode so far, beside its frames: kept in RAM, and rebuilt from a journal."""
-
-    about: dict[str, Any]
-    """The journal's first entry: instruction, task, split, seed, provenance, model, codecs."""
-    steps: list[dict[str, Any]] = field(default_factory=list)
-    frame_times: dict[str, list[int]] = field(default_factory=dict)
-    """Of the cameras with a rate of their own."""
-
-    def episode(self, contract: Contract, success: bool | None) -> Episode:
-        """As an episode without images."""
-        columns = {}
-        for name, (dtype, _) in LOW_DIMENSIONAL.items():
-            shape = (len(self.steps), *row_shape(name, contract))
-            columns[name] = np.array([step[name] for step in self.steps], dtype).reshape(shape)
-        states = [step.get("sim_state") for step in self.steps]
-        return Episode(
-            images={},
-            image_time_ns={camera: np.array(times, np.int64) for camera, times in self.frame_times.items()},
-            **columns,
-            instruction=self.about["instruction"],
-            instruction_alternatives=tuple(self.about["instruction_alternatives"]),
-            task=self.about["task"],
-            split=self.about["split"],
-            seed=self.about["seed"],
-            success=success,
-            sim_state=None if None in states or not states else np.array(states, np.float64),
-            model=self.about["model"],
-            provenance=self.about["provenance"],
-        )
-
-
-def _seal(
-    staged: StagedSegment,
-    contract: Contract,
-    shards: Mapping[str, ShardWriter],
-    episode: Episode,
-    about: dict[str, Any],
-) -> str:
-    """Make a segment of the shards and the rest of an episode; its uid."""
-    uid = f"{staged.id}-000000"
-    begin_arrays(staged.folder, contract, about["segment_provenance"])
-    try:
-        for shard in shards.values():
-            shard.close()
-    finally:
-        for shard in shards.values():
-            shard.abandon()
-    model = write_model(staged.folder, episode.model)
-    if episode.sim_state is not None:
-        write_sim_state(staged.folder, 0, episode.sim_state)
-    rows = Rows(contract)
-    rows.add(episode)
-    rows.write(staged.folder)
-    record = record_of(episode, uid=uid, start=0, model=model)
-    (staged.folder / "episodes.json").write_bytes(encode_records([record]))
-    staged.commit(frames=len(episode), episodes=1)
-    staged.install()
-    return uid
 
 
 class EpisodeWriter:
@@ -142,7 +77,7 @@ class EpisodeWriter:
             "codecs": dict(description.codecs),
         }
         self._own_clock = [camera.name for camera in self._cameras.values() if camera.hz is not None]
-        self._recording = _Recording(about=about, frame_times={name: [] for name in self._own_clock})
+        self._recording = Recording(about=about, frame_times={name: [] for name in self._own_clock})
         self._first_time: dict[str, int] = {}
         self._last_time: dict[str, int] = {}
         self._sim_shape: tuple[int, ...] | None = None
@@ -229,7 +164,7 @@ class EpisodeWriter:
         episode = self._recording.episode(self._contract, success)
         try:
             with explain_full_disk(self._storage, f"recording {self._staged.id}"):
-                uid = _seal(self._staged, self._contract, self._shards, episode, self._recording.about)
+                uid = seal_recording(self._staged, self._contract, self._shards, episode, self._recording.about)
                 publish(self._storage, [self._staged.id], f"recorded {self._recording.about['task']}")
         finally:
             self._staged.leave()
@@ -348,54 +283,3 @@ class EpisodeWriter:
         if self._failure is not None:
             with explain_full_disk(self._storage, f"recording {self._staged.id}; vla data repair keeps its steps"):
                 raise self._failure
-
-
-def recover(staged: StagedSegment) -> str | None:
-    """Seal what a dead recorder left, up to its last whole step; its uid, or None if it had none.
-
-    The episode is marked ``recovered`` in its provenance, and its success is unknown.
-    """
-    contract = read_description(staged.storage).contract
-    entries = read_journal(staged.folder / JOURNAL)
-    about = next(entries, None)
-    if about is None:
-        return None
-    recording, sizes = _replay(staged.folder, contract, about, entries)
-    if not recording.steps:
-        return None
-    recording.about["provenance"] = {"recovered": True}
-    shards = {}
-    for camera in contract.cameras:
-        array = image_array(staged.folder, camera.name, 0)
-        shards[camera.name] = ShardWriter(array, camera, about["codecs"][camera.name])
-        shards[camera.name].resume(sizes[camera.name])
-    return _seal(staged, contract, shards, recording.episode(contract, None), about)
-
-
-def _replay(
-    folder: Path, contract: Contract, about: dict[str, Any], entries: Any
-) -> tuple[_Recording, dict[str, list[int]]]:
-    """The whole steps of a journal, and the sizes of the frames that belong to them."""
-    own_clock = [camera.name for camera in contract.cameras if camera.hz is not None]
-    recording = _Recording(about=about, frame_times={name: [] for name in own_clock})
-    sizes: dict[str, list[int]] = {camera.name: [] for camera in contract.cameras}
-    paths = {name: image_array(folder, name, 0) / "c/0/0/0/0" for name in sizes}
-    if not all(path.exists() for path in paths.values()):
-        return recording, sizes  # it died before it began
-    files = {name: path.open("rb") for name, path in paths.items()}
-    try:
-        for entry in entries:
-            chunks = {name: files[name].read(size) for name, (size, _) in entry["frames"].items()}
-            if any(google_crc32c.value(chunks[name]) != crc for name, (_, crc) in entry["frames"].items()):
-                break  # its bytes had not reached the disk
-            for name, (size, _) in entry["frames"].items():
-                sizes[name].append(size)
-            if "step" in entry:
-                recording.steps.append(entry["step"])
-            else:
-                (name,) = entry["frames"]
-                recording.frame_times[name].append(entry["time_ns"])
-    finally:
-        for file in files.values():
-            file.close()
-    return recording, sizes

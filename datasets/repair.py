@@ -15,10 +15,10 @@ import google_crc32c
 
 from vla.core.errors import DatasetError
 from vla.datasets.documents import FormatVersionError, encode
-from vla.datasets.episode_writer import recover
 from vla.datasets.layout import read_commit, read_description, segment_name
 from vla.datasets.manifest import Manifest, latest_number, manifest_name, publish_change
 from vla.datasets.orphans import is_live, unlisted
+from vla.datasets.recovery import recover
 from vla.datasets.salvage import Versions, salvage
 from vla.datasets.staging import JOURNAL, StagedSegment, alone, host_name, is_locked, unfinished
 from vla.datasets.storage import COMMIT, LocalStorage, Location, Storage, open_storage

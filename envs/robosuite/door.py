@@ -47,9 +47,9 @@ class DoorExpert:
         turned = abs(scene.joint("Door_latch_joint"))
         ajar = float(hinge.qpos[0]) > _AJAR_RAD
         if turned < _FREE_RAD and not ajar:
-            return servo.action(grip + _about(normal, held, _PRESS_RAD) - held, rotation, _CAGE_M)
+            return servo.action(grip + _about(normal, held, -_PRESS_RAD) - held, rotation, _CAGE_M)
         down = np.array([0.0, 0.0, 0.0 if ajar else -0.02])
-        return servo.action(_about(hinge.xaxis, grip - hinge.xanchor, _PULL_RAD) + hinge.xanchor + down, rotation, _CAGE_M)
+        return servo.action(_about(hinge.xaxis, grip - hinge.xanchor, _PULL_RAD) + hinge.xanchor + down, rotation, servo.closed_m)
 
     def _held(self, lever: np.ndarray, normal: np.ndarray) -> np.ndarray:
         """From the lever's pivot to where it is held."""

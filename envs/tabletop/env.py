@@ -20,7 +20,7 @@ from vla.envs.tabletop.config import TabletopConfig
 from vla.envs.tabletop.layout import Layout, add_distractors, draw_layout, set_up
 from vla.envs.tabletop.scene import AREA_M, CAMERAS, TIMESTEP_S, Scene
 from vla.envs.tabletop.task import Goal, Situation, Task, draw_goal, is_held_out, title, words
-from vla.envs.tabletop.world import World
+from vla.envs.tabletop.world import Thing, World
 
 _START_M = ((0.36, 0.48), (-0.12, 0.12), (0.16, 0.28))
 _MOST_DRAWS = 2000
@@ -259,7 +259,7 @@ def _belongs(task: Task, layout: Layout, goal: Goal, split: str) -> bool:
     return split == ALL or is_held_out(task, layout, goal) == (split == "unseen-combination")
 
 
-def _lifted(world: World, block: Any) -> bool:
+def _lifted(world: World, block: Thing) -> bool:
     return all(world.touching(block)) and bool(world.position_m(block)[2] > 2 * world.half_m(block)[2])
 
 

@@ -69,14 +69,33 @@ def test_no_shares_no_workers(adder: Any) -> None:
 
 
 @pytest.mark.long
-def test_ray_keeps_the_same_promises(adder: Any) -> None:
+def test_ray_keeps_the_same_promises() -> None:
     pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+
+    class Work:  # local, so that Ray sends it by value
+        total = 0
+
+        def __call__(self, share: int, report: Any) -> tuple[int, int]:
+            import os
+            import signal
+
+            report(share)
+            if share == 13:
+                raise RuntimeError("thirteen")
+            if share == -9:
+                os.kill(os.getpid(), signal.SIGKILL)
+            self.total += 1
+            return share, self.total
+
     reports: list[Any] = []
-    futures = run_shares(adder, [1, -9, 13, 4], workers=2, engine="ray", on_report=reports.append)
-    assert sorted(share for _, share in reports) == [-9, 1, 4, 13]
+    shares = [1, -9, 13, *range(20, 30)]
+    futures = run_shares(Work(), shares, workers=2, engine="ray", on_report=reports.append)
+    assert sorted(reports) == sorted(shares)
     assert isinstance(futures[1].exception(), WorkerDiedError)
     assert isinstance(futures[2].exception(), RuntimeError)
-    assert [futures[i].result()[0] for i in (0, 3)] == [1, 4]
+    results = [future.result() for future in (futures[0], *futures[3:])]
+    assert [share for share, _ in results] == [1, *range(20, 30)]
+    assert max(total for _, total in results) > 1
 
 
 _SLEEPER = """

@@ -15,6 +15,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
 from vla.core.errors import DatasetError
 from vla.datasets.arrays import read_array, write_array, write_group
+from vla.datasets.frame_codecs import ZSTD_LEVEL
 from vla.datasets.layout import LOW_DIMENSIONAL
 from vla.datasets.storage import LocalStorage
 
@@ -50,7 +51,7 @@ def test_zarr_reads_what_is_written_here(tmp_path_factory: pytest.TempPathFactor
 @given(array=arrays())
 def test_what_zarr_writes_is_read_here(tmp_path_factory: pytest.TempPathFactory, array: np.ndarray) -> None:
     folder = tmp_path_factory.mktemp("x") / "theirs"
-    codec = ZstdCodec(level=3, checksum=True)
+    codec = ZstdCodec(level=ZSTD_LEVEL, checksum=True)
     options: dict[str, Any] = {"compressors": codec, "filters": None, "config": {"write_empty_chunks": True}}
     zarr.create_array(folder, data=array, chunks=array.shape, **options)  # a chunk that is absent is refused here
     assert same(read(folder, array), array)
@@ -58,7 +59,7 @@ def test_what_zarr_writes_is_read_here(tmp_path_factory: pytest.TempPathFactory,
 
 def test_the_metadata_is_that_of_zarr(tmp_path: Path) -> None:
     write_array(tmp_path / "a", ROWS, ("time", "action"))
-    codec = ZstdCodec(level=3, checksum=True)
+    codec = ZstdCodec(level=ZSTD_LEVEL, checksum=True)
     zarr.create_array(
         tmp_path / "b", data=ROWS, chunks=ROWS.shape, compressors=codec, dimension_names=("time", "action")
     )
@@ -77,7 +78,7 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "two codecs": {"compressors": [ZstdCodec(level=1), Crc32cCodec()]},
     "many chunks": {"chunks": (4, 3)},
     "shards": {"chunks": (2, 4), "shards": (4, 4)},
-    "big endian": {"serializer": BytesCodec(endian="big"), "compressors": ZstdCodec(level=3, checksum=True)},
+    "big endian": {"serializer": BytesCodec(endian="big"), "compressors": ZstdCodec(level=ZSTD_LEVEL, checksum=True)},
     "flat keys": {"chunk_key_encoding": {"name": "v2", "separator": "."}},
 }
 

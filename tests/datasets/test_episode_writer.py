@@ -20,10 +20,12 @@ from vla.core.contract import Camera, Contract
 from vla.core.errors import ContractError, DatasetError
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
-from vla.datasets.episode_writer import EpisodeWriter, recover
+from vla.datasets.episode_writer import EpisodeWriter
+from vla.datasets.frame_codecs import FRAME_CODECS
 from vla.datasets.layout import image_name, sealed_segments, segment_name
 from vla.datasets.manifest import latest_number, publish
 from vla.datasets.records import content_hash
+from vla.datasets.recovery import recover
 from vla.datasets.staging import JOURNAL, StagedSegment, is_locked, unfinished
 from vla.datasets.storage import LocalStorage
 
@@ -430,7 +432,8 @@ def test_a_full_disk_keeps_what_was_written(tmp_path: Path, limit: int) -> None:
     """The limit is met in the first frame, or between steps."""
     command: list[str | Path] = [sys.executable, "-W", "error", SCRIPT, "record-full", tmp_path, str(limit)]
     done = subprocess.run(command, capture_output=True, check=True)
-    assert done.stderr == b""
+    assert b"Error" not in done.stderr  # such as files that were left to the garbage collector
+    assert b"Warning" not in done.stderr
     result = json.loads(done.stdout)
     assert "disk full while writing recording" in result["message"]
     assert "vla data repair keeps its steps" in result["message"]
@@ -442,7 +445,7 @@ def test_a_full_disk_keeps_what_was_written(tmp_path: Path, limit: int) -> None:
         assert uid is None
         return
     assert uid is not None
-    expected = 200_000 // 12_302
+    expected = limit // len(FRAME_CODECS["zstd"].encode(pictured(0)))
     assert_is_recording(Dataset.of_segment(storage, sealed_segments(storage)[0]).read_episode(0), expected)
 
 

@@ -135,7 +135,7 @@ def test_a_chunk_is_executed_for_as_long_as_asked() -> None:
     chunks: list[np.ndarray] = []
 
     def answer(call: int, observation: Observation) -> np.ndarray:
-        chunks.append(observation.state[None].repeat(6, axis=0) + np.arange(6)[:, None] * 1e-3)
+        chunks.append(observation.state[None].repeat(6, axis=0) + np.arange(6)[:, None] * -1e-3)
         return chunks[-1]
 
     (result,) = _evaluate(partial(_Answering, answer), episodes=1, execute=3, settings={"max_steps": 9})

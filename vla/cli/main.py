@@ -10,6 +10,7 @@ VERBS = {
     "collect": "record demonstrations of a scripted expert into a dataset",
     "train": "train a policy on a dataset, as a recipe says",
     "eval": "run a policy in closed loop and report its success rate",
+    "report": "put results of evaluations on one page and into Markdown",
     "data": "inspect, check, repair, convert, edit and replay datasets",
     "serve": "serve a policy to robots and simulators over a websocket",
     "envs": "list the environments",

@@ -51,7 +51,7 @@ def line_chart(
     drawn = [curve for curve in curves if curve is not None]
     if not drawn:
         return None
-    with _axes(name) as (figure, axes):
+    with chart_axes(name) as (figure, axes):
         for curve in drawn:
             _draw(axes, curve)
         if log and any((curve.y > 0).any() for curve in drawn):
@@ -65,7 +65,7 @@ def line_chart(
         axes.set_xlim(0, max(float(curve.x.max()) for curve in drawn) * 1.02 or 1)
         if len(drawn) > 1:
             axes.legend(loc="best", frameon=False, handlelength=1.2, borderaxespad=0.2)
-        return _svg(figure, description)
+        return chart_svg(figure, description)
 
 
 def length_chart(name: str, succeeded: Sequence[int], failed: Sequence[int], *, description: str) -> str | None:
@@ -75,7 +75,7 @@ def length_chart(name: str, succeeded: Sequence[int], failed: Sequence[int], *, 
     longest = max([*succeeded, *failed])
     width = max(1, -(-longest // 20))
     bins = np.arange(0, longest + 2 * width, width) + 0.5
-    with _axes(name) as (figure, axes):
+    with chart_axes(name) as (figure, axes):
         axes.hist(
             [succeeded, failed],
             bins=bins.tolist(),
@@ -89,7 +89,7 @@ def length_chart(name: str, succeeded: Sequence[int], failed: Sequence[int], *, 
         axes.set_xlim(0, bins[-1])
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.legend(loc="best", frameon=False, handlelength=0.8, handleheight=0.8, borderaxespad=0.2)
-        return _svg(figure, description)
+        return chart_svg(figure, description)
 
 
 def _draw(axes: Axes, curve: Series) -> None:
@@ -128,7 +128,7 @@ def _short(value: float, _: int | None) -> str:
 
 
 @contextmanager
-def _axes(name: str) -> Iterator[tuple[Figure, Axes]]:
+def chart_axes(name: str) -> Iterator[tuple[Figure, Axes]]:
     """One figure in the page's manner; ``name`` keeps the identifiers of its SVG apart from the other charts'."""
     style: Any = {
         "svg.fonttype": "none",  # letters stay letters, set in the page's own font
@@ -158,7 +158,7 @@ def _axes(name: str) -> Iterator[tuple[Figure, Axes]]:
         yield figure, figure.add_subplot()
 
 
-def _svg(figure: Figure, description: str) -> str:
+def chart_svg(figure: Figure, description: str) -> str:
     """The figure as an SVG element for HTML: no namespaces, metadata, global styles or needless identifiers."""
     file = io.StringIO()
     metadata = {"Creator": None, "Date": None, "Format": None, "Type": None}
