@@ -8,10 +8,11 @@ from vla.core.lookup import lookup
 from vla.core.types import Observation
 from vla.envs.fetch.table import FETCH
 from vla.envs.metaworld.table import METAWORLD
+from vla.envs.robosuite.table import ROBOSUITE
 from vla.envs.spec import EnvSpec, Expert, RobotEnv
 from vla.envs.tabletop.table import TABLETOP
 
-ENVS: dict[str, EnvSpec] = {**TABLETOP, **METAWORLD, **FETCH}
+ENVS: dict[str, EnvSpec] = {**TABLETOP, **ROBOSUITE, **METAWORLD, **FETCH}
 
 
 def env_spec(name: str) -> EnvSpec:

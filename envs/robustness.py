@@ -14,7 +14,7 @@ AXES: dict[str, tuple[float, ...]] = {
     "dropped_frames": (0.1, 0.25, 0.5, 0.75, 0.9),
     "image_noise": (5.0, 10.0, 20.0, 40.0),
     "state_noise": (0.005, 0.01, 0.02, 0.05),
-    "action_noise": (0.005, 0.01, 0.02, 0.05),
+    "action_noise": (0.001, 0.0025, 0.005, 0.01, 0.02),
 }
 """Fields of `vla.envs.perturbations.PerturbationConfig`, and the levels that are tried beside none."""
 

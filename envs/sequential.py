@@ -103,8 +103,13 @@ class SequentialTest:
         return self.decided or self.hopeless or self.seen >= self.scenes
 
     def to_json(self) -> dict[str, Any]:
-        """The verdict, the evidence and the interval of the difference, all valid however the stop was chosen."""
+        """The verdict, the evidence, and two intervals, all valid however the stop was chosen.
+
+        ``share`` is that of A among the scenes that one of the two wins: it leaves out a half exactly when E decides.
+        ``low`` and ``high`` are for the difference of the rates, and wider than that.
+        """
         low, high = self.difference_interval()
+        share = always_valid_share(self.only_a, self.only_b, self.alpha)
         better = "a" if self.only_a > self.only_b else "b"
         return {
             "alpha": self.alpha,
@@ -115,6 +120,9 @@ class SequentialTest:
             "why": "decided" if self.decided else "hopeless" if self.seen < self.scenes else "no more scenes",
             "e_value": math.exp(min(self.log_e_max, 600.0)),
             "p_value": math.exp(-self.log_e_max),
+            "only_a": self.only_a,
+            "only_b": self.only_b,
+            "share": {"low": share[0], "high": share[1]},
             "difference": (self.only_a - self.only_b) / max(1, self.seen - self.skipped),
             "low": low,
             "high": high,

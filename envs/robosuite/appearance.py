@@ -10,7 +10,11 @@ import numpy as np
 
 _COLLISION, _VISUAL, _SHOWN, _HIDDEN = 0, 1, 1, 4
 _ARM = ("robot0_", "gripper0_", "fixed_mount0_")
-_COLOURS = {"robot0_": (0.90, 0.91, 0.93, 1.0), "gripper0_": (0.35, 0.36, 0.40, 1.0), "fixed_mount0_": (0.2, 0.2, 0.2, 1)}
+_COLOURS = {
+    "robot0_": (0.90, 0.91, 0.93, 1.0),
+    "gripper0_": (0.35, 0.36, 0.40, 1.0),
+    "fixed_mount0_": (0.2, 0.2, 0.2, 1),
+}
 MAX_GEOMS = 200
 """How many a `CameraRenderer` draws at most."""
 

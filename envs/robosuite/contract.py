@@ -50,7 +50,7 @@ def _tool() -> tuple[Dimension, ...]:
 
 
 def _osc() -> tuple[Dimension, ...]:
-    """robosuite's OSC_POSE in SI units: how far the tool moves and turns in a step, in the base frame."""
+    """The OSC_POSE of robosuite in SI units: how far the tool moves and turns in a step, in the base frame."""
     changes = (*_OSC, ("turn_z", "rad", 0.5))
     moves = tuple(Dimension(name=f"osc_{name}", unit=unit, low=-high, high=high) for name, unit, high in changes)
     return (*moves, Dimension(name="gripper", unit="1", low=-1.0, high=1.0))

@@ -1,4 +1,4 @@
-"""The expert of `door`: fingers around the lever, press it down until the latch is free, and pull along the hinge's arc.
+"""The expert of `door`: fingers around the lever, press it until the latch is free, pull along the hinge's arc.
 
 The hand leans away from the door, which it would otherwise meet. Memoryless: every decision follows from where things
 are now.
@@ -49,7 +49,8 @@ class DoorExpert:
         if turned < _FREE_RAD and not ajar:
             return servo.action(grip + _about(normal, held, -_PRESS_RAD) - held, rotation, _CAGE_M)
         down = np.array([0.0, 0.0, 0.0 if ajar else -0.02])
-        return servo.action(_about(hinge.xaxis, grip - hinge.xanchor, _PULL_RAD) + hinge.xanchor + down, rotation, servo.closed_m)
+        pulled = hinge.xanchor + _about(hinge.xaxis, grip - hinge.xanchor, _PULL_RAD)
+        return servo.action(pulled + down, rotation, servo.closed_m)
 
     def _held(self, lever: np.ndarray, normal: np.ndarray) -> np.ndarray:
         """From the lever's pivot to where it is held."""
@@ -68,6 +69,4 @@ class DoorExpert:
 def _about(axis: np.ndarray, vector: np.ndarray, angle_rad: float) -> np.ndarray:
     """A vector turned about a unit axis (Rodrigues)."""
     along = axis * float(np.einsum("i,i->", axis, vector))
-    return np.asarray(
-        along + np.cos(angle_rad) * (vector - along) + np.sin(angle_rad) * np.cross(axis, vector)
-    )
+    return np.asarray(along + np.cos(angle_rad) * (vector - along) + np.sin(angle_rad) * np.cross(axis, vector))

@@ -21,6 +21,7 @@ from vla.envs.robosuite.words import WORDS
 from vla.envs.settings import LANGUAGES, Language
 
 _PEOPLE_PIXELS = 256
+_DIVERGED = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _ALMOST = 0.99
 """Progress without success stays below."""
@@ -59,7 +60,8 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._steps, self._way_m = 0, 1.0
         self._grip_geoms = self.scene.geoms_of(self.task.body)
         self._renderers: dict[int, CameraRenderer] = {}
-        self.action_space = spaces.Box(*_limits(self.contract.action), dtype=np.float32)
+        self._low, self._high = _limits(self.contract.action)
+        self.action_space = spaces.Box(self._low, self._high, dtype=np.float32)
         pixels = (self.config.image_size, self.config.image_size, 3)
         self.observation_space = spaces.Dict(
             {
@@ -106,7 +108,7 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             raise ValueError(
                 f"robosuite/{self.name}: action must be {len(self.contract.action)} finite numbers, got {action!r}"
             )
-        self.control.begin(np.clip(action, self.action_space.low, self.action_space.high))
+        self.control.begin(np.clip(action, self._low, self._high))
         for _ in range(self._substeps):
             self.control.apply()
             mujoco.mj_step2(self.model, self.data)
@@ -170,7 +172,7 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         scene = self.scene
         points = (grip_m(scene, self.task), self.task.goal(scene))
         seen = [image_point(self.model, self.data, camera, p) for camera in CAMERAS.values() for p in points]
-        return np.concatenate([*(scene.in_base(p) for p in points), *seen]).astype(np.float32)
+        return np.asarray(np.concatenate([*(scene.in_base(p) for p in points), *seen]), np.float32)
 
     def _camera(self, pixels: int) -> CameraRenderer:
         if pixels not in self._renderers:
@@ -200,14 +202,14 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         """Reaching counts 0.3, holding 0.1, and bringing it there the rest, of which success alone brings the last."""
         reach_m = float(np.linalg.norm(grip_m(self.scene, self.task) - self.scene.tool_m))
         brought = 1.0 - min(1.0, remaining_m / self._way_m)
-        held = 1.0 if grasped else brought
-        return min(_ALMOST, 0.3 * max(1.0 - np.tanh(5.0 * reach_m), brought) + 0.1 * held + 0.6 * brought)
+        reached = max(float(1.0 - np.tanh(5.0 * reach_m)), brought)
+        return min(_ALMOST, 0.3 * reached + 0.1 * (1.0 if grasped else brought) + 0.6 * brought)
 
     def _require_stable(self) -> None:
         """MuJoCo resets a simulation that diverges; that must be seen as a crash and not as an episode."""
-        for kind in (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC):
+        for kind in _DIVERGED:
             if self.data.warning[kind].number:
-                raise RuntimeError(f"robosuite/{self.name}: the simulation diverged ({kind.name}) at step {self._steps}")
+                raise RuntimeError(f"robosuite/{self.name}: diverged ({kind.name}) at step {self._steps}")
 
 
 def _limits(dimensions: tuple[Dimension, ...], margin: float = 0.0) -> tuple[np.ndarray, np.ndarray]:

@@ -41,7 +41,7 @@ class NutExpert:
         beside = float(np.linalg.norm(nut[:2] - peg[:2]))
         held = env.grasped and scene.opening_m < _WIDTH_M + _SLACK_M
         if beside < 0.02 and nut[2] < _AROUND_M and not (held and nut[2] > _RELEASE_M):
-            return servo.action(scene.tool_m.copy(), servo.pointing_down(scene.tool_rotation[:, 0], symmetry=1), servo.open_m)
+            return servo.action(scene.tool_m.copy(), self._level(), servo.open_m)
         if held:
             return self._carry(nut, axes, peg, beside)
         return self._approach(axes)
@@ -69,7 +69,12 @@ class NutExpert:
 
     def _yaw_from_home(self, closing: np.ndarray) -> float:
         home = self._servo.home_rotation[:, 0]
-        return float(np.arctan2(home[0] * closing[1] - home[1] * closing[0], home[0] * closing[0] + home[1] * closing[1]))
+        sine = home[0] * closing[1] - home[1] * closing[0]
+        return float(np.arctan2(sine, home[0] * closing[0] + home[1] * closing[1]))
+
+    def _level(self) -> np.ndarray:
+        """The tool's present rotation, pointing straight down."""
+        return self._servo.pointing_down(self._env.scene.tool_rotation[:, 0], symmetry=1)
 
     def _carry(self, nut: np.ndarray, axes: np.ndarray, peg: np.ndarray, beside: float) -> np.ndarray:
         """Lift, turn and travel, come down over the peg, and let go when the nut is around it."""
@@ -81,7 +86,7 @@ class NutExpert:
         arm = scene.tool_m - nut
         over = np.einsum("ij,j->i", about_z, arm)
         if nut[2] < _CARRY_M - 0.04 and beside > 0.03:
-            return servo.action(np.array([*nut[:2], _CARRY_M]) + arm, servo.pointing_down(scene.tool_rotation[:, 0], symmetry=1), servo.closed_m)
+            return servo.action(np.array([*nut[:2], _CARRY_M]) + arm, self._level(), servo.closed_m)
         aligned = beside < _NEAR_M and (abs(turn) < _TURNED_RAD or not self._square)
         height = _RELEASE_M - 0.01 if aligned or (beside < 0.02 and nut[2] < _AROUND_M) else _CARRY_M
         target = np.array([*peg[:2], height]) + over

@@ -14,7 +14,7 @@ from vla.envs.robosuite.motion import Servo
 
 @dataclass(frozen=True, kw_only=True)
 class Pick:
-    """How one thing is held and where it goes. Metres; heights are of the tool, above the thing's centre or the world."""
+    """How one thing is held and where it goes, in metres."""
 
     symmetry: int
     """Ways to close on it in a full turn that are as good."""
@@ -45,8 +45,12 @@ PICKS: dict[str, Pick] = {
     "pick-place-bread": Pick(
         symmetry=4, width_m=0.048, grip_m=0.012, carry_m=0.98, release_m=0.030, walls_m=(0.19, 0.24)
     ),
-    "pick-place-cereal": Pick(symmetry=2, width_m=0.030, grip_m=0.046, carry_m=1.04, release_m=0.008, turn_m=0.05, axis=1),
-    "pick-place-can": Pick(symmetry=4, width_m=0.050, grip_m=0.014, carry_m=1.00, release_m=0.030, place_m=(-0.05, -0.065)),
+    "pick-place-cereal": Pick(
+        symmetry=2, width_m=0.030, grip_m=0.046, carry_m=1.04, release_m=0.008, turn_m=0.05, axis=1
+    ),
+    "pick-place-can": Pick(
+        symmetry=4, width_m=0.050, grip_m=0.014, carry_m=1.00, release_m=0.030, place_m=(-0.05, -0.065)
+    ),
 }
 _NEAR_M = 0.012
 _SLACK_M = 0.012
@@ -102,13 +106,13 @@ class PickExpert:
 
     def _approach(self, tool: np.ndarray, thing: np.ndarray, turn_rad: float) -> tuple[np.ndarray, float]:
         """Come down over the thing in a funnel, and close around it at its height."""
-        pick, servo = self._pick, self._servo
-        grip = thing + np.array([0.0, 0.0, pick.grip_m])
+        pick, servo, opening_m = self._pick, self._servo, self._env.scene.opening_m
+        grip = thing + np.array([0.0, 0.0, pick.grip_m - self._env.scene.robot.gripper.sink_m])
         beside = float(np.linalg.norm(tool[:2] - grip[:2])) + pick.turn_m * turn_rad
-        wide = self._env.scene.opening_m > pick.width_m + _SLACK_M
-        if beside < _NEAR_M and tool[2] < grip[2] + 0.008:
+        closing = pick.width_m - 0.012 < opening_m < servo.open_m - 0.015  # a thing may be pushed while fingers close
+        if tool[2] < grip[2] + (0.020 if closing else 0.008) and beside < (0.025 if closing else _NEAR_M):
             return grip, servo.closed_m
-        if not wide and tool[2] < grip[2] + 0.05:
+        if opening_m < pick.width_m + _SLACK_M and tool[2] < grip[2] + 0.05:
             return np.array([*tool[:2], grip[2] + 0.09]), servo.open_m  # never push it with closed fingers
         clearance = float(np.clip((beside - 0.006) * 6.0, 0.0, 0.10))
         return grip + np.array([0.0, 0.0, clearance]), servo.open_m

@@ -26,6 +26,8 @@ class Gripper:
     """Half the thickness of a pad."""
     fingers: tuple[tuple[str, ...], tuple[str, ...]]
     """Collision geoms of the left and the right finger."""
+    sink_m: float = 0.0
+    """How far below a thing's middle the tool goes, so that the pads meet it there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,8 @@ class Robot:
     home_rad: tuple[float, ...]
     """Where an episode begins, before noise."""
     gripper: Gripper
+    no_contact: tuple[str, ...] = ()
+    """Collision geoms of robosuite's model that are switched off, because they block a joint of the arm itself."""
 
 
 def _robotiq_fingers(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -77,6 +81,7 @@ _ROBOTIQ_85 = Gripper(
     pads=("left_fingerpad_collision", "right_fingerpad_collision"),
     pad_half_m=0.001,
     fingers=_robotiq_fingers(("outer_finger", "inner_finger", "fingertip", "fingerpad")),
+    sink_m=0.008,
 )
 _ROBOTIQ_140 = Gripper(
     actuators=("finger_1", "finger_2"),
@@ -117,6 +122,7 @@ ROBOTS: dict[str, Robot] = {
         high_rad=(3.0503, 2.2736, 3.0426, 3.0439, 2.9761, 2.9761, 4.7124),
         home_rad=(0.0, -1.18, 0.0, 2.18, 0.0, 0.57, -1.57),
         gripper=_RETHINK,
+        no_contact=("base_col",),  # it touches the first link: with the contact's friction joint 0 does not turn
     ),
     "IIWA": Robot(
         joints=tuple(f"joint_{i}" for i in range(1, 8)),

@@ -24,10 +24,11 @@ class Scene:
         joints = [_ARM_PREFIX + name for name in robot.joints]
         self.arm_qpos = np.array([self.model.joint(name).qposadr[0] for name in joints])
         self.arm_dofs = np.array([self.model.joint(name).dofadr[0] for name in joints])
-        self.arm_actuators = np.array(
-            [next(i for i in range(self.model.nu) if self.model.actuator_trnid[i, 0] == self.model.joint(name).id)
-             for name in joints]
-        )
+        driven = self.model.actuator_trnid[:, 0].tolist()
+        self.arm_actuators = np.array([driven.index(self.model.joint(name).id) for name in joints])
+        for name in robot.no_contact:
+            geom = self.model.geom(_ARM_PREFIX + name)
+            geom.contype, geom.conaffinity = 0, 0
         gripper = robot.gripper
         self.gripper_actuators = np.array([self.model.actuator(_GRIPPER_PREFIX + n).id for n in gripper.actuators])
         self._pads = np.array([self.model.geom(_GRIPPER_PREFIX + name).id for name in gripper.pads])
@@ -47,17 +48,17 @@ class Scene:
     @property
     def arm_rad(self) -> Float[np.ndarray, " d"]:
         """Joint angles."""
-        return self.data.qpos[self.arm_qpos]
+        return np.asarray(self.data.qpos[self.arm_qpos])
 
     @property
     def tool_m(self) -> Float[np.ndarray, "3"]:
         """Position of the point between the fingertips."""
-        return self.data.site_xpos[self.tool]
+        return np.asarray(self.data.site_xpos[self.tool])
 
     @property
     def tool_rotation(self) -> Float[np.ndarray, "3 3"]:
         """The tool's axes as columns: x is the closing direction, z points out of the hand."""
-        return self.data.site_xmat[self.tool].reshape(3, 3)
+        return np.asarray(self.data.site_xmat[self.tool]).reshape(3, 3)
 
     @property
     def opening_m(self) -> float:
@@ -84,7 +85,7 @@ class Scene:
     def in_base(self, point_m: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
         """A point in the frame of the arm's base."""
         rotation = self.data.xmat[self.base].reshape(3, 3)
-        return np.einsum("ji,j->i", rotation, point_m - self.data.xpos[self.base])
+        return np.asarray(np.einsum("ji,j->i", rotation, point_m - self.data.xpos[self.base]))
 
     def geoms_of(self, body: str) -> np.ndarray:
         """Indices of the geoms of a body."""

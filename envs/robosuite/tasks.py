@@ -45,13 +45,13 @@ def _lift_goal(scene: Scene) -> np.ndarray:
 
 
 def _stack_goal(scene: Scene) -> np.ndarray:
-    return scene.body_m("cubeB_main") + np.array([0.0, 0.0, 0.045])
+    return np.asarray(scene.body_m("cubeB_main") + np.array([0.0, 0.0, 0.045]))
 
 
 def _bin_goal(index: int, half_height_m: float) -> Callable[[Scene], np.ndarray]:
     def goal(scene: Scene) -> np.ndarray:
         spot: np.ndarray = scene.suite_env.target_bin_placements[index]
-        return spot + np.array([0.0, 0.0, 0.02 + half_height_m])
+        return np.asarray(spot + np.array([0.0, 0.0, 0.02 + half_height_m]))
 
     return goal
 

@@ -30,9 +30,11 @@ SHAPES: dict[str, tuple[str, tuple[float, float, float]]] = {
     "cube": ("box", (BLOCK_HALF_M, BLOCK_HALF_M, BLOCK_HALF_M)),
     "cylinder": ("cylinder", (BLOCK_HALF_M, BLOCK_HALF_M, BLOCK_HALF_M)),
     "bar": ("box", (0.038, 0.020, 0.022)),
-    "post": ("box", (0.020, 0.020, 0.035)),
+    "post": ("box", (0.017, 0.017, 0.027)),
 }
-"""How a block is drawn, and half of the box that it collides as: one contact point would let a cylinder rock."""
+"""How a block is drawn, and half of the box that it collides as: one contact point would let a cylinder rock.
+
+All fit into a closed drawer."""
 NOUNS = {"cube": "block", "cylinder": "cylinder", "bar": "bar", "post": "post"}
 PLATE_RADIUS_M = 0.055
 PLATE_HEIGHT_M = 0.010

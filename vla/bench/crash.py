@@ -66,9 +66,9 @@ def bench_crash(config: CrashConfig, note: Note) -> list[Row]:
             scene.close()
             kills[name] += share
         stages = Counter(children.stages)
-    rows = [Row(name="kill -9", value=sum(kills.values()), unit="times")]
-    rows += [Row(name=f"of them: {name}", value=count, unit="times") for name, count in kills.items()]
-    rows += [Row(name=f"while {stage}", value=count, unit="times") for stage, count in sorted(stages.items())]
+    rows = [Row(name="kill -9", value=float(sum(kills.values())), unit="times")]
+    rows += [Row(name=f"of them: {name}", value=float(count), unit="times") for name, count in kills.items()]
+    rows += [Row(name=f"while {stage}", value=float(count), unit="times") for stage, count in sorted(stages.items())]
     return rows + totals.rows()
 
 

@@ -5,7 +5,7 @@ import functools
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -103,6 +103,7 @@ def digest(episode: Episode) -> str:
     return found.hexdigest()
 
 
+@runtime_checkable
 class Truth(Protocol):
     """Knows what each episode of a dataset must be."""
 

@@ -115,9 +115,10 @@ class Children:
         child.killed_ns = time.monotonic_ns()
         os.kill(pid, signal.SIGKILL)
         child.process.join()
+        left = _end_group(pid)
         while not child.ended:
             child.hear()
-        return _end_group(pid)
+        return left
 
     def stop(self, child: Child) -> Child:
         """Tell a reader to stop, and wait for what it says."""

@@ -137,16 +137,17 @@ class Ledger:
 
     def rows(self) -> list[Row]:
         """All counts."""
-        rows = [
-            Row(name="committed episodes", value=self._committed, unit="episodes"),
-            Row(name="of them: recovered from journals", value=self._recovered, unit="episodes"),
-            Row(name="episodes compared after kills", value=self._compared, unit="episodes"),
-            Row(name="versions that readers opened", value=self._versions, unit="versions"),
-            Row(name="episodes that readers compared", value=self._read, unit="episodes"),
-            Row(name="repairs", value=self._repairs, unit="repairs"),
-            Row(name="recordings", value=self._recordings, unit="recordings"),
-            Row(name="worst loss of a recorder", value=self._worst_loss_s, unit="s", bar=1.0),
+        counts = [
+            ("committed episodes", self._committed, "episodes"),
+            ("of them: recovered from journals", self._recovered, "episodes"),
+            ("episodes compared after kills", self._compared, "episodes"),
+            ("versions that readers opened", self._versions, "versions"),
+            ("episodes that readers compared", self._read, "episodes"),
+            ("repairs", self._repairs, "repairs"),
+            ("recordings", self._recordings, "recordings"),
         ]
-        return rows + [
-            Row(name=what, value=self._faults[name], unit=unit, bar=0.0) for name, (what, unit) in FAULTS.items()
+        return [
+            *(Row(name=name, value=float(count), unit=unit) for name, count, unit in counts),
+            Row(name="worst loss of a recorder", value=self._worst_loss_s, unit="s", bar=1.0),
+            *(Row(name=w, value=float(self._faults[name]), unit=u, bar=0.0) for name, (w, u) in FAULTS.items()),
         ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from vla.bench.env_settings import EnvConfig
 from vla.bench.settings import CrashConfig, IndexConfig, LoaderConfig, RecorderConfig
 from vla.cli.command import console, parse, show_config, write_result
 from vla.core.lookup import lookup
@@ -54,7 +55,16 @@ def _crash(config: CrashConfig, note: "Note") -> "list[Row]":
     return bench_crash(config, note)
 
 
+def _env(config: EnvConfig, note: "Note") -> "list[Row]":
+    from vla.bench.env import bench_env
+
+    return bench_env(config, note)
+
+
 BENCHES: dict[str, Bench] = {
+    "env": Bench(
+        config=EnvConfig, run=_env, summary="environments that step and render on one core, and whole evaluations"
+    ),
     "loader": Bench(
         config=LoaderConfig,
         run=_loader,

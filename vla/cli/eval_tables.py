@@ -51,16 +51,17 @@ def show_comparison(value: Value) -> None:
 
 def sequential_sentence(test: Value) -> str:
     """The verdict of a sequential test in words."""
-    low, high = _points(test["low"]), _points(test["high"])
     what = {"a": "A is better", "b": "B is better", "undecided": "no difference was shown"}[test["verdict"]]
     why = {
         "decided": f"decided after {test['scenes']} of at most {test['most_scenes']} scenes",
         "hopeless": f"stopped after {test['scenes']} scenes: those left could not have decided",
         "no more scenes": f"after all {test['scenes']} scenes",
     }[test["why"]]
+    told, share = test["only_a"] + test["only_b"], test["share"]
     return (
-        f"{what} ({why}): E = {test['e_value']:.3g}, p = {test['p_value']:.2g} at any time; "
-        f"A - B between {low} and {high}, {1 - test['alpha']:.0%} at all times together"
+        f"{what} ({why}): E = {test['e_value']:.3g}, p = {test['p_value']:.2g} at any time. A won {test['only_a']} of "
+        f"{told} scenes in which one succeeded alone: {share['low']:.0%} to {share['high']:.0%} of such scenes, "
+        f"{1 - test['alpha']:.0%} at all times together"
     )
 
 

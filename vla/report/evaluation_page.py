@@ -112,15 +112,13 @@ def _total(value: Value, tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _comparison(number: int, result: Loaded) -> dict[str, Any]:
     value = result.value
     test = value["sequential"]
-    rows = [
-        {
-            **row,
-            "condition": condition_name(row),
-            "disturbed": ", ".join(f"{k} {v:g}" for k, v in row["perturbation"].items()),
-            "flips": [(side, words, row[side][:_SEEDS_SHOWN], len(row[side])) for side, words in _SIDES if row[side]],
-        }
-        for row in value["rows"]
-    ]
+    rows = []
+    for row in value["rows"]:
+        disturbed = [f"{k} {v:g}" for k, v in row["perturbation"].items()]
+        condition = ", ".join([part for part in (condition_name(row), *disturbed) if part])
+        name = f"{row['env']}, {condition}" if condition else row["env"]
+        flips = [(words, row[side][:_SEEDS_SHOWN], len(row[side])) for side, words in _SIDES if row[side]]
+        rows.append({**row, "condition": condition, "name": name, "flips": flips})
     chart = test and evidence_chart(
         f"evidence{number}", test["log10_e"], alpha=test["alpha"], description="Evidence by scene"
     )
@@ -181,19 +179,33 @@ def _goals(found: Sequence[Loaded]) -> list[dict[str, Any]]:
 
 
 def _troubles(found: Sequence[Loaded]) -> Iterator[str]:
-    """What did not go as it should, apart from failing."""
+    """What did not go as it should, apart from failing: a sentence for each policy and kind."""
     for result in found:
-        who = policy_name(result.value)
-        for row in result.value["rows"]:
-            where = f"{who} in {row['env']}" + (f" ({condition_name(row)})" if condition_name(row) else "")
-            if row["crashes"]:
-                yield f"{where}: {row['crashes']} episodes crashed and do not count. The first: {row['crash']}"
-            if row["failures"]:
-                yield f"{where}: {row['failures']} episodes ended by the policy's own failure: {row['failure']}"
-            if row["clipped_steps"]:
-                yield f"{where}: {row['clipped_steps']} of {row['steps']} commands were outside the limits and clipped."
+        who, rows = policy_name(result.value), result.value["rows"]
+        crashed = [row for row in rows if row["crashes"]]
+        failed = [row for row in rows if row["failures"]]
+        clipped = sum(row["clipped_steps"] for row in rows)
+        if crashed:
+            count = sum(row["crashes"] for row in crashed)
+            yield (
+                f"{who}: {_times(count, 'episode')} crashed in the simulator and {'does' if count == 1 else 'do'} "
+                f"not count. The first, in {crashed[0]['env']}: {crashed[0]['crash']}"
+            )
+        if failed:
+            count = sum(row["failures"] for row in failed)
+            yield (
+                f"{who}: {_times(count, 'episode')} ended because the policy broke down, a failure. "
+                f"The first, in {failed[0]['env']}: {failed[0]['failure']}"
+            )
+        if clipped:
+            share = numbers.percent(clipped / max(1, sum(row["steps"] for row in rows)))
+            yield f"{who}: {_times(clipped, 'command')} ({share}) outside the limits of the contract, clipped to them."
         for reason in result.value["refused"]:
             yield f"Left out: {reason}"
+
+
+def _times(count: int, thing: str) -> str:
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def _origin(result: Loaded) -> dict[str, Any]:

@@ -51,9 +51,8 @@ def _comparison(result: Loaded) -> str:
     header = ("Task", "A", "B", "A − B, points", "95 % interval", "Only A", "Only B", "p", "p, adjusted")
     rows = []
     for row in result.value["rows"]:
-        condition = ", ".join(
-            [*filter(None, [condition_name(row)]), *(f"{k} {v:g}" for k, v in row["perturbation"].items())]
-        )
+        disturbed = [f"{k} {v:g}" for k, v in row["perturbation"].items()]
+        condition = ", ".join([part for part in (condition_name(row), *disturbed) if part])
         rows.append(
             (
                 row["env"] + (f" ({condition})" if condition else ""),

@@ -10,7 +10,7 @@ from vla.report.numbers import interval, percent
 def headline(results: Sequence[Loaded]) -> dict[str, Any]:
     """The number that the page is about, where there is one, and the sentence below it."""
     compared, found = comparisons(results), list(evaluations(results))
-    if len(compared) == 1 and len(results) == 1:
+    if len(compared) == 1:
         return {"success": None, "subject": "", "sentence": comparison_sentence(compared[0].value)}
     if len(found) == 1:
         value = found[0].value
@@ -22,9 +22,9 @@ def headline(results: Sequence[Loaded]) -> dict[str, Any]:
             "sentence": language_sentence(value["language"]),
         }
     names = sorted({policy_name(result.value) for result in found})
-    tasks = sorted({row["env"] for result in found for row in task_rows(result.value)})
+    envs = sorted({row["env"] for result in found for row in task_rows(result.value)})
     policies = ", ".join(names) if len(names) <= 4 else f"{len(names)} policies"
-    return {"success": None, "subject": "", "sentence": f"{policies} in {_count(tasks)}."}
+    return {"success": None, "subject": "", "sentence": f"{policies} in {_count(envs)}."}
 
 
 def comparison_sentence(value: Value) -> str:
@@ -77,9 +77,11 @@ def _sequential_sentence(test: Mapping[str, Any], a: str, b: str) -> str:
     if test["verdict"] == "undecided":
         return f"No difference between {a} and {b} was shown {after}."
     better, worse = (a, b) if test["verdict"] == "a" else (b, a)
-    least = max(test["low"], -test["high"])
-    sure = f", by at least {percent(least)} of scenes" if least > 0.005 else ""
-    return f"{better} is better than {worse}{sure}: decided {after}, with an error of at most {percent(test['alpha'])}."
+    told, won = test["only_a"] + test["only_b"], test["only_a" if test["verdict"] == "a" else "only_b"]
+    return (
+        f"{better} is better than {worse}: decided {after}, with an error of at most {percent(test['alpha'])}. "
+        f"Of {told} scenes in which one of them succeeded alone, it won {won}."
+    )
 
 
 def _count(tasks: Sequence[str]) -> str:

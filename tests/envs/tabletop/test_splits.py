@@ -147,6 +147,18 @@ def test_shapes_and_tables_vary_and_the_words_follow() -> None:
     env.close()
 
 
+@pytest.mark.parametrize("shape", ["cylinder", "bar", "post"])
+def test_every_shape_fits_into_a_closed_drawer(shape: str) -> None:
+    env = TABLETOP["tabletop/tidy"].make({"shapes": [shape], "image_size": 16})
+    env.reset(seed=4)
+    expert, ended = TABLETOP["tabletop/tidy"].expert(env), False
+    while not ended:
+        _, _, terminated, truncated, _ = env.step(expert.action())
+        ended = terminated or truncated
+    assert terminated
+    env.close()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -1,0 +1,108 @@
+"""How fast whole evaluations are: many episodes of an expert, and a network that answers many environments at once."""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from vla.bench.env_settings import EnvConfig
+from vla.bench.measure import Note, Row, compare, in_fresh_process
+from vla.core.action_transform import ActionTransform
+from vla.envs.evaluation import evaluate
+from vla.envs.registry import env_spec
+from vla.envs.scripted import ExpertPolicy
+from vla.envs.settings import EvaluationConfig
+from vla.envs.spec import RobotEnv
+
+ENV = "tabletop/place"
+_STEPS = 40
+"""Of one episode of the network, whose random weights reach nothing."""
+
+
+def bench_evaluation(config: EnvConfig, note: Note) -> Iterator[Row]:
+    """Wall time of the expert's episodes on two cores; episodes of a network against one environment at a time."""
+    if config.episodes:
+        note(f"evaluating {config.episodes} episodes of the expert")
+        start = time.perf_counter()
+        settings = EvaluationConfig(env=ENV, episodes=config.episodes, workers=2)
+        results = evaluate(settings, partial(ExpertPolicy, ENV))
+        assert len(results) == config.episodes
+        title = f"{config.episodes} episodes of the expert in {ENV} on two cores"
+        bar = 60.0 if config.episodes == 100 else None
+        yield Row(name=title, value=time.perf_counter() - start, unit="s", bar=bar)
+    if config.batch:
+        note(f"evaluating a network, {config.batch} environments at a time and one")
+        with tempfile.TemporaryDirectory(prefix="vla-bench-") as folder:
+            checkpoint = write_random_checkpoint(Path(folder) / "checkpoint", config.seed)
+            batched, single = (
+                in_fresh_process(episodes_per_cpu_s, checkpoint, batch, config.batch) for batch in (config.batch, 1)
+            )
+        title = f"a network in {ENV}, {config.batch} environments share an inference, against one"
+        yield compare(title, batched, "episodes/s", against=single, bar=2.0)
+
+
+def episodes_per_cpu_s(checkpoint: Path, batch: int, episodes: int) -> float:
+    """Episodes of a network in a CPU second of one thread, building it left out."""
+    import torch
+
+    from vla.policies.unified import UnifiedPolicy
+
+    torch.set_num_threads(1)
+    os.environ.setdefault("LP_NUM_THREADS", "1")
+    ends: list[float] = []
+    config = EvaluationConfig(
+        env=ENV, episodes=episodes, workers=1, batch=batch, execute=4, settings={"max_steps": _STEPS}
+    )
+    started: list[float] = []
+
+    def make(envs: Sequence[RobotEnv]) -> UnifiedPolicy:
+        policy = UnifiedPolicy(checkpoint)
+        started.append(time.process_time())
+        return policy
+
+    evaluate(config, make, lambda result: ends.append(time.process_time()))
+    return episodes / (ends[-1] - started[0])
+
+
+def write_random_checkpoint(path: Path, seed: int) -> Path:
+    """A model of the default size with random weights, for the tabletop."""
+    import torch
+
+    from vla.models.bins import ActionCodec, BinCodec
+    from vla.models.checkpoint import ModelParts, write_checkpoint
+    from vla.models.config import UnifiedConfig
+    from vla.models.grounding import GroundingLayout
+    from vla.models.text import InstructionTokenizer
+
+    env = env_spec(ENV).make({})
+    env.reset(seed=seed)
+    contract, words = env.contract, [env.instruction, *env.instruction_alternatives]
+    env.close()
+    config = UnifiedConfig()
+    reach = np.full((config.horizon, len(contract.action)), 0.1, np.float32)
+    metric = [contract.grounding[i] for i in GroundingLayout.of(contract).metric]
+    parts = ModelParts(
+        contract=contract,
+        tokenizer=InstructionTokenizer.train(words),
+        config=config,
+        actions=ActionCodec(
+            codec=BinCodec(low=-reach, high=reach, bins=config.action_bins),
+            relative_to=ActionTransform.of(contract).relative_to,
+        ),
+        grounding=BinCodec(
+            low=np.array([d.low for d in metric], np.float32),
+            high=np.array([d.high for d in metric], np.float32),
+            bins=config.grounding_bins,
+        ),
+        state_range=(
+            np.array([d.low for d in contract.state], np.float32),
+            np.array([d.high for d in contract.state], np.float32),
+        ),
+    ).bind()
+    torch.manual_seed(seed)
+    write_checkpoint(path, parts, parts.build().state_dict(), {})
+    return path
