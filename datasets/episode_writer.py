@@ -241,7 +241,7 @@ class EpisodeWriter:
 
     def _run(self) -> None:
         """The thread: packs, appends, notes, flushes."""
-        synced = time.monotonic()
+        synced, first = time.monotonic(), True
         try:
             while (item := self._queue.get()) is not None:
                 self._write(*item)
@@ -249,7 +249,9 @@ class EpisodeWriter:
                     for shard in self._shards.values():
                         shard.sync()
                     self._journal.sync()
-                    synced = time.monotonic()
+                    if first:
+                        self._staged.sync_folders()
+                    synced, first = time.monotonic(), False
         except BaseException as error:
             self._failure = error
 

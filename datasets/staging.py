@@ -65,6 +65,12 @@ class StagedSegment:
         handle = _lock(folder)
         return None if handle is None else StagedSegment(storage, folder, match["id"], handle)
 
+    def sync_folders(self) -> None:
+        """Make the names of all files survive a power cut, that of the folder too; `commit` does it again."""
+        for path in [*self.folder.rglob("*"), self.folder, self.folder.parent]:
+            if path.is_dir():
+                sync_folder(path)
+
     def commit(self, *, frames: int, episodes: int, replaces: Sequence[str] = ()) -> None:
         """Flush every file and folder to disk and write the record of their sizes and checksums.
 

@@ -18,6 +18,8 @@ from vla.core.files import make_folder, sync_folder
 COMMIT = "COMMIT.json"
 """The file that makes an installed folder exist."""
 
+_SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "file")
+
 Location = str | Path
 """A path, or a URL such as ``s3://bucket/prefix``."""
 
@@ -61,6 +63,8 @@ def open_storage(location: "Location | Storage") -> Storage:
     if isinstance(location, Storage):
         return location
     text = str(location)
+    if isinstance(location, Path) and text.split(":/")[0] in _SCHEMES:
+        raise DatasetError(f"{text}: a URL does not survive as a path; give it as text")
     scheme, separator, _ = text.partition("://")
     if not separator or scheme == "file":
         return LocalStorage(Path(text.removeprefix("file://")))

@@ -14,6 +14,7 @@ from vla.datasets.storage import COMMIT, Storage
 _EPISODE = re.compile(r"data\.zarr/(?:images/[^/]+|sim_state)/(\d{6})/")
 _MODEL = re.compile(r"models/([0-9a-f]+)\.xml")
 _GROUP = re.compile(r"data\.zarr(/images|/images/[^/]+|/image_time_ns|/sim_state)?/zarr\.json")
+_PART = 2**24
 _ENTRY = re.compile(rb'"([^"\n]+)": \{\s*"bytes": (\d+),\s*"crc32c": "([0-9a-f]{8})"\s*\}')
 
 
@@ -57,16 +58,27 @@ def _compare(
     found = []
     for name, entry in commit.files.items():
         try:
-            data = storage.read(f"{segment_name(segment)}/{name}")
+            size, checksum = _sum(storage, f"{segment_name(segment)}/{name}", int(entry["bytes"]))
         except FileNotFoundError:
             found.append(Damage(name=name, what="is missing"))
             continue
-        if len(data) != entry["bytes"]:
-            found.append(Damage(name=name, what=f"has {len(data)} bytes, expected {entry['bytes']}"))
-        elif f"{google_crc32c.value(data):08x}" != entry["crc32c"]:
+        if size != entry["bytes"]:
+            found.append(Damage(name=name, what=f"has {size} bytes, expected {entry['bytes']}"))
+        elif f"{checksum:08x}" != entry["crc32c"]:
             found.append(Damage(name=name, what="fails its checksum"))
         on_file(int(entry["bytes"]))
     return found
+
+
+def _sum(storage: Storage, name: str, expected: int) -> tuple[int, int]:
+    """Size and crc32c of a file; a shard of an hour's recording is not read into RAM at once."""
+    if expected <= _PART:
+        data = storage.read(name)
+        return len(data), google_crc32c.value(data)
+    size = checksum = 0
+    while data := storage.read(name, size, _PART):
+        size, checksum = size + len(data), google_crc32c.extend(checksum, data)
+    return size, checksum
 
 
 def verify_without_record(storage: Storage, segment: str) -> tuple[Commit, list[Damage]]:

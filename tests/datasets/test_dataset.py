@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import pickle
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -363,12 +362,3 @@ def test_writers_do_not_disturb_who_reads(
     assert len(Dataset.open(data.url)) == 5
     assert len(data) == 3
     assert_same(data.read_episode(0), make_episode(3, 0))
-
-
-def test_many_segments_open_fast(make_dataset: MakeDataset) -> None:
-    """150 here, in CPU time; what each costs is what a dataset of many recordings waits for."""
-    data = make_dataset([[1]] * 15)
-    began = time.process_time()
-    for _ in range(10):
-        Dataset.open(data.url)
-    assert (time.process_time() - began) / 150 < 0.01

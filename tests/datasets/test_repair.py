@@ -263,6 +263,28 @@ def test_live_writers_are_left_alone(
     assert repair_twice(root) == Repaired()
 
 
+def test_a_fork_of_a_writer_neither_unlocks_nor_removes(
+    root: Path, contract: Contract, make_episode: MakeEpisode
+) -> None:
+    """It shares the lock, which the writer can still give back alone."""
+    writer = SegmentWriter(root, contract, {})
+    writer.append(make_episode(2, 90))
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=writer.abandon)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert len(repair(root).left) == 1  # it is alive, and its folder is there
+    sleeper = context.Process(target=time.sleep, args=(60,))
+    sleeper.start()
+    segment = writer.seal()
+    writer.abandon()
+    assert repair(root).done == [f"segment {segment}: published"]
+    sleeper.kill()
+    sleeper.join()
+    assert len(Dataset.open(root).episodes) == 4
+
+
 def test_other_machines_recover_their_own(root: Path, record: Record) -> None:
     record(4)
     (remains,) = unfinished(LocalStorage(root))

@@ -1,5 +1,6 @@
 """Every flipped bit of a sealed segment is found, and what it is in is never read as if nothing had happened."""
 
+import os
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from vla.datasets.layout import read_commit
 from vla.datasets.manifest import publish
 from vla.datasets.segment import SegmentWriter
 from vla.datasets.shard_reader import ShardReader
+from vla.datasets.staging import StagedSegment
 from vla.datasets.storage import COMMIT, LocalStorage
 from vla.datasets.validate import validate
 from vla.datasets.verify import (
@@ -201,6 +203,26 @@ def test_missing_short_and_strange_files(make_rich_dataset: MakeDataset) -> None
     }
     assert intact_episodes(dataset.episodes, damage) == [0]
     assert stray_files(storage, name, commit) == ["note"]
+
+
+def test_a_file_of_several_parts(tmp_path: Path, contract: Contract) -> None:
+    create_dataset(tmp_path, contract)
+    storage = LocalStorage(tmp_path)
+    staged = StagedSegment.begin(storage)
+    (staged.folder / "big").write_bytes(bytes(2**24) + b"the end")
+    staged.commit(frames=0, episodes=0)
+    staged.install()
+    staged.release()
+    big = tmp_path / "segments" / staged.id / "big"
+    assert verify_segment(storage, staged.id)[1] == []
+    for position in (5, 2**24 + 3):
+        flip(big, position, 1)
+        assert verify_segment(storage, staged.id)[1] == [Damage(name="big", what="fails its checksum")]
+        flip(big, position, 1)
+    for size in (2**24 + 6, 2**24, 9, 0):
+        os.truncate(big, size)
+        what = f"has {size} bytes, expected {2**24 + 7}"
+        assert verify_segment(storage, staged.id)[1] == [Damage(name="big", what=what)]
 
 
 def test_a_damaged_model_concerns_the_episodes_that_have_it(make_rich_dataset: MakeDataset) -> None:

@@ -1,6 +1,7 @@
 """From a dataset to batches: the split, the stratum of the approach, the order, what is fitted."""
 
 import itertools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from vla.core.errors import DatasetError
+from vla.core.errors import DatasetError, UnknownNameError
 from vla.datasets.dataset import Dataset, create_dataset
+from vla.datasets.edit import relabel
 from vla.datasets.sampler import ResumableSampler, StratifiedOrder
+from vla.datasets.selection import Selection
 from vla.datasets.statistics import Statistics, compute_statistics
 from vla.datasets.windows import Windows
-from vla.train.recipe import TrainConfig
+from vla.train.recipe import DataConfig, TrainConfig
 from vla.train.samples import Batches, Samples, before_first_grasp, open_run
 
 MakeRecipe = Callable[..., TrainConfig]
@@ -141,3 +144,18 @@ def test_an_empty_dataset_is_refused(dataset: Path, tmp_path: Path, make_recipe:
     create_dataset(tmp_path / "empty", Dataset.open(dataset).contract)
     with pytest.raises(DatasetError, match="nothing has been published"):
         Samples.open(make_recipe(data={"path": str(tmp_path / "empty")}).data, horizon=8, seed=0)
+
+
+def test_selected_episodes_and_a_split_that_is_held_out(dataset: Path, tmp_path: Path) -> None:
+    dataset = shutil.copytree(dataset, tmp_path / "copy")
+    data = Dataset.open(dataset)
+    longest = int(np.argmax(data.episode_lengths))
+    config = DataConfig(path=str(dataset), select=Selection(min_length=int(data.episode_lengths[longest])))
+    assert set(Samples.open(config, 4, 0).train.owner) == {longest}
+    relabel(data, {data.episodes[longest].uid: {"split": "held"}}, "test")
+    version = Dataset.open(dataset).manifest.number
+    samples = Samples.open(DataConfig(path=str(dataset), manifest=version, held_out="held"), 4, 0)
+    assert set(samples.validation.owner) == {longest}
+    assert len(set(samples.train.owner)) == len(data.episodes) - 1
+    with pytest.raises(UnknownNameError, match="did you mean 'held'"):
+        Samples.open(DataConfig(path=str(dataset), manifest=version, held_out="hld"), 4, 0)

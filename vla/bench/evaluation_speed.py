@@ -3,9 +3,10 @@
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,8 +69,8 @@ def episodes_per_cpu_s(checkpoint: Path, batch: int, episodes: int) -> float:
     return episodes / (ends[-1] - started[0])
 
 
-def write_random_checkpoint(path: Path, seed: int) -> Path:
-    """A model of the default size with random weights, for the tabletop."""
+def write_random_checkpoint(path: Path, seed: int, settings: Mapping[str, Any] | None = None) -> Path:
+    """A model of the default size with random weights, for the tabletop with these settings."""
     import torch
 
     from vla.models.bins import ActionCodec, BinCodec
@@ -78,7 +79,7 @@ def write_random_checkpoint(path: Path, seed: int) -> Path:
     from vla.models.grounding import GroundingLayout
     from vla.models.text import InstructionTokenizer
 
-    env = env_spec(ENV).make({})
+    env = env_spec(ENV).make(settings or {})
     env.reset(seed=seed)
     contract, words = env.contract, [env.instruction, *env.instruction_alternatives]
     env.close()

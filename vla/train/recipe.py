@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from vla.core.errors import ConfigError
+from vla.datasets.selection import Selection
 from vla.envs.settings import Disturbance
 from vla.models.config import UnifiedConfig
 
@@ -17,8 +18,12 @@ class DataConfig:
     """A dataset as ``vla collect`` writes it: a folder or a URL such as ``s3://bucket/prefix``."""
     manifest: int | None = None
     """Version of the dataset; the latest by default."""
+    select: Selection = field(default_factory=Selection)
+    """Only some of the episodes, for example ``--data.select.success True``."""
+    held_out: str | None = None
+    """The split that is held out of training; None holds out a random share of the episodes."""
     validation: float = 0.02
-    """Share of the episodes that is held out of training."""
+    """That share."""
     approach: float = 0.5
     """Share of each batch drawn from the approach, before the arm's own pose gives the object away."""
     loaders: int = 0

@@ -13,6 +13,7 @@ from vla.datasets.dataset import Dataset
 from vla.datasets.dataset_statistics import load_or_compute
 from vla.datasets.loader import iterate_steps
 from vla.datasets.sampler import Order, ResumableSampler, SampleOrder, StratifiedOrder
+from vla.datasets.selection import Selection
 from vla.datasets.storage import location_name
 from vla.datasets.windows import Windows
 from vla.models.bins import ActionCodec, BinCodec
@@ -35,20 +36,32 @@ class Samples:
 
     @staticmethod
     def open(config: DataConfig, horizon: int, seed: int) -> "Samples":
-        """Open the dataset and split it by episode; the split depends on the seed alone."""
+        """Open the dataset and split it by episode: by the split that is held out, or by the seed alone."""
         dataset = Dataset.open(config.path, config.manifest)
-        episodes = np.random.default_rng([seed, 0x73706C6974]).permutation(len(dataset.episodes))
-        held_out = round(len(episodes) * config.validation)
-        train = Windows(dataset, horizon, np.sort(episodes[held_out:]))
+        episodes, held_out = _split(dataset, config, seed)
+        train = Windows(dataset, horizon, episodes)
         if len(train) == 0:
-            raise DatasetError(f"dataset {config.path} has no frame to learn from; collect more episodes")
+            raise DatasetError(
+                f"dataset {config.path} has no frame to learn from ({config.select}); collect or select more episodes"
+            )
         approach = np.flatnonzero(before_first_grasp(train, dataset.contract))
         order: SampleOrder = Order(seed, len(train))
         if config.approach and len(approach):
             everything = np.arange(len(train))
             shares = (config.approach, 1 - config.approach)
             order = StratifiedOrder((approach, everything), shares, seed)
-        return Samples(train=train, validation=Windows(dataset, horizon, np.sort(episodes[:held_out])), order=order)
+        return Samples(train=train, validation=Windows(dataset, horizon, held_out), order=order)
+
+
+def _split(dataset: Dataset, config: DataConfig, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the episodes to train on, and of those held out."""
+    chosen = np.flatnonzero(config.select.mask(dataset.episodes))
+    if config.held_out is not None:
+        held_out = Selection(splits=(config.held_out,)).mask(dataset.episodes)[chosen]
+        return chosen[~held_out], chosen[held_out]
+    shuffled = chosen[np.random.default_rng([seed, 0x73706C6974]).permutation(len(chosen))]
+    count = round(len(shuffled) * config.validation)
+    return np.sort(shuffled[count:]), np.sort(shuffled[:count])
 
 
 def before_first_grasp(windows: Windows, contract: Contract) -> np.ndarray:

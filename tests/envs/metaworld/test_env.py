@@ -156,6 +156,12 @@ def test_a_move_of_one_is_a_centimetre_of_the_hands_target(quick: MetaworldEnv) 
     before = quick.data.mocap_pos[0].copy()
     quick.step(np.array([0.5, 0, 7.0, 0], np.float32))  # beyond the limits is clipped
     np.testing.assert_allclose(quick.data.mocap_pos[0] - before, [0.005, 0, 0.01], atol=1e-9)
+    states = []
+    for size in (1.0, 5.0):
+        quick.reset(seed=0)
+        quick.step(np.full(4, size, np.float32))
+        states.append(quick.sim_state())
+    np.testing.assert_array_equal(states[0], states[1])
 
 
 def test_a_state_is_restored_bit_for_bit(env: MetaworldEnv) -> None:
