@@ -11,10 +11,12 @@ from typing import Literal
 
 import numpy as np
 
+from vla.core.action_transform import ActionTransform
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset
+from vla.datasets.dataset_statistics import compute, drift
 from vla.datasets.layout import read_commit, read_description
 from vla.datasets.manifest import latest_number, read_manifest
 from vla.datasets.orphans import is_live, unlisted
@@ -28,6 +30,8 @@ _FROZEN_S = 1.0
 """A camera whose pixels stay the same for longer, while the robot moves, is frozen."""
 _JITTER = 0.5
 """Of the control period: how far the time between two steps may be off."""
+_DRIFT_EPISODES = 5
+"""A segment of fewer says too little to be compared with the whole."""
 _BEYOND = 0.02
 """Of the range: how far an action may lie outside the limits of its contract."""
 
@@ -223,3 +227,29 @@ def _whole(dataset: Dataset) -> Iterator[Finding]:
         yield _warning("tasks", f"unbalanced: {sizes.max()} episodes of {many!r}, {sizes.min()} of {few!r}")
     if len(dataset.episodes) and not (dataset.episodes.success == 1).any() and (dataset.episodes.success == 0).any():
         yield _warning("success", "no episode succeeded")
+    yield from _drift(dataset)
+
+
+def _drift(dataset: Dataset) -> Iterator[Finding]:
+    """Statistics of single segments, in which something may have gone wrong with the robot, against those of all."""
+    counts = np.bincount(dataset.episodes.segments, minlength=len(dataset.manifest.segments))
+    parts = np.flatnonzero(counts >= _DRIFT_EPISODES)
+    if len(parts) < 2:
+        return
+    transform = ActionTransform.absolute(dataset.contract)
+    try:
+        whole = compute(dataset, transform, 1)
+    except DatasetError as error:
+        yield _error("statistics", str(error))
+        return
+    for number in parts.tolist():
+        mine = np.flatnonzero(dataset.episodes.segments == number)
+        if not any(dataset.valid[s : s + n].any() for s, n in zip(*_extents(dataset, mine), strict=True)):
+            continue
+        for line in drift(compute(dataset, transform, 1, mine), whole, dataset.contract):
+            yield _warning(f"segment {dataset.manifest.segments[number]}", line)
+
+
+def _extents(dataset: Dataset, episodes: np.ndarray) -> tuple[list[int], list[int]]:
+    """First steps and lengths of episodes."""
+    return dataset.episode_starts[episodes].tolist(), dataset.episode_lengths[episodes].tolist()

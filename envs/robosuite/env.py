@@ -163,7 +163,7 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         """Go back to a state of the scene that `reset` has laid out with its seed; the observation there."""
         size = mujoco.mj_stateSize(self.model, _STATE)
         mujoco.mj_setState(self.model, self.data, np.array(state[:size]), _STATE)
-        mujoco.mj_forward(self.model, self.data)
+        mujoco.mj_step1(self.model, self.data)  # not mj_forward, which writes the solver's warm start
         self.control.remember(state[size:])
         return self._observation()
 

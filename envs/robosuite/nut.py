@@ -18,6 +18,10 @@ _RELEASE_M = 0.925
 _AROUND_M = 0.945
 _NEAR_M = 0.010
 _TURNED_RAD = 0.12
+_ROUND_RAD = 0.8
+"""How far the handle of the round nut may point off: its hole fits in any direction."""
+_AT_ONCE_RAD = 1.2
+"""Longest turn that is asked for in a step: of a longer one, the hand would take the short way round."""
 _MARGIN_RAD = 0.25
 """Of the last joint, kept free at its limits."""
 
@@ -80,7 +84,8 @@ class NutExpert:
         """Lift, turn and travel, come down over the peg, and let go when the nut is around it."""
         servo, scene = self._servo, self._env.scene
         turn = self._turn(axes)
-        cos, sin = np.cos(turn), np.sin(turn)
+        now = float(np.clip(turn, -_AT_ONCE_RAD, _AT_ONCE_RAD))
+        cos, sin = np.cos(now), np.sin(now)
         about_z = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
         closing = np.einsum("ij,j->i", about_z, scene.tool_rotation[:, 0])
         arm = scene.tool_m - nut
@@ -93,10 +98,15 @@ class NutExpert:
         return servo.action(target, servo.pointing_down(closing, symmetry=1), servo.closed_m)
 
     def _turn(self, axes: np.ndarray) -> float:
-        """How far the nut has to be turned (rad) so that its handle points to the arm."""
+        """How far the nut has to be turned (rad), and which way round, so that its handle points to the arm."""
         handle = axes[:2, 0]
-        wanted = np.array([-1.0, 0.0])
-        turn = np.arctan2(handle[0] * wanted[1] - handle[1] * wanted[0], float(np.einsum("i,i->", handle, wanted)))
+        turn = float(np.arctan2(handle[1], -handle[0]))
+        yaw = self._yaw_from_home(self._env.scene.tool_rotation[:, 0])
+        yaw += 2 * np.pi if yaw < self._yaw_low else 0.0
+        if yaw + turn < self._yaw_low:
+            turn += 2 * np.pi
+        elif yaw + turn > self._yaw_high:
+            turn -= 2 * np.pi
         if self._square:
-            return float(turn)
-        return float(np.sign(turn) * max(0.0, abs(turn) - 0.8))  # a round hole fits in any direction
+            return turn
+        return float(np.sign(turn)) * max(0.0, abs(turn) - _ROUND_RAD)

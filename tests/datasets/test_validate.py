@@ -256,3 +256,18 @@ def test_every_segment_is_looked_at(write: Callable[..., Path], tame: MakeEpisod
     for segment in segments:
         (root / "segments" / segment / "COMMIT.json").write_bytes(b"")
     assert [finding.where for finding in validate(root)] == [f"segment {segment}" for segment in segments]
+
+
+def test_a_segment_that_drifted_is_named(write: Callable[..., Path], tame: MakeEpisode) -> None:
+    def half(seed: int) -> np.ndarray:
+        return np.random.default_rng(seed).uniform(-0.2, 0.2, (STEPS, 5)).astype(np.float32)
+
+    for first in (0, 10):
+        root = write(*(tame(seed, state=half(seed)) for seed in range(first, first + 8)))
+    assert validate(root, "deep") == []
+    write(*(tame(seed, state=half(seed) + 2) for seed in range(20, 28)))
+    drifted = Dataset.open(root).manifest.segments[2]
+    found = [finding for finding in validate(root, "deep") if "its mean" in finding.what]
+    assert {finding.where for finding in found} >= {f"segment {drifted}"}
+    assert {finding.severity for finding in found} == {"warning"}
+    assert any("state s0" in finding.what for finding in found)

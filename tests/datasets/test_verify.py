@@ -142,7 +142,7 @@ def test_a_flipped_bit_in_any_byte_of_a_shard_never_gives_a_wrong_frame(
 
 
 def test_a_flipped_bit_elsewhere_is_refused_or_harmless(tiny: Dataset, assert_same: Same) -> None:
-    """Every chunk of an array byte by byte, and metadata in some places."""
+    """Chunks of arrays densely, and metadata in some places."""
     dataset, rng = tiny, random.Random(2)
     truth, segment = dataset.read_episode(0), segment_of(dataset)
     tried = 0
@@ -153,7 +153,7 @@ def test_a_flipped_bit_elsewhere_is_refused_or_harmless(tiny: Dataset, assert_sa
         chunk = "/c/" in name
         # Chunks and documents that are compared with the commit record may not be read at all.
         strict = name.startswith("models/") or name == "episodes.json" or (chunk and "sim_state" not in name)
-        for position in range(0, size, 1 if chunk else 29):
+        for position in range(0, size, 3 if chunk else 67):
             bit = rng.randrange(8)
             flip(segment / name, position, bit)
             try:
@@ -165,7 +165,7 @@ def test_a_flipped_bit_elsewhere_is_refused_or_harmless(tiny: Dataset, assert_sa
                 assert_same(found, truth)
             tried += 1
             flip(segment / name, position, bit)
-    assert tried > 500
+    assert tried > 200
 
 
 def test_what_a_damaged_file_concerns() -> None:
@@ -238,12 +238,12 @@ def test_a_damaged_model_concerns_the_episodes_that_have_it(make_rich_dataset: M
 
 
 def test_a_damaged_commit_record_still_vouches_for_most(make_dataset: MakeDataset) -> None:
-    """Each byte of it: at most one entry is lost, and whatever a record vouches for is right."""
+    """Bytes all over it: at most one entry is lost, and whatever a record vouches for is right."""
     dataset, rng = make_dataset([[1, 2]]), random.Random(3)
     storage, (name,), segment = LocalStorage(Path(dataset.url)), dataset.manifest.segments, segment_of(dataset)
     truth = read_commit(storage, name)
     lost = 0
-    for position in range(0, (segment / COMMIT).stat().st_size, 3):
+    for position in range(0, (segment / COMMIT).stat().st_size, 8):
         bit = rng.randrange(8)
         flip(segment / COMMIT, position, bit)
         with pytest.raises(DatasetError):
@@ -256,7 +256,7 @@ def test_a_damaged_commit_record_still_vouches_for_most(make_dataset: MakeDatase
         for file, entry in commit.files.items():
             assert file in wrong or truth.files.get(file) == entry or any(one.name == file for one in damage)
         flip(segment / COMMIT, position, bit)
-    assert lost > 10  # it is not that nothing was damaged
+    assert lost > 5  # it is not that nothing was damaged
     flip(segment / COMMIT, 30, 0)
     flip(segment / "data.zarr/images/front/000001/c/0/0/0/0", 30, 0)
     _, damage = verify_without_record(storage, name)

@@ -1,6 +1,7 @@
 """How fast environments step and render in software on one core, against their suites' own defaults."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -58,6 +59,7 @@ def _suites(config: EnvConfig, note: Note) -> Iterator[Row]:
 def measure_rates(ours: dict[str, tuple[str, dict[str, Any]]], config: EnvConfig, peer: str = "") -> dict[str, float]:
     """Steps with all cameras in a CPU second, by name; ``peer`` is a suite that is measured beside them."""
     os.environ.setdefault("LP_NUM_THREADS", "1")  # software GL reads it when it starts
+    warnings.simplefilter("ignore")  # the suites' own
     works = {title: _stepping(name, settings, config.seed) for title, (name, settings) in ours.items()}
     if peer:
         works["peer"] = {"robosuite": _robosuite_default, "metaworld": _metaworld_default}[peer](config.size)

@@ -1,6 +1,5 @@
 """How fast whole evaluations are: many episodes of an expert, and a network that answers many environments at once."""
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 from vla.bench.env_settings import EnvConfig
 from vla.bench.measure import Note, Row, compare, in_fresh_process
 from vla.core.action_transform import ActionTransform
+from vla.core.types import Policy
 from vla.envs.evaluation import evaluate
 from vla.envs.registry import env_spec
 from vla.envs.scripted import ExpertPolicy
@@ -20,8 +20,6 @@ from vla.envs.settings import EvaluationConfig
 from vla.envs.spec import RobotEnv
 
 ENV = "tabletop/place"
-_STEPS = 40
-"""Of one episode of the network, whose random weights reach nothing."""
 
 
 def bench_evaluation(config: EnvConfig, note: Note) -> Iterator[Row]:
@@ -36,37 +34,29 @@ def bench_evaluation(config: EnvConfig, note: Note) -> Iterator[Row]:
         bar = 60.0 if config.episodes == 100 else None
         yield Row(name=title, value=time.perf_counter() - start, unit="s", bar=bar)
     if config.batch:
-        note(f"evaluating a network, {config.batch} environments at a time and one")
         with tempfile.TemporaryDirectory(prefix="vla-bench-") as folder:
             checkpoint = write_random_checkpoint(Path(folder) / "checkpoint", config.seed)
-            batched, single = (
-                in_fresh_process(episodes_per_cpu_s, checkpoint, batch, config.batch) for batch in (config.batch, 1)
-            )
-        title = f"a network in {ENV}, {config.batch} environments share an inference, against one"
+            note("evaluating a network, one environment at a time")
+            single = in_fresh_process(network_episodes_per_s, checkpoint, config.network_episodes, 1, 1)
+            note(f"evaluating a network, two processes of {config.batch} environments")
+            batched = in_fresh_process(network_episodes_per_s, checkpoint, config.network_episodes, 2, config.batch)
+        title = f"a network in {ENV} on two cores, 2 processes × {config.batch} environments, against one at a time"
         yield compare(title, batched, "episodes/s", against=single, bar=2.0)
 
 
-def episodes_per_cpu_s(checkpoint: Path, batch: int, episodes: int) -> float:
-    """Episodes of a network in a CPU second of one thread, building it left out."""
-    import torch
+def network_episodes_per_s(checkpoint: Path, episodes: int, workers: int, batch: int) -> float:
+    """Episodes of a network in a second, from nothing: its processes are started, and it is loaded."""
+    config = EvaluationConfig(env=ENV, episodes=episodes, workers=workers, batch=batch, execute=4)
+    start = time.perf_counter()
+    results = evaluate(config, partial(_make_network, checkpoint))
+    assert len(results) == episodes
+    return episodes / (time.perf_counter() - start)
 
+
+def _make_network(checkpoint: Path, envs: Sequence[RobotEnv]) -> Policy:
     from vla.policies.unified import UnifiedPolicy
 
-    torch.set_num_threads(1)
-    os.environ.setdefault("LP_NUM_THREADS", "1")
-    ends: list[float] = []
-    config = EvaluationConfig(
-        env=ENV, episodes=episodes, workers=1, batch=batch, execute=4, settings={"max_steps": _STEPS}
-    )
-    started: list[float] = []
-
-    def make(envs: Sequence[RobotEnv]) -> UnifiedPolicy:
-        policy = UnifiedPolicy(checkpoint)
-        started.append(time.process_time())
-        return policy
-
-    evaluate(config, make, lambda result: ends.append(time.process_time()))
-    return episodes / (ends[-1] - started[0])
+    return UnifiedPolicy(checkpoint)
 
 
 def write_random_checkpoint(path: Path, seed: int, settings: Mapping[str, Any] | None = None) -> Path:

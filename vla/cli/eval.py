@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from vla.cli.command import console, parse, parse_settings, show_config, write_result
-from vla.cli.evaluating import Plan, cores, document, execute, known_environments
+from vla.cli.evaluating import Plan, cores, document, environments, execute
 from vla.core.errors import ConfigError
 from vla.core.processes import Engine
 from vla.envs.settings import LANGUAGE_TEST, EvaluationConfig, Language
@@ -37,7 +37,7 @@ class Arguments:
     server: str | None = None
     """Evaluate through a policy server instead: ws://HOST:PORT."""
     env: tuple[str, ...] = ("tabletop/place",)
-    """Tasks; ``all`` is every one that is installed."""
+    """Tasks, patterns of them ('metaworld/*'), or ``all`` that are installed."""
     split: tuple[str, ...] = ("",)
     """Splits of each task; by default its own."""
     language: Language = "right"
@@ -93,7 +93,7 @@ def main(argv: list[str]) -> int:
     if arguments.sequential and not arguments.against:
         raise ConfigError("--sequential compares two policies: name the other with --against")
     plan = _plan(name, arguments)
-    show_config(f"evaluate {name}" + (f" against {arguments.against}" if arguments.against else ""), plan.config)
+    show_config(f"evaluate {name}" + (f" against {arguments.against}" if arguments.against else ""), plan.shown())
     outcome = execute(plan, title=" against ".join(Path(n).name or n for n in plan.policies.values()))
     value = _comparison(plan, outcome) if arguments.against else document(plan, outcome)
     _finish(arguments, plan, value)
@@ -126,7 +126,7 @@ def _plan(name: str, arguments: Arguments) -> Plan:
     from vla.envs.sequential import SequentialTest
     from vla.envs.trials import Condition
 
-    envs = known_environments(name) if arguments.env == ("all",) else list(arguments.env)
+    envs = environments(arguments.env, name)
     languages = LANGUAGE_TEST if arguments.language_test else (arguments.language,)
     plain = [Condition(env=env, split=split) for env in envs for split in arguments.split]
     conditions = [replace(c, language=language) for c in plain for language in languages]

@@ -40,6 +40,16 @@ class Plan:
         """Of every condition."""
         return range(self.config.seed, self.config.seed + self.config.episodes)
 
+    def shown(self) -> dict[str, Any]:
+        """What to tell before it runs."""
+        from vla.core.config import to_dict
+
+        per_condition = ("env", "split", "language", "perturbation")
+        config = {key: value for key, value in to_dict(self.config).items() if key not in per_condition}
+        tasks = list(dict.fromkeys(condition.env for condition in self.conditions))
+        episodes = len(self.conditions) * self.config.episodes
+        return {"tasks": tasks, "conditions": len(self.conditions), "episodes in all": episodes} | config
+
     def identity(self) -> dict[str, Any]:
         """What must agree for episodes to belong together."""
         from vla.cli.contenders import identity
@@ -184,8 +194,23 @@ def document(plan: Plan, outcome: "Outcome", label: str = "") -> dict[str, Any]:
     }
 
 
-def known_environments(policy: str) -> list[str]:
-    """All that are installed; for the expert those that have one."""
+def environments(patterns: Sequence[str], policy: str) -> list[str]:
+    """Names as they are; patterns with ``*``, and ``all``, as what is installed and, for the expert, has one."""
+    from fnmatch import fnmatchcase
+
+    names: list[str] = []
+    for pattern in patterns:
+        if pattern != "all" and "*" not in pattern:
+            names.append(pattern)
+            continue
+        found = [name for name in _installed(policy) if pattern == "all" or fnmatchcase(name, pattern)]
+        if not found:
+            raise ConfigError(f"--env {pattern}: no environment is called like that; vla envs lists them")
+        names += found
+    return list(dict.fromkeys(names))
+
+
+def _installed(policy: str) -> list[str]:
     from importlib.util import find_spec
 
     from vla.envs.registry import ENVS
