@@ -17,6 +17,8 @@ _CARRY_M = 1.00
 _RELEASE_M = 0.925
 _AROUND_M = 0.945
 _NEAR_M = 0.010
+_OUTWARD_M = 0.010
+"""How far out from robosuite's site on the handle the fingers close: nearer, they meet the nut itself."""
 _TURNED_RAD = 0.12
 _ROUND_RAD = 0.8
 """How far the handle of the round nut may point off: its hole fits in any direction."""
@@ -45,7 +47,7 @@ class NutExpert:
         beside = float(np.linalg.norm(nut[:2] - peg[:2]))
         held = env.grasped and scene.opening_m < _WIDTH_M + _SLACK_M
         if beside < 0.02 and nut[2] < _AROUND_M and not (held and nut[2] > _RELEASE_M):
-            return servo.action(scene.tool_m.copy(), self._level(), servo.open_m)
+            return servo.action(scene.tool_m.copy(), self._turned(0.0), servo.open_m)
         if held:
             return self._carry(nut, axes, peg, beside)
         return self._approach(axes)
@@ -53,9 +55,12 @@ class NutExpert:
     def _approach(self, axes: np.ndarray) -> np.ndarray:
         """Come down over the handle in a funnel, and close around it."""
         servo, scene = self._servo, self._env.scene
-        grip = scene.site_m(self._env.task.grip).copy()
-        down = servo.pointing_down(self._closing(axes), symmetry=1)
+        grip = scene.site_m(self._env.task.grip) + _OUTWARD_M * axes[:, 0]
+        wanted = self._closing(axes)
+        down = servo.pointing_down(wanted, symmetry=1)
         turn = servo.misaligned_rad(down)
+        if turn > _AT_ONCE_RAD:
+            down = self._turned(self._unwrapped(wanted) - self._unwrapped(scene.tool_rotation[:, 0]))
         tool = scene.tool_m
         beside = float(np.linalg.norm(tool[:2] - grip[:2])) + 0.03 * turn
         if beside < _NEAR_M and tool[2] < grip[2] + 0.008:
@@ -76,33 +81,37 @@ class NutExpert:
         sine = home[0] * closing[1] - home[1] * closing[0]
         return float(np.arctan2(sine, home[0] * closing[0] + home[1] * closing[1]))
 
-    def _level(self) -> np.ndarray:
-        """The tool's present rotation, pointing straight down."""
-        return self._servo.pointing_down(self._env.scene.tool_rotation[:, 0], symmetry=1)
+    def _unwrapped(self, closing: np.ndarray) -> float:
+        """The same without a jump within what the last joint can do."""
+        yaw = self._yaw_from_home(closing)
+        return yaw + 2 * np.pi if yaw < self._yaw_low else yaw
+
+    def _turned(self, angle_rad: float) -> np.ndarray:
+        """The tool's present rotation, pointing straight down and turned, but not by more than is right in a step."""
+        angle_rad = min(max(angle_rad, -_AT_ONCE_RAD), _AT_ONCE_RAD)
+        x, y = self._env.scene.tool_rotation[:2, 0]
+        cos, sin = np.cos(angle_rad), np.sin(angle_rad)
+        return self._servo.pointing_down(np.array([cos * x - sin * y, sin * x + cos * y, 0.0]), symmetry=1)
 
     def _carry(self, nut: np.ndarray, axes: np.ndarray, peg: np.ndarray, beside: float) -> np.ndarray:
         """Lift, turn and travel, come down over the peg, and let go when the nut is around it."""
         servo, scene = self._servo, self._env.scene
         turn = self._turn(axes)
-        now = float(np.clip(turn, -_AT_ONCE_RAD, _AT_ONCE_RAD))
-        cos, sin = np.cos(now), np.sin(now)
-        about_z = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
-        closing = np.einsum("ij,j->i", about_z, scene.tool_rotation[:, 0])
+        down = self._turned(turn)
         arm = scene.tool_m - nut
-        over = np.einsum("ij,j->i", about_z, arm)
+        over = np.einsum("ij,kj,k->i", down, scene.tool_rotation, arm)
         if nut[2] < _CARRY_M - 0.04 and beside > 0.03:
-            return servo.action(np.array([*nut[:2], _CARRY_M]) + arm, self._level(), servo.closed_m)
+            return servo.action(np.array([*nut[:2], _CARRY_M]) + arm, self._turned(0.0), servo.closed_m)
         aligned = beside < _NEAR_M and (abs(turn) < _TURNED_RAD or not self._square)
         height = _RELEASE_M - 0.01 if aligned or (beside < 0.02 and nut[2] < _AROUND_M) else _CARRY_M
         target = np.array([*peg[:2], height]) + over
-        return servo.action(target, servo.pointing_down(closing, symmetry=1), servo.closed_m)
+        return servo.action(target, down, servo.closed_m)
 
     def _turn(self, axes: np.ndarray) -> float:
         """How far the nut has to be turned (rad), and which way round, so that its handle points to the arm."""
         handle = axes[:2, 0]
         turn = float(np.arctan2(handle[1], -handle[0]))
-        yaw = self._yaw_from_home(self._env.scene.tool_rotation[:, 0])
-        yaw += 2 * np.pi if yaw < self._yaw_low else 0.0
+        yaw = self._unwrapped(self._env.scene.tool_rotation[:, 0])
         if yaw + turn < self._yaw_low:
             turn += 2 * np.pi
         elif yaw + turn > self._yaw_high:

@@ -170,7 +170,7 @@ def _recorder(scene: Scene, kills: int) -> None:
 def _four(scene: Scene, kills: int) -> None:
     """Repairs go on beside those that live."""
     scene.open()
-    roles = [write_segments, record_episodes] * 2
+    roles = ([write_segments, record_episodes] * 2)[:kills]
     live = [(role, scene.start(role, scene.seed())) for role in roles]
     for number in range(kills):
         role, victim = live.pop(int(scene.rng.integers(len(live))))
@@ -178,9 +178,6 @@ def _four(scene: Scene, kills: int) -> None:
         scene.settle()
         if kills - number > len(live) + 1:
             live.append((role, scene.start(role, scene.seed())))
-    for _, child in live:
-        scene.children.kill(child)
-    scene.settle()
 
 
 def _pack(scene: Scene, kills: int) -> None:
@@ -213,16 +210,13 @@ def _repair(scene: Scene, kills: int) -> None:
     """Killed while it repairs what others left, a packer beside it now and then."""
     scene.open()
     while kills > 0:
-        live = [scene.start(role, scene.seed()) for role in (record_episodes, write_segments)]
-        others = [scene.start(pack_often, scene.seed())] if scene.rng.random() < 0.5 else []
-        for child in [*live, *others][-kills:]:
+        roles = [record_episodes, write_segments, *([pack_often] if scene.rng.random() < 0.5 else [])]
+        for child in [scene.start(role, scene.seed()) for role in roles[-kills:]]:
             scene.kill(child, 0.5)
             kills -= 1
         for _ in range(min(kills, 3)):
             scene.kill(scene.start(repair_often), 0.15)
             kills -= 1
-        for child in [*live, *others]:
-            scene.children.kill(child)
         scene.settle()
 
 
