@@ -19,6 +19,8 @@ _CAGE_M = 0.052
 _FREE_RAD = 0.95
 """The latch is free of the frame from about here on."""
 _AJAR_RAD = 0.03
+_SLIPPED_RAD = 0.25
+"""A lever turned further than this, and not held, is kept down by the hand."""
 _PRESS_RAD, _PULL_RAD = 0.45, 0.22
 """How far ahead of the lever and of the door the target is."""
 
@@ -39,13 +41,14 @@ class DoorExpert:
         grip = scene.body_m("Door_latch") + held + _DEPTH_M * rotation[:, 2]
         off = np.einsum("ji,j->i", rotation, scene.tool_m - grip)  # along closing, across, along the approach
         caged = abs(off[0]) < 0.025 and abs(off[1]) < 0.04 and -0.02 < off[2] < 0.03
+        hinge, turned = scene.data.joint("Door_hinge"), abs(scene.joint("Door_latch_joint"))
+        ajar = float(hinge.qpos[0]) > _AJAR_RAD
+        if not caged and not ajar and turned > _SLIPPED_RAD:  # the hand lies on the lever: let it spring back
+            return servo.action(scene.tool_m - 0.10 * rotation[:, 2], rotation, servo.open_m)
         if not caged:
             beside = float(np.linalg.norm(off[:2])) + 0.08 * servo.misaligned_rad(rotation)
             clearance = float(np.clip((beside - 0.008) * 5.0, 0.0, 0.12))
             return servo.action(grip - clearance * rotation[:, 2], rotation, servo.open_m)
-        hinge = scene.data.joint("Door_hinge")
-        turned = abs(scene.joint("Door_latch_joint"))
-        ajar = float(hinge.qpos[0]) > _AJAR_RAD
         if turned < _FREE_RAD and not ajar:
             return servo.action(grip + _about(normal, held, -_PRESS_RAD) - held, rotation, _CAGE_M)
         down = np.array([0.0, 0.0, 0.0 if ajar else -0.02])

@@ -111,11 +111,11 @@ def pack_often(pipe: Connection, root: Path, seed: int) -> None:
     _begin(root)
     rng = np.random.default_rng(seed)
     while True:
-        say(pipe, "stage", "packing")
         try:
-            pack(root, float(rng.uniform(0.1, 2.0)))
+            pack(root, float(rng.uniform(0.1, 2.0)), on_episode=lambda steps: say(pipe, "stage", "packing"))
         except DatasetError as error:
             say(pipe, "refused", str(error))
+            time.sleep(0.01)
 
 
 def import_often(pipe: Connection, root: Path, source: Path, name: str, engine: Engine) -> None:
@@ -142,6 +142,7 @@ def repair_often(pipe: Connection, root: Path) -> None:
             repair(root)
         except DatasetError as error:
             say(pipe, "refused", str(error))
+            time.sleep(0.01)
 
 
 def read_newest(pipe: Connection, root: Path, source: Path | None) -> None:

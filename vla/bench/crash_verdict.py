@@ -17,7 +17,7 @@ FAULTS = {
     "wrong": ("episodes that are not what was written", "episodes"),
     "twice": ("episodes that are there twice", "episodes"),
     "reader": ("errors and half episodes that readers saw", "errors"),
-    "damage": ("errors of validate --full after repair", "errors"),
+    "damage": ("errors of repair, and of validate --full after it", "errors"),
     "restless": ("second repairs that did something", "repairs"),
     "unfinished": ("imports that a second run did not complete", "imports"),
     "left_behind": ("processes that outlive the one that started them", "processes"),
@@ -56,12 +56,7 @@ class Ledger:
         self._committed += len(promised.keys() - self._required.keys())
         self._required |= promised
         for again in (False, True):
-            report = repair(self._root)
-            self._repairs += 1
-            for line in report.lost:
-                self.fault("damage", f"repair: {line}")
-            if again and (report.done or report.manifest is not None):
-                self.fault("restless", f"the second repair did this: {report.done}, version {report.manifest}")
+            self._repair(again=again)
         if latest_number(self._root) is None:
             for uid in self._required:
                 self.fault("lost", f"episode {uid}: nothing is published")
@@ -74,6 +69,18 @@ class Ledger:
         for child in children:
             if child.killed_ns:
                 self._judge_recordings(child, self._dataset)
+
+    def _repair(self, *, again: bool) -> None:
+        self._repairs += 1
+        try:
+            report = repair(self._root)
+        except Exception as error:  # whatever it is, it may not happen
+            self.fault("damage", f"repair: {error!r}")
+            return
+        for line in report.lost:
+            self.fault("damage", f"repair: {line}")
+        if again and (report.done or report.manifest is not None):
+            self.fault("restless", f"the second repair did this: {report.done}, version {report.manifest}")
 
     def _compare(self, dataset: Dataset, truth: Truth) -> None:
         """Every episode, all of it."""

@@ -54,8 +54,11 @@ def network_episodes_per_s(checkpoint: Path, episodes: int, workers: int, batch:
 
 
 def _make_network(checkpoint: Path, envs: Sequence[RobotEnv]) -> Policy:
+    import torch
+
     from vla.policies.unified import UnifiedPolicy
 
+    torch.set_num_threads(1)  # as the workers of an evaluation have it; on a busy machine two are slower than one
     return UnifiedPolicy(checkpoint)
 
 

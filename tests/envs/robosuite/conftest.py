@@ -1,4 +1,4 @@
-"""One quick robosuite environment for the tests of a module."""
+"""One quick robosuite environment for all tests: building one takes seconds."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -15,7 +15,7 @@ def _needs_robosuite() -> None:
         pytest.skip("robosuite is not installed: pip install 'vla[robosuite]'")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def lift(_needs_robosuite: None) -> Iterator[RobosuiteEnv]:
     env = RobosuiteEnv("lift", RobosuiteConfig(collision_geometry=True, image_size=64))
     yield env

@@ -18,7 +18,13 @@ def test_importing_says_nothing_and_does_not_choose_a_renderer() -> None:
         "make_suite_env('Lift', robot='Panda', control_hz=20.0); assert 'MUJOCO_GL' not in os.environ"
     )
     environ = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
-    run = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], capture_output=True, text=True, env=environ, timeout=200)
+    run = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", code],
+        capture_output=True,
+        text=True,
+        env=environ,
+        timeout=200,
+    )
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
