@@ -21,9 +21,9 @@ class Expert(Protocol):
 class RobotEnv(Protocol):
     """A Gymnasium environment with cameras, a state and an instruction.
 
-    Observations are ``{"images": {camera: uint8 (y, x, 3)}, "state": float32 (s,), "instruction": str}``; ``info`` holds
-    ``success`` (bool), ``progress`` (0 to 1, 1 exactly at success), ``time_ns`` and what a suite adds. An episode ends
-    at success, and only then is it terminated; ``reset(options={"language": …})`` chooses what is said.
+    Observations are ``{"images": {camera: uint8 (y, x, 3)}, "state": float32 (s,), "instruction": str}``, and ``info``
+    holds ``success`` (bool), ``progress`` (0 to 1, 1 exactly at success), ``time_ns`` and what a suite adds. An episode
+    ends at success, and only then is it terminated; ``reset(options={"language": …})`` chooses what is said.
     """
 
     contract: Contract

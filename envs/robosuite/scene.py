@@ -96,7 +96,3 @@ class Scene:
         pairs = self.data.contact.geom
         mine = pairs[np.isin(pairs, geoms).any(axis=1)]
         return bool(np.isin(mine, self._fingers[0]).any()), bool(np.isin(mine, self._fingers[1]).any())
-
-    def close(self) -> None:
-        """Free the simulation."""
-        self.suite_env.close()

@@ -19,9 +19,10 @@ def test_steps_are_counted_for_each_environment() -> None:
 
 
 def test_evaluations_are_timed_and_the_bar_is_for_a_hundred_episodes() -> None:
-    expert, network = bench_evaluation(CONFIG, lambda text: None)
+    expert, inference, network = bench_evaluation(CONFIG, lambda text: None)
     assert (expert.unit, expert.bar) == ("s", None)
     assert expert.value > 0
+    assert inference.ratio is not None
     assert network.bar == 2.0
     assert network.against is not None
     assert network.against > 0

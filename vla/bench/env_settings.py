@@ -19,7 +19,7 @@ class EnvConfig:
     """Of the expert's evaluation; 0 leaves it out."""
     batch: int = 10
     """Environments that share an inference in the evaluation of a network; 0 leaves it out."""
-    network_episodes: int = 60
+    network_episodes: int = 100
     """Of that evaluation, each as long as can be: random weights reach nothing."""
     seed: int = 0
     """Of scenes and weights."""

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from vla.bench.env_settings import EnvConfig
-from vla.bench.measure import Note, Row, compare, in_fresh_process
+from vla.bench.measure import Note, Row, compare, cpu_rates, in_fresh_process
 from vla.core.action_transform import ActionTransform
 from vla.core.types import Policy
 from vla.envs.evaluation import evaluate
-from vla.envs.registry import env_spec
+from vla.envs.registry import env_spec, to_observation
 from vla.envs.scripted import ExpertPolicy
 from vla.envs.settings import EvaluationConfig
 from vla.envs.spec import RobotEnv
@@ -36,12 +36,31 @@ def bench_evaluation(config: EnvConfig, note: Note) -> Iterator[Row]:
     if config.batch:
         with tempfile.TemporaryDirectory(prefix="vla-bench-") as folder:
             checkpoint = write_random_checkpoint(Path(folder) / "checkpoint", config.seed)
+            note("asking a network")
+            rates = in_fresh_process(inference_rates, checkpoint, config.batch, config.budget)
+            title = f"a network answers {config.batch} observations of {ENV} at once, against one, one core"
+            yield compare(title, rates["batch"], "observations/s", against=rates["single"], bar=2.0)
             note("evaluating a network, one environment at a time")
             single = in_fresh_process(network_episodes_per_s, checkpoint, config.network_episodes, 1, 1)
             note(f"evaluating a network, two processes of {config.batch} environments")
             batched = in_fresh_process(network_episodes_per_s, checkpoint, config.network_episodes, 2, config.batch)
         title = f"a network in {ENV} on two cores, 2 processes × {config.batch} environments, against one at a time"
         yield compare(title, batched, "episodes/s", against=single, bar=2.0)
+
+
+def inference_rates(checkpoint: Path, batch: int, budget_s: float) -> dict[str, float]:
+    """Observations that are answered in a CPU second, ``batch`` at once and one."""
+    env = env_spec(ENV).make({})
+    observations = [to_observation(*env.reset(seed=seed)) for seed in range(batch)]
+    policy = _make_network(checkpoint, [env])
+
+    def several() -> int:
+        return len(policy.act(observations))
+
+    def one() -> int:
+        return len(policy.act(observations[:1]))
+
+    return cpu_rates({"batch": several, "single": one}, budget_s)
 
 
 def network_episodes_per_s(checkpoint: Path, episodes: int, workers: int, batch: int) -> float:

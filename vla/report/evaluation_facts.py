@@ -73,3 +73,11 @@ def task_rows(value: Value) -> list[Row]:
     """Those in its main language, one for each task and split: what a success rate usually means."""
     rows = plain_rows(value)
     return [row for row in rows if row["language"] == rows[0]["language"]] if rows else []
+
+
+def count_tasks(rows: Sequence[Row]) -> str:
+    """``tabletop/place``, ``3 tasks``, or ``3 tasks and splits`` where both differ."""
+    if len(rows) == 1:
+        return str(rows[0]["env"])
+    alike = len({row["split"] for row in rows}) == 1
+    return f"{len(rows)} tasks" if alike else f"{len(rows)} tasks and splits"

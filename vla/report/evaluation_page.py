@@ -13,6 +13,7 @@ from vla.report.evaluation_facts import (
     Value,
     comparisons,
     condition_name,
+    count_tasks,
     evaluations,
     plain_rows,
     policy_name,
@@ -103,7 +104,7 @@ def _total(value: Value, tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "clipped_steps": sum(row["clipped_steps"] for row in tasks),
         "policy": policy_name(value),
         "task": "all of these",
-        "condition": f"{len(tasks)} tasks and splits, all episodes together",
+        "condition": f"{count_tasks(tasks)}, all episodes together",
         "inference": None,
         "total": True,
     }

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vla.report.evaluation_facts import Loaded, Value, comparisons, evaluations, policy_name, task_rows
+from vla.report.evaluation_facts import Loaded, Value, comparisons, count_tasks, evaluations, policy_name, task_rows
 from vla.report.numbers import interval, percent
 
 
@@ -14,11 +14,9 @@ def headline(results: Sequence[Loaded]) -> dict[str, Any]:
         return {"success": None, "subject": "", "sentence": comparison_sentence(compared[0].value)}
     if len(found) == 1:
         value = found[0].value
-        tasks = task_rows(value)
-        where = tasks[0]["env"] if len(tasks) == 1 else f"{len(tasks)} tasks and splits"
         return {
             "success": value["success"],
-            "subject": f"{policy_name(value)} in {where}",
+            "subject": f"{policy_name(value)} in {count_tasks(task_rows(value))}",
             "sentence": language_sentence(value["language"]),
         }
     names = sorted({policy_name(result.value) for result in found})

@@ -53,7 +53,9 @@ def main(argv: list[str]) -> int:
         while (elapsed := time.perf_counter() - began) < arguments.seconds:
             next(batches)
             count += 1
-            bar.update(task, completed=int(elapsed), rate=f"{count * arguments.batch / max(elapsed, 1e-9):,.0f} samples/s")
+            bar.update(
+                task, completed=int(elapsed), rate=f"{count * arguments.batch / max(elapsed, 1e-9):,.0f} samples/s"
+            )
     samples = count * arguments.batch / elapsed
     frames = samples * arguments.history * len(windows.cameras)
     console().print(f"opened in {opened:.2f} s; {samples:,.0f} samples/s, {frames:,.0f} frames/s")

@@ -81,9 +81,7 @@ def _import(arguments: Arguments) -> dict[str, Any]:
     from vla.datasets.formats.source import Hints
 
     say = arguments.say
-    hints = Hints(
-        robot=say.robot, control_hz=say.hz, instruction=say.instruction, task=say.task, split=say.split
-    )
+    hints = Hints(robot=say.robot, control_hz=say.hz, instruction=say.instruction, task=say.task, split=say.split)
     source = open_source(Path(arguments.source), hints, arguments.format)
     _print_notes("note", source.notes)
     settings = ImportSettings(

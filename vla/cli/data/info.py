@@ -78,7 +78,9 @@ def describe(dataset: "Dataset") -> dict[str, Any]:
         "instructions": _counts(dataset, "instruction"),
         "tasks": _counts(dataset, "task"),
         "splits": _counts(dataset, "split"),
-        "success": {name: int((index.success == code).sum()) for name, code in (("yes", 1), ("no", 0), ("unknown", -1))},
+        "success": {
+            name: int((index.success == code).sum()) for name, code in (("yes", 1), ("no", 0), ("unknown", -1))
+        },
         "length": {
             "min": int(lengths.min(initial=2**62)) if len(lengths) else 0,
             "median": float(np.median(lengths)) if len(lengths) else 0.0,
@@ -117,7 +119,8 @@ def _print(dataset: "Dataset", facts: dict[str, Any]) -> None:
         "state": _wrapped(facts["state"]),
         "action": _wrapped(facts["action"]),
         "cameras": "\n".join(
-            f"{c['name']} {c['width']}x{c['height']} {c['kind']} at {c['fps']:g} Hz, {c['codec']}" for c in facts["cameras"]
+            f"{c['name']} {c['width']}x{c['height']} {c['kind']} at {c['fps']:g} Hz, {c['codec']}"
+            for c in facts["cameras"]
         )
         or "none",
         "on disk": f"{facts['bytes'] / 1e6:,.1f} MB in {facts['segments']:,} segments",
@@ -150,7 +153,5 @@ def _list(dataset: "Dataset", limit: int) -> None:
         table.add_column(title)
     for number, record in enumerate(dataset.episodes[:limit]):
         known = {True: "yes", False: "no", None: "?"}[record.success]
-        table.add_row(
-            str(number), record.uid, str(record.length), known, record.split, record.task, record.instruction
-        )
+        table.add_row(str(number), record.uid, str(record.length), known, record.split, record.task, record.instruction)
     console().print(table)

@@ -34,7 +34,11 @@ def main(argv: list[str]) -> int:
     with progress() as bar:
         task = bar.add_task("check", total=len([n for n in storage.children("segments") if not n.startswith(".")]))
         report = repair(storage, lambda segment: bar.advance(task))
-    for colour, title, lines in (("green", "done", report.done), ("yellow", "left", report.left), ("red", "lost", report.lost)):
+    for colour, title, lines in (
+        ("green", "done", report.done),
+        ("yellow", "left", report.left),
+        ("red", "lost", report.lost),
+    ):
         for line in lines:
             console().print(f"[{colour}]{title}[/{colour}] ", end="")
             console().print(line, markup=False)
