@@ -15,7 +15,7 @@ from vla.envs.robustness import robustness_curves
 from vla.envs.sequential import SequentialTest
 from vla.envs.trials import Condition, EpisodeResult
 from vla.report.evaluation_facts import Loaded, policy_name
-from vla.report.evaluation_page import numbers_points, p_value, render_evaluations
+from vla.report.evaluation_page import p_value, render_evaluations, signed_points
 from vla.report.evaluation_tables import evaluation_tables
 
 _CONDITIONS = [
@@ -175,5 +175,5 @@ def test_policies_have_short_names(name: str, short: str) -> None:
 
 
 def test_numbers_as_people_read_them() -> None:
-    assert [numbers_points(x) for x in (0.123, -0.5, 0.001, -0.001)] == ["+12", "−50", "0", "0"]
+    assert [signed_points(x) for x in (0.123, -0.5, 0.001, -0.001)] == ["+12", "−50", "0", "0"]
     assert [p_value(x) for x in (0.5, 0.0312, 1e-9)] == ["0.5", "0.031", "< 0.0001"]

@@ -39,7 +39,7 @@ def render_evaluations(results: Sequence[Loaded], *, title: str = "Evaluation") 
     environment.globals.update(
         percent=numbers.percent,
         interval=numbers.interval,
-        points=numbers_points,
+        points=signed_points,
         p_value=p_value,
         duration=numbers.duration,
     )
@@ -58,7 +58,7 @@ def render_evaluations(results: Sequence[Loaded], *, title: str = "Evaluation") 
     return environment.get_template("evaluation.html.j2").render(**view)
 
 
-def numbers_points(difference: float) -> str:
+def signed_points(difference: float) -> str:
     """A difference of rates in percentage points, with its sign and a true minus."""
     text = f"{100 * difference:+.0f}"
     return "0" if text in ("+0", "-0") else text.replace("-", "−")

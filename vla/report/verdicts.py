@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vla.report.evaluation_facts import Loaded, Value, comparisons, count_tasks, evaluations, policy_name, task_rows
-from vla.report.numbers import interval, percent
+from vla.report.numbers import percent
 
 
 def headline(results: Sequence[Loaded]) -> dict[str, Any]:
@@ -84,8 +84,3 @@ def _sequential_sentence(test: Mapping[str, Any], a: str, b: str) -> str:
 
 def _count(tasks: Sequence[str]) -> str:
     return tasks[0] if len(tasks) == 1 else f"{len(tasks)} tasks"
-
-
-def rate_sentence(success: Mapping[str, Any]) -> str:
-    """``45 of 50 episodes, 95 % interval 79–96 %``."""
-    return f"{success['successes']} of {success['episodes']} episodes, 95 % interval {interval(success)}"
