@@ -20,6 +20,8 @@ class Arguments:
 
     dataset: Annotated[str, tyro.conf.Positional]
     """Path or URL."""
+    hosts: tuple[str, ...] = ()
+    """Machines that are gone, and whose unfinished recordings are to be recovered here."""
     json: Path | None = None
     """Write what was done to this file."""
 
@@ -33,7 +35,7 @@ def main(argv: list[str]) -> int:
     storage = open_storage(arguments.dataset)
     with progress() as bar:
         task = bar.add_task("check", total=len([n for n in storage.children("segments") if not n.startswith(".")]))
-        report = repair(storage, lambda segment: bar.advance(task))
+        report = repair(storage, lambda segment: bar.advance(task), arguments.hosts)
     for colour, title, lines in (
         ("green", "done", report.done),
         ("yellow", "left", report.left),
