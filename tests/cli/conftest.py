@@ -94,7 +94,7 @@ def trained(dataset: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactor
     import dataclasses
 
     config = load_recipe(TrainConfig, recipe)
-    data = dataclasses.replace(config.data, path=dataset)
+    data = dataclasses.replace(config.data, path=str(dataset))
     return train(dataclasses.replace(config, data=data), tmp_path_factory.mktemp("run"))
 
 

@@ -27,7 +27,7 @@ def test_an_unknown_environment(call: Callable) -> None:
 
 
 def test_an_unknown_environment_to_collect_in(call: Callable, tmp_path: Path) -> None:
-    _assert_refused(call("collect", tmp_path / "new", "--env", "table", *_QUICK), "known: tabletop/place")
+    _assert_refused(call("collect", tmp_path / "new", "--env", "table", *_QUICK), "known: ", "tabletop/place")
     assert not (tmp_path / "new").exists()
 
 
@@ -157,7 +157,7 @@ def test_a_full_disk_while_collecting_keeps_what_was_sealed(shell: Callable, dat
     root = shutil.copytree(dataset, tmp_path / "data")
     before = Dataset.open(root)
     arguments = ("collect", root, *_QUICK, "--seed", "50", "--set", "image_size=32")
-    answer = shell(*arguments, before=_small_disk(20_000))
+    answer = shell(*arguments, before=_small_disk(6_000))  # an episode of a camera is one file of about 20 kB
     _assert_refused(answer, "disk full", f"{len(before.episodes)} episodes sealed before are safe", "free space")
     after = Dataset.open(root)
     assert after.manifest == before.manifest
@@ -168,7 +168,7 @@ def test_a_full_disk_while_training_keeps_the_last_state(
     shell: Callable, recipe: Path, dataset: Path, tmp_path: Path
 ) -> None:
     arguments = ("train", recipe, "--data.path", dataset, "--out", tmp_path / "run")
-    answer = shell(*arguments, before=_small_disk(20_000))
+    answer = shell(*arguments, before=_small_disk(6_000))  # an episode of a camera is one file of about 20 kB
     _assert_refused(answer, "disk full", "free space")
     assert not (tmp_path / "run" / "checkpoint").exists()
     assert shell(*arguments).code == 0

@@ -34,13 +34,18 @@ class CheckedLog:
 
     def append(self, entry: dict[str, Any]) -> None:
         """Add an entry; it survives the end of this process when this returns. NaN and infinity are refused."""
-        text = json.dumps(entry, ensure_ascii=False, allow_nan=False).encode()
-        write_all(self._file, b"%08x %s\n" % (google_crc32c.value(text), text))
+        write_all(self._file, checked_line(entry))
 
     def close(self) -> None:
         """Flush to disk and let others open it."""
         os.fsync(self._file.fileno())
         self._file.close()
+
+
+def checked_line(entry: dict[str, Any]) -> bytes:
+    """One line of a log: its crc32c, and JSON without NaN and infinity."""
+    text = json.dumps(entry, ensure_ascii=False, allow_nan=False).encode()
+    return b"%08x %s\n" % (google_crc32c.value(text), text)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -51,13 +56,14 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The entries up to the first that is not whole, and the bytes that they take."""
     entries, size = [], 0
-    for line, entry in _lines(path):
+    for line, entry in read_lines(path):
         entries.append(entry)
         size += len(line)
     return entries, size
 
 
-def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+def read_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Each whole line of a log with its entry, up to the first that is not whole."""
     with path.open("rb") as file:
         for line in file:
             checksum, _, text = line[:-1].partition(b" ")
