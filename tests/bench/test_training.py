@@ -7,7 +7,7 @@ import pytest
 
 from vla.bench.frames import Recorded, record, write_dataset
 from vla.bench.settings import LoaderConfig
-from vla.bench.training import HISTORY, BatchReader, bench_memory, memory_growth, training_rates
+from vla.bench.training import HISTORY, batches, bench_memory, memory_growth, training_rates
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def root(recorded: Recorded, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_batches_hold_the_frames_of_their_steps(root: Path, recorded: Recorded) -> None:
-    batch = BatchReader(root, 8, seed=1)[3]
+    batch = batches(root, 8, seed=1)[3]
     assert tuple(batch["images"].shape) == (8, HISTORY, 2, 32, 32, 3)
     for slot, camera in enumerate(recorded.cameras):
         frames = np.concatenate([episode.images[camera] for episode in recorded.episodes])

@@ -4,17 +4,15 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 from vla.bench.frames import record, write_dataset
 from vla.bench.measure import Note, Row, cpu_seconds, in_fresh_process, resident_bytes
 from vla.bench.settings import LoaderConfig
 from vla.datasets.dataset import Dataset
+from vla.datasets.loader import TensorBatches, iterate_steps
 from vla.datasets.sampler import Order, ResumableSampler
 from vla.datasets.windows import Windows
 
@@ -24,30 +22,10 @@ _WARM_UP = 4
 _MEMORY_SIZE = 64
 
 
-class BatchReader(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
-    """Item ``i`` is the whole batch of step ``i``, put together where it is decoded."""
-
-    def __init__(self, root: Path, batch: int, seed: int) -> None:
-        self._windows = Windows(Dataset.open(root), HORIZON, history=HISTORY)
-        self._sampler = ResumableSampler(order=Order(seed, len(self._windows)), batch=batch)
-
-    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        """Images stay uint8."""
-        arrays = self._windows.batch(self._sampler.items(step))
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
-class _Steps(torch.utils.data.Sampler[int]):
-    """0, 1, 2, ... until told to stop: a worker that is ended while it sends a batch aborts, and says so."""
-
-    def __init__(self) -> None:
-        self.stopped = False
-
-    def __iter__(self) -> Iterator[int]:
-        step = 0
-        while not self.stopped:
-            yield step
-            step += 1
+def batches(root: Path, batch: int, seed: int) -> TensorBatches:
+    """Shuffled windows of a dataset, two steps of history and 16 of actions."""
+    windows = Windows(Dataset.open(root), HORIZON, history=HISTORY)
+    return TensorBatches(windows, ResumableSampler(order=Order(seed, len(windows)), batch=batch))
 
 
 def bench_training(config: LoaderConfig, note: Note) -> list[Row]:
@@ -71,24 +49,17 @@ def bench_training(config: LoaderConfig, note: Note) -> list[Row]:
 
 def training_rates(root: Path, config: LoaderConfig, workers: int) -> tuple[float, float]:
     """Frames in a second of wall time, and in a second of CPU time of all processes."""
-    reader = BatchReader(root, config.batch, config.seed)
-    steps = _Steps()
-    # Workers run one thread each, and send whole batches through shared memory.
-    processes: dict[str, Any] = {"prefetch_factor": 4, "multiprocessing_context": "spawn"} if workers else {}
-    loader = torch.utils.data.DataLoader(reader, batch_size=None, sampler=steps, num_workers=workers, **processes)
-    batches = iter(loader)
+    loaded = iterate_steps(batches(root, config.batch, config.seed), workers)
     frames = 0
     for _ in range(_WARM_UP * max(1, workers)):
-        next(batches)
+        next(loaded)
     pids = [os.getpid(), *(child.pid for child in multiprocessing.active_children() if child.pid)]
     before, start = sum(map(cpu_seconds, pids)), time.perf_counter()
     while time.perf_counter() - start < config.training_seconds:
-        images = next(batches)["images"]
+        images = next(loaded)["images"]
         frames += images.shape[0] * images.shape[1] * images.shape[2]  # (b, t, n, ...)
     wall, cpu = time.perf_counter() - start, sum(map(cpu_seconds, pids)) - before
-    steps.stopped = True
-    for _ in batches:
-        pass
+    loaded.close()
     return frames / wall, frames / cpu
 
 
@@ -107,7 +78,7 @@ def bench_memory(config: LoaderConfig, note: Note) -> list[Row]:
 
 def memory_growth(root: Path, samples: int, batch: int, seed: int) -> dict[str, float]:
     """By how much the highest resident memory exceeds the lowest, as a fraction: all of it, and without files."""
-    reader = BatchReader(root, batch, seed)
+    reader = batches(root, batch, seed)
     steps = -(-samples // batch)
     seen: list[dict[str, int]] = []
     for step in range(steps):
