@@ -4,20 +4,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vla.cli.command import console, parse, write_result
+from vla.cli.command import console, parse, parse_settings, write_result
+
+_EXAMPLES = """  vla envs
+  vla envs --json envs.json
+  vla envs --check tabletop/place --set image_size=32"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """List the environments that can be collected from and evaluated in."""
+    """List the environments that can be collected from and evaluated in, or check one."""
 
+    check: str | None = None
+    """Check that this environment keeps what the stack relies on: contract, repeatability, states, copies."""
+    set: tuple[str, ...] = ()
+    """Settings of the environment to check as key=value."""
     json: Path | None = None
     """Also write the list to this file."""
 
 
 def main(argv: list[str]) -> int:
     """Print a table of all environments."""
-    arguments = parse(Arguments, argv, verb="envs", examples="  vla envs\n  vla envs --json envs.json")
+    arguments = parse(Arguments, argv, verb="envs", examples=_EXAMPLES)
+    if arguments.check is not None:
+        return _check(arguments.check, parse_settings(arguments.set))
     from rich.table import Table
 
     from vla.envs.registry import ENVS
@@ -40,4 +50,17 @@ def main(argv: list[str]) -> int:
         )
     console().print(table)
     write_result(arguments.json, {"environments": rows})
+    return 0
+
+
+def _check(name: str, settings: dict[str, Any]) -> int:
+    from vla.envs.checker import check_env
+    from vla.envs.registry import env_spec
+
+    env = env_spec(name).make(settings)
+    try:
+        check_env(env)
+    finally:
+        env.close()
+    console().print(f"{name}: contract, repeatability, states and copies are as they should be")
     return 0
