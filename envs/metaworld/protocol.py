@@ -5,9 +5,8 @@ gets the mean of its tasks, and the score is the mean of the four groups, howeve
 arXiv 2506.01844). The pictures of published results are those of camera ``corner4``: they move ``corner2`` there.
 """
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from vla.core.errors import ConfigError
 from vla.core.lookup import lookup
@@ -39,16 +38,14 @@ def mt50_score(results: Mapping[str, float]) -> dict[str, float]:
     return score | {"average": sum(score.values()) / len(GROUPS)}
 
 
-def read_rates(folder: Path) -> dict[str, float]:
-    """The success rate of each task from the files that ``vla eval --json FOLDER/TASK.json`` wrote."""
-    rates: dict[str, float] = {}
-    for path in sorted(folder.glob("*.json")):
-        try:
-            result = json.loads(path.read_text())
-            name, rate = str(result["env"]), float(result["success"]["rate"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{path} is not a result of vla eval ({type(error).__name__}: {error})") from None
-        if name in rates:
-            raise ConfigError(f"{path}: {name} has two results in {folder}; keep one")
-        rates[name] = rate
-    return rates
+def mt50_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
+    """The score of the undisturbed rows of an evaluation, or None unless they hold each of the fifty tasks once."""
+    rates = [(row["env"].removeprefix("metaworld/"), row["success"]["rate"]) for row in rows]
+    mine = [(name, rate) for name, rate in rates if name in TASKS]
+    return mt50_score(dict(mine)) if len(mine) == len(TASKS) == len(dict(mine)) else None
+
+
+def mt50_sentence(score: Mapping[str, float]) -> str:
+    """The score in words."""
+    groups = ", ".join(f"{group} {score[group]:.1%}" for group in GROUPS)
+    return f"MT50: {score['average']:.1%}, the mean of its groups ({groups})"

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vla.cli.command import console
+from vla.envs.metaworld.protocol import mt50_of, mt50_sentence
 
 Value = Mapping[str, Any]
 
@@ -12,6 +13,8 @@ def show_evaluation(value: Value) -> None:
     """Success by condition, then what words and disturbances change."""
     rows = [row for row in value["rows"] if not row["perturbation"]]
     _show_rows(rows)
+    if score := mt50_of(rows):
+        console().print(mt50_sentence(score), style="bold", markup=False)
     for row in value["rows"]:
         for kind, what in (("crashes", "crash"), ("failures", "failure")):
             if row[kind]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from vla.envs.metaworld.protocol import mt50_of, mt50_sentence
 from vla.report.evaluation_facts import (
     DISTURBANCES,
     Loaded,
@@ -20,6 +21,9 @@ def evaluation_tables(results: Sequence[Loaded]) -> str:
     """Success, then comparisons, language and robustness where there are any, and where it all comes from."""
     found = list(evaluations(results))
     parts = [_success(found)]
+    parts += [
+        f"{policy_name(r.value)}: {mt50_sentence(score)}\n" for r in found if (score := mt50_of(plain_rows(r.value)))
+    ]
     parts += [_comparison(result) for result in comparisons(results)]
     parts += [table for table in (_language(found), _robustness(found)) if table]
     return "\n".join([*parts, *(f"- {line}" for line in _origins(found))]) + "\n"

@@ -1,12 +1,9 @@
 """The score over all tasks: a mean of means, refused while a task is missing."""
 
-import json
-from pathlib import Path
-
 import pytest
 
 from vla.core.errors import ConfigError, UnknownNameError
-from vla.envs.metaworld.protocol import mt50_score, read_rates
+from vla.envs.metaworld.protocol import mt50_of, mt50_score, mt50_sentence
 from vla.envs.metaworld.tasks import GROUPS, TASKS
 
 
@@ -42,17 +39,12 @@ def _write(folder: Path, task: str, rate: float) -> None:
     (folder / f"{task}.json").write_text(json.dumps({"env": f"metaworld/{task}", "success": {"rate": rate}}))
 
 
-def test_results_are_read_from_a_folder(tmp_path: Path) -> None:
-    for task in TASKS:
-        _write(tmp_path, task, 0.7)
-    assert mt50_score(read_rates(tmp_path))["average"] == pytest.approx(0.7)
-
-
-def test_files_that_are_no_results(tmp_path: Path) -> None:
-    _write(tmp_path, "reach", 1.0)
-    (tmp_path / "again.json").write_text((tmp_path / "reach.json").read_text())
-    with pytest.raises(ConfigError, match="two results"):
-        read_rates(tmp_path)
-    (tmp_path / "again.json").write_text('{"env": "metaworld/push"}')
-    with pytest.raises(ConfigError, match=r"again.json is not a result of vla eval"):
-        read_rates(tmp_path)
+def test_the_rows_of_an_evaluation() -> None:
+    rows = [{"env": f"metaworld/{name}", "success": {"rate": 0.5}} for name in TASKS]
+    other = {"env": "tabletop/place", "success": {"rate": 0.0}}
+    score = mt50_of([*rows, other])
+    assert score is not None
+    assert score["average"] == pytest.approx(0.5)
+    assert "MT50: 50.0%" in mt50_sentence(score)
+    assert mt50_of(rows[1:]) is None
+    assert mt50_of([*rows, rows[0]]) is None
