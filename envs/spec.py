@@ -76,3 +76,5 @@ class EnvSpec:
     """Steps until an episode is truncated."""
     needs: str = ""
     """The extra of this package that it needs, beyond ``sim``."""
+    module: str = ""
+    """The module that this extra brings: where it cannot be found, the environment cannot be built."""

@@ -43,6 +43,7 @@ def _spec(task: str, instruction: str, expert: Any) -> EnvSpec:
         instruction=instruction,
         horizon=50,
         needs="fetch",
+        module="gymnasium_robotics",
     )
 
 

@@ -31,6 +31,7 @@ METAWORLD: dict[str, EnvSpec] = {
         instruction=task.sentences[0],
         horizon=500,
         needs="metaworld",
+        module="metaworld",
     )
     for name, task in TASKS.items()
 }

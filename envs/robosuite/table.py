@@ -31,6 +31,7 @@ ROBOSUITE: dict[str, EnvSpec] = {
         instruction=words.phrases[0],
         horizon=words.horizon,
         needs="robosuite",
+        module="robosuite",
     )
     for task, words in WORDS.items()
 }

@@ -216,7 +216,7 @@ def _installed(policy: str) -> list[str]:
     from vla.envs.registry import ENVS
 
     names = [name for name, spec in ENVS.items() if spec.expert is not None or policy != "expert"]
-    missing = [name for name in names if ENVS[name].needs and find_spec(ENVS[name].needs.replace("-", "_")) is None]
+    missing = [name for name in names if ENVS[name].module and find_spec(ENVS[name].module) is None]
     if missing:
         console().print(f"not installed, left out: {', '.join(missing)}", style="dim")
     return [name for name in names if name not in missing]
