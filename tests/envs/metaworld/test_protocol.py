@@ -35,10 +35,6 @@ def test_a_score_needs_all_tasks_and_only_them() -> None:
         mt50_score(rates | {"drawer-open": 9})
 
 
-def _write(folder: Path, task: str, rate: float) -> None:
-    (folder / f"{task}.json").write_text(json.dumps({"env": f"metaworld/{task}", "success": {"rate": rate}}))
-
-
 def test_the_rows_of_an_evaluation() -> None:
     rows = [{"env": f"metaworld/{name}", "success": {"rate": 0.5}} for name in TASKS]
     other = {"env": "tabletop/place", "success": {"rate": 0.0}}
