@@ -17,6 +17,7 @@ from zarr.storage import MemoryStore
 
 from vla.core.errors import DatasetError
 from vla.datasets.frame_codecs import ZSTD_LEVEL
+from vla.datasets.layout import Commit, read_checked, segment_name
 from vla.datasets.storage import LocalStorage, Storage
 
 _ZSTD = numcodecs.Zstd(level=ZSTD_LEVEL, checksum=True)
@@ -69,6 +70,16 @@ def _is_plain(metadata: dict[str, Any]) -> bool:
         and codecs[0].get("configuration", {}).get("endian", "little") == "little"
         and (keys["name"], keys.get("configuration", {}).get("separator", "/")) == ("default", "/")
     )
+
+
+def read_checked_array(
+    storage: Storage, segment: str, commit: Commit, name: str, *, shape: tuple[int, ...], dtype: str
+) -> np.ndarray:
+    """An array of a sealed segment, below its ``data.zarr``, if its files are those of the commit record."""
+    array = f"data.zarr/{name}"
+    for file in (f"{array}/zarr.json", "/".join([array, "c", *["0"] * len(shape)])):
+        read_checked(storage, segment, commit, file)
+    return read_array(storage, f"{segment_name(segment)}/{array}", shape=shape, dtype=dtype)
 
 
 def _read_by_zarr(storage: Storage, name: str) -> np.ndarray:

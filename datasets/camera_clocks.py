@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from vla.datasets.arrays import read_array
+from vla.datasets.arrays import read_checked_array
 from vla.datasets.layout import Commit, read_checked, segment_name
 from vla.datasets.records import EpisodeIndex
 from vla.datasets.storage import Storage
@@ -58,12 +58,11 @@ class CameraClocks:
         """All times of one camera, and where each episode's begin."""
         parts = [np.empty(0, np.int64)]
         for number, (segment, commit) in enumerate(zip(self._segments, self._commits, strict=True)):
-            where, array = segment_name(segment), f"data.zarr/image_time_ns/{camera}"
+            where = segment_name(segment)
             index = EpisodeIndex.build([(where, read_checked(self._storage, segment, commit, "episodes.json"))])
             counts = np.array([index.extra(n)["frames"][camera] for n in range(len(index))], np.int64)
-            for file in (f"{array}/zarr.json", f"{array}/c/0"):
-                read_checked(self._storage, segment, commit, file)
-            times = read_array(self._storage, f"{where}/{array}", shape=(int(counts.sum()),), dtype="int64")
+            name = f"image_time_ns/{camera}"
+            times = read_checked_array(self._storage, segment, commit, name, shape=(int(counts.sum()),), dtype="int64")
             begins = np.cumsum(counts) - counts
             kept = self._episodes.numbers[self._episodes.segments == number]
             parts += [times[begins[k] : begins[k] + counts[k]] for k in kept]

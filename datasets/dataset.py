@@ -15,7 +15,7 @@ from vla.core.contract import Camera, Contract, require_match
 from vla.core.errors import DatasetError
 from vla.core.lookup import lookup
 from vla.core.types import Episode
-from vla.datasets.arrays import read_array
+from vla.datasets.arrays import read_checked_array
 from vla.datasets.camera_clocks import CameraClocks
 from vla.datasets.documents import encode
 from vla.datasets.episode_check import check_cameras
@@ -261,10 +261,10 @@ class Dataset:
     def _episode(self, number: int, images: Mapping[str, np.ndarray]) -> Episode:
         record = self.episodes[number]
         rows = slice(record.start, record.start + record.length)
-        place, folder = int(self.episodes.numbers[number]), self._place(number)
+        place = int(self.episodes.numbers[number])
         sim_state = None
         if record.sim_state:
-            sim_state = self._read_sim_state(number, f"{folder}/data.zarr/{sim_state_name(place)}", record.length)
+            sim_state = self._read_sim_state(number, sim_state_name(place), record.length)
         return Episode(
             images=images,
             image_time_ns={camera: self._clocks.times(camera, number) for camera in record.frames},
@@ -289,8 +289,10 @@ class Dataset:
         return read_checked(self.storage, self.manifest.segments[segment], self._commits[segment], name)
 
     def _read_sim_state(self, number: int, name: str, steps: int) -> np.ndarray:
-        width = json.loads(self._read_checked(number, f"{name.removeprefix(self._place(number) + '/')}/zarr.json"))
-        return read_array(self.storage, name, shape=(steps, int(width["shape"][1])), dtype="float64")
+        width = int(json.loads(self._read_checked(number, f"data.zarr/{name}/zarr.json"))["shape"][1])
+        segment = int(self.episodes.segments[number])
+        where = self.storage, self.manifest.segments[segment], self._commits[segment]
+        return read_checked_array(*where, name, shape=(steps, width), dtype="float64")
 
     @cached_property
     def _clocks(self) -> CameraClocks:
@@ -334,12 +336,7 @@ class Dataset:
             first, last = bounds[number], bounds[number + 1]
             if first == last:
                 continue
-            array = f"data.zarr/{name}"
-            for file in (f"{array}/zarr.json", "/".join([array, "c", "0", *"0" * len(shape)])):
-                read_checked(self.storage, segment, commit, file)
-            rows = read_array(
-                self.storage, f"{segment_name(segment)}/{array}", shape=(commit.frames, *shape), dtype=dtype
-            )
+            rows = read_checked_array(self.storage, segment, commit, name, shape=(commit.frames, *shape), dtype=dtype)
             if index.lengths[first:last].sum() < commit.frames:
                 rows = np.concatenate(
                     [rows[o : o + n] for o, n in zip(index.offsets[first:last], index.lengths[first:last], strict=True)]

@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ from jaxtyping import Float32, Float64
 from vla.core.contract import Contract, Dimension
 from vla.core.types import Episode
 from vla.report.frames import Film, make_films, require_fit
+from vla.report.template import render
 from vla.report.timing import Timing, measure, runs
 
 Kind = Literal["state", "action", "executed", "other"]
@@ -40,37 +40,28 @@ def render_episode_page(
     episode: Episode, contract: Contract, *, title: str, facts: Mapping[str, str], findings: Sequence[str] = ()
 ) -> str:
     """The page; ``facts`` are listed under its origin, ``findings`` stand on top of it as sentences."""
-    import jinja2
-
     require_fit(episode, contract)
     films, every = make_films(episode, contract)
     timing = measure(episode.time_ns, contract.control_hz)
     groups = [group for group in _groups(episode, contract, timing) if group["panels"]]
     points = _points(episode, contract)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     kinds = {line.kind for group in groups for panel in group["panels"] for line in panel.lines}
-    return environment.get_template("episode.html.j2").render(
-        title=title,
-        episode=episode,
-        contract=contract,
-        facts=facts,
-        provenance=list(_flat(episode.provenance)),
-        findings=[*findings, *timing.findings],
-        films=films,
-        every=every,
-        captions={film.camera.name: _caption(film) for film in films},
-        timing=timing,
-        groups=groups,
-        kinds=kinds,
-        has_points=bool(points),
-        events=_events(episode, timing),
-        data={
+    view = {
+        "title": title,
+        "episode": episode,
+        "contract": contract,
+        "facts": facts,
+        "provenance": list(_flat(episode.provenance)),
+        "findings": [*findings, *timing.findings],
+        "films": films,
+        "every": every,
+        "captions": {film.camera.name: _caption(film) for film in films},
+        "timing": timing,
+        "groups": groups,
+        "kinds": kinds,
+        "has_points": bool(points),
+        "events": _events(episode, timing),
+        "data": {
             "time_s": _base64(timing.time_s, "<f8"),
             "end_s": timing.end_s,
             "every": every,
@@ -82,7 +73,8 @@ def render_episode_page(
             "done": np.flatnonzero(episode.done).tolist(),
             "rewards": np.flatnonzero(episode.reward > 0).tolist(),
         },
-    )
+    }
+    return render("episode.html.j2", view)
 
 
 def _groups(episode: Episode, contract: Contract, timing: Timing) -> list[dict[str, Any]]:

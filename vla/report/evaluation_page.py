@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from vla.envs.robustness import AXES
@@ -20,6 +19,7 @@ from vla.report.evaluation_facts import (
     task_rows,
 )
 from vla.report.level_chart import evidence_chart, level_chart
+from vla.report.template import render
 from vla.report.verdicts import comparison_sentence, headline
 
 _SEEDS_SHOWN = 60
@@ -27,22 +27,6 @@ _SEEDS_SHOWN = 60
 
 def render_evaluations(results: Sequence[Loaded], *, title: str = "Evaluation") -> str:
     """The page for these results; parts that they lack are left out."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(
-        percent=numbers.percent,
-        interval=numbers.interval,
-        points=signed_points,
-        p_value=p_value,
-        duration=numbers.duration,
-    )
     found = list(evaluations(results))
     view = {
         "title": title,
@@ -55,7 +39,15 @@ def render_evaluations(results: Sequence[Loaded], *, title: str = "Evaluation") 
         "troubles": list(_troubles(found)),
         "origins": [_origin(result) for result in found],
     }
-    return environment.get_template("evaluation.html.j2").render(**view)
+    return render(
+        "evaluation.html.j2",
+        view,
+        percent=numbers.percent,
+        interval=numbers.interval,
+        points=signed_points,
+        p_value=p_value,
+        duration=numbers.duration,
+    )
 
 
 def signed_points(difference: float) -> str:

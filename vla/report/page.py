@@ -4,12 +4,12 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from vla.envs.tabletop.scene import COLOURS
 from vla.report import findings, numbers
 from vla.report.charts import length_chart, line_chart, series
+from vla.report.template import render
 
 Facts = Mapping[str, Any]
 _UNMEASURED = {"grasped": None, "mean_steps": None, "inference_ms": None, "crashes": 0, "note": None}
@@ -31,20 +31,15 @@ class Clip:
 
 def render_report(facts: dict[str, Any], media: Sequence[Clip]) -> str:
     """The page for these facts; parts that they lack are left out."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return render(
+        "page.html.j2",
+        _view(facts, media),
+        percent=numbers.percent,
+        interval=numbers.interval,
+        duration=numbers.duration,
+        count=numbers.count,
+        outcome_words=findings.OUTCOMES,
     )
-    environment.globals.update(
-        percent=numbers.percent, interval=numbers.interval, duration=numbers.duration, count=numbers.count
-    )
-    environment.globals["outcome_words"] = findings.OUTCOMES
-    return environment.get_template("page.html.j2").render(**_view(facts, media))
 
 
 def _view(facts: Facts, media: Sequence[Clip]) -> dict[str, Any]:
