@@ -1,13 +1,11 @@
 """Validation, repair and packing of a dataset on a real S3 server, where nothing can be locked or renamed."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from vla.core.contract import Contract
 from vla.core.types import Episode
@@ -23,32 +21,7 @@ from vla.datasets.validate import validate
 
 MakeEpisode = Callable[..., Episode]
 Same = Callable[[Episode, Episode], None]
-BUCKET = "repairs"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
-
-
-@pytest.fixture
-def bucket(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    variables = {
-        "AWS_ENDPOINT": server,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_REGION": "us-east-1",
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
-        "NO_PROXY": "127.0.0.1",
-    }
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    return boto3.resource("s3", endpoint_url=server, region_name="us-east-1").create_bucket(Bucket=BUCKET)
+BUCKET = "robot-data"
 
 
 @pytest.fixture

@@ -3,16 +3,14 @@
 import os
 import pickle
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import boto3
 import numpy as np
 import pytest
 import zarr
-from moto.server import ThreadedMotoServer
 from zarr.codecs import GzipCodec
 
 from vla.core.contract import Camera, Contract
@@ -30,34 +28,7 @@ from vla.datasets.storage import COMMIT, LocalStorage, ObjectStorage, Storage, o
 MakeEpisode = Callable[..., Episode]
 Same = Callable[[Episode, Episode], None]
 BUCKET = "robot-data"
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """The address of an S3 server."""
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
-
-
-@pytest.fixture
-def bucket(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """The bucket through another client; the environment is such that obstore finds the server."""
-    variables = {
-        "AWS_ENDPOINT": server,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_REGION": "us-east-1",
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
-        "NO_PROXY": "127.0.0.1",
-    }
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    client = boto3.resource("s3", endpoint_url=server, region_name="us-east-1")
-    return client.create_bucket(Bucket=BUCKET)
+"""As tests/datasets/conftest.py makes it."""
 
 
 @pytest.fixture(params=["local", "s3"])
