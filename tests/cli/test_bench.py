@@ -2,10 +2,12 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from vla.bench.measure import Row
 from vla.cli.bench import BENCHES
 from vla.cli.main import main
 
@@ -49,3 +51,11 @@ def test_rows_are_shown_and_written(
     value = json.loads(path.read_text())
     assert len(value["rows"]) == 4
     assert value["provenance"]["config"]["seconds"] == 0.1
+
+
+@pytest.mark.parametrize(("value", "code"), [(0.5, 0), (1.5, 1)])
+def test_strict_fails_when_a_row_falls_short(value: float, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [Row(name="loss", value=value, unit="s", bar=1.0), Row(name="time", value=9.0, unit="s")]
+    monkeypatch.setitem(BENCHES, "test", replace(BENCHES["recorder"], run=lambda config, note: rows))
+    assert _call(monkeypatch, "test") == 0
+    assert _call(monkeypatch, "test", "--strict") == code

@@ -19,7 +19,7 @@ _EXAMPLES = """  vla bench loader --json loader.json
   vla bench loader --sizes 224 --budget 3
   vla bench index --episodes 100000
   vla bench recorder --hz 50
-  vla bench crash --kills 200 --json crash.json"""
+  vla bench crash --kills 200 --strict --json crash.json"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,12 @@ def _arguments(bench: Bench) -> Any:
     """What the command line of one measurement fills in."""
     config = Annotated[bench.config, tyro.conf.arg(name="")]  # type: ignore[name-defined]
     path = Annotated[Path | None, tyro.conf.arg(help="Write the rows and their origin to this file.")]
-    fields = [("config", config, field(default_factory=bench.config)), ("json", path, field(default=None))]
+    flag = tyro.conf.FlagCreatePairsOff[Annotated[bool, tyro.conf.arg(help="Exit with 1 if a row falls short.")]]
+    fields = [
+        ("config", config, field(default_factory=bench.config)),
+        ("json", path, field(default=None)),
+        ("strict", flag, field(default=False)),
+    ]
     kind = make_dataclass("Arguments", fields, frozen=True, kw_only=True)
     kind.__doc__ = f"Measure {bench.summary}."
     return kind
@@ -103,7 +108,7 @@ def main(argv: list[str]) -> int:
     rows = bench.run(arguments.config, lambda text: console().print(text, style="dim", markup=False))
     console().print(to_table(rows))
     write_result(arguments.json, to_json(rows, bench=name, config=to_dict(arguments.config)))
-    return 0
+    return 1 if arguments.strict and any(row.passes is False for row in rows) else 0
 
 
 def _help() -> str:
