@@ -2,8 +2,6 @@
 
 import math
 import os
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from vla.core.contract import Contract, Dimension
-from vla.core.errors import DatasetError
-from vla.core.files import sync_folder
 from vla.core.video import frame_rate
 from vla.datasets.dataset import Dataset
 from vla.datasets.formats.columns import keys_of
 from vla.datasets.formats.losses import Losses, frames_at_steps
 from vla.datasets.formats.source import Exported, OnEpisode
+from vla.datasets.formats.target import new_target
 
 _CHUNK_BYTES = 2_000_000
 """diffusion_policy's own target."""
@@ -29,23 +26,12 @@ def export_diffusion_policy(dataset: Dataset, out: Path, on_episode: OnEpisode |
 
     An existing target, and no episodes, are a `DatasetError`.
     """
-    if out.exists():
-        raise DatasetError(f"{out} exists; name another target, or remove it first")
-    if not len(dataset.episodes):
-        raise DatasetError("export: expected at least 1 episode, got none")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
-        exported = _write(dataset, folder / "store", on_episode)
-        finished = folder / "store"
-        if out.suffix == ".zip":
-            finished = folder / "store.zip"
-            _zip(folder / "store", finished)
-        os.rename(finished, out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    sync_folder(out.parent)
-    return exported
+    with new_target(dataset, out) as target:
+        if out.suffix != ".zip":
+            return _write(dataset, target, on_episode)
+        exported = _write(dataset, target.with_name("store"), on_episode)
+        _zip(target.with_name("store"), target)
+        return exported
 
 
 def _write(dataset: Dataset, root: Path, on_episode: OnEpisode | None) -> Exported:

@@ -2,9 +2,6 @@
 
 import contextlib
 import io
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -15,7 +12,7 @@ import numpy as np
 
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import DatasetError
-from vla.core.files import sync_folder, write_json
+from vla.core.files import write_json
 from vla.core.types import Episode
 from vla.core.video import AV1, encode_mp4, frame_rate
 from vla.datasets.dataset import Dataset
@@ -35,6 +32,7 @@ from vla.datasets.formats.lerobot_files import (
 from vla.datasets.formats.lerobot_statistics import PixelCounts, count_pixels, flatten, vector_statistics
 from vla.datasets.formats.losses import Losses
 from vla.datasets.formats.source import Exported, OnEpisode
+from vla.datasets.formats.target import new_target
 
 _EPISODES_IN_GROUP = 100
 _HELD = frozenset({"instruction", "task", "reward", "done", "success", "split", "robot", "layout"})
@@ -55,21 +53,9 @@ def export_lerobot(
 
     An existing target, no episodes, and pictures that the video encoder refuses are a `DatasetError`.
     """
-    if out.exists():
-        raise DatasetError(f"{out} exists; name another folder, or remove it first")
-    if not len(dataset.episodes):
-        raise DatasetError("export: expected at least 1 episode, got none")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
-        exported = _write(dataset, folder, on_episode, use_videos)
-        os.chmod(folder, 0o755)
-        folder.rename(out)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    sync_folder(out.parent)
-    return exported
+    with new_target(dataset, out) as target:
+        target.mkdir()
+        return _write(dataset, target, on_episode, use_videos)
 
 
 @dataclass(kw_only=True)

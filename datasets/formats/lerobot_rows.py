@@ -10,6 +10,7 @@ from jaxtyping import Float32, UInt8
 
 from vla.core.errors import DatasetError
 from vla.datasets.formats.lerobot_meta import Entry, Feature, Meta
+from vla.datasets.formats.lerobot_tables import open_parquet
 
 _IMAGE_PATHS = (
     "images/{key}/episode_{episode:06d}/frame_{frame:06d}.png",
@@ -20,24 +21,15 @@ _IMAGE_PATHS = (
 
 def read_frames(path: Path, entry: Entry, columns: Sequence[str]) -> Any:
     """A pyarrow table with the frames of one episode, in order; other counts than promised are a `DatasetError`."""
-    import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     if entry.length < 1:
         raise DatasetError(f"{path}: episode {entry.index} has no frames; remove it from the dataset")
-    try:
-        with pq.ParquetFile(path) as file:
-            present = file.schema_arrow.names
-            wanted = [name for name in columns if name in present]
-            groups = _row_groups(file, entry.index)
-            table = file.read_row_groups(groups, columns=wanted)
-    except FileNotFoundError:
-        raise DatasetError(f"{path} is missing; download the whole dataset") from None
-    except (pa.ArrowException, OSError) as error:
-        raise DatasetError(
-            f"{path}: not a readable parquet file ({error}); the recording was not finished, or the copy is damaged"
-        ) from None
+    with open_parquet(path) as file:
+        present = file.schema_arrow.names
+        wanted = [name for name in columns if name in present]
+        groups = _row_groups(file, entry.index)
+        table = file.read_row_groups(groups, columns=wanted)
     if "episode_index" in wanted:
         table = table.filter(pc.equal(table["episode_index"], entry.index))
     if table.num_rows != entry.length:

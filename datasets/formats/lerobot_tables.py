@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -52,19 +53,26 @@ def read_lines(path: Path, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """A parquet table without its columns of statistics; a missing or damaged file is a `DatasetError`."""
+@contextmanager
+def open_parquet(path: Path) -> Iterator[Any]:
+    """A pyarrow.parquet.ParquetFile; a missing or damaged file is a `DatasetError`, also while it is read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
-            columns = [name for name in file.schema_arrow.names if not name.startswith("stats/")]
-            rows: list[dict[str, Any]] = file.read(columns=columns).to_pylist()
-            return rows
+            yield file
     except FileNotFoundError:
         raise DatasetError(f"{path} is missing; download the whole dataset") from None
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(
             f"{path}: not a readable parquet file ({error}); the recording was not finished, or the copy is damaged"
         ) from None
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """A parquet table without its columns of statistics; a missing or damaged file is a `DatasetError`."""
+    with open_parquet(path) as file:
+        columns = [name for name in file.schema_arrow.names if not name.startswith("stats/")]
+        rows: list[dict[str, Any]] = file.read(columns=columns).to_pylist()
+    return rows

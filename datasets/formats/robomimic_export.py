@@ -1,9 +1,6 @@
 """A dataset as one HDF5 file that robomimic reads."""
 
-import contextlib
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,8 +10,6 @@ from typing import Any
 import numpy as np
 
 from vla.core.contract import Contract
-from vla.core.errors import DatasetError
-from vla.core.files import sync_folder
 from vla.core.types import Episode
 from vla.core.video import frame_rate
 from vla.datasets.dataset import Dataset
@@ -23,6 +18,7 @@ from vla.datasets.formats.losses import Losses, frames_at_steps
 from vla.datasets.formats.robomimic import success_of
 from vla.datasets.formats.robomimic_file import ROBOSUITE
 from vla.datasets.formats.source import Exported, OnEpisode
+from vla.datasets.formats.target import new_target
 
 _HELD = frozenset({"instruction", "reward", "done", "split", "simulator", "robot"})
 _NEXT_OBS = "next_obs is not written, since it repeats obs one step later: set train.hdf5_load_next_obs to false."
@@ -37,26 +33,8 @@ def export_robomimic(
     """
     import h5py
 
-    if out.exists():
-        raise DatasetError(f"{out} exists; name another file, or remove it first")
-    if not len(dataset.episodes):
-        raise DatasetError("export: expected at least 1 episode, got none")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-    os.close(handle)
-    try:
-        with h5py.File(name, "w") as file:
-            exported = _write(dataset, file, on_episode, {"compression": "gzip"} if gzip else {})
-        with open(name, "rb") as written:
-            os.fsync(written.fileno())
-        os.chmod(name, 0o644)
-        os.rename(name, out)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-        raise
-    sync_folder(out.parent)
-    return exported
+    with new_target(dataset, out) as target, h5py.File(target, "w") as file:
+        return _write(dataset, file, on_episode, {"compression": "gzip"} if gzip else {})
 
 
 @dataclass(kw_only=True)

@@ -425,7 +425,7 @@ def test_depth_is_not_exported(store: Store, contract: Contract, make: Callable[
 
 def test_an_existing_target_is_refused(recorded: Dataset, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with pytest.raises(DatasetError, match="exists; name another folder"):
+    with pytest.raises(DatasetError, match="exists; name another target"):
         export_lerobot(recorded, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 
