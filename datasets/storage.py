@@ -7,13 +7,12 @@ replaces one, also when several processes try at once; `Storage.install` makes a
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from vla.core.errors import DatasetError
-from vla.core.files import make_folder, sync_folder
+from vla.core.files import flushed_beside, make_folder, sync_folder
 
 COMMIT = "COMMIT.json"
 """The file that makes an installed folder exist."""
@@ -120,19 +119,11 @@ class LocalStorage:
         """See `Storage.put_if_absent`."""
         path = self.root / name
         make_folder(path.parent)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
+        with flushed_beside(path, data) as temporary:
             try:
                 os.link(temporary, path)  # unlike a rename, a link never replaces what another process put there
             except FileExistsError:
                 return False
-        finally:
-            Path(temporary).unlink(missing_ok=True)
         sync_folder(path.parent)
         return True
 

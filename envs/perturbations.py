@@ -1,6 +1,5 @@
 """Latency, lost frames and noise around any environment of this stack, drawn from the episode's own seed."""
 
-import dataclasses
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -45,11 +44,6 @@ class PerturbationConfig:
         for name in ("image_noise", "state_noise", "action_noise"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"perturbation: {name}={getattr(self, name)} must be finite and at least 0")
-
-    @property
-    def active(self) -> bool:
-        """Whether anything is perturbed at all."""
-        return any(dataclasses.astuple(self))
 
 
 class Perturbed(gymnasium.Env[dict[str, Any], np.ndarray]):

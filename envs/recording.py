@@ -8,7 +8,7 @@ import numpy as np
 from vla.core.types import Episode, Observation
 from vla.envs.registry import to_observation
 from vla.envs.settings import Disturbance
-from vla.envs.spec import Expert, RobotEnv, SimulatorState
+from vla.envs.spec import Expert, RobotEnv, SimulatorModel, SimulatorState
 
 Driver = Callable[[Observation], np.ndarray]
 
@@ -100,4 +100,5 @@ def _episode(env: RobotEnv, rows: list[dict[str, Any]], *, task: str, seed: int,
         seed=seed,
         success=success,
         sim_state=stack("sim_state", np.float64) if "sim_state" in rows[0] else None,
+        model=env.model_xml if isinstance(env, SimulatorModel) else "",
     )

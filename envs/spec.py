@@ -60,6 +60,15 @@ class SimulatorState(Protocol):
         """Go back to a state of this scene and return the observation there."""
 
 
+@runtime_checkable
+class SimulatorModel(Protocol):
+    """An environment whose states belong to a MuJoCo model that differs from scene to scene."""
+
+    @property
+    def model_xml(self) -> str:
+        """The model of the present scene: recorded with the states of an episode."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EnvSpec:
     """How to build one environment and its expert, and what a list of environments says of it."""

@@ -135,8 +135,8 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     @property
     def model_xml(self) -> str:
-        """The compiled MJCF, as robosuite composed it."""
-        xml: str = self.scene.suite_env.sim.model.get_xml()
+        """The MJCF that robosuite composed. (What its simulation offers is the last one compiled by the process.)"""
+        xml: str = self.scene.suite_env.model.get_xml()
         return xml
 
     @property

@@ -46,8 +46,6 @@ def test_the_defaults_change_nothing(inner: RobotEnv) -> None:
     plain, _ = _run(inner)
     wrapped, _ = _run(Perturbed(inner, PerturbationConfig()))
     assert all(_equal(a, b) for a, b in zip(plain, wrapped, strict=True))
-    assert not PerturbationConfig().active
-    assert PerturbationConfig(image_noise=1.0).active
 
 
 @pytest.mark.parametrize("late", [1, 3])

@@ -3,6 +3,8 @@
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -33,9 +35,9 @@ def write_all(file: FileIO, data: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write ``data`` beside ``path``, flush it to disk and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def flushed_beside(path: Path, data: bytes) -> Iterator[Path]:
+    """A temporary file with ``data`` beside ``path``, flushed to disk; removed afterwards unless it was renamed."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -43,10 +45,16 @@ def write_atomic(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
+        yield Path(name)
+    finally:
         Path(name).unlink(missing_ok=True)
-        raise
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write ``data`` beside ``path``, flush it to disk and rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with flushed_beside(path, data) as temporary:
+        os.replace(temporary, path)
     sync_folder(path.parent)
 
 

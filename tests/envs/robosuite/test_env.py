@@ -8,11 +8,13 @@ import sys
 import warnings
 from typing import Any
 
+import mujoco
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
 from vla.core.errors import ConfigError, UnknownNameError
+from vla.envs.recording import record_episode
 from vla.envs.robosuite.env import RobosuiteEnv
 from vla.envs.robosuite.experts import make_expert
 from vla.envs.robosuite.table import ROBOSUITE
@@ -196,3 +198,12 @@ def test_settings_change_the_state_the_rate_and_the_horizon() -> None:
     np.testing.assert_allclose([x @ x, y @ y, x @ y], [1, 1, 0], atol=1e-5)
     np.testing.assert_allclose(np.cross(x, y), [0, 0, -1], atol=0.2)  # the hand points down
     env.close()
+
+
+def test_recorded_states_carry_the_model_that_they_belong_to(lift: RobosuiteEnv) -> None:
+    episode = record_episode(lift, make_expert(lift), task="robosuite/lift", seed=2)
+    assert episode.success
+    assert episode.sim_state is not None
+    mujoco.MjModel.from_xml_string("<mujoco/>")  # another model of this process is not taken for it
+    assert episode.model == lift.model_xml
+    assert mujoco.MjModel.from_xml_string(episode.model).nq == lift.scene.suite_env.sim.model.nq
