@@ -135,7 +135,7 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     @property
     def model_xml(self) -> str:
-        """The MJCF that robosuite composed. (What its simulation offers is the last one compiled by the process.)"""
+        """The MJCF that robosuite composed; what its simulation offers is the last one compiled by the process."""
         xml: str = self.scene.suite_env.model.get_xml()
         return xml
 
