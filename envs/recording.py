@@ -7,8 +7,8 @@ import numpy as np
 
 from vla.core.types import Episode, Observation
 from vla.envs.registry import to_observation
-from vla.envs.settings import Disturbance
 from vla.envs.spec import Expert, RobotEnv, SimulatorModel, SimulatorState
+from vla.evaluation.settings import Disturbance
 
 Driver = Callable[[Observation], np.ndarray]
 

@@ -74,7 +74,7 @@ def test_a_wheel_holds_everything(tmp_path: Path) -> None:
     subprocess.run([*command, "-w", str(tmp_path), str(source)], check=True, capture_output=True, timeout=120)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert "vla/envs/tabletop/place.py" in names
+    assert "vla/envs/tabletop/tasks/place.py" in names
     assert "vla/core/py.typed" in names
     assert _shipped() - names == set()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"vla"}

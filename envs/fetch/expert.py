@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from vla.envs.adapter.env import GymnasiumEnv
 from vla.envs.fetch.setups import FINGER_OPEN_M, STEP_M
-from vla.envs.gymnasium_adapter import GymnasiumEnv
 
 _HALF_M = 0.025
 """Half an edge of the block."""

@@ -15,7 +15,7 @@ import numpy as np
 from vla.core.contract import Dimension
 from vla.core.errors import ConfigError
 from vla.core.lookup import lookup
-from vla.envs.gymnasium_setup import AdapterCamera, GymnasiumSetup, StateSlice
+from vla.envs.adapter.setup import AdapterCamera, GymnasiumSetup, StateSlice
 
 CONTROL_HZ = 25.0
 STEP_M = 0.05

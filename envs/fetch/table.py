@@ -9,8 +9,8 @@ from vla.envs.spec import EnvSpec, RobotEnv
 
 
 def _make(task: str, settings: Mapping[str, Any]) -> RobotEnv:
+    from vla.envs.adapter.env import GymnasiumEnv
     from vla.envs.fetch.setups import FetchConfig, fetch_setup
-    from vla.envs.gymnasium_adapter import GymnasiumEnv
 
     listed = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
     return GymnasiumEnv(fetch_setup(task, from_dict(FetchConfig, listed, where=f"fetch/{task}")))

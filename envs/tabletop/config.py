@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from vla.core.errors import ConfigError
 from vla.core.lookup import lookup
 from vla.envs.splits import ALL, SPLITS
-from vla.envs.tabletop.scene import COLOURS, SHAPES, TABLES, TIMESTEP_S, Scene
+from vla.envs.tabletop.scene.mjcf import COLOURS, SHAPES, TABLES, TIMESTEP_S, Scene
 
 _MOST = {"blocks": 4, "plates": 4, "bowls": 3, "buttons": 4, "drawers": 2, "distractors": 6}
 

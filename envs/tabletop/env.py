@@ -12,15 +12,15 @@ from vla.core.errors import ConfigError
 from vla.core.lookup import lookup
 from vla.core.provenance import versions
 from vla.envs.rendering import CameraRenderer, image_point
-from vla.envs.settings import LANGUAGES, Language
 from vla.envs.splits import ALL, HELD_OUT_PHRASINGS, SPLITS
-from vla.envs.tabletop.appearance import Appearance
-from vla.envs.tabletop.arm import GRIPPER_OPEN_M, HOME_RAD, JOINT_HIGH_RAD, JOINT_LOW_RAD, JOINTS
 from vla.envs.tabletop.config import TabletopConfig
-from vla.envs.tabletop.layout import Layout, add_distractors, draw_layout, set_up
-from vla.envs.tabletop.scene import AREA_M, CAMERAS, TIMESTEP_S, Scene
-from vla.envs.tabletop.task import Goal, Situation, Task, draw_goal, is_held_out, title, words
-from vla.envs.tabletop.world import Thing, World
+from vla.envs.tabletop.scene.appearance import Appearance
+from vla.envs.tabletop.scene.arm import GRIPPER_OPEN_M, HOME_RAD, JOINT_HIGH_RAD, JOINT_LOW_RAD, JOINTS
+from vla.envs.tabletop.scene.layout import Layout, add_distractors, draw_layout, set_up
+from vla.envs.tabletop.scene.mjcf import AREA_M, CAMERAS, TIMESTEP_S, Scene
+from vla.envs.tabletop.scene.world import Thing, World
+from vla.envs.tabletop.tasks.task import Goal, Situation, Task, draw_goal, is_held_out, title, words
+from vla.evaluation.settings import LANGUAGES, Language
 
 _START_M = ((0.36, 0.48), (-0.12, 0.12), (0.16, 0.28))
 _MOST_DRAWS = 2000

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from vla.envs.tabletop.arm import JOINTS
 from vla.envs.tabletop.env import TabletopEnv
+from vla.envs.tabletop.scene.arm import JOINTS
 
 
 class TabletopExpert:

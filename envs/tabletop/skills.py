@@ -7,10 +7,10 @@ length an observer could not know: what is to be learned is a function of what c
 
 import numpy as np
 
-from vla.envs.tabletop.arm import GRIPPER_OPEN_M, PAD_HALF_M
-from vla.envs.tabletop.furniture import BUTTON_TRAVEL_M, HANDLE_M
-from vla.envs.tabletop.task import Move
-from vla.envs.tabletop.world import Thing, World
+from vla.envs.tabletop.scene.arm import GRIPPER_OPEN_M, PAD_HALF_M
+from vla.envs.tabletop.scene.furniture import BUTTON_TRAVEL_M, HANDLE_M
+from vla.envs.tabletop.scene.world import Thing, World
+from vla.envs.tabletop.tasks.task import Move
 
 CARRY_M = 0.13
 """Height of the tool above the table while it travels."""

@@ -11,7 +11,7 @@ from vla.envs.spec import EnvSpec, RobotEnv
 def _make(name: str, defaults: Mapping[str, Any], settings: Mapping[str, Any]) -> RobotEnv:
     from vla.envs.tabletop.config import TabletopConfig
     from vla.envs.tabletop.env import TabletopEnv
-    from vla.envs.tabletop.families import FAMILIES
+    from vla.envs.tabletop.tasks.table import FAMILIES
 
     merged = {**defaults, **settings}
     listed = {key: list(value) if isinstance(value, tuple) else value for key, value in merged.items()}

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from vla.cli.main import main
+from vla.collect.experts import collect
 from vla.core.config import load_recipe
-from vla.train.collection import collect
 from vla.train.engines import train
 from vla.train.recipe import CollectConfig, TrainConfig
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from vla.cli.data.main import VERBS
+from vla.collect.experts import collect
 from vla.datasets.dataset import Dataset
-from vla.train.collection import collect
 from vla.train.recipe import CollectConfig
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vla.datasets.manifest import latest_number
+from vla.datasets.store.manifest import latest_number
 from vla.models.checkpoint import load_model
 
 _PHASES = ["collect", "train", "evaluate", "baselines", "report"]

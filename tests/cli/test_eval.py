@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from vla.bench.evaluation_speed import write_random_checkpoint
-from vla.envs.result_folder import EPISODES, RESULT, read_episodes
-from vla.envs.trials import TIMES
+from vla.bench.envs.evaluation import write_random_checkpoint
+from vla.evaluation.folder import EPISODES, RESULT, read_episodes
+from vla.evaluation.trials import TIMES
 
 _SHORT = ("--workers", "1", "--batch", "3", "--set", "image_size=32", "max_steps=12")
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from vla.core.processes import Engine, run_shares
-from vla.core.workers import WorkerDiedError
+from vla.core.spawned import WorkerDiedError
 
 ENGINES: tuple[Engine, ...] = ("inline", "processes")
 

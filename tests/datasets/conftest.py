@@ -10,9 +10,9 @@ import pytest
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
-from vla.datasets.layout import LOW_DIMENSIONAL
-from vla.datasets.manifest import publish
-from vla.datasets.segment import SegmentWriter
+from vla.datasets.store.layout import LOW_DIMENSIONAL
+from vla.datasets.store.manifest import publish
+from vla.datasets.store.segment import SegmentWriter
 
 STEP_NS = 50_000_000
 

@@ -16,9 +16,9 @@ from vla.core.contract import Camera, Contract
 from vla.core.errors import ContractError, DatasetError, UnknownNameError
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
-from vla.datasets.layout import LOW_DIMENSIONAL, read_commit, segment_name
-from vla.datasets.manifest import manifest_name, publish, publish_change
-from vla.datasets.segment import SegmentWriter
+from vla.datasets.store.layout import LOW_DIMENSIONAL, read_commit, segment_name
+from vla.datasets.store.manifest import manifest_name, publish, publish_change
+from vla.datasets.store.segment import SegmentWriter
 
 MakeDataset = Callable[[list[list[int]]], Dataset]
 MakeEpisode = Callable[..., Episode]

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError, VlaError
 from vla.core.types import Episode
+from vla.datasets.care.validate import validate
 from vla.datasets.dataset import Dataset
 from vla.datasets.edit import assign_splits, keep_only, relabel
-from vla.datasets.manifest import publish, read_manifest
-from vla.datasets.segment import SegmentWriter
 from vla.datasets.selection import Selection
-from vla.datasets.validate import validate
+from vla.datasets.store.manifest import publish, read_manifest
+from vla.datasets.store.segment import SegmentWriter
 
 MakeDataset = Callable[..., Dataset]
 MakeEpisode = Callable[..., Episode]
@@ -192,10 +192,10 @@ def test_every_task_has_its_shares(weights: list[int], tasks: list[str], seed: i
 
 def _of_tasks(tasks: list[str]) -> Dataset:
     """A dataset in RAM, with an index and nothing else."""
-    from vla.datasets.layout import Description
-    from vla.datasets.manifest import Manifest
     from vla.datasets.records import EpisodeIndex, EpisodeRecord, encode_records
-    from vla.datasets.storage import LocalStorage
+    from vla.datasets.store.layout import Description
+    from vla.datasets.store.manifest import Manifest
+    from vla.datasets.store.storage import LocalStorage
 
     about = {"start": 0, "length": 1, "instruction": "x", "instruction_alternatives": (), "success": None, "seed": 0}
     records = [

@@ -13,10 +13,10 @@ from vla.core.contract import Contract
 from vla.core.errors import DatasetError, VlaError
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
-from vla.datasets.manifest import publish
 from vla.datasets.records import EpisodeIndex, EpisodeRecord, encode_records
-from vla.datasets.segment import SegmentWriter
 from vla.datasets.selection import Selection, select_episodes
+from vla.datasets.store.manifest import publish
+from vla.datasets.store.segment import SegmentWriter
 
 ABOUT: list[dict[str, Any]] = [
     {"task": "pick", "split": "train", "success": True, "instruction": "nimm den größten Würfel"},

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from vla.envs.tabletop.env import TabletopEnv
-from vla.envs.tabletop.families import FAMILIES
-from vla.envs.tabletop.place import PlaceConfig
+from vla.envs.tabletop.tasks.place import PlaceConfig
+from vla.envs.tabletop.tasks.table import FAMILIES
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from vla.envs.rendering import CameraRenderer
 from vla.envs.tabletop.env import TabletopEnv
-from vla.envs.tabletop.world import Thing
+from vla.envs.tabletop.scene.world import Thing
 
 PIXELS = 128
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vla.envs.statistics import success_rate
+from vla.evaluation.statistics import success_rate
 
 
 def rate(successes: int, episodes: int) -> dict[str, Any]:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from vla.core.video import encode_mp4
-from vla.envs.evaluation import evaluate
 from vla.envs.registry import env_spec
-from vla.envs.replay import film_strip, replay_frames
-from vla.envs.scripted import ExpertPolicy
-from vla.envs.settings import EvaluationConfig
+from vla.evaluation.baselines import ExpertPolicy
+from vla.evaluation.run import evaluate
+from vla.evaluation.settings import EvaluationConfig
+from vla.evaluation.video import film_strip, replay_frames
 from vla.report.page import Clip, render_report
 
 VOID = {"meta", "img", "br"}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from vla.collect.experts import collect
 from vla.core.config import from_dict
-from vla.train.collection import collect
 from vla.train.recipe import CollectConfig, TrainConfig
 
 MakeRecipe = Callable[..., TrainConfig]

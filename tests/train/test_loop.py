@@ -13,8 +13,8 @@ from torch import Tensor
 
 from vla.core.errors import CheckpointError, ContractError, VlaError
 from vla.datasets.dataset import Dataset
-from vla.datasets.manifest import publish
-from vla.datasets.segment import SegmentWriter
+from vla.datasets.store.manifest import publish
+from vla.datasets.store.segment import SegmentWriter
 from vla.models.checkpoint import load_model, read_tensors
 from vla.train.engines import Stopped, train
 from vla.train.loop import STOP, read_metrics

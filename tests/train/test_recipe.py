@@ -7,7 +7,7 @@ import pytest
 
 from vla.core.config import from_dict, load_recipe, to_dict
 from vla.core.errors import ConfigError
-from vla.datasets.mixture import MixtureConfig
+from vla.datasets.sampling.mixture import MixtureConfig
 from vla.train.recipe import CollectConfig, TrainConfig
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))

@@ -12,10 +12,10 @@ import torch
 from vla.core.errors import DatasetError, UnknownNameError
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.edit import relabel
-from vla.datasets.sampler import ResumableSampler, StratifiedOrder
+from vla.datasets.sampling.order import ResumableSampler, StratifiedOrder
+from vla.datasets.sampling.scale import Statistics, compute_statistics
+from vla.datasets.sampling.windows import Windows
 from vla.datasets.selection import Selection
-from vla.datasets.statistics import Statistics, compute_statistics
-from vla.datasets.windows import Windows
 from vla.train.recipe import DataConfig, TrainConfig
 from vla.train.samples import Batches, Samples, before_first_grasp, open_run
 

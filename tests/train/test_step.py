@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from vla.datasets.sampler import ResumableSampler
+from vla.datasets.sampling.order import ResumableSampler
 from vla.train.optimiser import build_optimisers
 from vla.train.recipe import TrainConfig
 from vla.train.samples import Batches, open_run

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from vla.bench.env_settings import EnvConfig
+from vla.bench.envs.settings import EnvConfig
 from vla.bench.settings import CrashConfig, IndexConfig, LoaderConfig, RecorderConfig
 from vla.cli.command import console, parse, show_config, write_result
 from vla.core.lookup import lookup
@@ -32,31 +32,31 @@ class Bench:
 
 
 def _loader(config: LoaderConfig, note: "Note") -> "list[Row]":
-    from vla.bench.loader import bench_loader
+    from vla.bench.data.loader import bench_loader
 
     return bench_loader(config, note)
 
 
 def _index(config: IndexConfig, note: "Note") -> "list[Row]":
-    from vla.bench.index import bench_index
+    from vla.bench.data.index import bench_index
 
     return bench_index(config, note)
 
 
 def _recorder(config: RecorderConfig, note: "Note") -> "list[Row]":
-    from vla.bench.recorder import bench_recorder
+    from vla.bench.data.recorder import bench_recorder
 
     return bench_recorder(config, note)
 
 
 def _crash(config: CrashConfig, note: "Note") -> "list[Row]":
-    from vla.bench.crash import bench_crash
+    from vla.bench.crash.bench import bench_crash
 
     return bench_crash(config, note)
 
 
 def _env(config: EnvConfig, note: "Note") -> "list[Row]":
-    from vla.bench.env import bench_env
+    from vla.bench.envs.stepping import bench_env
 
     return bench_env(config, note)
 

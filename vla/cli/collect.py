@@ -10,7 +10,7 @@ from vla.cli.command import console, parse, parse_settings, progress, show_confi
 from vla.train.recipe import CollectConfig
 
 if TYPE_CHECKING:
-    from vla.train.collection import Collected
+    from vla.collect.experts import Collected
 
 _EXAMPLES = """  vla collect data/place --episodes 2000
   vla collect data/calm --episodes 100 --disturbance.episodes 0
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
 
 def run(config: CollectConfig, dataset: Path) -> "Collected":
     """Collect and say what came of it."""
-    from vla.train.collection import collect
+    from vla.collect.experts import collect
 
     with progress("failed") as bar:
         task = bar.add_task("collect", total=config.episodes, failed="")

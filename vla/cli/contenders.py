@@ -10,8 +10,8 @@ from vla.cli.policies import policy_maker
 if TYPE_CHECKING:
     from vla.core.contract import Contract
     from vla.core.types import ActionChunk, Observation, Policy
-    from vla.envs.episode_runner import MakePolicy
     from vla.envs.spec import RobotEnv
+    from vla.evaluation.runner import MakePolicy
     from vla.policies.random import RandomPolicy
 
 

@@ -13,7 +13,7 @@ from vla.cli import train as train_verb
 from vla.cli.command import console, parse, show_config, write_result
 from vla.core.config import load_recipe, to_dict
 from vla.core.errors import ConfigError
-from vla.envs.settings import EvaluationConfig, Language
+from vla.evaluation.settings import EvaluationConfig, Language
 from vla.train.recipe import CollectConfig, DataConfig, TrainConfig
 
 _EXAMPLES = """  vla demo
@@ -139,7 +139,7 @@ def _recipe(arguments: Arguments, budget: Budget) -> TrainConfig:
 
 
 def _collect(arguments: Arguments, budget: Budget, phases: _Phases) -> None:
-    from vla.datasets.manifest import latest_number
+    from vla.datasets.store.manifest import latest_number
 
     dataset = arguments.out / "data"
     if dataset.is_dir() and latest_number(dataset) is not None:

@@ -11,10 +11,10 @@ from vla.cli.command import console, parse, parse_settings, show_config, write_r
 from vla.cli.evaluating import Plan, cores, document, environments, execute
 from vla.core.errors import ConfigError
 from vla.core.processes import Engine
-from vla.envs.settings import LANGUAGE_TEST, EvaluationConfig, Language
+from vla.evaluation.settings import LANGUAGE_TEST, EvaluationConfig, Language
 
 if TYPE_CHECKING:
-    from vla.envs.trials import Condition, EpisodeResult
+    from vla.evaluation.trials import Condition, EpisodeResult
 
 _EXAMPLES = """  vla eval runs/place/checkpoint --episodes 100 --seed 777000 --out runs/eval-place
   vla eval runs/place/checkpoint --language-test
@@ -102,8 +102,8 @@ def main(argv: list[str]) -> int:
 
 def run(name: str, config: EvaluationConfig, title: str | None = None) -> "list[EpisodeResult]":
     """Evaluate one policy under one condition, with a progress bar, and print the outcome."""
-    from vla.envs.statistics import success_rate
-    from vla.envs.trials import Condition
+    from vla.evaluation.statistics import success_rate
+    from vla.evaluation.trials import Condition
 
     condition = Condition(
         env=config.env, split=config.split, language=config.language, perturbation=config.perturbation
@@ -122,9 +122,9 @@ def run(name: str, config: EvaluationConfig, title: str | None = None) -> "list[
 
 
 def _plan(name: str, arguments: Arguments) -> Plan:
-    from vla.envs.robustness import robustness_conditions
-    from vla.envs.sequential import SequentialTest
-    from vla.envs.trials import Condition
+    from vla.evaluation.robustness import robustness_conditions
+    from vla.evaluation.sequential import SequentialTest
+    from vla.evaluation.trials import Condition
 
     envs = environments(arguments.env, name)
     languages = LANGUAGE_TEST if arguments.language_test else (arguments.language,)
@@ -159,7 +159,7 @@ def _comparison(plan: Plan, outcome: Any) -> dict[str, Any]:
 
 def _compared(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     from vla.core.provenance import provenance
-    from vla.envs.comparison import compare_rows
+    from vla.evaluation.comparison import compare_rows
 
     rows = compare_rows(a["rows"], b["rows"])
     return {"kind": "comparison", "a": a, "b": b, "rows": rows, "sequential": None, "provenance": provenance()}
@@ -167,8 +167,8 @@ def _compared(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
 
 def _diff(arguments: Arguments) -> int:
     from vla.cli.eval_tables import show_comparison
-    from vla.envs.comparison import require_same_scenes
-    from vla.envs.result_folder import read_result
+    from vla.evaluation.comparison import require_same_scenes
+    from vla.evaluation.folder import read_result
 
     assert arguments.diff is not None
     a, b = (read_result(path) for path in arguments.diff)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from vla.cli.command import console, progress
 from vla.core.errors import ConfigError
-from vla.envs.settings import EvaluationConfig
+from vla.evaluation.settings import EvaluationConfig
 
 if TYPE_CHECKING:
-    from vla.envs.evaluation import Outcome
-    from vla.envs.sequential import SequentialTest
-    from vla.envs.trials import Condition, EpisodeResult, Trial
+    from vla.evaluation.run import Outcome
+    from vla.evaluation.sequential import SequentialTest
+    from vla.evaluation.trials import Condition, EpisodeResult, Trial
 
 FORMAT = 1
 
@@ -93,8 +93,8 @@ class _Referee:
 def execute(plan: Plan, *, title: str) -> "Outcome":
     """Run what is missing, with a progress bar; an interrupt leaves every finished episode in the folder."""
     from vla.core.provenance import provenance
-    from vla.envs.evaluation import Outcome
-    from vla.envs.result_folder import ResultFolder
+    from vla.evaluation.folder import ResultFolder
+    from vla.evaluation.run import Outcome
 
     if plan.out is None:
         return _run(plan, title, Outcome(), lambda trial, result: None)
@@ -113,9 +113,9 @@ def execute(plan: Plan, *, title: str) -> "Outcome":
 
 def _run(plan: Plan, title: str, outcome: "Outcome", keep: Any) -> "Outcome":
     from vla.cli.contenders import contender
-    from vla.envs.evaluation import run_trials
     from vla.envs.registry import env_spec
-    from vla.envs.trials import trials_of
+    from vla.evaluation.run import run_trials
+    from vla.evaluation.trials import trials_of
 
     config = plan.config
     trials = trials_of(plan.conditions, plan.seeds)
@@ -168,10 +168,10 @@ def document(plan: Plan, outcome: "Outcome", label: str = "") -> dict[str, Any]:
     """The machine-readable result of one policy."""
     from vla.core.config import to_dict
     from vla.core.provenance import provenance
-    from vla.envs.language_gap import language_gaps
-    from vla.envs.result_folder import sessions
-    from vla.envs.results import overall, rows_of
-    from vla.envs.robustness import robustness_curves
+    from vla.evaluation.folder import sessions
+    from vla.evaluation.language_gap import language_gaps
+    from vla.evaluation.result import overall, rows_of
+    from vla.evaluation.robustness import robustness_curves
 
     rows = rows_of(outcome, [condition for condition in plan.conditions if condition.policy == label])
     plain = [row for row in rows if row["language"] == plan.conditions[0].language and not row["perturbation"]]

@@ -9,8 +9,8 @@ from vla.core.errors import CheckpointError
 
 if TYPE_CHECKING:
     from vla.core.types import Policy
-    from vla.envs.episode_runner import MakePolicy
     from vla.envs.spec import RobotEnv
+    from vla.evaluation.runner import MakePolicy
 
 _FIX = "Evaluate in the environment that it was trained for, with the same settings, or train on data of this one"
 _RANDOM_HORIZON = 8
@@ -29,7 +29,7 @@ def _make(name: str, env: str, seed: int, envs: Sequence["RobotEnv"]) -> "Policy
     from vla.core.contract import read_contract, require_match
 
     if name == "expert":
-        from vla.envs.scripted import ExpertPolicy
+        from vla.evaluation.baselines import ExpertPolicy
 
         return ExpertPolicy(env, envs)
     if name == "random":

@@ -36,14 +36,14 @@ def main(argv: list[str]) -> int:
     if not arguments.results:
         raise ConfigError("which results? give folders of vla eval --out, or files of its --json")
     from vla.core.files import write_atomic
-    from vla.envs.result_folder import read_result
-    from vla.report.evaluation_facts import Loaded
-    from vla.report.evaluation_tables import evaluation_tables
+    from vla.evaluation.folder import read_result
+    from vla.report.evaluation.facts import Loaded
+    from vla.report.evaluation.tables import evaluation_tables
 
     results = [Loaded(name=str(path), value=read_result(path)) for path in arguments.results]
     tables = evaluation_tables(results)
     if arguments.out:
-        from vla.report.evaluation_page import render_evaluations
+        from vla.report.evaluation.page import render_evaluations
 
         write_atomic(arguments.out, render_evaluations(results, title=arguments.title).encode())
         console().print(f"page: {arguments.out}", markup=False)

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-from vla.core.workers import WorkerDiedError, run_in_workers
+from vla.core.spawned import WorkerDiedError, run_in_workers
 
 Share = TypeVar("Share")
 Result = TypeVar("Result")

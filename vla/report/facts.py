@@ -9,9 +9,9 @@ from vla.core.config import to_dict
 from vla.core.contract import read_contract
 from vla.core.provenance import provenance
 from vla.envs.registry import env_spec
-from vla.envs.results import summarise
-from vla.envs.settings import EvaluationConfig
-from vla.envs.trials import EpisodeResult
+from vla.evaluation.result import summarise
+from vla.evaluation.settings import EvaluationConfig
+from vla.evaluation.trials import EpisodeResult
 from vla.train.loop import read_metrics
 from vla.train.recipe import TrainConfig
 

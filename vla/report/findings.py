@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vla.envs.tabletop.scene import PLATE_RADIUS_M
+from vla.envs.tabletop.scene.mjcf import PLATE_RADIUS_M
 from vla.report.numbers import percent
 
 Facts = Mapping[str, Any]

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from vla.core.video import encode_mp4
 from vla.envs.registry import env_spec
-from vla.envs.replay import film_strip, replay_frames
-from vla.envs.settings import EvaluationConfig
-from vla.envs.trials import EpisodeResult
+from vla.evaluation.settings import EvaluationConfig
+from vla.evaluation.trials import EpisodeResult
+from vla.evaluation.video import film_strip, replay_frames
 from vla.report.page import Clip
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vla.envs.tabletop.scene import COLOURS
+from vla.envs.tabletop.scene.mjcf import COLOURS
 from vla.report import findings, numbers
 from vla.report.charts import length_chart, line_chart, series
 from vla.report.template import render
@@ -26,7 +26,7 @@ class Clip:
     success: bool
     mp4: bytes
     strip: bytes
-    """A JPEG that `vla.envs.replay.film_strip` made."""
+    """A JPEG that `vla.evaluation.video.film_strip` made."""
 
 
 def render_report(facts: dict[str, Any], media: Sequence[Clip]) -> str:

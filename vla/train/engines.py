@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from vla.core.config import from_dict, to_dict
 from vla.core.errors import ConfigError, VlaError
 from vla.core.processes import start_ray
-from vla.datasets.layout import read_description
-from vla.datasets.manifest import read_manifest
-from vla.datasets.storage import open_storage
+from vla.datasets.store.layout import read_description
+from vla.datasets.store.manifest import read_manifest
+from vla.datasets.store.storage import open_storage
 from vla.train.loop import STOP, Alone, Log, read_metrics, train_worker
 from vla.train.recipe import TrainConfig
 from vla.train.state import claim_run

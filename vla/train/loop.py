@@ -14,7 +14,7 @@ from vla.core.config import to_dict
 from vla.core.errors import VlaError
 from vla.core.files import write_atomic
 from vla.core.provenance import provenance
-from vla.datasets.sampler import ResumableSampler
+from vla.datasets.sampling.order import ResumableSampler
 from vla.models.unified import UnifiedTransformer
 from vla.train.optimiser import build_optimisers
 from vla.train.recipe import TrainConfig

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from vla.core.errors import ConfigError
 from vla.datasets.selection import Selection
-from vla.envs.settings import Disturbance
+from vla.evaluation.settings import Disturbance
 from vla.models.config import UnifiedConfig
 
 

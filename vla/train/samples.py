@@ -10,12 +10,12 @@ from torch import Tensor
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError
 from vla.datasets.dataset import Dataset
-from vla.datasets.dataset_statistics import load_or_compute
-from vla.datasets.loader import iterate_steps
-from vla.datasets.sampler import Order, ResumableSampler, SampleOrder, StratifiedOrder
+from vla.datasets.sampling.loader import iterate_steps
+from vla.datasets.sampling.order import Order, ResumableSampler, SampleOrder, StratifiedOrder
+from vla.datasets.sampling.statistics import load_or_compute
+from vla.datasets.sampling.windows import Windows
 from vla.datasets.selection import Selection
-from vla.datasets.storage import location_name
-from vla.datasets.windows import Windows
+from vla.datasets.store.storage import location_name
 from vla.models.bins import ActionCodec, BinCodec
 from vla.models.checkpoint import ModelParts
 from vla.models.config import UnifiedConfig

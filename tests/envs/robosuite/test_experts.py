@@ -12,7 +12,7 @@ from vla.envs.robosuite.env import RobosuiteEnv
 from vla.envs.robosuite.experts import make_expert
 from vla.envs.robosuite.robots import ROBOTS
 from vla.envs.robosuite.words import WORDS
-from vla.envs.settings import Disturbance
+from vla.evaluation.settings import Disturbance
 
 QUICK = ("stack", "pick-place-can", "door", "nut-assembly-square")
 

@@ -10,7 +10,7 @@ from vla.core.errors import ConfigError, UnknownNameError
 from vla.envs.splits import ALL, HELD_OUT_PHRASINGS, SPLITS, combination_is_held_out
 from vla.envs.tabletop.env import TabletopEnv
 from vla.envs.tabletop.table import TABLETOP
-from vla.envs.tabletop.task import is_held_out
+from vla.envs.tabletop.tasks.task import is_held_out
 
 SAMPLE = ("tabletop/place", "tabletop/push", "tabletop/spatial", "tabletop/tidy")
 

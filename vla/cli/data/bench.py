@@ -36,9 +36,9 @@ def main(argv: list[str]) -> int:
     """Read, and print frames and samples a second."""
     arguments = parse(Arguments, argv, verb="data bench", examples=_EXAMPLES)
     from vla.datasets.dataset import Dataset
-    from vla.datasets.loader import TensorBatches, iterate_steps
-    from vla.datasets.sampler import Order, ResumableSampler
-    from vla.datasets.windows import Windows
+    from vla.datasets.sampling.loader import TensorBatches, iterate_steps
+    from vla.datasets.sampling.order import Order, ResumableSampler
+    from vla.datasets.sampling.windows import Windows
 
     began = time.perf_counter()
     dataset = Dataset.open(arguments.dataset, arguments.manifest)

@@ -76,9 +76,9 @@ def main(argv: list[str]) -> int:
 
 def _import(arguments: Arguments) -> dict[str, Any]:
     from vla.core.provenance import provenance
-    from vla.datasets.convert import ImportSettings, import_source
-    from vla.datasets.formats.detect import open_source
+    from vla.datasets.formats.importing import ImportSettings, import_source
     from vla.datasets.formats.source import Hints
+    from vla.datasets.formats.table import open_source
 
     say = arguments.say
     hints = Hints(robot=say.robot, control_hz=say.hz, instruction=say.instruction, task=say.task, split=say.split)
@@ -121,7 +121,7 @@ def _codecs(source: "Source", codec: str) -> dict[str, str]:
 
 def _export(arguments: Arguments) -> dict[str, Any]:
     from vla.datasets.dataset import Dataset
-    from vla.datasets.formats.detect import FORMATS
+    from vla.datasets.formats.table import FORMATS
 
     export = FORMATS[arguments.to or ""].export
     if export is None:

@@ -30,7 +30,7 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Merge, with a progress bar."""
     arguments = parse(Arguments, argv, verb="data merge", examples=_EXAMPLES)
-    from vla.datasets.pack import merge
+    from vla.datasets.care.pack import merge
 
     with progress() as bar:
         task = bar.add_task("merge", total=None)

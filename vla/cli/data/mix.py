@@ -33,8 +33,8 @@ def main(argv: list[str]) -> int:
     from rich.table import Table
 
     from vla.core.config import load_recipe
-    from vla.datasets.mixture import Mixture, MixtureConfig
-    from vla.datasets.sampler import ResumableSampler
+    from vla.datasets.sampling.mixture import Mixture, MixtureConfig
+    from vla.datasets.sampling.order import ResumableSampler
 
     mixture = Mixture(load_recipe(MixtureConfig, arguments.recipe))
     rows = mixture.summary()

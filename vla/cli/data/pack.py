@@ -28,7 +28,7 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Pack, with a progress bar."""
     arguments = parse(Arguments, argv, verb="data pack", examples=_EXAMPLES)
-    from vla.datasets.pack import pack
+    from vla.datasets.care.pack import pack
 
     with progress() as bar:
         task = bar.add_task("pack", total=None)

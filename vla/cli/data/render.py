@@ -33,8 +33,8 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Render, with a progress bar."""
     arguments = parse(Arguments, argv, verb="data render", examples=_EXAMPLES)
+    from vla.collect.rerender import Rerender, rerender
     from vla.datasets.dataset import Dataset
-    from vla.train.rerender import Rerender, rerender
 
     source = Dataset.open(arguments.dataset)
     tasks = {source.episodes[number].task for number in range(len(source.episodes))}

@@ -9,7 +9,7 @@ import tyro
 from vla.cli.command import console, parse, progress, write_result
 
 if TYPE_CHECKING:
-    from vla.datasets.statistics import Statistics
+    from vla.datasets.sampling.scale import Statistics
 
 _EXAMPLES = """  vla data stats data/place
   vla data stats data/place --horizon 16 --absolute --json stats.json
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
 
     from vla.core.action_transform import ActionTransform
     from vla.datasets.dataset import Dataset
-    from vla.datasets.dataset_statistics import load_or_compute, recompute
+    from vla.datasets.sampling.statistics import load_or_compute, recompute
     from vla.datasets.selection import Selection
 
     dataset = Dataset.open(arguments.dataset, arguments.manifest)

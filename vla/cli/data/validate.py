@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     asked = [level for level in ("quick", "full", "deep") if getattr(arguments, level)]
     if len(asked) > 1:
         raise ConfigError(f"validate: give one of --quick, --full and --deep, got {' and '.join(asked)}")
-    from vla.datasets.validate import Level, validate
+    from vla.datasets.care.validate import Level, validate
 
     level: Level = asked[0] if asked else "quick"  # type: ignore[assignment]
     with progress() as bar:

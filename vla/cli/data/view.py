@@ -38,9 +38,9 @@ def main(argv: list[str]) -> int:
 
     from vla.core.errors import DatasetError
     from vla.core.files import write_atomic
+    from vla.datasets.care.validate import check_numbers
     from vla.datasets.dataset import Dataset
-    from vla.datasets.storage import location_name
-    from vla.datasets.validate import check_numbers
+    from vla.datasets.store.storage import location_name
 
     dataset = Dataset.open(arguments.dataset, arguments.manifest)
     number = arguments.episode
@@ -56,11 +56,11 @@ def main(argv: list[str]) -> int:
     out = arguments.out or Path(f"{name}-{number}.html")
     title = f"{name}, episode {number}"
     if out.suffix == ".rrd":
-        from vla.report.rerun import write_rrd
+        from vla.report.episode.rerun import write_rrd
 
         write_rrd(episode, dataset.contract, out, title=title)
     else:
-        from vla.report.episode_page import render_episode_page
+        from vla.report.episode.page import render_episode_page
 
         facts = {
             "dataset": dataset.url,

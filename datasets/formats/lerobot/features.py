@@ -1,0 +1,210 @@
+"""Which features of a LeRobot dataset become cameras, state and action, and what is left out."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vla.core.contract import Camera, Contract, Dimension
+from vla.core.errors import DatasetError
+from vla.datasets.formats.lerobot.meta import Feature, Meta
+from vla.datasets.formats.lerobot.rows import scan_limits
+from vla.datasets.formats.lerobot.tables import INFO
+from vla.datasets.formats.source import Hints
+
+STATE = ("observation.state", "state")
+ACTION = ("action", "actions")
+_COUNTERS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+_OUTCOME = ("next.reward", "next.done", "next.success")
+_MARGIN = 0.05
+"""Of the range seen in the data, added on both sides: limits must hold what the next recording does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How features are read."""
+
+    contract: Contract
+    cameras: Mapping[str, str]
+    """The feature of each camera."""
+    state: tuple[Feature, ...]
+    """Side by side, in order."""
+    action: tuple[Feature, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What is read of the parquet files, as far as they have it."""
+        pictures = tuple(self.cameras.values())
+        return (*(f.key for f in (*self.state, *self.action)), *_COUNTERS, *_OUTCOME, *pictures)
+
+
+def plan_layout(root: Path, meta: Meta, hints: Hints) -> Layout:
+    """Choose; a dataset without actions is a `DatasetError`."""
+    notes: list[str] = []
+    cameras = _cameras(meta, notes)
+    state, action = _state(meta, notes), tuple(_find(meta, ACTION))
+    if not action:
+        raise DatasetError(
+            f"{root / INFO}: expected a feature {ACTION[0]!r}, got {list(meta.features)}; "
+            "rename the feature that holds the commands"
+        )
+    _note_left_out(meta, (*state, *action), notes)
+    robot = hints.robot or meta.robot
+    if robot is None:
+        notes.append("The dataset does not name its robot: it is called unknown; name it with the import.")
+    dimensions = [dimension for feature in (*state, *action) for dimension in _dimensions(root, feature, meta, notes)]
+    split = sum(feature.width for feature in state)
+    if any(dimension.unit == "1" for dimension in dimensions):
+        notes.append("Units are not written in the dataset and are given as 1; limits are those of its data, widened.")
+    if any(feature.dtype == "float64" for feature in (*state, *action)):
+        notes.append("Numbers of 64 bits are rounded to 32 bits.")
+    if "next.done" not in meta.features:
+        notes.append("The dataset has no next.done: each episode is done at its last step.")
+    contract = Contract(
+        robot=robot or "unknown",
+        cameras=tuple(camera for camera, _ in cameras),
+        state=_unique(dimensions[:split], "state"),
+        action=_unique(dimensions[split:], "action"),
+        gripper=_gripper(action),
+        control_hz=float(meta.fps),
+    )
+    return Layout(
+        contract=contract,
+        cameras={camera.name: key for camera, key in cameras},
+        state=state,
+        action=action,
+        notes=tuple(notes),
+    )
+
+
+def _find(meta: Meta, keys: Sequence[str]) -> list[Feature]:
+    """The first of these features that is there, as a list of one or none."""
+    return [meta.features[key] for key in keys if key in meta.features and meta.features[key].is_vector][:1]
+
+
+def _state(meta: Meta, notes: list[str]) -> tuple[Feature, ...]:
+    """The state, or else every other vector that was observed."""
+    state = tuple(_find(meta, STATE))
+    if not state:
+        state = tuple(f for key, f in meta.features.items() if key.startswith("observation.") and f.is_vector)
+        notes.append(
+            f"The dataset has no {STATE[0]}: the state is {', '.join(f.key for f in state)}, side by side."
+            if state
+            else f"The dataset has no {STATE[0]} and no other observed numbers: the state is empty."
+        )
+    return state
+
+
+def _cameras(meta: Meta, notes: list[str]) -> list[tuple[Camera, str]]:
+    """Every picture that is neither depth nor of the next step, with its feature."""
+    found: dict[str, tuple[Camera, str]] = {}
+    for key, feature in meta.features.items():
+        if not feature.is_picture:
+            continue
+        if feature.is_depth:
+            notes.append(f"Depth {key} is left out: LeRobot packs distances into pixels in a lossy way of its own.")
+            continue
+        if key.startswith("next."):
+            notes.append(f"{key} is left out: it belongs to the step after.")
+            continue
+        height, width, channels = _picture_shape(feature)
+        if channels != 3:
+            notes.append(f"{key} has {channels} channels and is read as RGB.")
+        name = re.sub(r"^observation\.(images?\.)?", "", key)
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip("_.-") or "camera"
+        while name in found:
+            name += "_2"
+        found[name] = (Camera(name=name, height=height, width=width), key)
+    return list(found.values())
+
+
+def _picture_shape(feature: Feature) -> tuple[int, int, int]:
+    """Height, width and channels, whichever way they are ordered."""
+    if len(feature.shape) != 3:
+        raise DatasetError(f"{INFO}: {feature.key}: expected a shape of 3 numbers, got {list(feature.shape)}")
+    names = [str(name) for name in feature.names] if isinstance(feature.names, list | tuple) else []
+    first = bool(names and names[0].startswith("channel"))
+    last = bool(names and names[-1].startswith("channel"))
+    a, b, c = feature.shape
+    if first or (not last and a in (1, 3, 4) and c not in (1, 3, 4)):
+        return b, c, a
+    return a, b, c
+
+
+def _note_left_out(meta: Meta, used: Sequence[Feature], notes: list[str]) -> None:
+    """Name every feature that is not read."""
+    keys = {feature.key for feature in used}
+    left = [
+        key
+        for key, feature in meta.features.items()
+        if key not in keys and key not in (*_COUNTERS, *_OUTCOME) and not feature.is_picture
+    ]
+    if left:
+        notes.append(f"These features are left out: {', '.join(left)}.")
+
+
+def _dimensions(root: Path, feature: Feature, meta: Meta, notes: list[str]) -> list[Dimension]:
+    """Names, units and limits of one vector."""
+    width = feature.width
+    names = _names(feature.names)
+    if len(names) != width or len(set(names)) != width or not all(name.strip() for name in names):
+        if names:
+            notes.append(f"{feature.key} has {width} numbers and the names {names}: they are numbered instead.")
+        prefix = re.sub(r"^observation\.", "", feature.key)
+        names = [f"{prefix}_{place}" for place in range(width)]
+    units = _written(feature, "units", width, str) or ["1"] * width
+    lows, highs = (_written(feature, side, width, float) for side in ("low", "high"))
+    if lows and highs:
+        limits = list(zip(lows, highs, strict=True))
+    else:
+        low, high = meta.limits.get(feature.key, ([], []))
+        if len(low) != width:
+            notes.append(f"The statistics lack {feature.key}: its limits are those of all its frames.")
+            low, high = scan_limits(root, meta, feature)
+        limits = [_widened(a, b) for a, b in zip(low, high, strict=True)]
+    return [
+        Dimension(name=name, unit=unit, low=float(a), high=float(b))
+        for name, unit, (a, b) in zip(names, units, limits, strict=True)
+    ]
+
+
+def _names(value: Any) -> list[str]:
+    """Names as a flat list, from a list, lists within it, a dictionary of lists, or one of positions."""
+    if isinstance(value, Mapping):
+        if value and all(isinstance(place, int) for place in value.values()):
+            return [str(name) for name, _ in sorted(value.items(), key=lambda item: item[1])]
+        return [name for part in value.values() for name in _names(part)]
+    if isinstance(value, list | tuple):
+        return [name for part in value for name in (_names(part) if isinstance(part, list | tuple) else [str(part)])]
+    return []
+
+
+def _written(feature: Feature, key: str, width: int, kind: type) -> list[Any]:
+    """What our own export writes beside a feature; nothing where another program wrote it."""
+    values = feature.info.get(key)
+    if not isinstance(values, list) or len(values) != width:
+        return []
+    accepted = (int, float) if kind is float else (kind,)
+    return values if all(isinstance(value, accepted) for value in values) else []
+
+
+def _widened(low: float, high: float) -> tuple[float, float]:
+    """Limits around the data; a number that never moved gets some room too."""
+    margin = _MARGIN * (high - low) if high > low else max(_MARGIN * abs(low), 1e-3)
+    return low - margin, high + margin
+
+
+def _gripper(action: Sequence[Feature]) -> str | None:
+    """Only where our own export wrote it: elsewhere nobody says whether larger opens."""
+    return next((str(f.info["gripper"]) for f in action if isinstance(f.info.get("gripper"), str)), None)
+
+
+def _unique(dimensions: Sequence[Dimension], prefix: str) -> tuple[Dimension, ...]:
+    """Features side by side may repeat a name."""
+    names = [dimension.name for dimension in dimensions]
+    if len(set(names)) == len(names):
+        return tuple(dimensions)
+    return tuple(dataclasses.replace(d, name=f"{prefix}_{place}.{d.name}") for place, d in enumerate(dimensions))

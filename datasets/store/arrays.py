@@ -1,0 +1,102 @@
+"""Arrays of one chunk, zstd with a checksum: the low-dimensional half of a segment, read and written whole.
+
+zarr-python writes the metadata once for each kind of array and reads what is packed otherwise; a segment has ten such
+arrays, and at 3 ms each they would be most of the time that opening or sealing many small segments takes.
+"""
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import numcodecs
+import numpy as np
+import zarr
+from zarr.codecs import ZstdCodec
+from zarr.storage import MemoryStore
+
+from vla.core.errors import DatasetError
+from vla.datasets.frames.codecs import ZSTD_LEVEL
+from vla.datasets.store.layout import Commit, read_checked, segment_name
+from vla.datasets.store.storage import LocalStorage, Storage
+
+_ZSTD = numcodecs.Zstd(level=ZSTD_LEVEL, checksum=True)
+_FIX = "run vla data repair, or restore the segment from a copy"
+
+
+def write_array(folder: Path, array: np.ndarray, dimensions: tuple[str, ...]) -> None:
+    """Write an array with at least one element as the Zarr array ``folder``; ``dimensions`` names its axes."""
+    assert array.size, folder
+    value = json.loads(_template(array.dtype.name, dimensions))
+    value["shape"] = value["chunk_grid"]["configuration"]["chunk_shape"] = list(array.shape)
+    chunk = folder.joinpath("c", *["0"] * array.ndim)
+    chunk.parent.mkdir(parents=True, exist_ok=True)  # `recover` may find a half-written one
+    chunk.write_bytes(_ZSTD.encode(np.ascontiguousarray(array)))
+    (folder / "zarr.json").write_text(json.dumps(value, indent=2), encoding="utf-8")
+
+
+def write_group(folder: Path, attributes: dict[str, Any]) -> None:
+    """Write the metadata of a Zarr group."""
+    folder.mkdir(parents=True, exist_ok=True)
+    value = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / "zarr.json").write_text(text, encoding="utf-8")
+
+
+def read_array(storage: Storage, name: str, *, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Read a whole array; one that is damaged, or of another shape or dtype, is a `DatasetError`."""
+    where = f"{storage.url}/{name}"
+    try:
+        metadata = json.loads(storage.read(f"{name}/zarr.json"))
+        if tuple(metadata["shape"]) == shape and metadata["data_type"] == dtype and _is_plain(metadata):
+            data = _ZSTD.decode(storage.read("/".join([name, "c", *["0"] * len(shape)])))
+            return np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).reshape(shape)
+        array = _read_by_zarr(storage, name)
+    except DatasetError:
+        raise
+    except Exception as error:  # damage may raise anything in a decoder
+        raise DatasetError(f"{where}: cannot be read ({' '.join(str(error).split())}); {_FIX}") from None
+    if array.shape != shape or array.dtype != np.dtype(dtype):
+        raise DatasetError(f"{where}: expected {dtype} {shape}, got {array.dtype} {array.shape}; {_FIX}")
+    return array
+
+
+def _is_plain(metadata: dict[str, Any]) -> bool:
+    """Whether an array is packed as `write_array` does it."""
+    codecs, keys = metadata["codecs"], metadata["chunk_key_encoding"]
+    return (
+        metadata["chunk_grid"]["configuration"]["chunk_shape"] == metadata["shape"]
+        and [codec["name"] for codec in codecs] == ["bytes", "zstd"]
+        and codecs[0].get("configuration", {}).get("endian", "little") == "little"
+        and (keys["name"], keys.get("configuration", {}).get("separator", "/")) == ("default", "/")
+    )
+
+
+def read_checked_array(
+    storage: Storage, segment: str, commit: Commit, name: str, *, shape: tuple[int, ...], dtype: str
+) -> np.ndarray:
+    """An array of a sealed segment, below its ``data.zarr``, if its files are those of the commit record."""
+    array = f"data.zarr/{name}"
+    for file in (f"{array}/zarr.json", "/".join([array, "c", *["0"] * len(shape)])):
+        read_checked(storage, segment, commit, file)
+    return read_array(storage, f"{segment_name(segment)}/{array}", shape=shape, dtype=dtype)
+
+
+def _read_by_zarr(storage: Storage, name: str) -> np.ndarray:
+    """What somebody wrote otherwise; missing chunks are refused, because zarr-python would read them as zeros."""
+    assert isinstance(storage, LocalStorage), "arrays of other codecs are read from local disks only"
+    array = zarr.open_array(storage.root / name, mode="r")
+    if array.nchunks_initialized < array.nchunks:
+        raise DatasetError(f"{storage.url}/{name}: chunks are missing; {_FIX}")
+    return np.asarray(array[...])
+
+
+@functools.lru_cache(maxsize=64)
+def _template(dtype: str, dimensions: tuple[str, ...]) -> str:
+    """The metadata of an array of this kind with one element."""
+    store, shape = MemoryStore(), (1,) * len(dimensions)
+    codec = ZstdCodec(level=ZSTD_LEVEL, checksum=True)
+    zarr.create_array(
+        store, shape=shape, chunks=shape, dtype=dtype, compressors=codec, filters=None, dimension_names=dimensions
+    )
+    return store._store_dict["zarr.json"].to_bytes().decode()

@@ -1,0 +1,124 @@
+"""Whether an episode is what the dataset's contract promises: asked once, before anything is written."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vla.core.contract import Contract
+from vla.core.errors import DatasetError
+from vla.core.types import Episode
+from vla.datasets.store.layout import LOW_DIMENSIONAL, widths
+
+_CAMERA = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def check_cameras(contract: Contract) -> None:
+    """Raise `DatasetError` unless every camera name can be the name of a Zarr array and a folder."""
+    for camera in contract.cameras:
+        if not _CAMERA.fullmatch(camera.name) or camera.name == "zarr.json":
+            raise DatasetError(
+                f"camera {camera.name!r}: expected letters, digits, '_', '-' and '.', a letter or digit first; "
+                "rename it in the contract"
+            )
+
+
+def check_episode(episode: Episode, contract: Contract) -> None:
+    """Raise `DatasetError` unless names, shapes and dtypes fit the contract and every number is finite."""
+    steps = len(episode)
+    if steps == 0:
+        raise DatasetError("the episode has no steps: expected at least 1; do not append it")
+    check_labels(
+        instruction=episode.instruction,
+        texts=(*episode.instruction_alternatives, episode.task, episode.split, episode.model),
+        seed=episode.seed,
+        provenance=episode.provenance,
+    )
+    for name, (dtype, vector) in LOW_DIMENSIONAL.items():
+        array = getattr(episode, name)
+        shape = (steps, widths(contract)[name]) if vector else (steps,)
+        _check_array(name, array, shape, dtype)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            row = int(np.argwhere(~np.isfinite(array))[0][0])
+            raise DatasetError(
+                f"{name}: expected finite numbers, got {array[row]} at step {row} of {steps}; "
+                "drop the step or repair the recording"
+            )
+    _check_images(episode, contract, steps)
+    _check_simulator(episode, steps)
+
+
+def _check_simulator(episode: Episode, steps: int) -> None:
+    """States are one row a step; a model without states says nothing."""
+    states = episode.sim_state
+    if states is None:
+        if episode.model:
+            raise DatasetError("model: a simulator model needs sim_state to belong to; record both or neither")
+        return
+    if states.ndim != 2 or len(states) != steps or not states.shape[1]:
+        raise DatasetError(f"sim_state: expected float64 ({steps}, m), got {states.shape}; record one state a step")
+    if not np.isfinite(states).all():
+        raise DatasetError("sim_state: expected finite numbers; the simulation diverged, drop the episode")
+
+
+def check_labels(*, instruction: str, texts: Sequence[str], seed: int, provenance: Mapping[str, Any]) -> None:
+    """Raise `DatasetError` unless what is said of an episode survives a UTF-8 file of JSON.
+
+    An empty instruction is refused too: it teaches nothing.
+    """
+    if not instruction.strip():
+        raise DatasetError("instruction: expected a sentence, got an empty string; name the task")
+    for text in (instruction, *texts):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DatasetError(f"{text!r}: expected text that UTF-8 can hold, got {error}; fix its source") from None
+    if not -(2**63) <= seed < 2**63:
+        raise DatasetError(f"seed: expected 64 bits, got {seed}; use a smaller one")
+    try:
+        json.dumps(dict(provenance), ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"provenance: expected JSON, got {provenance!r} ({error}); use plain values") from None
+
+
+def _check_images(episode: Episode, contract: Contract, steps: int) -> None:
+    """Exactly the cameras of the contract, each of its size and kind, on its own clock where it has one."""
+    expected = [camera.name for camera in contract.cameras]
+    if set(episode.images) != set(expected):
+        raise DatasetError(
+            f"images: expected cameras {expected}, got {list(episode.images)}; record those of the contract"
+        )
+    clocks = [camera.name for camera in contract.cameras if camera.hz is not None]
+    if set(episode.image_time_ns) != set(clocks):
+        raise DatasetError(
+            f"image_time_ns: expected cameras {clocks}, got {list(episode.image_time_ns)}; "
+            "give times of exactly those cameras that the contract gives a rate"
+        )
+    for camera in contract.cameras:
+        frames = steps
+        if camera.hz is not None:
+            frames = len(episode.image_time_ns[camera.name])
+            _check_clock(camera.name, episode.image_time_ns[camera.name], int(episode.time_ns.min()))
+        _check_array(f"images[{camera.name!r}]", episode.images[camera.name], (frames, *camera.shape), camera.dtype)
+
+
+def _check_clock(camera: str, times: np.ndarray, first_step_ns: int) -> None:
+    """At every step there must be a latest frame."""
+    if times.dtype != np.int64 or times.ndim != 1 or not len(times) or (np.diff(times) <= 0).any():
+        raise DatasetError(f"image_time_ns[{camera!r}]: expected rising int64 times, got {times.dtype} {times.shape}")
+    if times[0] > first_step_ns:
+        raise DatasetError(
+            f"image_time_ns[{camera!r}]: the first frame comes {int(times[0]) - first_step_ns} ns after step 0; "
+            "drop the steps before it"
+        )
+
+
+def _check_array(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: str) -> None:
+    """One array against its shape and dtype."""
+    if array.shape != shape or array.dtype != np.dtype(dtype):
+        raise DatasetError(
+            f"{name}: expected {dtype} {shape}, got {array.dtype} {array.shape}; "
+            "convert it, or use a dataset whose contract fits"
+        )

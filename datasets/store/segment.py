@@ -1,0 +1,246 @@
+"""Writes one immutable segment: many episodes, sealed by a commit record and renamed into place."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+from vla.core.contract import Contract, require_match
+from vla.core.errors import DatasetError
+from vla.core.types import Episode
+from vla.datasets.frames.codecs import frame_codec
+from vla.datasets.frames.shard_writer import ShardWriter
+from vla.datasets.records import EpisodeRecord, encode_records, record_of
+from vla.datasets.store.arrays import write_array, write_group
+from vla.datasets.store.episode_check import check_cameras, check_episode
+from vla.datasets.store.layout import LOW_DIMENSIONAL, explain_full_disk, image_name, read_description, sim_state_name
+from vla.datasets.store.staging import StagedSegment
+from vla.datasets.store.storage import LocalStorage, Location, Storage, open_storage
+
+
+class SegmentWriter:
+    """Collects episodes and makes them durable at once: before `seal` returns nothing is visible, after it all is.
+
+    Frames are packed and written as they come; RAM holds the low-dimensional arrays. Use it as a context manager: an
+    exception, or leaving without `seal`, removes what was written.
+    """
+
+    def __init__(
+        self,
+        root: Location | Storage,
+        contract: Contract,
+        provenance: Mapping[str, Any],
+        *,
+        codecs: Mapping[str, str] | None = None,
+        replaces: Sequence[str] = (),
+    ) -> None:
+        """Begin a segment of the dataset at ``root``; ``provenance`` is JSON and becomes the group's attributes.
+
+        ``codecs`` of cameras other than the dataset's; ``replaces`` names segments that hold the same episodes.
+        """
+        self._storage = open_storage(root)
+        description = read_description(self._storage)
+        self._contract = description.contract
+        fix = "Write to another dataset"
+        require_match(contract, self._contract, who="the writer", whom=f"dataset {self._storage.url}", fix=fix)
+        check_cameras(self._contract)
+        self._codecs = {**description.codecs, **(codecs or {})}
+        self._encode = {c.name: frame_codec(self._codecs[c.name], c).encode for c in self._contract.cameras}
+        self._replaces = replaces
+        self._records: list[EpisodeRecord] = []
+        self._rows = Rows(self._contract)
+        self.frames = 0
+        with explain_full_disk(self._storage, "a new segment"):
+            self._staged = StagedSegment.begin(self._storage)
+        with self._writing():
+            begin_arrays(self._staged.folder, self._contract, provenance)
+
+    @property
+    def id(self) -> str:
+        """Of the segment."""
+        return self._staged.id
+
+    @property
+    def episodes(self) -> int:
+        """The number of episodes appended so far."""
+        return len(self._records)
+
+    def append(self, episode: Episode) -> str:
+        """Add an episode and return its uid; one that does not fit the contract is refused and changes nothing."""
+        self._require_open()
+        check_episode(episode, self._contract)
+        number, folder = self.episodes, self._staged.folder
+        with self._writing():
+            for camera in self._contract.cameras:
+                shard = ShardWriter(image_array(folder, camera.name, number), camera, self._codecs[camera.name])
+                encode = self._encode[camera.name]
+                try:
+                    for frame in episode.images[camera.name]:
+                        shard.append(encode(np.ascontiguousarray(frame)))
+                    shard.close()
+                finally:
+                    shard.abandon()
+            model = write_model(folder, episode.model)
+            record = record_of(episode, uid=f"{self.id}-{number:06d}", start=self.frames, model=model)
+            self._add(record, episode)
+        return record.uid
+
+    def copy(self, record: EpisodeRecord, rows: Episode, source: "Mapping[str, Files]") -> str:
+        """Add an episode of another segment as it lies there: its frames are not packed anew, and it keeps its uid.
+
+        ``rows`` is the episode, its images not looked at; ``source`` the files of its image arrays, by camera.
+        """
+        self._require_open()
+        number, folder = self.episodes, self._staged.folder
+        with self._writing():
+            for camera, files in source.items():
+                files.copy(image_array(folder, camera, number))
+            model = write_model(folder, rows.model)
+            self._add(record_of(rows, uid=record.uid, start=self.frames, model=model), rows)
+        return record.uid
+
+    def seal(self) -> str:
+        """Write what is pending, flush everything to disk, commit, rename into place; return the segment's id."""
+        self._require_open()
+        if not self._records:
+            raise DatasetError("a segment needs at least one episode: append one, or abandon the writer")
+        with self._writing():
+            self._rows.write(self._staged.folder)
+            (self._staged.folder / "episodes.json").write_bytes(encode_records(self._records))
+            self._staged.commit(frames=self.frames, episodes=self.episodes, replaces=self._replaces)
+            self._staged.install()
+        return self.id
+
+    def abandon(self) -> None:
+        """Remove everything that was written; does nothing after `seal`."""
+        self._staged.abandon()
+
+    def __enter__(self) -> "SegmentWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        forgotten = self._staged.open and kind is None and self.episodes
+        self.abandon()
+        if forgotten:
+            raise DatasetError(
+                f"{forgotten} episodes were appended but never sealed: call seal() before the block ends"
+            )
+
+    def _add(self, record: EpisodeRecord, episode: Episode) -> None:
+        if episode.sim_state is not None:
+            write_sim_state(self._staged.folder, self.episodes, episode.sim_state)
+        self._rows.add(episode)
+        self._records.append(record)
+        self.frames += len(episode)
+
+    def _require_open(self) -> None:
+        if not self._staged.open:
+            raise DatasetError(f"segment {self.id} is sealed or abandoned: begin a new SegmentWriter")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Around every write: a failure abandons the segment, and a full disk is explained."""
+        try:
+            with explain_full_disk(self._storage, f"segment {self.id}"):
+                yield
+        except BaseException:
+            self.abandon()
+            raise
+
+
+class Rows:
+    """The low-dimensional arrays of a segment, collected episode by episode."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._parts: dict[str, list[np.ndarray]] = {name: [] for name in LOW_DIMENSIONAL}
+        self._clocks: dict[str, list[np.ndarray]] = {c.name: [] for c in contract.cameras if c.hz is not None}
+
+    def add(self, episode: Episode) -> None:
+        """Copy the rows of an episode: the caller may reuse its buffers."""
+        for name, parts in self._parts.items():
+            parts.append(np.array(getattr(episode, name)))
+        for camera, parts in self._clocks.items():
+            parts.append(np.array(episode.image_time_ns[camera]))
+
+    def write(self, folder: Path) -> None:
+        """Write all arrays below a segment's folder; those without columns are left out."""
+        for name, parts in self._parts.items():
+            array = np.concatenate(parts)
+            if array.size:
+                write_array(folder / "data.zarr" / name, array, ("time", name)[: array.ndim])
+        for camera, parts in self._clocks.items():
+            write_array(folder / "data.zarr" / "image_time_ns" / camera, np.concatenate(parts), ("frame",))
+
+
+class Files:
+    """The files of one array in a sealed segment, to be copied with their checksums compared."""
+
+    def __init__(self, storage: Storage, folder: str, checksums: Mapping[str, str]) -> None:
+        """``checksums``: crc32c of each file, by its path relative to ``folder``."""
+        self._storage, self._folder, self._checksums = storage, folder, checksums
+
+    def copy(self, target: Path) -> None:
+        """Link or copy all files; one that fails its checksum is a `DatasetError`."""
+        for name, checksum in self._checksums.items():
+            path = target / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            data = self._storage.read(f"{self._folder}/{name}")
+            if f"{google_crc32c.value(data):08x}" != checksum:
+                raise DatasetError(
+                    f"{self._storage.url}/{self._folder}/{name}: the file fails its checksum and is not copied; "
+                    "run vla data repair first"
+                )
+            if not (isinstance(self._storage, LocalStorage) and _link(self._storage.root / self._folder / name, path)):
+                path.write_bytes(data)
+
+
+def _link(source: Path, target: Path) -> bool:
+    """A hard link, where the file system allows one: sealed files never change, so two segments may share them."""
+    try:
+        os.link(source, target)
+    except OSError:
+        return False
+    return True
+
+
+def image_array(folder: Path, camera: str, number: int) -> Path:
+    """Folder of the image array of episode ``number``, below the folder of a segment."""
+    return folder / "data.zarr" / image_name(camera, number)
+
+
+def begin_arrays(folder: Path, contract: Contract, provenance: Mapping[str, Any]) -> None:
+    """The groups of a segment's ``data.zarr``."""
+    store = folder / "data.zarr"
+    write_group(store, dict(provenance))
+    write_group(store / "images", {})
+    for camera in contract.cameras:
+        write_group(store / "images" / camera.name, {})
+    if any(camera.hz is not None for camera in contract.cameras):
+        write_group(store / "image_time_ns", {})
+
+
+def write_sim_state(folder: Path, number: int, states: np.ndarray) -> None:
+    """The simulator states of episode ``number``, float64 (t, m)."""
+    path = folder / "data.zarr" / sim_state_name(number)
+    if not path.parent.exists():
+        write_group(path.parent, {})
+    write_array(path, states.astype(np.float64), ("time", "sim_state"))
+
+
+def write_model(folder: Path, model: str) -> str:
+    """Keep a simulator model under the hash of its text, which is returned; none for an empty text."""
+    if not model:
+        return ""
+    digest = hashlib.blake2b(model.encode(), digest_size=8).hexdigest()
+    path = folder / "models" / f"{digest}.xml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(model.encode())
+    return digest

@@ -1,0 +1,309 @@
+"""The evaluator: repeatable, ordered, and fair to the policy when something else fails."""
+
+import importlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vla.core.contract import Contract
+from vla.core.errors import ConfigError, VlaError
+from vla.core.types import ActionChunk, Observation
+from vla.envs.registry import ENVS, make_expert
+from vla.envs.spec import RobotEnv
+from vla.evaluation.baselines import ExpertPolicy
+from vla.evaluation.result import summarise
+from vla.evaluation.run import evaluate, run_trials
+from vla.evaluation.settings import EvaluationConfig
+from vla.evaluation.trials import TIMES, Condition, EpisodeResult, trials_of
+
+EXPERT = partial(ExpertPolicy, "tabletop/place")
+
+
+def _evaluate(make_policy: Callable[[Sequence[Any]], Any] = EXPERT, **changes: Any) -> list[EpisodeResult]:
+    values: dict[str, Any] = {"episodes": 4, "seed": 0, "workers": 1, "batch": 2}
+    return evaluate(EvaluationConfig(**(values | changes)), make_policy)
+
+
+def _same(a: Sequence[EpisodeResult], b: Sequence[EpisodeResult]) -> bool:
+    actions = all(np.array_equal(x.actions, y.actions) for x, y in zip(a, b, strict=True))
+    return actions and [_timeless(x) for x in a] == [_timeless(y) for y in b]
+
+
+def _timeless(result: EpisodeResult) -> dict[str, Any]:
+    return {key: value for key, value in result.to_json().items() if key not in TIMES}
+
+
+class _Answering:
+    """Answers with what ``answer`` says."""
+
+    def __init__(self, answer: Callable[[int, Observation], np.ndarray], envs: Sequence[RobotEnv]) -> None:
+        self._answer, self._contract = answer, envs[0].contract
+        self.calls = 0
+
+    @property
+    def contract(self) -> Contract:
+        return self._contract
+
+    def reset(self, slot: int) -> None:
+        pass
+
+    def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
+        self.calls += 1
+        return [
+            None
+            if o is None
+            else ActionChunk(actions=self._answer(self.calls, o).astype(np.float32), time_ns=o.time_ns)
+            for o in observations
+        ]
+
+
+class _Breaking:
+    """A real environment that raises at one step of the episode of one seed."""
+
+    def __init__(self, env: RobotEnv, seed: int, step: int) -> None:
+        self.inner, self._when, self._now = env, (seed, step), (0, 0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def reset(self, *, seed: int, options: dict[str, Any]) -> Any:
+        self._now = (seed, 0)
+        if self._now == self._when:
+            raise RuntimeError("the scene is on fire")
+        return self.inner.reset(seed=seed, options=options)
+
+    def step(self, action: np.ndarray) -> Any:
+        self._now = (self._now[0], self._now[1] + 1)
+        if self._now == self._when:
+            raise RuntimeError("the simulator is on fire")
+        return self.inner.step(action)
+
+
+def test_the_expert_succeeds_in_order_and_repeatably() -> None:
+    first = _evaluate()
+    assert [result.seed for result in first] == [0, 1, 2, 3]
+    assert all(result.success and result.grasped and result.crash is None for result in first)
+    assert all(result.distance_m < 0.05 and len(result.actions) == result.steps for result in first)
+    assert _same(first, _evaluate())
+    assert _same(first, _evaluate(batch=4))
+
+
+def test_processes_change_nothing() -> None:
+    seen: list[int] = []
+    config = EvaluationConfig(episodes=4, seed=0, workers=2, batch=2)
+    results = evaluate(config, EXPERT, lambda result: seen.append(result.seed))
+    assert _same(results, _evaluate())
+    assert sorted(seen) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("step", "where"), [(3, "step 3: RuntimeError"), (0, "reset: RuntimeError")])
+def test_a_crash_is_counted_apart_and_the_rest_is_kept(monkeypatch: pytest.MonkeyPatch, step: int, where: str) -> None:
+    spec = ENVS["tabletop/place"]
+
+    def make(settings: Mapping[str, Any]) -> Any:
+        return _Breaking(spec.make(settings), seed=1, step=step)
+
+    monkeypatch.setitem(
+        ENVS, "test/breaking", replace(spec, make=make, expert=lambda env: make_expert("tabletop/place", env.inner))
+    )
+    results = _evaluate(partial(ExpertPolicy, "test/breaking"), env="test/breaking")
+    assert [result.success for result in results] == [True, False, True, True]
+    assert [result.crash is not None for result in results] == [False, True, False, False]
+    assert (results[1].crash or "").startswith(where)
+    summary = summarise(results)
+    assert (summary["crashes"], summary["success"]["episodes"], summary["success"]["rate"]) == (1, 3, 1.0)
+
+
+def test_actions_that_are_not_finite_are_the_policys_failure() -> None:
+    def answer(call: int, observation: Observation) -> np.ndarray:
+        return np.full((4, 8), np.nan) if call == 3 else observation.state[None].repeat(4, axis=0)
+
+    (result,) = _evaluate(partial(_Answering, answer), episodes=1, execute=4)
+    assert (result.success, result.crash, result.steps) == (False, None, 8)
+    assert result.failure is not None
+    assert "not finite" in result.failure
+    assert summarise([result])["success"]["episodes"] == 1
+
+
+def test_a_chunk_is_executed_for_as_long_as_asked() -> None:
+    chunks: list[np.ndarray] = []
+
+    def answer(call: int, observation: Observation) -> np.ndarray:
+        chunks.append(observation.state[None].repeat(6, axis=0) + np.arange(6)[:, None] * -1e-3)
+        return chunks[-1]
+
+    (result,) = _evaluate(partial(_Answering, answer), episodes=1, execute=3, settings={"max_steps": 9})
+    assert (result.steps, len(chunks)) == (9, 3)
+    expected = np.concatenate([chunk[:3] for chunk in chunks]).astype(np.float32)
+    np.testing.assert_allclose(result.actions, expected, atol=1e-6)
+    assert not result.success
+
+
+def test_wrong_language_is_told_and_judged() -> None:
+    right, wrong = (_evaluate(language=language, episodes=2) for language in ("right", "wrong"))
+    assert [r.instruction for r in right] != [r.instruction for r in wrong]
+    assert all(r.success and not r.success_unsaid for r in wrong)  # the expert follows the words
+
+
+@pytest.mark.parametrize("name", ["episodes", "execute", "workers", "batch"])
+def test_impossible_settings(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}=0"):
+        EvaluationConfig(**{name: 0})
+
+
+def _deadly(monkeypatch: pytest.MonkeyPatch, mark: Path, *, always: bool) -> Any:
+    """An expert in whose hands the episode of seed 1 kills its process; workers must be able to import it."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    return partial(importlib.import_module("deadly").deadly_expert, mark, always)
+
+
+def _same_but(seed: int, a: Sequence[EpisodeResult], b: Sequence[EpisodeResult]) -> bool:
+    return _same([r for r in a if r.seed != seed], [r for r in b if r.seed != seed])
+
+
+def test_a_process_that_dies_costs_its_episodes_one_try(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    make = _deadly(monkeypatch, tmp_path / "died", always=False)
+    results = evaluate(EvaluationConfig(episodes=4, seed=0, workers=2, batch=2), make)
+    assert (tmp_path / "died").exists()
+    assert _same(results, _evaluate())
+
+
+def test_an_episode_that_kills_its_process_twice_is_a_crash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    make = _deadly(monkeypatch, tmp_path / "died", always=True)
+    results = evaluate(EvaluationConfig(episodes=4, seed=0, workers=2, batch=2), make)
+    assert [result.crash is not None for result in results] == [False, True, False, False]
+    assert "SIGKILL" in str(results[1].crash)
+    assert _same_but(1, results, _evaluate())
+
+
+def _still(observation: Observation) -> np.ndarray:
+    return observation.state[None].repeat(4, axis=0)
+
+
+def test_actions_outside_the_limits_are_clipped_and_counted() -> None:
+    def answer(call: int, observation: Observation) -> np.ndarray:
+        actions = _still(observation)
+        actions[1, 0], actions[2, 7] = 100.0, -1.0
+        return actions
+
+    (result,) = _evaluate(partial(_Answering, answer), episodes=1, execute=4, settings={"max_steps": 8})
+    assert (result.crash, result.failure, result.steps, result.clipped) == (None, None, 8, 4)
+    contract = ENVS["tabletop/place"].make({}).contract
+    low, high = (np.array([getattr(d, end) for d in contract.action], np.float32) for end in ("low", "high"))
+    assert (result.actions <= high).all()
+    assert (result.actions >= low).all()
+
+
+def test_a_policy_that_raises_fails_in_the_episode_where_it_does() -> None:
+    bad = _evaluate(partial(_Answering, lambda call, o: _still(o)), episodes=3, settings={"max_steps": 4})[
+        1
+    ].instruction
+
+    def answer(call: int, observation: Observation) -> np.ndarray:
+        if observation.instruction == bad:
+            raise RuntimeError("what is this word?")
+        return _still(observation)
+
+    results = _evaluate(partial(_Answering, answer), episodes=3, batch=3, settings={"max_steps": 4})
+    assert [result.failure is not None for result in results] == [False, True, False]
+    assert "what is this word?" in str(results[1].failure)
+    assert [result.steps for result in results] == [4, 0, 4]
+
+
+@pytest.mark.parametrize("shape", [(4, 7), (0, 8)])
+def test_a_chunk_of_the_wrong_shape_is_the_policys_failure(shape: tuple[int, int]) -> None:
+    (result,) = _evaluate(partial(_Answering, lambda call, o: np.zeros(shape)), episodes=1)
+    assert f"got {shape}" in str(result.failure)
+
+
+class _TooFew(_Answering):
+    """Answers nobody."""
+
+    def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
+        return []
+
+
+def test_a_policy_that_leaves_out_answers_is_an_error() -> None:
+    with pytest.raises(VlaError, match="got 2 observations and returned 0 answers"):
+        _evaluate(partial(_TooFew, lambda call, o: _still(o)))
+
+
+def test_all_environments_ask_together() -> None:
+    """So that every inference is of as many observations as can be, also after some episodes have ended."""
+    asked: list[int] = []
+
+    class Counting(_Answering):
+        def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
+            asked.append(sum(o is not None for o in observations))
+            return super().act(observations)
+
+    make = partial(Counting, lambda call, o: _still(o))
+    _evaluate(make, episodes=6, batch=3, execute=4, settings={"max_steps": 6})
+    assert asked == [3, 3, 3, 3]
+
+
+def test_paraphrases_come_from_the_other_wordings_and_change_nothing_else() -> None:
+    right, said = (_evaluate(language=language) for language in ("right", "paraphrase"))
+    assert all(a.instruction != b.instruction and a.goal == b.goal for a, b in zip(right, said, strict=True))
+    assert all(np.array_equal(a.actions, b.actions) for a, b in zip(right, said, strict=True))
+    assert [r.instruction for r in said] == [r.instruction for r in _evaluate(language="paraphrase", batch=1)]
+
+
+def test_the_policy_is_told_the_paraphrase() -> None:
+    heard: set[str] = set()
+
+    def answer(call: int, observation: Observation) -> np.ndarray:
+        heard.add(observation.instruction)
+        return _still(observation)
+
+    results = _evaluate(partial(_Answering, answer), language="paraphrase", settings={"max_steps": 3})
+    assert heard == {result.instruction for result in results}
+
+
+def test_what_an_environment_does_not_know_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="another goal"):
+        _evaluate(language="wrong", settings={"blocks": 1, "plates": 1})
+
+
+def test_conditions_that_are_refused_are_told_and_the_others_run() -> None:
+    conditions = [Condition(env="tabletop/place", language=language) for language in ("right", "wrong")]
+    config = EvaluationConfig(workers=1, batch=2, settings={"blocks": 1, "plates": 1})
+    outcome = run_trials(trials_of(conditions, range(3)), {("", "tabletop/place"): EXPERT}, config)
+    assert len(outcome.of(conditions[0])) == 3
+    assert list(outcome.refusals) == [conditions[1].key]
+
+
+def test_perturbations_reach_the_policy_and_come_from_the_seed() -> None:
+    noisy = {"perturbation": {"action_noise": 0.02}, "settings": {"max_steps": 20}}
+    plain = _evaluate(settings={"max_steps": 20})
+    first = _evaluate(**noisy)
+    assert _same(first, _evaluate(**noisy, batch=1))
+    assert not any(np.array_equal(a.actions, b.actions) for a, b in zip(first, plain, strict=True))
+    with pytest.raises(ConfigError, match="did you mean 'action_noise'"):
+        _evaluate(perturbation={"action_nois": 0.1})
+
+
+def test_what_is_there_is_not_run_again() -> None:
+    condition = Condition(env="tabletop/place")
+    config = EvaluationConfig(workers=1, batch=2)
+    makers = {("", "tabletop/place"): EXPERT}
+    outcome = run_trials(trials_of([condition], range(2)), makers, config)
+    ran: list[int] = []
+    run_trials(
+        trials_of([condition], range(4)), makers, config, outcome=outcome, on_ended=lambda t, r: ran.append(t.seed)
+    )
+    assert sorted(ran) == [2, 3]
+    assert _same(outcome.of(condition), _evaluate())
+
+
+def test_results_survive_being_written() -> None:
+    for result in _evaluate(episodes=2):
+        again = EpisodeResult.from_record(json.loads(json.dumps(result.to_record(), allow_nan=False)))
+        assert np.array_equal(again.actions, result.actions)
+        assert _timeless(again) == _timeless(result)

@@ -1,0 +1,121 @@
+"""How fast whole evaluations are: many episodes of an expert, and a network that answers many environments at once."""
+
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vla.bench.envs.settings import EnvConfig
+from vla.bench.measure import Note, Row, compare, cpu_rates, in_fresh_process
+from vla.core.action_transform import ActionTransform
+from vla.core.types import Policy
+from vla.envs.registry import env_spec, to_observation
+from vla.envs.spec import RobotEnv
+from vla.evaluation.baselines import ExpertPolicy
+from vla.evaluation.run import evaluate
+from vla.evaluation.settings import EvaluationConfig
+
+ENV = "tabletop/place"
+
+
+def bench_evaluation(config: EnvConfig, note: Note) -> Iterator[Row]:
+    """Wall time of the expert's episodes on two cores; episodes of a network against one environment at a time."""
+    if config.episodes:
+        note(f"evaluating {config.episodes} episodes of the expert")
+        start = time.perf_counter()
+        settings = EvaluationConfig(env=ENV, episodes=config.episodes, workers=2)
+        results = evaluate(settings, partial(ExpertPolicy, ENV))
+        assert len(results) == config.episodes
+        title = f"{config.episodes} episodes of the expert in {ENV} on two cores"
+        bar = 60.0 if config.episodes == 100 else None
+        yield Row(name=title, value=time.perf_counter() - start, unit="s", bar=bar)
+    if config.batch:
+        with tempfile.TemporaryDirectory(prefix="vla-bench-") as folder:
+            checkpoint = write_random_checkpoint(Path(folder) / "checkpoint", config.seed)
+            note("asking a network")
+            rates = in_fresh_process(inference_rates, checkpoint, config.batch, config.budget)
+            title = f"a network answers {config.batch} observations of {ENV} at once, against one, one core"
+            yield compare(title, rates["batch"], "observations/s", against=rates["single"], bar=2.0)
+            note("evaluating a network, one environment at a time")
+            single = in_fresh_process(network_episodes_per_s, checkpoint, config.network_episodes, 1, 1)
+            note(f"evaluating a network, two processes of {config.batch} environments")
+            batched = in_fresh_process(network_episodes_per_s, checkpoint, config.network_episodes, 2, config.batch)
+        title = f"a network in {ENV} on two cores, 2 processes × {config.batch} environments, against one at a time"
+        yield compare(title, batched, "episodes/s", against=single, bar=2.0)
+
+
+def inference_rates(checkpoint: Path, batch: int, budget_s: float) -> dict[str, float]:
+    """Observations that are answered in a CPU second, ``batch`` at once and one."""
+    env = env_spec(ENV).make({})
+    observations = [to_observation(*env.reset(seed=seed)) for seed in range(batch)]
+    policy = _make_network(checkpoint, [env])
+
+    def several() -> int:
+        return len(policy.act(observations))
+
+    def one() -> int:
+        return len(policy.act(observations[:1]))
+
+    return cpu_rates({"batch": several, "single": one}, budget_s)
+
+
+def network_episodes_per_s(checkpoint: Path, episodes: int, workers: int, batch: int) -> float:
+    """Episodes of a network in a second, from nothing: its processes are started, and it is loaded."""
+    config = EvaluationConfig(env=ENV, episodes=episodes, workers=workers, batch=batch, execute=4)
+    start = time.perf_counter()
+    results = evaluate(config, partial(_make_network, checkpoint))
+    assert len(results) == episodes
+    return episodes / (time.perf_counter() - start)
+
+
+def _make_network(checkpoint: Path, envs: Sequence[RobotEnv]) -> Policy:
+    import torch
+
+    from vla.policies.unified import UnifiedPolicy
+
+    torch.set_num_threads(1)  # as the workers of an evaluation have it; on a busy machine two are slower than one
+    return UnifiedPolicy(checkpoint)
+
+
+def write_random_checkpoint(path: Path, seed: int, settings: Mapping[str, Any] | None = None) -> Path:
+    """A model of the default size with random weights, for the tabletop with these settings."""
+    import torch
+
+    from vla.models.bins import ActionCodec, BinCodec
+    from vla.models.checkpoint import ModelParts, write_checkpoint
+    from vla.models.config import UnifiedConfig
+    from vla.models.grounding import GroundingLayout
+    from vla.models.text import InstructionTokenizer
+
+    env = env_spec(ENV).make(settings or {})
+    env.reset(seed=seed)
+    contract, words = env.contract, [env.instruction, *env.instruction_alternatives]
+    env.close()
+    config = UnifiedConfig()
+    reach = np.full((config.horizon, len(contract.action)), 0.1, np.float32)
+    metric = [contract.grounding[i] for i in GroundingLayout.of(contract).metric]
+    parts = ModelParts(
+        contract=contract,
+        tokenizer=InstructionTokenizer.train(words),
+        config=config,
+        actions=ActionCodec(
+            codec=BinCodec(low=-reach, high=reach, bins=config.action_bins),
+            relative_to=ActionTransform.of(contract).relative_to,
+        ),
+        grounding=BinCodec(
+            low=np.array([d.low for d in metric], np.float32),
+            high=np.array([d.high for d in metric], np.float32),
+            bins=config.grounding_bins,
+        ),
+        state_range=(
+            np.array([d.low for d in contract.state], np.float32),
+            np.array([d.high for d in contract.state], np.float32),
+        ),
+    ).bind()
+    torch.manual_seed(seed)
+    write_checkpoint(path, parts, parts.build().state_dict(), {})
+    return path

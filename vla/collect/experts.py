@@ -1,0 +1,97 @@
+"""Collecting demonstrations: processes that run whole episodes and write segments of one dataset."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vla.core.errors import DatasetError
+from vla.core.processes import run_shares
+from vla.core.provenance import provenance
+from vla.datasets.dataset import create_dataset
+from vla.datasets.store.manifest import publish
+from vla.datasets.store.segment import SegmentWriter
+from vla.envs.recording import record_episode
+from vla.envs.registry import env_spec, make_expert
+from vla.train.recipe import CollectConfig
+
+_SEGMENT_EPISODES = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collected:
+    """What a collection brought."""
+
+    manifest: int
+    episodes: int
+    failed: int
+    """Episodes in which the expert did not succeed: dropped, and counted."""
+    frames: int
+
+
+def collect(config: CollectConfig, root: Path, on_episode: Callable[[bool, int], None] | None = None) -> Collected:
+    """Record ``config.episodes`` episodes into the dataset ``root`` and publish a new version of it.
+
+    ``on_episode(success, steps)`` is called for each. The same seed gives the same episodes with any number of workers.
+    """
+    spec = env_spec(config.env)
+    env = spec.make(config.settings)
+    try:
+        create_dataset(root, env.contract)
+        origin = provenance(seed=config.seed, env=config.env, settings=config.settings, renderer=env.renderer)
+    finally:
+        env.close()
+    seeds = np.arange(config.seed, config.seed + config.episodes)
+    shares = [share for share in np.array_split(seeds, -(-config.episodes // _SEGMENT_EPISODES)) if len(share)]
+    run = partial(_collect_share, config, root, origin)
+    futures = run_shares(
+        run, [share.tolist() for share in shares], workers=config.workers, on_report=on_episode and _spread(on_episode)
+    )
+    results = [future.result() for future in futures if future.exception() is None]
+    segments = [segment for segment, *_ in results if segment]
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    if errors:
+        if segments:  # what was sealed before is kept
+            publish(root, segments, reason=f"collect {config.env}, seeds {seeds[0]} to {seeds[-1]}, in part")
+        raise errors[0]
+    if not segments:
+        raise DatasetError(f"collect: the expert failed in all {config.episodes} episodes; lower --disturbance")
+    manifest = publish(root, segments, reason=f"collect {config.env}, seeds {seeds[0]} to {seeds[-1]}")
+    episodes, failed, frames = (sum(column) for column in list(zip(*results, strict=True))[1:])
+    return Collected(manifest=manifest, episodes=episodes, failed=failed, frames=frames)
+
+
+def _spread(on_episode: Callable[[bool, int], None]) -> Callable[[tuple[bool, int]], None]:
+    return lambda report: on_episode(*report)
+
+
+def _collect_share(
+    config: CollectConfig,
+    root: Path,
+    origin: dict[str, Any],
+    seeds: list[int],
+    report: Callable[[tuple[bool, int]], None],
+) -> tuple[str | None, int, int, int]:
+    """Record the episodes of ``seeds`` into one segment: its id, episodes, failures, frames."""
+    spec = env_spec(config.env)
+    env = spec.make(config.settings)
+    expert = make_expert(config.env, env)
+    failed = 0
+    try:
+        with SegmentWriter(root, env.contract, origin) as writer:
+            for seed in seeds:
+                episode = record_episode(env, expert, task=config.env, seed=seed, disturbance=config.disturbance)
+                if episode.success:
+                    writer.append(episode)
+                else:
+                    failed += 1
+                report((bool(episode.success), len(episode)))
+            if not writer.episodes:
+                writer.abandon()
+                return None, 0, failed, 0
+            return writer.seal(), writer.episodes, failed, writer.frames
+    finally:
+        env.close()

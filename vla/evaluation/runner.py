@@ -1,0 +1,208 @@
+"""What an evaluation's worker does: it builds environments and policies once, and runs shares of trials in them.
+
+Several environments share each inference. Their episodes begin together and at steps where all want a new chunk, so
+that every inference is of as many as possible; each has a seed of its own and runs to its own end.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from vla.core.errors import VlaError
+from vla.core.types import ActionChunk, Observation, Policy
+from vla.envs.registry import env_spec
+from vla.envs.spec import RobotEnv
+from vla.evaluation.slot import Refusal, Slot
+from vla.evaluation.trials import EpisodeResult, Trial
+
+_WHOLE_CHUNK = 1_000_000
+MakePolicy = Callable[[Sequence[RobotEnv]], Policy]
+"""Builds the policy inside a worker process; the environments are for experts, which read their state."""
+
+
+@runtime_checkable
+class SeededPolicy(Protocol):
+    """A policy that draws at random: then an episode must depend on its seed, not on the slot that it falls into."""
+
+    def seed(self, slot: int, seed: int) -> None:
+        """From now on the episode in ``slot`` draws from ``seed`` alone; called after ``reset``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """Trials of one policy in one environment: the smallest piece of work."""
+
+    env: str
+    policy: str
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What an environment says of itself."""
+
+    env: str
+    renderer: str
+    contract: str
+    """Its digest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """An episode has begun; until it has ended, the death of its process is its own."""
+
+    trial: Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """An episode has ended, however."""
+
+    trial: Trial
+    result: EpisodeResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broken:
+    """A share has come to an end that no other share would escape: an error that follows."""
+
+
+Report = Origin | Started | Ended | Refusal | Broken
+
+
+@dataclass
+class _Stage:
+    """A policy and the environments that it acts in."""
+
+    envs: list[RobotEnv]
+    policy: Policy
+    slots: list[Slot]
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+
+@dataclass
+class EpisodeRunner:
+    """Pickled once for each worker; stages are built on first use and kept from share to share."""
+
+    makers: Mapping[tuple[str, str], MakePolicy]
+    """By policy and environment."""
+    settings: Mapping[str, Mapping[str, Any]]
+    """Of each environment."""
+    execute: int | None
+    ensemble: float
+    batch: int
+    _stages: dict[tuple[str, str], _Stage] = field(default_factory=dict)
+
+    def __call__(self, share: Share, report: Callable[[Report], None]) -> None:
+        """Run the trials of a share and report what happens; errors that a user can act on are raised."""
+        pending, refused = deque(share.trials), set[str]()
+        key = (share.policy, share.env)
+        try:
+            while pending:
+                stage = self._stage(key, report)
+                _run(stage, pending, refused, report)
+                if any(slot.crashed for slot in stage.slots):  # who knows what state it is in: build it anew
+                    self._stages.pop(key).close()
+        except Exception:
+            report(Broken())
+            raise
+
+    def close(self) -> None:
+        """Free all environments."""
+        while self._stages:
+            self._stages.popitem()[1].close()
+
+    def _stage(self, key: tuple[str, str], report: Callable[[Report], None]) -> _Stage:
+        if key not in self._stages:
+            spec, settings = env_spec(key[1]), self.settings[key[1]]
+            envs = [spec.make(settings) for _ in range(self.batch)]
+            report(Origin(env=key[1], renderer=envs[0].renderer, contract=envs[0].contract.digest()))
+            policy = self.makers[key](envs)
+            execute = self.execute or int(policy.contract.policy.get("execute", _WHOLE_CHUNK))
+            slots = [Slot(env, execute=execute, ensemble=self.ensemble) for env in envs]
+            self._stages[key] = _Stage(envs, policy, slots)
+        return self._stages[key]
+
+
+def _run(stage: _Stage, pending: deque[Trial], refused: set[str], report: Callable[[Report], None]) -> None:
+    """Run trials until none is pending, or one has crashed and the others that ran have ended."""
+    slots = stage.slots
+    while True:
+        _collect(slots, refused, report)
+        running = [slot for slot in slots if slot.running]
+        crashed = any(slot.crashed for slot in slots)
+        if not crashed and (not running or any(slot.wants_chunk for slot in running)):
+            _start(stage, pending, refused, report)
+            _collect(slots, refused, report)
+        if not any(slot.running for slot in slots):
+            if crashed or not pending:
+                return
+            continue  # those that were to begin were refused, or crashed at once
+        _ask(stage)
+        for slot in slots:
+            slot.step()
+
+
+def _start(stage: _Stage, pending: deque[Trial], refused: set[str], report: Callable[[Report], None]) -> None:
+    for index, slot in enumerate(stage.slots):
+        while pending and not slot.running and slot.ended is None and not slot.crashed:
+            trial = pending.popleft()
+            if trial.condition.key in refused:
+                continue
+            report(Started(trial=trial))
+            stage.policy.reset(index)
+            if isinstance(stage.policy, SeededPolicy):
+                stage.policy.seed(index, trial.seed)
+            slot.start(trial)
+
+
+def _collect(slots: Sequence[Slot], refused: set[str], report: Callable[[Report], None]) -> None:
+    for slot in slots:
+        if isinstance(slot.ended, Refusal):
+            refused.add(slot.ended.trial.condition.key)
+            report(slot.ended)
+        elif slot.ended is not None:
+            trial, result = slot.ended
+            report(Ended(trial=trial, result=result))
+        slot.ended = None
+
+
+def _ask(stage: _Stage) -> None:
+    """One inference for all slots that want a chunk now."""
+    observations = [slot.observation if slot.wants_chunk else None for slot in stage.slots]
+    asked = [i for i, observation in enumerate(observations) if observation is not None]
+    if not asked:
+        return
+    start = time.perf_counter()
+    try:
+        chunks = stage.policy.act(observations)
+    except VlaError:
+        raise
+    except Exception:
+        _ask_each(stage, observations, asked)
+        return
+    elapsed_ms = (time.perf_counter() - start) * 1e3
+    if len(chunks) != len(observations):
+        raise VlaError(f"the policy got {len(observations)} observations and returned {len(chunks)} answers")
+    for i in asked:
+        stage.slots[i].take(chunks[i], elapsed_ms)
+
+
+def _ask_each(stage: _Stage, observations: Sequence[Observation | None], asked: Sequence[int]) -> None:
+    """The policy raised: ask again for each alone, to know which episode it was, and end that one as a failure."""
+    for i in asked:
+        alone = [observation if k == i else None for k, observation in enumerate(observations)]
+        start = time.perf_counter()
+        try:
+            chunk: ActionChunk | None = stage.policy.act(alone)[i]
+        except VlaError:
+            raise
+        except Exception as error:
+            stage.slots[i].fail(f"the policy raised {type(error).__name__}: {error}")
+        else:
+            stage.slots[i].take(chunk, (time.perf_counter() - start) * 1e3)
