@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 
 from vla.core.types import Episode, Observation
-from vla.envs.registry import to_observation
-from vla.envs.spec import Expert, RobotEnv, SimulatorModel, SimulatorState
-from vla.evaluation.settings import Disturbance
+from vla.envs.disturbance import Disturbance
+from vla.envs.spec import Expert, RobotEnv, SimulatorModel, SimulatorState, to_observation
 
 Driver = Callable[[Observation], np.ndarray]
 

@@ -1,11 +1,7 @@
 """Environments by name: each suite has a table of its own, free of heavy imports, and this page puts them together."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from vla.core.errors import ConfigError
 from vla.core.lookup import lookup
-from vla.core.types import Observation
 from vla.envs.fetch.table import FETCH
 from vla.envs.metaworld.table import METAWORLD
 from vla.envs.robosuite.table import ROBOSUITE
@@ -26,13 +22,3 @@ def make_expert(name: str, env: RobotEnv) -> Expert:
     if bind is None:
         raise ConfigError(f"environment {name} has no scripted expert; vla envs lists those that have one")
     return bind(env)
-
-
-def to_observation(observation: Mapping[str, Any], info: Mapping[str, Any]) -> Observation:
-    """What Gymnasium's ``reset`` and ``step`` return, as the value that policies take."""
-    return Observation(
-        images=observation["images"],
-        state=observation["state"],
-        instruction=observation["instruction"],
-        time_ns=info["time_ns"],
-    )

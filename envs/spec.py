@@ -2,11 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from vla.core.contract import Contract
+from vla.core.types import Observation
+
+Language = Literal["right", "blank", "wrong", "paraphrase"]
+LANGUAGES: tuple[Language, ...] = ("right", "blank", "wrong")
+"""What environments can be told to say."""
 
 
 @runtime_checkable
@@ -87,3 +92,13 @@ class EnvSpec:
     """The extra of this package that it needs, beyond ``sim``."""
     module: str = ""
     """The module that this extra brings: where it cannot be found, the environment cannot be built."""
+
+
+def to_observation(observation: Mapping[str, Any], info: Mapping[str, Any]) -> Observation:
+    """What Gymnasium's ``reset`` and ``step`` return, as the value that policies take."""
+    return Observation(
+        images=observation["images"],
+        state=observation["state"],
+        instruction=observation["instruction"],
+        time_ns=info["time_ns"],
+    )

@@ -1,19 +1,18 @@
-"""For all tests: seeded hypothesis, and reasons for what is not run."""
+"""Tests that need a GPU or minutes run when they can or when they are asked for, and what several folders share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import settings
-
-settings.register_profile("seeded", derandomize=True, deadline=None, max_examples=50, database=None)
-settings.load_profile("seeded")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out tests that take minutes, and those that want a GPU where there is none, unless ``-m`` asks for them."""
-    chosen = config.getoption("markexpr")
+    """Skip long tests unless ``-m long`` asks for them, and GPU tests without a GPU."""
     for item in items:
-        if item.get_closest_marker("long") and "long" not in chosen:
+        if "long" in item.keywords and "long" not in config.option.markexpr:
             item.add_marker(pytest.mark.skip(reason="takes minutes; run with -m long"))
-        if item.get_closest_marker("gpu") and not _has_gpu():
+        if "gpu" in item.keywords and not _has_gpu():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
@@ -21,3 +20,26 @@ def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+@pytest.fixture(scope="module")
+def env() -> Iterator[Any]:
+    """One tabletop for the tests of a module: building it is quick, its GL context is not."""
+    from vla.envs.tabletop.env import TabletopEnv
+    from vla.envs.tabletop.tasks.place import PlaceConfig
+    from vla.envs.tabletop.tasks.table import FAMILIES
+
+    env = TabletopEnv(FAMILIES["tabletop/place"], PlaceConfig())
+    yield env
+    env.close()
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve episodes of ``tabletop/place``, recorded once."""
+    from vla.collect.experts import collect
+    from vla.collect.settings import CollectConfig
+
+    root = tmp_path_factory.mktemp("demonstrations") / "place"
+    collect(CollectConfig(episodes=12, workers=1, settings={"image_size": 32}), root)
+    return root

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ALL = {"core", "models", "datasets", "envs", "policies", "deploy", "train", "report", "bench", "cli"}
+ALL = {
+    *("core", "models", "datasets", "envs", "policies", "deploy"),
+    *("evaluation", "collect", "train", "report", "bench", "cli"),
+}
 MAY_IMPORT = {
     "core": set(),
     "models": {"core"},
@@ -17,8 +20,10 @@ MAY_IMPORT = {
     "envs": {"core"},
     "policies": {"core", "models"},
     "deploy": {"core", "policies", "models"},
+    "evaluation": {"core", "envs"},
+    "collect": {"core", "datasets", "envs"},
     "train": ALL - {"deploy", "report", "bench", "cli"},
-    "report": {"core", "envs", "train", "datasets"},
+    "report": {"core", "envs", "evaluation", "train", "datasets"},
     "bench": ALL - {"deploy", "cli"},
     "cli": ALL,
 }

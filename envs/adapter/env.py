@@ -14,7 +14,7 @@ from vla.core.errors import ConfigError, RenderError
 from vla.core.provenance import versions
 from vla.envs.adapter.setup import AdapterCamera, GymnasiumSetup
 from vla.envs.rendering import CameraRenderer
-from vla.evaluation.settings import LANGUAGES
+from vla.envs.spec import LANGUAGES
 
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _ANY = 1e6  # the limits of a state say what is usual; nothing holds an environment to them

@@ -18,7 +18,7 @@ from vla.core.lookup import lookup
 from vla.envs.metaworld.contract import CONTROL_HZ, metaworld_contract
 from vla.envs.metaworld.tasks import TASKS
 from vla.envs.rendering import CameraRenderer
-from vla.evaluation.settings import LANGUAGES
+from vla.envs.spec import LANGUAGES
 
 UPSIDE_DOWN = {
     "corner2": True,

@@ -18,7 +18,7 @@ from vla.envs.robosuite.robots import ROBOTS
 from vla.envs.robosuite.scene import Scene
 from vla.envs.robosuite.tasks import TASKS, grip_m
 from vla.envs.robosuite.words import WORDS
-from vla.evaluation.settings import LANGUAGES, Language
+from vla.envs.spec import LANGUAGES, Language
 
 _PEOPLE_PIXELS = 256
 _DIVERGED = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)

@@ -12,6 +12,7 @@ from vla.core.errors import ConfigError
 from vla.core.lookup import lookup
 from vla.core.provenance import versions
 from vla.envs.rendering import CameraRenderer, image_point
+from vla.envs.spec import LANGUAGES, Language
 from vla.envs.splits import ALL, HELD_OUT_PHRASINGS, SPLITS
 from vla.envs.tabletop.config import TabletopConfig
 from vla.envs.tabletop.scene.appearance import Appearance
@@ -20,7 +21,6 @@ from vla.envs.tabletop.scene.layout import Layout, add_distractors, draw_layout,
 from vla.envs.tabletop.scene.mjcf import AREA_M, CAMERAS, TIMESTEP_S, Scene
 from vla.envs.tabletop.scene.world import Thing, World
 from vla.envs.tabletop.tasks.task import Goal, Situation, Task, draw_goal, is_held_out, title, words
-from vla.evaluation.settings import LANGUAGES, Language
 
 _START_M = ((0.36, 0.48), (-0.12, 0.12), (0.16, 0.28))
 _MOST_DRAWS = 2000

@@ -13,9 +13,10 @@ import yaml
 
 from vla.cli.main import main
 from vla.collect.experts import collect
+from vla.collect.settings import CollectConfig
 from vla.core.config import load_recipe
 from vla.train.engines import train
-from vla.train.recipe import CollectConfig, TrainConfig
+from vla.train.recipe import TrainConfig
 
 _TINY: dict[str, Any] = {
     "model": {

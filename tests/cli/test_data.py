@@ -11,8 +11,8 @@ import pytest
 
 from vla.cli.data.main import VERBS
 from vla.collect.experts import collect
+from vla.collect.settings import CollectConfig
 from vla.datasets.dataset import Dataset
-from vla.train.recipe import CollectConfig
 
 
 @pytest.fixture(scope="module")

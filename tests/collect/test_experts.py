@@ -8,11 +8,11 @@ import pytest
 
 from vla.collect import experts as collection
 from vla.collect.experts import collect
+from vla.collect.settings import CollectConfig
 from vla.core.errors import ContractError, DatasetError
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset
 from vla.datasets.store.manifest import latest_number
-from vla.train.recipe import CollectConfig
 
 
 def _episodes(root: Path, manifest: int | None = None) -> list[Episode]:

@@ -1,4 +1,4 @@
-"""Twelve episodes, recorded once, and recipes that learn from them in seconds."""
+"""Recipes that learn from them in seconds."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,18 +6,10 @@ from typing import Any
 
 import pytest
 
-from vla.collect.experts import collect
 from vla.core.config import from_dict
-from vla.train.recipe import CollectConfig, TrainConfig
+from vla.train.recipe import TrainConfig
 
 MakeRecipe = Callable[..., TrainConfig]
-
-
-@pytest.fixture(scope="session")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("demonstrations") / "place"
-    collect(CollectConfig(episodes=12, workers=1, settings={"image_size": 32}), root)
-    return root
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from vla.cli.command import console, parse, parse_settings, progress, show_config, write_result
-from vla.train.recipe import CollectConfig
+from vla.collect.settings import CollectConfig
 
 if TYPE_CHECKING:
     from vla.collect.experts import Collected

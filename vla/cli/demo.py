@@ -11,10 +11,12 @@ from vla.cli import collect as collect_verb
 from vla.cli import eval as eval_verb
 from vla.cli import train as train_verb
 from vla.cli.command import console, parse, show_config, write_result
+from vla.collect.settings import CollectConfig
 from vla.core.config import load_recipe, to_dict
 from vla.core.errors import ConfigError
-from vla.evaluation.settings import EvaluationConfig, Language
-from vla.train.recipe import CollectConfig, DataConfig, TrainConfig
+from vla.envs.spec import Language
+from vla.evaluation.settings import EvaluationConfig
+from vla.train.recipe import DataConfig, TrainConfig
 
 _EXAMPLES = """  vla demo
   vla demo --minutes 3 --out runs/quick      (every phase, a lower score)

@@ -11,7 +11,8 @@ from vla.cli.command import console, parse, parse_settings, show_config, write_r
 from vla.cli.evaluating import Plan, cores, document, environments, execute
 from vla.core.errors import ConfigError
 from vla.core.processes import Engine
-from vla.evaluation.settings import LANGUAGE_TEST, EvaluationConfig, Language
+from vla.envs.spec import Language
+from vla.evaluation.settings import LANGUAGE_TEST, EvaluationConfig
 
 if TYPE_CHECKING:
     from vla.evaluation.trials import Condition, EpisodeResult

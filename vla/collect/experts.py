@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vla.collect.settings import CollectConfig
 from vla.core.errors import DatasetError
 from vla.core.processes import run_shares
 from vla.core.provenance import provenance
@@ -16,7 +17,6 @@ from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
 from vla.envs.recording import record_episode
 from vla.envs.registry import env_spec, make_expert
-from vla.train.recipe import CollectConfig
 
 _SEGMENT_EPISODES = 100
 

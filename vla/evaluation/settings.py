@@ -1,15 +1,13 @@
-"""Settings of evaluations and of disturbances. Free of heavy imports, so that help is instant."""
+"""Settings of evaluations. Free of heavy imports, so that help is instant."""
 
 import os
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from vla.core.errors import ConfigError
 from vla.core.processes import Engine
+from vla.envs.spec import Language
 
-Language = Literal["right", "blank", "wrong", "paraphrase"]
-LANGUAGES: tuple[Language, ...] = ("right", "blank", "wrong")
-"""What environments can be told to say."""
 LANGUAGE_TEST: tuple[Language, ...] = ("right", "paraphrase", "blank", "wrong")
 """What the evaluator can say: a paraphrase is one of the environment's other wordings, chosen by the seed."""
 
@@ -46,23 +44,3 @@ class EvaluationConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"evaluation.{name}={value} must be at least 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Disturbance:
-    """What pushes the arm off the expert's path, so that demonstrations show the way back.
-
-    Labels stay the expert's: ``action`` is what it wanted in the disturbed state, ``action_executed`` what was sent
-    (DART, arXiv 1703.09327).
-    """
-
-    episodes: float = 0.8
-    """Share of episodes that are disturbed at all."""
-    steps: float = 0.5
-    """Share of their steps with noise on the joint targets."""
-    noise_rad: float = 0.02
-    """Deviation of that noise."""
-    kicks: float = 0.05
-    """Probability that a kick begins at a step: one constant joint offset for several steps."""
-    kick_rad: float = 0.05
-    kick_steps: int = 4

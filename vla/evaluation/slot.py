@@ -12,8 +12,7 @@ from vla.core.config import from_dict
 from vla.core.contract import Contract
 from vla.core.errors import ConfigError, UnknownNameError, VlaError
 from vla.core.types import ActionChunk, Observation
-from vla.envs.registry import to_observation
-from vla.envs.spec import RobotEnv
+from vla.envs.spec import RobotEnv, to_observation
 from vla.evaluation.trials import EpisodeResult, Trial
 
 

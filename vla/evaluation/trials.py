@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vla.evaluation.settings import Language
+from vla.envs.spec import Language
 
 
 @dataclass(frozen=True, kw_only=True)

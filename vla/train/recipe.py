@@ -1,12 +1,10 @@
-"""What collections and training runs are made of: the dataclasses behind every recipe in ``configs/``."""
+"""What training runs are made of: the dataclasses behind every recipe in ``configs/``."""
 
-import os
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from vla.core.errors import ConfigError
 from vla.datasets.selection import Selection
-from vla.evaluation.settings import Disturbance
 from vla.models.config import UnifiedConfig
 
 
@@ -106,22 +104,3 @@ class TrainConfig:
         for name in ("warmup_steps", "ema", "max_failures"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name}={getattr(self, name)} must be at least 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CollectConfig:
-    """Which demonstrations to collect."""
-
-    env: str = "tabletop/place"
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Settings of the environment that differ from its defaults."""
-    episodes: int = 2000
-    seed: int = 0
-    """Episode i runs on seed + i."""
-    disturbance: Disturbance = field(default_factory=Disturbance)
-    """What pushes the arm off the expert's path; ``--disturbance.episodes 0`` for none."""
-    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
-
-    def __post_init__(self) -> None:
-        if self.episodes < 1 or self.workers < 1:
-            raise ConfigError(f"collect: episodes={self.episodes} and workers={self.workers} must be at least 1")

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vla.envs.disturbance import Disturbance
 from vla.envs.open_loop import replay_open_loop
 from vla.envs.recording import record_episode
 from vla.envs.robosuite.config import RobosuiteConfig
@@ -12,7 +13,6 @@ from vla.envs.robosuite.env import RobosuiteEnv
 from vla.envs.robosuite.experts import make_expert
 from vla.envs.robosuite.robots import ROBOTS
 from vla.envs.robosuite.words import WORDS
-from vla.evaluation.settings import Disturbance
 
 QUICK = ("stack", "pick-place-can", "door", "nut-assembly-square")
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from vla.envs.disturbance import Disturbance
 from vla.envs.recording import record_episode
 from vla.envs.tabletop.env import TabletopEnv
 from vla.envs.tabletop.expert import TabletopExpert
 from vla.envs.tabletop.tasks.place import PLACE, PlaceConfig
-from vla.evaluation.settings import Disturbance
 
 
 def _failures(env: TabletopEnv, seeds: range) -> list[int]:

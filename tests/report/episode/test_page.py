@@ -12,9 +12,9 @@ from PIL import Image
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
+from vla.envs.disturbance import Disturbance
 from vla.envs.recording import record_episode
 from vla.envs.registry import env_spec, make_expert
-from vla.evaluation.settings import Disturbance
 from vla.report.episode import frames
 from vla.report.episode.page import render_episode_page
 

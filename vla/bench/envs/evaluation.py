@@ -13,8 +13,8 @@ from vla.bench.envs.settings import EnvConfig
 from vla.bench.measure import Note, Row, compare, cpu_rates, in_fresh_process
 from vla.core.action_transform import ActionTransform
 from vla.core.types import Policy
-from vla.envs.registry import env_spec, to_observation
-from vla.envs.spec import RobotEnv
+from vla.envs.registry import env_spec
+from vla.envs.spec import RobotEnv, to_observation
 from vla.evaluation.baselines import ExpertPolicy
 from vla.evaluation.run import evaluate
 from vla.evaluation.settings import EvaluationConfig

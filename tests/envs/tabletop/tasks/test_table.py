@@ -15,6 +15,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from vla.core.errors import ConfigError
+from vla.envs.disturbance import Disturbance
 from vla.envs.recording import record_episode
 from vla.envs.spec import RobotEnv, SimulatorState
 from vla.envs.splits import HELD_OUT_PHRASINGS
@@ -22,7 +23,6 @@ from vla.envs.tabletop.env import TabletopEnv
 from vla.envs.tabletop.scene.mjcf import CAMERAS, COLOURS
 from vla.envs.tabletop.table import TABLETOP
 from vla.envs.tabletop.tasks.table import FAMILIES
-from vla.evaluation.settings import Disturbance
 
 LONG = ("tabletop/sort", "tabletop/tidy")
 
