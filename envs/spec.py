@@ -86,7 +86,7 @@ class EnvSpec:
     robot: str
     instruction: str
     """An example."""
-    horizon: int
+    max_steps: int
     """Steps until an episode is truncated."""
     needs: str = ""
     """The extra of this package that it needs, beyond ``sim``."""

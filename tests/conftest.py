@@ -1,18 +1,23 @@
-"""Tests that need a GPU or minutes run when they can or when they are asked for, and what several folders share."""
+"""For all tests: seeded hypothesis, reasons for what is not run, and what several folders share."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("seeded", derandomize=True, deadline=None, max_examples=50, database=None)
+settings.load_profile("seeded")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip long tests unless ``-m long`` asks for them, and GPU tests without a GPU."""
+    """Leave out tests that take minutes, and those that want a GPU where there is none, unless ``-m`` asks for them."""
+    chosen = config.getoption("markexpr")
     for item in items:
-        if "long" in item.keywords and "long" not in config.option.markexpr:
+        if item.get_closest_marker("long") and "long" not in chosen:
             item.add_marker(pytest.mark.skip(reason="takes minutes; run with -m long"))
-        if "gpu" in item.keywords and not _has_gpu():
+        if item.get_closest_marker("gpu") and not _has_gpu():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 

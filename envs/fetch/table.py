@@ -41,7 +41,7 @@ def _spec(task: str, instruction: str, expert: Any) -> EnvSpec:
         summary=f"{instruction} (gymnasium-robotics)",
         robot="fetch",
         instruction=instruction,
-        horizon=50,
+        max_steps=50,
         needs="fetch",
         module="gymnasium_robotics",
     )

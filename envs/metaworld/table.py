@@ -29,7 +29,7 @@ METAWORLD: dict[str, EnvSpec] = {
         summary=f"{task.sentences[0]} (Meta-World, {task.group})",
         robot="metaworld-sawyer",
         instruction=task.sentences[0],
-        horizon=500,
+        max_steps=500,
         needs="metaworld",
         module="metaworld",
     )

@@ -55,7 +55,7 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self.control: Control = CONTROLS[self.config.control](self.scene)
         self.instruction = ""
         self.instruction_alternatives: tuple[str, ...] = ()
-        self.max_steps = self.config.max_steps or round(self._words.horizon * self.config.control_hz / 20)
+        self.max_steps = self.config.max_steps or round(self._words.max_steps * self.config.control_hz / 20)
         self._substeps = round(1 / self.config.control_hz / TIMESTEP_S)
         self._steps, self._way_m = 0, 1.0
         self._grip_geoms = self.scene.geoms_of(self.task.body)

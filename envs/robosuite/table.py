@@ -29,7 +29,7 @@ ROBOSUITE: dict[str, EnvSpec] = {
         summary=words.summary,
         robot="robosuite-panda",
         instruction=words.phrases[0],
-        horizon=words.horizon,
+        max_steps=words.max_steps,
         needs="robosuite",
         module="robosuite",
     )

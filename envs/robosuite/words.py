@@ -9,7 +9,7 @@ class Words:
 
     summary: str
     phrases: tuple[str, ...]
-    horizon: int
+    max_steps: int
     """Steps at 20 Hz until an episode is truncated: at least twice what the expert needs."""
 
 
@@ -23,7 +23,7 @@ def _pick_place(thing: str) -> Words:
             f"place the {thing} where it belongs in the bin",
             f"take the {thing} and drop it in its own bin",
         ),
-        horizon=300,
+        max_steps=300,
     )
 
 
@@ -37,7 +37,7 @@ def _nut(kind: str, peg: str) -> Words:
             f"fit the {kind} nut around the {peg} peg",
             f"on the {peg} peg, put the {kind} nut",
         ),
-        horizon=300,
+        max_steps=300,
     )
 
 
@@ -51,7 +51,7 @@ WORDS: dict[str, Words] = {
             "grasp the red cube and lift it",
             "take the red cube off the table",
         ),
-        horizon=100,
+        max_steps=100,
     ),
     "stack": Words(
         summary="put the red cube on the green one",
@@ -62,7 +62,7 @@ WORDS: dict[str, Words] = {
             "pick up the red cube and set it on the green cube",
             "on the green cube, stack the red one",
         ),
-        horizon=200,
+        max_steps=200,
     ),
     "pick-place-milk": _pick_place("milk"),
     "pick-place-bread": _pick_place("bread"),
@@ -79,6 +79,6 @@ WORDS: dict[str, Words] = {
             "push the handle down and pull the door open",
             "open the wooden door by its handle",
         ),
-        horizon=300,
+        max_steps=300,
     ),
 }

@@ -24,14 +24,14 @@ def _expert(env: Any) -> Any:
     return TabletopExpert(env.unwrapped)
 
 
-def _spec(name: str, summary: str, instruction: str, horizon: int, *, split: str = "seen", **counts: int) -> EnvSpec:
+def _spec(name: str, summary: str, instruction: str, max_steps: int, *, split: str = "seen", **counts: int) -> EnvSpec:
     return EnvSpec(
-        make=partial(_make, name, {**counts, "max_steps": horizon, "split": split}),
+        make=partial(_make, name, {**counts, "max_steps": max_steps, "split": split}),
         expert=_expert,
         summary=summary,
         robot="tabletop-panda",
         instruction=instruction,
-        horizon=horizon,
+        max_steps=max_steps,
     )
 
 

@@ -36,14 +36,14 @@ def main(argv: list[str]) -> int:
     rows: list[dict[str, Any]] = []
     for name, spec in ENVS.items():
         expert = spec.expert is not None
-        table.add_row(name, spec.robot, str(spec.horizon), "yes" if expert else "no", spec.instruction)
+        table.add_row(name, spec.robot, str(spec.max_steps), "yes" if expert else "no", spec.instruction)
         rows.append(
             {
                 "name": name,
                 "summary": spec.summary,
                 "robot": spec.robot,
                 "instruction": spec.instruction,
-                "horizon": spec.horizon,
+                "max_steps": spec.max_steps,
                 "expert": expert,
                 "needs": spec.needs,
             }

@@ -27,7 +27,7 @@ from vla.datasets.store.storage import LocalStorage
 
 MakeEpisode = Callable[..., Episode]
 Same = Callable[[Episode, Episode], None]
-SCRIPT = Path(__file__).with_name("writer_process.py")
+SCRIPT = Path(__file__).parents[1] / "store" / "writer_process.py"
 ROWS = ("state", "action", "action_executed", "grounding")
 SCALARS = ("reward", "done", "valid", "time_ns", "command_time_ns")
 

@@ -136,7 +136,7 @@ def test_progress_rises_to_one_with_the_expert(lift: RobosuiteEnv) -> None:
 
 
 def test_truncation_is_the_step_limit_and_not_success(lift: RobosuiteEnv, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert lift.max_steps == WORDS["lift"].horizon
+    assert lift.max_steps == WORDS["lift"].max_steps
     monkeypatch.setattr(lift, "max_steps", 2)
     lift.reset(seed=0)
     assert [lift.step(_still(lift))[2:4] for _ in range(2)] == [(False, False), (False, True)]

@@ -101,7 +101,7 @@ def test_gymnasium_accepts_it(env: TabletopEnv, name: str) -> None:
         # A recommendation for learning algorithms: our actions are radians and metres, on purpose.
         warnings.filterwarnings("ignore", message=".*symmetric and normalized space.*")
         check_env(env, skip_render_check=True)  # that part wants a name in Gymnasium's own registry
-    assert env.config.max_steps == TABLETOP[name].horizon
+    assert env.config.max_steps == TABLETOP[name].max_steps
 
 
 def test_the_expert_solves_it_and_progress_is_one_exactly_at_success(env: TabletopEnv, name: str) -> None:
