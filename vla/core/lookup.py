@@ -8,7 +8,7 @@ import difflib
 import importlib
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from vla.core.errors import UnknownNameError
 
@@ -23,11 +23,11 @@ def lookup(kind: str, name: str, table: Mapping[str, T], *, group: str = "") -> 
     if name in table:
         return table[name]
     if group and ":" in name:
-        return _import(kind, name)
+        return cast(T, _import(kind, name))
     offered = _offered(group)
     if name in offered:
-        return _load(kind, offered[name])
-    known = sorted({*table, *offered})
+        return cast(T, _load(kind, offered[name]))
+    known = sorted([*table, *offered])
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     own = f", and module:Name, or the entry points {group!r} of a package, for your own" if group else ""
