@@ -23,6 +23,7 @@ from vla.datasets.formats.mcap.streams import Film, Track, decode_frames, decode
 from vla.datasets.formats.mcap.topics import Choice, McapTopics, choose_topics
 from vla.datasets.formats.pictures import PictureError
 from vla.datasets.formats.source import Hints
+from vla.datasets.frames.clocks import latest_frame
 
 _MEASURED = 32
 """Files whose states and actions tell the limits: a limit is a scale, and reading all pictures twice takes long."""
@@ -154,8 +155,8 @@ def _steps(path: Path, streams: Sequence[Track | Film], hz: float) -> Int64[np.n
 
 def _seen(film: Film, times: Int64[np.ndarray, " t"]) -> range:
     """The frames from the last that is not after the first step up to the last step."""
-    start = int(np.searchsorted(film.times_ns, times[0], side="right")) - 1
-    return range(start, int(np.searchsorted(film.times_ns, times[-1], side="right")))
+    first, last = latest_frame(film.times_ns, times[[0, -1]]).tolist()
+    return range(first, last + 1)
 
 
 def _side_by_side(
