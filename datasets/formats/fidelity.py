@@ -7,7 +7,7 @@ import numpy as np
 
 from vla.core.contract import Contract
 from vla.core.types import Episode
-from vla.datasets.formats.columns import keys_of
+from vla.datasets.formats.dimensions import keys_of
 from vla.datasets.frames.clocks import latest_frame
 
 _SENTENCES = {

@@ -31,8 +31,7 @@ from vla.datasets.formats.lerobot.files import (
     write_tasks,
 )
 from vla.datasets.formats.lerobot.statistics import PixelCounts, count_pixels, flatten, vector_statistics
-from vla.datasets.formats.source import Exported, OnEpisode
-from vla.datasets.formats.target import new_target
+from vla.datasets.formats.source import Exported, OnEpisode, new_target
 
 _EPISODES_IN_GROUP = 100
 _HELD = frozenset({"instruction", "task", "reward", "done", "success", "split", "robot", "layout"})

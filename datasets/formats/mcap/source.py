@@ -15,7 +15,7 @@ from jaxtyping import Int64
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
-from vla.datasets.formats.limits import dimension_around
+from vla.datasets.formats.dimensions import dimension_around
 from vla.datasets.formats.mcap.clock import as_fraction, control_times, held, rate_hz, stale
 from vla.datasets.formats.mcap.file import Recording, has_footer, read_recording
 from vla.datasets.formats.mcap.messages import MessageError, decoder, picture_of, stamp_ns, vector_of
@@ -197,9 +197,11 @@ def _names(recording: Recording, topic: str) -> tuple[str, ...]:
     try:
         names, _ = vector_of(decoded(recording, topic)[0][1], topic)
     except (MessageError, TypeError, KeyError, ValueError) as error:
-        raise DatasetError(f"{recording.path}: topic {topic}: {error}; name another with McapTopics") from None
+        raise DatasetError(
+            f"{recording.path}: topic {topic}: {error}; name another with McapTopics, or --set"
+        ) from None
     if not names:
-        raise DatasetError(f"{recording.path}: topic {topic} has no numbers; name another with McapTopics")
+        raise DatasetError(f"{recording.path}: topic {topic} has no numbers; name another with McapTopics, or --set")
     return tuple(names)
 
 
@@ -215,7 +217,9 @@ def _cameras(
         except (MessageError, PictureError, IndexError, KeyError, TypeError, ValueError) as error:
             problem = f"{topic} cannot be read: {error}" if rows else f"{topic} has no messages"
             if asked:
-                raise DatasetError(f"{recording.path}: {problem}; name other cameras with McapTopics") from None
+                raise DatasetError(
+                    f"{recording.path}: {problem}; name other cameras with McapTopics, or --set"
+                ) from None
             notes.append(f"{problem}; it is left out.")
             continue
         height, width, channels = picture.shape

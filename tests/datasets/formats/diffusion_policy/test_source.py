@@ -21,9 +21,9 @@ from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
-from vla.datasets.formats.columns import dimensions_of, keys_of
 from vla.datasets.formats.diffusion_policy.export import export_diffusion_policy
 from vla.datasets.formats.diffusion_policy.source import open_diffusion_policy, recognise
+from vla.datasets.formats.dimensions import dimensions_of, keys_of
 from vla.datasets.formats.source import Hints, Source
 from vla.datasets.store.episode_check import check_episode
 from vla.datasets.store.manifest import publish

@@ -693,7 +693,7 @@ def test_damaged_and_missing_pictures_are_located(tmp_path: Path) -> None:
     source = open_lerobot(root, NO_HINTS)
     path = root / f"images/{KEY}/episode_000001/frame_000004.png"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(DatasetError, match=f"episode 1, step 4: the picture {KEY} cannot be decoded"):
+    with pytest.raises(DatasetError, match=f"episode 1, step 4: the picture {KEY}: 200 bytes cannot be decoded"):
         source.read(1)
     path.unlink()
     with pytest.raises(DatasetError, match="episode 1, step 4: expected a picture"):

@@ -312,7 +312,7 @@ def test_named_topics(tmp_path: Path) -> None:
         open_mcap(path, Hints())
     topics = McapTopics(
         state=("/joint_states", "/second/joint_states"),
-        action="/anything",
+        action=("/anything",),
         cameras={"head": "/front/image_raw/compressed"},
         instruction="/instruction",
     )
@@ -329,13 +329,15 @@ def test_named_topics(tmp_path: Path) -> None:
     assert list(episode.images) == ["head"]
     np.testing.assert_array_equal(episode.action, [[0.25, 0.5]] * len(episode))
     with pytest.raises(DatasetError, match=r"topic '/nowhere' is not there"):
-        open_mcap(path, Hints(), McapTopics(state="/nowhere"))
+        open_mcap(path, Hints(), McapTopics(state=("/nowhere",)))
 
 
 def test_no_action(tmp_path: Path) -> None:
     topics = arm()[0]
     del topics["/arm/commands"]
-    with pytest.raises(DatasetError, match=r"no topic looks like the action; name it with McapTopics\(action=...\)"):
+    with pytest.raises(
+        DatasetError, match=r"no topic looks like the action; name it with .* --set action=\[/topic\]\."
+    ):
         open_mcap(write_ros(tmp_path / "a.mcap", topics), Hints())
 
 
