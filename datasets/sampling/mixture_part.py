@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 
 from vla.core.action_transform import ActionTransform
 from vla.core.errors import DatasetError, UnknownNameError
 from vla.core.lookup import lookup
 from vla.datasets.dataset import Dataset
-from vla.datasets.sampling.resize import resize_frame
 from vla.datasets.sampling.statistics import load_or_compute
 from vla.datasets.sampling.windows import Windows, spacing
 
@@ -105,6 +104,21 @@ class MixturePart:
                 self.dataset.read_frames(camera, steps[row : row + 1], frame)
                 column[row] = resize_frame(frame[0], self._size)
         return images
+
+
+def resize_frame(frame: UInt8[np.ndarray, "y x 3"], size: tuple[int, ...]) -> UInt8[np.ndarray, "v u 3"]:
+    """A frame stretched to ``size`` (y, x): each pixel is the mean of the area that it covers, with soft edges.
+
+    Where a side grows, pixels are interpolated linearly. No threads: safe in forked loader processes.
+    """
+    if frame.shape[:2] == tuple(size):
+        return frame
+    from PIL import Image
+
+    shrinks = frame.shape[0] >= size[0] and frame.shape[1] >= size[1]
+    # Not a box, which takes each pixel whole or not at all, and so shifts lines by half a pixel here and there.
+    kernel = Image.Resampling.HAMMING if shrinks else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(frame).resize((size[1], size[0]), kernel))
 
 
 def _fill_slots(dataset: Dataset, slots: Sequence[str], chosen: Mapping[str, str]) -> dict[str, str]:
