@@ -185,7 +185,7 @@ def merge(
         ]
     if not groups:
         raise DatasetError(f"{storage.url}: all episodes are there already; nothing was merged")
-    number, _ = write_segments(
+    version, _ = write_segments(
         storage,
         _copy_group,
         groups,
@@ -194,8 +194,8 @@ def merge(
         engine=_engine(workers, groups),
         on_report=on_episode,
     )
-    assert number is not None, "each group of a merge seals a segment"
-    return number, left_out
+    assert version is not None, "each group of a merge seals a segment"
+    return version, left_out
 
 
 def known_hashes(storage: Storage) -> set[bytes]:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
+from vla.datasets.checker import check_dataset
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.formats.mcap.source import McapSource, open_mcap, recognise
 from vla.datasets.formats.mcap.topics import McapTopics
@@ -533,6 +534,7 @@ def test_into_a_dataset(tmp_path: Path) -> None:
             writer.append(episode)
         publish(root, [writer.seal()], "import")
     dataset = Dataset.open(root)
+    check_dataset(dataset)
     assert dataset.contract == source.contract
     assert [record.length for record in dataset.episodes] == [len(episode) for episode in episodes]
     for number, episode in enumerate(episodes):
