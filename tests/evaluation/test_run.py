@@ -88,8 +88,8 @@ class _Breaking:
 def test_the_expert_succeeds_in_order_and_repeatably() -> None:
     first = _evaluate()
     assert [result.seed for result in first] == [0, 1, 2, 3]
-    assert all(result.success and result.grasped and result.crash is None for result in first)
-    assert all(result.distance_m < 0.05 and len(result.actions) == result.steps for result in first)
+    assert all(result.success and result.metrics["grasped"] == 1 and result.crash is None for result in first)
+    assert all(result.metrics["distance_m"] < 0.05 and len(result.actions) == result.steps for result in first)
     assert _same(first, _evaluate())
     assert _same(first, _evaluate(batch=4))
 
