@@ -17,7 +17,7 @@ from vla.datasets.frames.clocks import latest_frame
 from vla.datasets.sampling.mixture import Mixture
 from vla.datasets.sampling.windows import Windows
 from vla.datasets.store.episode_check import check_episode
-from vla.datasets.store.layout import LOW_DIMENSIONAL, row_shape
+from vla.datasets.store.layout import LOW_DIMENSIONAL, row_kinds, rows_of, signal_name
 from vla.datasets.store.storage import Location
 
 _EPISODES = 8
@@ -93,6 +93,12 @@ def check_mixture(mixture: Mixture) -> None:
         _same(f"the mixture: {key} of a copy", twin.batch(borders)[key], value)
 
 
+def _rows(dataset: Dataset) -> dict[str, np.ndarray]:
+    """All low-dimensional arrays of a dataset, by their names on disk."""
+    rows = {name: getattr(dataset, name) for name in LOW_DIMENSIONAL}
+    return rows | {signal_name(name): signal for name, signal in dataset.signals.items()}
+
+
 def _check_index(dataset: Dataset) -> None:
     """Episodes follow each other without a gap, each with a name of its own."""
     lengths, starts = dataset.episode_lengths, dataset.episode_starts
@@ -106,9 +112,9 @@ def _check_index(dataset: Dataset) -> None:
 
 def _check_rows(dataset: Dataset) -> None:
     """Low-dimensional arrays: as wide as the contract, finite, protected from writing; times rise."""
-    arrays = {name: getattr(dataset, name) for name in LOW_DIMENSIONAL}
-    shapes = {name: (len(dataset), *row_shape(name, dataset.contract)) for name in LOW_DIMENSIONAL}
-    promised = {name: (dtype, shapes[name]) for name, (dtype, _) in LOW_DIMENSIONAL.items()}
+    arrays = _rows(dataset)
+    kinds = row_kinds(dataset.contract)
+    promised = {name: (dtype, (len(dataset), *shape)) for name, (dtype, shape) in kinds.items()}
     _check_arrays(dataset.url, arrays, promised)
     for name, array in arrays.items():
         if array.dtype.kind == "f":
@@ -131,10 +137,10 @@ def _check_episode(dataset: Dataset, number: int) -> None:
     except DatasetError as error:
         raise DatasetError(f"{where}: {error}") from None
     start, steps = int(dataset.episode_starts[number]), len(episode)
-    for name in LOW_DIMENSIONAL:
-        expected = getattr(dataset, name)[start : start + steps]
-        _same(f"{where}: {name}", getattr(episode, name), expected)
-        _same(f"{where}: {name} without images", getattr(rows, name), expected)
+    whole, alone = (rows_of(read, dataset.contract) for read in (episode, rows))
+    for name, array in _rows(dataset).items():
+        _same(f"{where}: {name}", whole[name], array[start : start + steps])
+        _same(f"{where}: {name} without images", alone[name], array[start : start + steps])
     for camera in dataset.contract.cameras:
         frames = episode.images[camera.name]
         clock = episode.image_time_ns.get(camera.name)
@@ -181,6 +187,7 @@ def _check_windows(windows: Windows, number: int) -> None:
         "observation_valid": seen >= start,
         "actions": dataset.action[clamped],
         "action_valid": (ahead < end) & dataset.valid[clamped],
+        **{signal_name(name): signal[rows[:, 0]] for name, signal in dataset.signals.items()},
         "index": rows[:, 0],
         "episode": np.array([number, number], np.int64),
     }
@@ -204,8 +211,9 @@ def _check_copy(dataset: Dataset) -> None:
         (twin.url, twin.manifest.number, len(twin)) == (dataset.url, dataset.manifest.number, len(dataset)),
         f"{where}: expected {dataset!r}, got {twin!r}",
     )
-    for name in LOW_DIMENSIONAL:
-        _same(f"{where}: {name}", getattr(twin, name), getattr(dataset, name))
+    theirs = _rows(twin)
+    for name, array in _rows(dataset).items():
+        _same(f"{where}: {name}", theirs[name], array)
     for camera in dataset.contract.cameras if len(dataset) else ():
         _same(f"{where}: a frame of {camera.name}", twin.frame(camera.name, 0), dataset.frame(camera.name, 0))
 

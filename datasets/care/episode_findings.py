@@ -8,6 +8,7 @@ import numpy as np
 
 from vla.core.contract import Contract
 from vla.core.types import Episode
+from vla.datasets.store.layout import rows_of
 
 _FROZEN_S = 1.0
 """A camera whose pixels stay the same for longer, while the robot moves, is frozen."""
@@ -39,12 +40,10 @@ class Finding:
 
 def check_numbers(episode: Episode, contract: Contract) -> Iterator[Finding]:
     """One episode: finite numbers, monotone and even times, actions within limits, cameras that are alive."""
-    for name in ("state", "action", "action_executed", "grounding"):
-        array = getattr(episode, name)
-        if not np.isfinite(array).all():
-            yield Finding.error(
-                "", f"{name} holds numbers that are not finite at {int((~np.isfinite(array)).any(1).sum())} steps"
-            )
+    for name, array in rows_of(episode, contract).items():
+        bad = ~np.isfinite(array.reshape(len(array), -1)).all(1)
+        if bad.any():
+            yield Finding.error("", f"{name} holds numbers that are not finite at {int(bad.sum())} steps")
     yield from _check_times(episode, contract)
     yield from _check_bounds(episode, contract)
     if not episode.valid.any():

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vla.datasets.dataset import Dataset
 
 OnEpisode = Callable[[int], None]
-"""Called with the number of frames of each episode that was written."""
+"""Called with the number of steps of each episode that was written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class Exported:
     """What an exporter wrote, and what its format could not hold."""
 
     episodes: int
-    frames: int
+    steps: int
     lost: tuple[str, ...]
     """One sentence for each thing that is in the dataset and not in the export."""
 

@@ -19,7 +19,7 @@ from vla.core.files import write_all
 from vla.core.log import checked_line, read_lines
 from vla.core.types import Episode
 from vla.datasets.frames.shard_writer import ShardWriter
-from vla.datasets.store.layout import LOW_DIMENSIONAL, read_description, row_shape
+from vla.datasets.store.layout import LOW_DIMENSIONAL, read_description, row_kinds, signal_name
 from vla.datasets.store.segment import SegmentBuilder, image_array
 from vla.datasets.store.staging import JOURNAL, StagedSegment
 
@@ -54,27 +54,22 @@ class Recording:
 
     about: dict[str, Any]
     """The journal's first entry: instruction, task, split, seed, provenance, model, codecs."""
-    steps: list[Mapping[str, np.ndarray]] = field(default_factory=list)
-    """A row of each low-dimensional array, and of the simulator's state where there is one."""
+    steps: list[Mapping[str, Any]] = field(default_factory=list)
+    """Rows of the low-dimensional arrays, and of the simulator's state if any; lists where a journal gave them."""
     frame_times: dict[str, list[int]] = field(default_factory=dict)
     """Of the cameras with a rate of their own."""
-
-    def add_step(self, step: Mapping[str, Any]) -> None:
-        """Add a step of the journal, its values as JSON holds them."""
-        dtypes = {name: dtype for name, (dtype, _) in LOW_DIMENSIONAL.items()}
-        self.steps.append({name: np.array(value, dtypes.get(name, "float64")) for name, value in step.items()})
 
     def episode(self, contract: Contract, success: bool | None) -> Episode:
         """As an episode without images."""
         columns = {}
-        for name, (dtype, _) in LOW_DIMENSIONAL.items():
-            shape = (len(self.steps), *row_shape(name, contract))
-            columns[name] = np.array([step[name] for step in self.steps], dtype).reshape(shape)
+        for name, (dtype, shape) in row_kinds(contract).items():
+            columns[name] = np.array([step[name] for step in self.steps], dtype).reshape(len(self.steps), *shape)
         states = [step["sim_state"] for step in self.steps if "sim_state" in step]
         return Episode(
             images={},
             image_time_ns={camera: np.array(times, np.int64) for camera, times in self.frame_times.items()},
-            **columns,
+            **{name: columns[name] for name in LOW_DIMENSIONAL},
+            signals={name: columns[signal_name(name)] for name in contract.signals},
             instruction=self.about["instruction"],
             instruction_alternatives=tuple(self.about["instruction_alternatives"]),
             task=self.about["task"],
@@ -148,7 +143,7 @@ def _replay(
             for name, (size, _) in entry["frames"].items():
                 sizes[name].append(size)
             if "step" in entry:
-                recording.add_step(entry["step"])
+                recording.steps.append(entry["step"])
             else:
                 (name,) = entry["frames"]
                 recording.frame_times[name].append(entry["time_ns"])

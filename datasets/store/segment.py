@@ -18,8 +18,15 @@ from vla.datasets.frames.codecs import frame_codec
 from vla.datasets.frames.shard_writer import ShardWriter
 from vla.datasets.records import EpisodeRecord, encode_records, record_of
 from vla.datasets.store.arrays import write_array, write_group
-from vla.datasets.store.episode_check import check_cameras, check_episode
-from vla.datasets.store.layout import LOW_DIMENSIONAL, explain_full_disk, image_name, read_description, sim_state_name
+from vla.datasets.store.episode_check import check_episode, check_names
+from vla.datasets.store.layout import (
+    explain_full_disk,
+    image_name,
+    read_description,
+    row_kinds,
+    rows_of,
+    sim_state_name,
+)
 from vla.datasets.store.staging import StagedSegment
 from vla.datasets.store.storage import LocalStorage, Location, Storage, open_storage
 
@@ -49,7 +56,7 @@ class SegmentWriter:
         self._contract = description.contract
         fix = "Write to another dataset"
         require_match(contract, self._contract, who="the writer", whom=f"dataset {self._storage.url}", fix=fix)
-        check_cameras(self._contract)
+        check_names(self._contract)
         self._codecs = {**description.codecs, **(codecs or {})}
         self._encode = {c.name: frame_codec(self._codecs[c.name], c).encode for c in self._contract.cameras}
         self._replaces = replaces
@@ -69,9 +76,9 @@ class SegmentWriter:
         return len(self._builder.records)
 
     @property
-    def frames(self) -> int:
+    def steps(self) -> int:
         """The number of steps appended so far."""
-        return self._builder.frames
+        return self._builder.steps
 
     def append(self, episode: Episode) -> str:
         """Add an episode and return its uid; one that does not fit the contract is refused and changes nothing."""
@@ -154,7 +161,7 @@ class SegmentBuilder:
         self._staged = staged
         self._rows = _Rows(contract)
         self.records: list[EpisodeRecord] = []
-        self.frames = 0
+        self.steps = 0
         _begin_arrays(staged.folder, contract, provenance)
 
     def add(self, episode: Episode, *, uid: str | None = None) -> str:
@@ -164,16 +171,16 @@ class SegmentBuilder:
         if episode.sim_state is not None:
             _write_sim_state(folder, number, episode.sim_state)
         self._rows.add(episode)
-        record = record_of(episode, uid=uid or f"{self._staged.id}-{number:06d}", start=self.frames, model=model)
+        record = record_of(episode, uid=uid or f"{self._staged.id}-{number:06d}", start=self.steps, model=model)
         self.records.append(record)
-        self.frames += len(episode)
+        self.steps += len(episode)
         return record.uid
 
     def seal(self, replaces: Sequence[str] = ()) -> None:
         """Write what is pending, flush everything to disk, write the commit record, rename into place."""
         self._rows.write(self._staged.folder)
         (self._staged.folder / "episodes.json").write_bytes(encode_records(self.records))
-        self._staged.commit(frames=self.frames, episodes=len(self.records), replaces=replaces)
+        self._staged.commit(steps=self.steps, episodes=len(self.records), replaces=replaces)
         self._staged.install()
 
 
@@ -181,13 +188,14 @@ class _Rows:
     """The low-dimensional arrays of a segment, collected episode by episode."""
 
     def __init__(self, contract: Contract) -> None:
-        self._parts: dict[str, list[np.ndarray]] = {name: [] for name in LOW_DIMENSIONAL}
+        self._contract = contract
+        self._parts: dict[str, list[np.ndarray]] = {name: [] for name in row_kinds(contract)}
         self._clocks: dict[str, list[np.ndarray]] = {c.name: [] for c in contract.cameras if c.hz is not None}
 
     def add(self, episode: Episode) -> None:
         """Copy the rows of an episode: the caller may reuse its buffers."""
-        for name, parts in self._parts.items():
-            parts.append(np.array(getattr(episode, name)))
+        for name, rows in rows_of(episode, self._contract).items():
+            self._parts[name].append(np.array(rows))
         for camera, parts in self._clocks.items():
             parts.append(np.array(episode.image_time_ns[camera]))
 
@@ -246,6 +254,8 @@ def _begin_arrays(folder: Path, contract: Contract, provenance: Mapping[str, Any
         write_group(store / "images" / camera.name, {})
     if any(camera.hz is not None for camera in contract.cameras):
         write_group(store / "image_time_ns", {})
+    if contract.signals:
+        write_group(store / "signals", {})
 
 
 def _write_sim_state(folder: Path, number: int, states: np.ndarray) -> None:
