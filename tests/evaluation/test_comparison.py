@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
+from vla.evaluation.language_gap import language_gaps
+from vla.evaluation.robustness import AXES, robustness_conditions, robustness_curves
 
 from vla.core.errors import UnknownNameError, VlaError
 from vla.evaluation.comparison import compare_episodes, compare_rows, require_same_scenes
-from vla.evaluation.language_gap import language_gaps
 from vla.evaluation.result import summarise
-from vla.evaluation.robustness import AXES, robustness_conditions, robustness_curves
 from vla.evaluation.trials import Condition, EpisodeResult
 
 

@@ -1,10 +1,10 @@
 from dataclasses import asdict
 
 import pytest
+from vla.report.findings import chance, goal_grid, main_row, outcome, outcomes, verdict
 
 from vla.envs.tabletop.tasks.place import PlaceConfig
 from vla.evaluation.statistics import success_rate
-from vla.report.findings import chance, goal_grid, main_row, outcome, outcomes, verdict
 
 SPACE = "\u202f"
 

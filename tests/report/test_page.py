@@ -7,6 +7,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from vla.report.page import Clip, render_report
 
 from vla.core.video import encode_mp4
 from vla.envs.registry import env_spec
@@ -14,7 +15,6 @@ from vla.evaluation.baselines import ExpertPolicy
 from vla.evaluation.run import evaluate
 from vla.evaluation.settings import EvaluationConfig
 from vla.evaluation.video import film_strip, replay_frames
-from vla.report.page import Clip, render_report
 
 VOID = {"meta", "img", "br"}
 HEADINGS = ["Success", "Training", "Episodes", "Where it works and where it fails", "Time", "Origin", "Reproduce"]

@@ -13,7 +13,7 @@ from vla.core.contract import Contract
 from vla.core.errors import ConfigError, UnknownNameError, VlaError
 from vla.core.types import ActionChunk, Observation
 from vla.envs.spec import RobotEnv, to_observation
-from vla.evaluation.trials import EpisodeResult, Trial
+from vla.evaluation.trials import EpisodeResult, Trial, digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +46,8 @@ class Slot:
         self._latencies_ms: list[float] = []
         self._info: dict[str, Any] = {}
         self._instruction, self._said = "", None
-        self._grasped, self._best, self._clipped = False, 0.0, 0
-        self._grounding_error: float | None = None
+        self._best, self._clipped = 0.0, 0
+        self._errors: dict[str, float] | None = None
         condition = trial.condition
         self.running = True
         try:
@@ -81,10 +81,8 @@ class Slot:
         if not np.isfinite(chunk.actions).all():
             self.fail("the policy returned actions that are not finite")
             return
-        if self._grounding_error is None and chunk.grounding is not None and "grounding" in self._info:
-            metres = [d.unit == "m" for d in self._env.contract.grounding]
-            if any(metres):
-                self._grounding_error = float(np.abs(chunk.grounding - self._info["grounding"])[metres].mean())
+        if self._errors is None:
+            self._errors = _signal_errors(self._env.contract, chunk, self._info)
         self._buffer.add(chunk)
 
     def fail(self, why: str) -> None:
@@ -113,7 +111,6 @@ class Slot:
     def _look(self, raw: Mapping[str, Any]) -> None:
         observation = to_observation(raw, self._info)
         self.observation = observation if self._said is None else replace(observation, instruction=self._said)
-        self._grasped |= bool(self._info.get("grasped", False))
         self._best = max(self._best, self._progress())
 
     def _progress(self) -> float:
@@ -123,6 +120,7 @@ class Slot:
         self.running = False
         self.crashed |= crash is not None
         info, latencies = self._info, self._latencies_ms
+        actions = np.array(self._actions, np.float32)
         result = EpisodeResult(
             seed=self._trial.seed,
             instruction=self._instruction,
@@ -131,19 +129,26 @@ class Slot:
             success_unsaid=bool(info.get("success_unsaid", False)),
             progress=self._progress(),
             best_progress=self._best,
-            grasped=self._grasped,
             steps=len(self._actions),
             clipped=self._clipped,
-            distance_m=float(info["distance_m"]) if "distance_m" in info else None,
-            grounding_error_m=self._grounding_error,
+            metrics={k: float(v) for k, v in info.get("metrics", {}).items()} | (self._errors or {}),
             inference_ms=float(np.mean(latencies)) if latencies else 0.0,
             latencies_ms=tuple(latencies),
             seconds=time.perf_counter() - self._began,
             crash=crash,
             failure=failure,
-            actions=np.array(self._actions, np.float32),
+            actions_digest=digest(actions),
+            actions=actions,
         )
         self.ended = (self._trial, result)
+
+
+def _signal_errors(contract: Contract, chunk: ActionChunk, info: Mapping[str, Any]) -> dict[str, float]:
+    """How far off the policy believed the named things in the frame that it was asked about, in metres."""
+    metres = [d.unit == "m" for d in contract.grounding]
+    if chunk.grounding is None or "grounding" not in info or not any(metres):
+        return {}
+    return {"grounding_error_m": float(np.abs(chunk.grounding - info["grounding"])[metres].mean())}
 
 
 def _options(trial: Trial) -> dict[str, Any]:

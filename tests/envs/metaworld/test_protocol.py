@@ -1,9 +1,9 @@
 """The score over all tasks: a mean of means, refused while a task is missing."""
 
 import pytest
+from vla.envs.metaworld.protocol import mt50_of, mt50_score, mt50_sentence
 
 from vla.core.errors import ConfigError, UnknownNameError
-from vla.envs.metaworld.protocol import mt50_of, mt50_score, mt50_sentence
 from vla.envs.metaworld.tasks import GROUPS, TASKS
 
 

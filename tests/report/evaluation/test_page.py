@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from vla.evaluation.language_gap import language_gaps
+from vla.evaluation.robustness import robustness_curves
 
 from vla.evaluation.comparison import compare_rows
-from vla.evaluation.language_gap import language_gaps
 from vla.evaluation.result import overall, summarise
-from vla.evaluation.robustness import robustness_curves
 from vla.evaluation.sequential import SequentialTest
 from vla.evaluation.trials import Condition, EpisodeResult
 from vla.report.evaluation.facts import Loaded, policy_name
