@@ -81,6 +81,8 @@ def share_out(minutes: float) -> Budget:
 
 def main(argv: list[str]) -> int:
     """Run all phases and print where the report is."""
+    from vla.report.evaluation.sentences import success_words
+
     arguments = parse(Arguments, argv, verb="demo", examples=_EXAMPLES)
     budget = share_out(arguments.minutes)
     config = _recipe(arguments, budget)
@@ -94,7 +96,7 @@ def main(argv: list[str]) -> int:
     console().rule("[bold]report")
     page = _report(arguments, budget)
     write_result(arguments.json, result.to_json())
-    console().print(f"\n[bold green]success[/bold green] {result.success}\nreport: {page}")
+    console().print(f"\n[bold green]success {success_words(result.success)}[/bold green]\nreport: {page}")
     return 0
 
 
@@ -131,7 +133,7 @@ def _collect(arguments: Arguments, budget: Budget) -> None:
 
 
 def _evaluate(arguments: Arguments, budget: Budget) -> "EvaluationResult":
-    """The policy with the right, no and wrong words, and the yardsticks beside it; their folders are what is reported."""
+    """The policy with the right, no and wrong words, and the yardsticks beside it, each kept in a folder."""
     from vla.evaluation.evaluate import evaluate
 
     runs: tuple[tuple[str, Path, Path, tuple[Language, ...]], ...] = (

@@ -101,7 +101,7 @@ def main(argv: list[str]) -> int:
     with episodes_bar(title) as bar:
         watch: dict[str, Any] = {"run": run, "on_progress": bar, "note": note}
         if arguments.against:
-            test = {"sequential": arguments.sequential, "alpha": arguments.alpha}
+            test: dict[str, Any] = {"sequential": arguments.sequential, "alpha": arguments.alpha}
             result: Result = compare(name, arguments.against, **scenes, **test, **watch)
         else:
             result = evaluate(name, **scenes, **watch)

@@ -20,7 +20,7 @@ class Axis:
 
     title: str
     unit: str
-    levels: tuple[float, ...]
+    levels: tuple[float | int, ...]
     """What is tried beside none at all."""
 
 
@@ -84,7 +84,7 @@ def robustness_conditions(conditions: Iterable[Condition], axes: Sequence[str] =
 
 
 def language_gaps(rows: Sequence[ResultRow]) -> list[LanguageGap]:
-    """For each environment and split where more than the right instruction was tried: each of them, the right one first.
+    """For each environment and split where more than the right instruction was tried: all of them, the right one first.
 
     A policy that listens has gaps near 1 for blank instructions where words are needed, near 0 for paraphrases; with a
     wrong one it does what was said (``success``), not what would have been right (``success_unsaid``).

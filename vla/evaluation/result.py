@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from vla.core.config import from_dict
 from vla.core.errors import ConfigError, VlaError
@@ -14,6 +14,7 @@ from vla.evaluation.sequential import SequentialVerdict
 from vla.evaluation.statistics import SuccessRate
 from vla.evaluation.trials import Condition, EpisodeResult
 
+T = TypeVar("T")
 FORMAT = 2
 
 
@@ -49,7 +50,7 @@ class EvaluationResult:
 
     def to_json(self) -> dict[str, Any]:
         """A plain JSON object that `from_json` reads back; actions and the times of single inferences are left out."""
-        return _plain(self)
+        return _object(self)
 
     @staticmethod
     def from_json(value: dict[str, Any], *, where: str) -> "EvaluationResult":
@@ -72,7 +73,7 @@ class ComparisonResult:
 
     def to_json(self) -> dict[str, Any]:
         """A plain JSON object that `from_json` reads back."""
-        return _plain(self)
+        return _object(self)
 
     @staticmethod
     def from_json(value: dict[str, Any], *, where: str) -> "ComparisonResult":
@@ -89,7 +90,7 @@ _KINDS: dict[str, type[EvaluationResult] | type[ComparisonResult]] = {
 
 def result_from_json(value: Any, *, where: str) -> Result:
     """A result of either kind."""
-    kind = _KINDS.get(value.get("kind")) if isinstance(value, dict) else None
+    kind = _KINDS.get(str(value.get("kind"))) if isinstance(value, dict) else None
     if kind is None:
         raise VlaError(f"{where} is not a result of vla eval; give its --out folder, or the file of --json")
     return kind.from_json(value, where=where)
@@ -142,10 +143,14 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _read(cls: Any, value: dict[str, Any], where: str) -> Any:
+def _object(result: Result) -> dict[str, Any]:
+    return {f.name: _plain(getattr(result, f.name)) for f in fields(result)}
+
+
+def _read(cls: type[T], value: dict[str, Any], where: str) -> T:
     if value.get("format") != FORMAT:
         raise VlaError(
-            f"{where}: this result is of format {value.get('format')!r}, and this version reads {FORMAT}; evaluate again"
+            f"{where}: this result is of format {value.get('format')!r}, this version reads {FORMAT}; evaluate again"
         )
     try:
         return from_dict(cls, value, where=where)

@@ -1,4 +1,4 @@
-"""How evaluations run, apart from what runs (`vla.evaluation.trials.Condition`). Free of heavy imports: help is instant.
+"""How evaluations run, apart from what runs (`vla.evaluation.trials.Condition`). Free of heavy imports.
 
 Where, on how many processes and in what batches episodes run changes nothing of them; ``execute`` and ``ensemble`` do.
 """

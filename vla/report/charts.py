@@ -97,7 +97,7 @@ def length_chart(name: str, succeeded: Sequence[int], failed: Sequence[int], *, 
 
 
 def level_chart(name: str, curves: Sequence[tuple[str, Sequence[Level]]], *, unit: str, description: str) -> str | None:
-    """Success against the level of a disturbance, with 95 % intervals, one line for each named curve; None without any."""
+    """Success by the level of a disturbance with 95 % intervals, one line for each named curve; None without any."""
     if not curves:
         return None
     with chart_axes(name) as (figure, axes):

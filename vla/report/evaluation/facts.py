@@ -66,7 +66,7 @@ def comparisons(results: Sequence[Loaded]) -> list[ComparisonResult]:
 
 
 def subject(results: Sequence[Loaded]) -> Evaluated | None:
-    """The evaluation that a page is about: the only one, or the only one beside yardsticks; None where there are more."""
+    """What a page is about: the only evaluation, or the only one beside yardsticks; None where there are more."""
     found = list(evaluations(results))
     others = [one for one in found if one.policy not in YARDSTICKS]
     chosen = others or found

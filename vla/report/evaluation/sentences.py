@@ -18,7 +18,7 @@ from vla.report.evaluation.facts import (
     policy_name,
     subject,
 )
-from vla.report.numbers import percent
+from vla.report.numbers import GAP, interval, percent
 
 _WORDS = "of a perfect arm that ignores the words"
 
@@ -49,8 +49,8 @@ def headline(results: Sequence[Loaded]) -> Headline:
 
 def verdict(result: EvaluationResult) -> str:
     """One plain sentence on the success rate, on what chance alone would reach, and on what the words change."""
-    success, name = result.success, policy_name(result.policy)
-    start = f"{name} does what it is told in {percent(success.rate)} of {success.episodes} episodes"
+    success = result.success
+    start = f"The policy does what it is told in {percent(success.rate)} of {success.episodes} episodes"
     return start + _against_chance(result) + _language(result.language, success) + "."
 
 
@@ -138,9 +138,16 @@ def sequential_sentence(test: SequentialVerdict, a: str, b: str) -> str:
 def evidence_sentence(test: SequentialVerdict) -> str:
     """The numbers behind it."""
     return (
-        f"E = {test.e_value:.3g}, p = {test.p_value:.2g} at any time. Of the scenes in which one succeeds alone, A wins "
-        f"{percent(test.share_low)} to {percent(test.share_high)}, {percent(1 - test.alpha)} at all times together."
+        f"E = {test.e_value:.3g}, p = {test.p_value:.2g} at any time. Of the scenes in which one succeeds alone, A "
+        f"wins {percent(test.share_low)} to {percent(test.share_high)}, {percent(1 - test.alpha)} at all times "
+        "together."
     )
+
+
+def success_words(success: SuccessRate) -> str:
+    """``87 % (87 of 100 episodes, 95 % interval 79–92 %)``."""
+    count = f"{success.successes} of {success.episodes} episodes"
+    return f"{percent(success.rate)} ({count}, 95{GAP}% interval {interval(success)})"
 
 
 def suite_sentence(score: SuiteScore) -> str:

@@ -36,9 +36,9 @@ def success_table(found: Sequence[Evaluated]) -> Table:
                     percent(rate.rate),
                     interval(rate),
                     f"{rate.successes}/{rate.episodes}",
-                    number(row.progress and row.progress.mean, "%.2f"),
+                    number(row.progress.mean if row.progress else None, "%.2f"),
                     number(row.mean_steps),
-                    number(inference and inference.p50, "%.1f ms"),
+                    number(inference.p50 if inference else None, "%.1f ms"),
                     str(row.crashes),
                 )
             )

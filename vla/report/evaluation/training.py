@@ -70,12 +70,12 @@ def training_charts(training: Training) -> list[dict[str, str]]:
 
 
 def _curves(training: Training, suffix: str, scale: float = 1.0) -> list[Series | None]:
-    """Every metric whose name ends so, in training and held out."""
+    """Every metric whose name ends so; of several losses that are held out, only the first."""
     curves = []
     for kind, where, colours in (("train", "train", _TRAIN), ("validation", "held out", _HELD_OUT)):
         lines = training.of(kind)
         names = list(dict.fromkeys(key for line in lines for key in line if key.endswith(suffix)))
-        for i, name in enumerate(names):
+        for i, name in enumerate(names[:1] if kind == "validation" and suffix == "_loss" else names):
             label = f"{name.removesuffix(suffix).replace('_', ' ')}, {where}"
             colour = colours[i % len(colours)]
             curves.append(series(lines, name, label=label, colour=colour, scale=scale, dots=kind == "validation"))
