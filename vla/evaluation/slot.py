@@ -72,7 +72,7 @@ class Slot:
 
     def take(self, chunk: ActionChunk | None, elapsed_ms: float) -> None:
         """Receive the policy's answer; one that is of the wrong shape or not finite ends the episode as a failure."""
-        self._latencies_ms.append(elapsed_ms)
+        self._latencies_ms.append(round(elapsed_ms, 3))  # as the folder keeps it
         expected = len(self._limits[0])
         if chunk is None or chunk.actions.ndim != 2 or chunk.actions.shape[1] != expected or not len(chunk.actions):
             got = None if chunk is None else chunk.actions.shape

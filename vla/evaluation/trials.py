@@ -103,7 +103,7 @@ class EpisodeResult:
         """All of it as JSON that `from_record` reads back."""
         value = self.to_json()
         actions = {"shape": self.actions.shape, "float32": base64.b64encode(_bytes(self.actions)).decode()}
-        return value | {"latencies_ms": [round(v, 3) for v in self.latencies_ms], "actions": actions}
+        return value | {"latencies_ms": list(self.latencies_ms), "actions": actions}
 
     @staticmethod
     def from_record(value: Mapping[str, Any]) -> "EpisodeResult":
