@@ -10,6 +10,8 @@ from vla.bench.envs.evaluation import write_random_checkpoint
 from vla.core.contract import Contract
 from vla.core.errors import CheckpointError, ConfigError, ContractError, UnknownNameError
 from vla.core.types import ActionChunk, Observation, Policy
+from vla.deploy.remote import RemotePolicy
+from vla.deploy.server import PolicyServer
 from vla.envs.registry import env_spec
 from vla.envs.spec import to_observation
 from vla.policies.checker import check_policy
@@ -71,8 +73,20 @@ def test_a_checkpoint_acts_anywhere_and_those_that_need_an_environment_say_so(ch
 
 def test_a_checkpoint_for_another_environment_is_refused_before_its_weights(checkpoint: Path) -> None:
     contract = env_spec(_ENV).make({"image_size": 16}).contract
-    with pytest.raises(ContractError, match="cameras.front: 32x32 ≠ 16x16"):
+    with pytest.raises(ContractError, match=r"cameras\.front: 32x32 ≠ 16x16"):
         build_policy(find_policy(str(checkpoint)), env=_ENV, contract=contract)
+
+
+def test_a_server_is_called_by_its_address(scene: Any, checkpoint: Path) -> None:
+    offers, observations = scene
+    served = build_policy(find_policy(str(checkpoint)))
+    with PolicyServer(served, port=0).running() as address:
+        policy = build_policy(find_policy(address), **offers)
+        assert isinstance(policy, RemotePolicy)
+        try:
+            check_policy(policy, observations)
+        finally:
+            policy.close()
 
 
 @pytest.mark.parametrize(

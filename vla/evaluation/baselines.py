@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from vla.core.contract import Contract
-from vla.core.types import ActionChunk, Observation, Policy
+from vla.core.types import ActionChunk, Observation, Policy, SeededPolicy
 from vla.envs.registry import make_expert
 from vla.envs.spec import RobotEnv
 
@@ -53,6 +53,11 @@ class SameBatch:
     def reset(self, slot: int) -> None:
         """The policy forgets the episode in ``slot``."""
         self._policy.reset(slot)
+
+    def seed(self, slot: int, seed: int) -> None:
+        """A policy that draws at random draws from ``seed``; see `vla.core.types.SeededPolicy`."""
+        if isinstance(self._policy, SeededPolicy):
+            self._policy.seed(slot, seed)
 
     def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
         """Answer what is asked, and throw away the answers to copies that fill the batch."""

@@ -93,7 +93,8 @@ def test_a_demo_shows_curves_and_videos_too(demo: list[Loaded]) -> None:
     ]  # fmt: skip
     labels = [str(a["aria-label"]) for tag, a in page.tags if tag == "svg" and "whisker" not in str(a.get("class"))]
     assert [label.split()[0] for label in labels] == ["Loss", "Error", "Samples", "Distribution"]
-    assert [a["src"] for tag, a in page.tags if tag == "video"][0].startswith("data:video/mp4;base64,")  # type: ignore[union-attr]
+    (video,) = [str(a["src"]) for tag, a in page.tags if tag == "video"]
+    assert video.startswith("data:video/mp4;base64,")
     assert "1.93\u202fM" in html
     assert "the scripted demonstrator" in html
     assert 'class="chance"' in html

@@ -40,9 +40,9 @@ def test_every_row_of_a_table_has_every_column(results: list[Loaded]) -> None:
 
 def test_the_terminal_says_what_the_tables_say(make_evaluation: Callable[..., Any]) -> None:
     text = _printed(make_evaluation("runs/new/checkpoint", 0.9, crash=True))
-    for words in ("blank instruction", "Noise on pixels", "behind the right one", "0: ", "12 mm", "crashed", "<gone>"):
+    for words in ("blank instruction", "Noise on pixels", "Behind the right one", "0: ", "12 mm", "crashed", "<gone>"):
         assert words in text, words
-    assert "policy" not in text.splitlines()[0]  # one policy alone needs no column
+    assert "Policy" not in text.splitlines()[0]  # one policy alone needs no column
 
 
 def test_a_comparison_in_the_terminal_names_the_seeds(make_comparison: Callable[..., Any]) -> None:

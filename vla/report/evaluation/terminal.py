@@ -66,7 +66,7 @@ def _print_table(table: Table, console: Any, bold: str = "") -> None:
     first = 1 if alike and len(table.header) > 1 else 0  # one policy alone was named above
     for i, name in list(enumerate(table.header))[first:]:
         drawn.add_column(
-            name.lower() if len(name) > 1 else name,
+            name,
             justify="left" if i < table.left else "right",
             style="bold" if name == bold else "",
         )
