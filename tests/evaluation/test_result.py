@@ -31,7 +31,7 @@ def _row(outcomes: str, *, env: str = "x", language: Any = "right", settings: An
             instruction="go",
             goal=f"goal {seed}",
             success=letter == "s",
-            metrics={"distance_m": 0.25 * seed, "unknown": float("nan")},
+            metrics={"distance_m": 0.25 * seed},
             steps=9,
             latencies_ms=(1.0, 2.0),
             actions=np.zeros((9, 2), np.float32),

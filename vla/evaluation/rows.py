@@ -112,8 +112,7 @@ def _metrics(results: Sequence[EpisodeResult]) -> dict[str, float]:
     for result in results:
         for name, value in result.metrics.items():
             values[name].append(value)
-    means = {name: _mean([v for v in found if np.isfinite(v)]) for name, found in values.items()}
-    return {name: mean for name, mean in means.items() if mean is not None}
+    return {name: float(np.mean(found)) for name, found in values.items()}
 
 
 def _latency(results: Sequence[EpisodeResult]) -> Latency:

@@ -120,6 +120,7 @@ class Slot:
         self.running = False
         self.crashed |= crash is not None
         info, latencies = self._info, self._latencies_ms
+        metrics = {**info.get("metrics", {}), **(self._errors or {})}
         actions = np.array(self._actions, np.float32)
         result = EpisodeResult(
             seed=self._trial.seed,
@@ -131,7 +132,7 @@ class Slot:
             best_progress=self._best,
             steps=len(self._actions),
             clipped=self._clipped,
-            metrics={k: float(v) for k, v in info.get("metrics", {}).items()} | (self._errors or {}),
+            metrics={k: float(v) for k, v in metrics.items() if np.isfinite(v)},
             inference_ms=float(np.mean(latencies)) if latencies else 0.0,
             latencies_ms=tuple(latencies),
             seconds=time.perf_counter() - self._began,

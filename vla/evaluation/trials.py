@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -73,7 +72,7 @@ class EpisodeResult:
     clipped: int = 0
     """Steps whose action was outside the contract's limits and was clipped to them."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """What the environment measured, as it was at the end; a name ends with its unit (``distance_m``)."""
+    """What the environment measured, as it was at the end, finite numbers; a name ends with its unit (``distance_m``)."""
     inference_ms: float = 0.0
     """Mean time of one inference, of all environments that shared it."""
     latencies_ms: tuple[float, ...] = field(default=(), compare=False)
@@ -91,8 +90,7 @@ class EpisodeResult:
 
     def to_json(self) -> dict[str, Any]:
         """All but the actions and the times of inferences, as `from_json` reads it."""
-        value = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("actions", "latencies_ms")}
-        return value | {"metrics": {k: v for k, v in self.metrics.items() if math.isfinite(v)}}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("actions", "latencies_ms")}
 
     @staticmethod
     def from_json(value: dict[str, Any], *, where: str) -> "EpisodeResult":
