@@ -72,7 +72,7 @@ class EpisodeResult:
     clipped: int = 0
     """Steps whose action was outside the contract's limits and was clipped to them."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """What the environment measured, as it was at the end, finite numbers; a name ends with its unit (``distance_m``)."""
+    """What the environment measured, finite, as it was at the end; a name ends with its unit (``distance_m``)."""
     inference_ms: float = 0.0
     """Mean time of one inference, of all environments that shared it."""
     latencies_ms: tuple[float, ...] = field(default=(), compare=False)
