@@ -10,6 +10,7 @@ from vla.core.contract import Contract
 from vla.core.errors import ContractError
 from vla.core.types import ActionChunk, Observation
 from vla.models.checkpoint import load_model
+from vla.models.grounding import SIGNALS
 
 
 class UnifiedPolicy:
@@ -43,10 +44,15 @@ class UnifiedPolicy:
         }
         actions, grounding = self._model.act(batch)
         chunks = iter(
-            ActionChunk(actions=a, time_ns=observation.time_ns, grounding=g if len(g) else None)
+            ActionChunk(actions=a, time_ns=observation.time_ns, signals=self._signals(g))
             for a, g, observation in zip(actions.numpy(), grounding.numpy(), live, strict=True)
         )
         return [None if observation is None else next(chunks) for observation in observations]
+
+    def _signals(self, believed: np.ndarray) -> dict[str, np.ndarray]:
+        """The model's one vector, by signal."""
+        known = {name: len(self.contract.signals[name]) for name in SIGNALS if name in self.contract.signals}
+        return dict(zip(known, np.split(believed, np.cumsum(list(known.values()))[:-1]), strict=True)) if known else {}
 
     def _images(self, observation: Observation) -> np.ndarray:
         """uint8 (n, y, x, 3) in the order of the contract."""

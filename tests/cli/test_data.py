@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,11 +49,24 @@ def test_every_verb_has_help(call: Callable, verb: str) -> None:
     assert "examples:" in answer.out
 
 
+def test_upgrade(call: Callable, place: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    with zipfile.ZipFile(Path(__file__).parents[1] / "version1" / "dataset.zip") as file:
+        file.extractall(old)
+    answer = call("data", "info", old)
+    assert (answer.code, f"convert it with vla data upgrade {old}" in answer.err) == (2, True)
+    answer = call("data", "upgrade", old, "--json", tmp_path / "upgrade.json")
+    assert (answer.code, _json(tmp_path / "upgrade.json")) == (0, {"upgraded": True}), answer.err
+    assert call("data", "validate", old, "--deep").code == 0
+    answer = call("data", "upgrade", place)
+    assert (answer.code, "nothing to do" in answer.out) == (0, True)
+
+
 def test_info(call: Callable, place: Path, tmp_path: Path) -> None:
     answer = call("data", "info", place, "--episodes", 3, "--json", tmp_path / "info.json")
     assert answer.code == 0, answer.err
     facts, data = _json(tmp_path / "info.json"), Dataset.open(place)
-    assert (facts["episodes"], facts["frames"], facts["robot"], facts["fps"]) == (
+    assert (facts["episodes"], facts["steps"], facts["robot"], facts["fps"]) == (
         len(data.episodes),
         len(data),
         "tabletop-panda",

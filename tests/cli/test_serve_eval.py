@@ -49,6 +49,7 @@ def test_remote_equals_local(call: Callable, server: str, trained: Path, tmp_pat
         for key in ("seed", "instruction", "goal", "success", "steps"):
             assert ours[key] == theirs[key], key
         # The server may batch other observations together than the local loop does: equal up to rounding.
+        assert {"grasped", "distance_m", "grounding_error", "pointing_error"} == set(ours["metrics"])
         assert theirs["metrics"] == pytest.approx(ours["metrics"], abs=1e-3)
 
 

@@ -23,9 +23,9 @@ def _episodes(root: Path, manifest: int | None = None) -> list[Episode]:
 def _assert_equal(ours: Episode, theirs: Episode) -> None:
     for field in fields(Episode):
         a, b = getattr(ours, field.name), getattr(theirs, field.name)
-        if field.name == "images":
+        if field.name in ("images", "signals"):
             assert a.keys() == b.keys()
-            assert all(np.array_equal(a[camera], b[camera]) for camera in a)
+            assert all(np.array_equal(a[name], b[name]) for name in a)
         elif isinstance(a, np.ndarray):
             np.testing.assert_array_equal(a, b, err_msg=field.name)
         else:
@@ -43,7 +43,7 @@ def test_two_processes_record_what_one_does(dataset: Path, tmp_path: Path, monke
     assert (collected.manifest, collected.episodes + collected.failed) == (1, 12)
     assert (heard.count(True), heard.count(False)) == (collected.episodes, collected.failed)
     assert len(alone) == len(together) == collected.episodes
-    assert sum(len(episode) for episode in together) == collected.frames
+    assert sum(len(episode) for episode in together) == collected.steps
     for ours, theirs in zip(alone, together, strict=True):
         _assert_equal(ours, theirs)
 

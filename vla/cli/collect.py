@@ -55,7 +55,7 @@ def run(config: CollectConfig, dataset: Path) -> "Collected":
 
         collected = collect(config, dataset, on_episode)
     console().print(
-        f"{dataset}: version {collected.manifest}, {collected.episodes:,} new episodes, {collected.frames:,} frames, "
+        f"{dataset}: version {collected.manifest}, {collected.episodes:,} new episodes, {collected.steps:,} steps, "
         f"{collected.failed} failed and dropped"
     )
     return collected

@@ -82,7 +82,12 @@ class Slot:
             self.fail("the policy returned actions that are not finite")
             return
         if self._errors is None:
-            self._errors = _signal_errors(self._env.contract, chunk, self._info)
+            truth = self._info.get("signals", {})
+            self._errors = {
+                f"{name}_error": float(np.abs(believed - truth[name]).mean())
+                for name, believed in chunk.signals.items()
+                if name in truth
+            }
         self._buffer.add(chunk)
 
     def fail(self, why: str) -> None:
@@ -142,14 +147,6 @@ class Slot:
             actions=actions,
         )
         self.ended = (self._trial, result)
-
-
-def _signal_errors(contract: Contract, chunk: ActionChunk, info: Mapping[str, Any]) -> dict[str, float]:
-    """How far off the policy believed the named things in the frame that it was asked about, in metres."""
-    metres = [d.unit == "m" for d in contract.grounding]
-    if chunk.grounding is None or "grounding" not in info or not any(metres):
-        return {}
-    return {"grounding_error_m": float(np.abs(chunk.grounding - info["grounding"])[metres].mean())}
 
 
 def _options(trial: Trial) -> dict[str, Any]:

@@ -72,7 +72,8 @@ class EpisodeResult:
     clipped: int = 0
     """Steps whose action was outside the contract's limits and was clipped to them."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """What the environment measured, finite, as it was at the end; a name ends with its unit (``distance_m``)."""
+    """What the environment says at the end, finite numbers, and for each signal that policy and environment give
+    ``<signal>_error``: the mean absolute error of what the policy believed in the first frame."""
     inference_ms: float = 0.0
     """Mean time of one inference, of all environments that shared it."""
     latencies_ms: tuple[float, ...] = field(default=(), compare=False)
