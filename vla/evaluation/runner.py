@@ -18,8 +18,7 @@ from vla.evaluation.slot import Refusal, Slot
 from vla.evaluation.trials import Condition, EpisodeResult, Trial
 
 _WHOLE_CHUNK = 1_000_000
-FIX = "Evaluate in the environment that it was made for, with the same settings, or train on data of this one"
-"""What to do about a policy that does not fit an environment."""
+_FIX = "Evaluate in the environment that it was made for, with the same settings, or train on data of this one"
 MakePolicy = Callable[[str, Sequence[RobotEnv]], Policy]
 """Builds the policy inside a worker process, for the environments of one name; only experts look into these."""
 
@@ -113,7 +112,7 @@ class EpisodeRunner:
             envs = [spec.make(condition.settings) for _ in range(self.batch)]
             report(Origin(env=name, renderer=envs[0].renderer, contract=envs[0].contract.digest()))
             policy = self.makers[condition.policy](name, envs)
-            require_match(policy.contract, envs[0].contract, who="the policy", whom=f"environment {name}", fix=FIX)
+            require_match(policy.contract, envs[0].contract, who="the policy", whom=f"environment {name}", fix=_FIX)
             execute = self.execute or int(policy.contract.policy.get("execute", _WHOLE_CHUNK))
             slots = [Slot(env, execute=execute, ensemble=self.ensemble) for env in envs]
             self._stages[condition.stage] = _Stage(envs, policy, slots)
