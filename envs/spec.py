@@ -89,6 +89,12 @@ class EnvSpec:
     """An example."""
     max_steps: int
     """Steps until an episode is truncated."""
+    chance: float | None = None
+    """Success of a perfect arm that ignores the words, in the default scene; None where nobody has said."""
+    suite: str = ""
+    """The published score that it counts into: the mean of its groups, each the mean of its tasks."""
+    group: str = ""
+    """Its group in the suite."""
     needs: str = ""
     """The extra of this package that it needs, beyond ``sim``."""
     module: str = ""

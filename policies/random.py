@@ -27,7 +27,7 @@ class RandomPolicy:
     same (seed, slot, number of resets) and the same observations give the same chunks.
     """
 
-    def __init__(self, contract: Contract, horizon: int, seed: int) -> None:
+    def __init__(self, contract: Contract, horizon: int = 8, seed: int = 0) -> None:
         if horizon < 1:
             raise ContractError(f"horizon: expected at least 1, got {horizon}")
         self._contract = contract
@@ -53,14 +53,20 @@ class RandomPolicy:
         self._resets[slot] = self._resets.get(slot, 0) + 1
         self._walks.pop(slot, None)
 
+    def seed(self, slot: int, seed: int) -> None:
+        """Begin the walk in ``slot`` that belongs to ``seed``, the same in every slot."""
+        self._walks[slot] = self._walk([seed, 0, 0])
+
     def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
         """Answer each observation with ``horizon`` targets."""
         return [None if o is None else self._chunk(slot, o) for slot, o in enumerate(observations)]
 
+    def _walk(self, seed: Sequence[int]) -> "_Walk":
+        return _Walk(np.random.default_rng(seed), self._low, self._high, self._contract.control_hz)
+
     def _chunk(self, slot: int, observation: Observation) -> ActionChunk:
         if slot not in self._walks:
-            rng = np.random.default_rng([self._seed, slot, self._resets.get(slot, 0)])
-            self._walks[slot] = _Walk(rng, self._low, self._high, self._contract.control_hz)
+            self._walks[slot] = self._walk([self._seed, slot, self._resets.get(slot, 0)])
         walk = self._walks[slot]
         for i, j in self._from_state:
             walk.position[i] = observation.state[j]

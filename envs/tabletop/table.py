@@ -24,7 +24,16 @@ def _expert(env: Any) -> Any:
     return TabletopExpert(env.unwrapped)
 
 
-def _spec(name: str, summary: str, instruction: str, max_steps: int, *, split: str = "seen", **counts: int) -> EnvSpec:
+def _spec(
+    name: str,
+    summary: str,
+    instruction: str,
+    max_steps: int,
+    *,
+    split: str = "seen",
+    chance: float | None = None,
+    **counts: int,
+) -> EnvSpec:
     return EnvSpec(
         make=partial(_make, name, {**counts, "max_steps": max_steps, "split": split}),
         expert=_expert,
@@ -32,6 +41,7 @@ def _spec(name: str, summary: str, instruction: str, max_steps: int, *, split: s
         robot="tabletop-panda",
         instruction=instruction,
         max_steps=max_steps,
+        chance=chance,
     )
 
 
@@ -43,6 +53,7 @@ TABLETOP: dict[str, EnvSpec] = {
         "put the red block on the blue plate",
         80,
         split="all",
+        chance=0.25,  # two blocks and two plates make four goals
         plates=2,
     ),
     "tabletop/reach": _spec(

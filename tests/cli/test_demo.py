@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from vla.datasets.store.manifest import latest_number
+from vla.evaluation.folder import read_result
+from vla.evaluation.result import EvaluationResult
 from vla.models.checkpoint import load_model
-
-_PHASES = ["collect", "train", "evaluate", "baselines", "report"]
 
 
 def test_from_nothing_to_a_report_and_again(
@@ -19,16 +19,15 @@ def test_from_nothing_to_a_report_and_again(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})  # one CPU: evaluations start no processes
     out = tmp_path / "demo"
     command = ("demo", "--minutes", "0.3", "--engine", "inline", "--recipe", recipe, "--out", out)
-    first = call(*command, "--json", tmp_path / "facts.json")
+    first = call(*command, "--json", tmp_path / "result.json")
     assert first.code == 0, first.err
     load_model(out / "checkpoint")
-    facts = json.loads((out / "report.json").read_text())
-    assert facts == json.loads((tmp_path / "facts.json").read_text())
-    assert facts["success"].keys() >= {"rate", "low", "high", "successes", "episodes"}
-    assert 0 <= facts["success"]["low"] <= facts["success"]["rate"] <= facts["success"]["high"] <= 1
-    assert [phase["name"] for phase in facts["phases"]] == _PHASES
-    assert all(phase["seconds"] >= 0 for phase in facts["phases"])
-    rates = {row["name"]: row["success"]["rate"] for row in facts["rows"]}
+    result = read_result(out / "evaluation")
+    assert isinstance(result, EvaluationResult)
+    assert result.to_json() == json.loads((tmp_path / "result.json").read_text())
+    assert [row.condition.language for row in result.rows] == ["right", "blank", "wrong"]
+    yardsticks = {name: read_result(out / "yardsticks" / name) for name in ("expert", "random")}
+    rates = {name: result.success.rate for name, result in yardsticks.items() if isinstance(result, EvaluationResult)}
     assert rates["expert"] > 0.5
     assert rates["random"] == 0
     page = (out / "report.html").read_text()
@@ -41,7 +40,11 @@ def test_from_nothing_to_a_report_and_again(
     assert second.code == 0, second.err
     assert "not collected again" in second.out
     assert latest_number(out / "data") == 1
-    again = json.loads((out / "report.json").read_text())
-    assert "collect" not in [phase["name"] for phase in again["phases"] if phase["seconds"] > 1]
-    assert again["success"] == facts["success"]
-    assert again["training"]["steps"] == facts["training"]["steps"]
+    assert "episodes are there already" in second.out
+    assert read_result(out / "evaluation").rows == result.rows
+    again = call("report", out / "evaluation", "--out", tmp_path / "again.html", "--clips", "1")
+    assert again.code == 0, again.err
+    text = (tmp_path / "again.html").read_text()
+    for part in ("does what it is told", "Does it listen?", "Training", "data:video/mp4", "Length of episodes"):
+        assert part in text
+        assert part in page

@@ -68,7 +68,8 @@ def test_other_settings_are_refused_with_the_difference(call: Callable, tmp_path
     assert call(*command).code == 0
     answer = call("eval", "random", "--episodes", "4", "--out", tmp_path / "out", *_SHORT[:-1], "max_steps=13")
     assert answer.code == 2
-    assert "settings.max_steps: 12 there, 13 now" in answer.err
+    assert "'max_steps': 12" in answer.err
+    assert "'max_steps': 13" in answer.err
     assert "episodes: 2 there, 4 now" in answer.err
 
 
@@ -103,11 +104,11 @@ def test_tasks_and_splits_in_one_call(call: Callable, tmp_path: Path) -> None:
     assert answer.code == 0, answer.err
     rows = _rows(tmp_path / "out")
     expected = [(env, split) for env in ("tabletop/place", "tabletop/lift") for split in ("seen", "distractors")]
-    assert [(row["env"], row["split"]) for row in rows] == expected
+    assert [(row["condition"]["env"], row["condition"]["split"]) for row in rows] == expected
     assert all(row["success"]["episodes"] == 2 for row in rows)
     result = json.loads((tmp_path / "out" / RESULT).read_text())
-    assert set(result["environments"]) == {"tabletop/place", "tabletop/lift"}
-    assert all(env["renderer"] and env["contract"] for env in result["environments"].values())
+    assert set(result["origins"]) == {"tabletop/place", "tabletop/lift"}
+    assert all(env["renderer"] and env["contract"] for env in result["origins"].values())
     assert {"git", "versions", "hardware", "seed", "command"} <= result["provenance"].keys()
 
 
@@ -143,10 +144,10 @@ def test_a_sequential_comparison_stops_early_and_is_reported(call: Callable, tmp
     )  # fmt: skip
     assert answer.code == 0, answer.err
     value = json.loads((out / RESULT).read_text())
-    assert value["sequential"]["verdict"] == "a"
+    assert value["sequential"]["better"] == "a"
     assert value["sequential"]["scenes"] < 12
     assert len(read_episodes(out)) < 40
-    assert "A is better" in answer.out
+    assert "expert is better than random" in answer.out
     page, table = tmp_path / "page.html", tmp_path / "table.md"
     answer = call("report", out, "--out", page, "--markdown", table)
     assert answer.code == 0, answer.err
@@ -161,6 +162,7 @@ def test_diff_names_the_seeds_that_flipped(call: Callable, tmp_path: Path) -> No
     answer = call("eval", "--diff", tmp_path / "expert", tmp_path / "random", "--json", tmp_path / "diff.json")
     assert answer.code == 0, answer.err
     (row,) = json.loads((tmp_path / "diff.json").read_text())["rows"]
+    row = row["paired"]
     assert row["only_a"] == [500000, 500001, 500002, 500003]
     assert row["p_value"] == 2 / 16
     assert call("eval", "random", *steps[:-1], "max_steps=41", "--out", tmp_path / "other").code == 0
@@ -174,9 +176,9 @@ def test_language_and_robustness_are_measured_and_reported(call: Callable, netwo
     command = ("eval", network, "--episodes", "2", *_SHORT, "--language-test", "--robustness", "action_latency_steps")
     assert call(*command, "--out", out).code == 0
     value = json.loads((out / RESULT).read_text())
-    assert [row["language"] for row in value["language"]] == ["right", "paraphrase", "blank", "wrong"]
+    assert [row["condition"]["language"] for row in value["language"]] == ["right", "paraphrase", "blank", "wrong"]
     (curve,) = value["robustness"]
-    assert [point["level"] for point in curve["points"]] == [0, 1, 2, 3, 4, 6, 8]
+    assert [level["level"] for level in curve["levels"]] == [0, 1, 2, 3, 4, 6, 8]
     page = tmp_path / "page.html"
     assert call("report", out, "--out", page).code == 0
     text = page.read_text()

@@ -57,3 +57,9 @@ def test_a_server_for_another_robot_is_refused(call: Callable, server: str) -> N
     answer = call("eval", "--server", server, "--episodes", "1", "--workers", "1", "--set", "image_size=16")
     assert answer.code == 2
     assert "cameras.front: 32x32 ≠ 16x16" in answer.err
+
+
+def test_whatever_acts_is_served_and_what_needs_an_environment_is_not(call: Callable) -> None:
+    answer = call("serve", "random")
+    assert answer.code == 2
+    assert "policy random needs contract, and there is no environment here" in answer.err

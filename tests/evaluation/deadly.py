@@ -12,11 +12,11 @@ from vla.evaluation.baselines import ExpertPolicy
 SEED = 1
 
 
-def deadly_expert(mark: Path, always: bool, envs: Sequence[Any]) -> ExpertPolicy:
+def deadly_expert(mark: Path, always: bool, name: str, envs: Sequence[Any]) -> ExpertPolicy:
     """Resetting one of ``envs`` to the seed is the end: the first time, or always."""
     for env in envs:
         env.reset = partial(_reset, env.reset, mark, always)
-    return ExpertPolicy("tabletop/place", envs)
+    return ExpertPolicy(name, envs)
 
 
 def _reset(reset: Callable[..., Any], mark: Path, always: bool, *, seed: int, options: dict[str, Any]) -> Any:

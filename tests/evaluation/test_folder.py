@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from vla.core.errors import VlaError
-from vla.evaluation.folder import ResultFolder, read_episodes, read_result, sessions
+from vla.evaluation.folder import ResultFolder, read_episodes, read_result, sessions, write_result
+from vla.evaluation.result import EvaluationResult, PolicyIdentity
+from vla.evaluation.rows import summarise
 from vla.evaluation.runner import Origin
 from vla.evaluation.trials import Condition, EpisodeResult, Trial
 
@@ -57,11 +59,15 @@ def test_two_at_a_time_are_refused(tmp_path: Path) -> None:
 
 
 def test_results_are_read_from_folders_and_files(tmp_path: Path) -> None:
-    with ResultFolder(tmp_path, _IDENTITY, {}) as folder:
-        with pytest.raises(VlaError, match="not finished"):
-            read_result(tmp_path)
-        folder.finish({"kind": "evaluation"})
-    assert read_result(tmp_path) == read_result(tmp_path / "result.json") == {"kind": "evaluation"}
+    with ResultFolder(tmp_path, _IDENTITY, {}), pytest.raises(VlaError, match="not finished"):
+        read_result(tmp_path)
+    trial, episode = _ended(3)
+    row = summarise(trial.condition, [episode])
+    result = EvaluationResult(
+        policy=PolicyIdentity(name="p"), success=row.success, rows=(row,), origins={}, config={}, provenance={}
+    )
+    write_result(tmp_path, result)
+    assert read_result(tmp_path) == read_result(tmp_path / "result.json") == result
     (tmp_path / "other.json").write_text(json.dumps({"kind": "bench"}))
     with pytest.raises(VlaError, match="not a result"):
         read_result(tmp_path / "other.json")

@@ -3,7 +3,7 @@
 import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,23 @@ from vla.core.errors import ConfigError, VlaError
 from vla.core.types import ActionChunk, Observation
 from vla.envs.registry import ENVS, make_expert
 from vla.envs.spec import RobotEnv
-from vla.evaluation.baselines import ExpertPolicy
-from vla.evaluation.result import summarise
-from vla.evaluation.run import evaluate, run_trials
-from vla.evaluation.settings import EvaluationConfig
+from vla.evaluation.baselines import ExpertPolicy, SameBatch
+from vla.evaluation.plan import Contender, Plan, execute
+from vla.evaluation.rows import summarise
+from vla.evaluation.run import run_trials
+from vla.evaluation.settings import RunConfig
 from vla.evaluation.trials import TIMES, Condition, EpisodeResult, trials_of
 
-EXPERT = partial(ExpertPolicy, "tabletop/place")
 
-
-def _evaluate(make_policy: Callable[[Sequence[Any]], Any] = EXPERT, **changes: Any) -> list[EpisodeResult]:
-    values: dict[str, Any] = {"episodes": 4, "seed": 0, "workers": 1, "batch": 2}
-    return evaluate(EvaluationConfig(**(values | changes)), make_policy)
+def _evaluate(make_policy: Callable[..., Any] = ExpertPolicy, **changes: Any) -> list[EpisodeResult]:
+    """Episodes 0 to 3 of one condition; ``changes`` are of the condition, of how it is run, or of the plan."""
+    values: dict[str, Any] = {"env": "tabletop/place", "episodes": 4, "seed": 0, "workers": 1, "batch": 2} | changes
+    kinds = (Condition, RunConfig)
+    condition, run = ({f.name: values.pop(f.name) for f in fields(kind) if f.name in values} for kind in kinds)
+    where = Condition(**condition)
+    contender = Contender(name="test", make=make_policy)
+    plan = Plan(contenders={"": contender}, conditions=[where], run=RunConfig(**run), **values)
+    return execute(plan).of(where)
 
 
 def _same(a: Sequence[EpisodeResult], b: Sequence[EpisodeResult]) -> bool:
@@ -42,7 +47,7 @@ def _timeless(result: EpisodeResult) -> dict[str, Any]:
 class _Answering:
     """Answers with what ``answer`` says."""
 
-    def __init__(self, answer: Callable[[int, Observation], np.ndarray], envs: Sequence[RobotEnv]) -> None:
+    def __init__(self, answer: Callable[[int, Observation], np.ndarray], env: str, envs: Sequence[RobotEnv]) -> None:
         self._answer, self._contract = answer, envs[0].contract
         self.calls = 0
 
@@ -66,8 +71,8 @@ class _Answering:
 class _Believing(_Answering):
     """Stands still, and is as far from the truth of one signal as it was called often."""
 
-    def __init__(self, envs: Sequence[Any]) -> None:
-        super().__init__(lambda _, observation: observation.state[None], envs)
+    def __init__(self, env: str, envs: Sequence[Any]) -> None:
+        super().__init__(lambda _, observation: observation.state[None], env, envs)
         self._envs = envs
 
     def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
@@ -105,7 +110,7 @@ def test_beliefs_are_measured_in_the_first_frame_where_the_environment_knows() -
     for result in results:
         assert sorted(result.metrics) == ["distance_m", "grasped", "grounding_error"]
         assert result.metrics["grounding_error"] == pytest.approx(1.0, abs=1e-5)
-    assert summarise(results)["metrics"]["grounding_error"] == pytest.approx(1.0, abs=1e-5)
+    assert summarise(Condition(env="x"), results).metrics["grounding_error"] == pytest.approx(1.0, abs=1e-5)
 
 
 def test_the_expert_succeeds_in_order_and_repeatably() -> None:
@@ -118,11 +123,7 @@ def test_the_expert_succeeds_in_order_and_repeatably() -> None:
 
 
 def test_processes_change_nothing() -> None:
-    seen: list[int] = []
-    config = EvaluationConfig(episodes=4, seed=0, workers=2, batch=2)
-    results = evaluate(config, EXPERT, lambda result: seen.append(result.seed))
-    assert _same(results, _evaluate())
-    assert sorted(seen) == [0, 1, 2, 3]
+    assert _same(_evaluate(workers=2), _evaluate())
 
 
 @pytest.mark.parametrize(("step", "where"), [(3, "step 3: RuntimeError"), (0, "reset: RuntimeError")])
@@ -135,12 +136,12 @@ def test_a_crash_is_counted_apart_and_the_rest_is_kept(monkeypatch: pytest.Monke
     monkeypatch.setitem(
         ENVS, "test/breaking", replace(spec, make=make, expert=lambda env: make_expert("tabletop/place", env.inner))
     )
-    results = _evaluate(partial(ExpertPolicy, "test/breaking"), env="test/breaking")
+    results = _evaluate(env="test/breaking")
     assert [result.success for result in results] == [True, False, True, True]
     assert [result.crash is not None for result in results] == [False, True, False, False]
     assert (results[1].crash or "").startswith(where)
-    summary = summarise(results)
-    assert (summary["crashes"], summary["success"]["episodes"], summary["success"]["rate"]) == (1, 3, 1.0)
+    row = summarise(Condition(env="test/breaking"), results)
+    assert (row.crashes, row.success.episodes, row.success.rate) == (1, 3, 1.0)
 
 
 def test_actions_that_are_not_finite_are_the_policys_failure() -> None:
@@ -151,7 +152,7 @@ def test_actions_that_are_not_finite_are_the_policys_failure() -> None:
     assert (result.success, result.crash, result.steps) == (False, None, 8)
     assert result.failure is not None
     assert "not finite" in result.failure
-    assert summarise([result])["success"]["episodes"] == 1
+    assert summarise(Condition(env="x"), [result]).success.episodes == 1
 
 
 def test_a_chunk_is_executed_for_as_long_as_asked() -> None:
@@ -177,7 +178,7 @@ def test_wrong_language_is_told_and_judged() -> None:
 @pytest.mark.parametrize("name", ["episodes", "execute", "workers", "batch"])
 def test_impossible_settings(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name}=0"):
-        EvaluationConfig(**{name: 0})
+        _evaluate(**{name: 0})
 
 
 def _deadly(monkeypatch: pytest.MonkeyPatch, mark: Path, *, always: bool) -> Any:
@@ -192,14 +193,14 @@ def _same_but(seed: int, a: Sequence[EpisodeResult], b: Sequence[EpisodeResult])
 
 def test_a_process_that_dies_costs_its_episodes_one_try(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     make = _deadly(monkeypatch, tmp_path / "died", always=False)
-    results = evaluate(EvaluationConfig(episodes=4, seed=0, workers=2, batch=2), make)
+    results = _evaluate(make, workers=2)
     assert (tmp_path / "died").exists()
     assert _same(results, _evaluate())
 
 
 def test_an_episode_that_kills_its_process_twice_is_a_crash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     make = _deadly(monkeypatch, tmp_path / "died", always=True)
-    results = evaluate(EvaluationConfig(episodes=4, seed=0, workers=2, batch=2), make)
+    results = _evaluate(make, workers=2)
     assert [result.crash is not None for result in results] == [False, True, False, False]
     assert "SIGKILL" in str(results[1].crash)
     assert _same_but(1, results, _evaluate())
@@ -295,9 +296,11 @@ def test_what_an_environment_does_not_know_is_an_error() -> None:
 
 
 def test_conditions_that_are_refused_are_told_and_the_others_run() -> None:
-    conditions = [Condition(env="tabletop/place", language=language) for language in ("right", "wrong")]
-    config = EvaluationConfig(workers=1, batch=2, settings={"blocks": 1, "plates": 1})
-    outcome = run_trials(trials_of(conditions, range(3)), {("", "tabletop/place"): EXPERT}, config)
+    conditions = [
+        Condition(env="tabletop/place", language=language, settings={"blocks": 1, "plates": 1})
+        for language in ("right", "wrong")
+    ]
+    outcome = run_trials(trials_of(conditions, range(3)), {"": ExpertPolicy}, RunConfig(workers=1, batch=2))
     assert len(outcome.of(conditions[0])) == 3
     assert list(outcome.refusals) == [conditions[1].key]
 
@@ -314,8 +317,8 @@ def test_perturbations_reach_the_policy_and_come_from_the_seed() -> None:
 
 def test_what_is_there_is_not_run_again() -> None:
     condition = Condition(env="tabletop/place")
-    config = EvaluationConfig(workers=1, batch=2)
-    makers = {("", "tabletop/place"): EXPERT}
+    config = RunConfig(workers=1, batch=2)
+    makers = {"": ExpertPolicy}
     outcome = run_trials(trials_of([condition], range(2)), makers, config)
     ran: list[int] = []
     run_trials(
@@ -330,3 +333,56 @@ def test_results_survive_being_written() -> None:
         again = EpisodeResult.from_record(json.loads(json.dumps(result.to_record(), allow_nan=False)))
         assert np.array_equal(again.actions, result.actions)
         assert _timeless(again) == _timeless(result)
+
+
+class _Remembering(_Answering):
+    """Counts the steps of each slot's episode; a slot that is not reset, or another's, shows in its actions."""
+
+    def __init__(self, env: str, envs: Sequence[RobotEnv]) -> None:
+        super().__init__(lambda call, o: o.state, env, envs)
+        self._asked: dict[int, int] = {}
+        self._told: dict[int, str] = {}
+
+    def reset(self, slot: int) -> None:
+        self._asked[slot], self._told[slot] = 0, ""
+
+    def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
+        chunks: list[ActionChunk | None] = [None] * len(observations)
+        for slot, o in enumerate(observations):
+            if o is not None:
+                assert self._told[slot] in ("", o.instruction), "another episode's words"
+                self._told[slot] = o.instruction
+                self._asked[slot] += 1
+                action = o.state.copy()
+                action[0] += 1e-3 * self._asked[slot]
+                chunks[slot] = ActionChunk(actions=action[None], time_ns=o.time_ns)
+        return chunks
+
+
+@pytest.mark.parametrize("wrap", [lambda policy: policy, lambda policy: SameBatch(policy, 3)])
+def test_a_policy_with_memory_sees_its_own_episode_alone(wrap: Callable[[Any], Any]) -> None:
+    """However many run beside it, and wherever: memory begins with the episode and belongs to its slot."""
+    changes: dict[str, Any] = {"episodes": 5, "settings": {"max_steps": 6}}
+    alone = _evaluate(_Remembering, batch=1, **changes)
+    together = _evaluate(lambda env, envs: wrap(_Remembering(env, envs)), batch=3, **changes)
+    assert all(result.failure is None for result in together)
+    assert _same(alone, together)
+
+
+def test_metrics_are_what_the_environment_said_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = ENVS["tabletop/place"]
+
+    class Measuring(_Breaking):
+        def step(self, action: np.ndarray) -> Any:
+            *rest, info = super().step(action)
+            return *rest, info | {"metrics": {"steps_s": self._now[1] / 10, "lost": float("nan")}}
+
+    def make(settings: Mapping[str, Any]) -> Any:
+        return Measuring(spec.make(settings), seed=-1, step=-1)
+
+    bind: Any = lambda env: make_expert("tabletop/place", env.inner)  # noqa: E731
+    monkeypatch.setitem(ENVS, "test/measuring", replace(spec, make=make, expert=bind))
+    results = _evaluate(env="test/measuring", episodes=2)
+    assert [result.metrics["steps_s"] for result in results] == [result.steps / 10 for result in results]
+    row = summarise(Condition(env="test/measuring"), results)
+    assert row.metrics == {"steps_s": pytest.approx(np.mean([result.steps for result in results]) / 10)}

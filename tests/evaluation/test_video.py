@@ -11,28 +11,23 @@ from vla.core.types import Policy
 from vla.envs.registry import env_spec
 from vla.envs.spec import RobotEnv
 from vla.evaluation.baselines import ExpertPolicy
-from vla.evaluation.run import evaluate
-from vla.evaluation.settings import EvaluationConfig
-from vla.evaluation.trials import EpisodeResult
+from vla.evaluation.run import run_trials
+from vla.evaluation.settings import RunConfig
+from vla.evaluation.trials import Condition, EpisodeResult, trials_of
 from vla.evaluation.video import STRIP_GAP, STRIP_PIXELS, film_strip, replay_frames
 from vla.policies.random import RandomPolicy
 
 ENV, SEED = "tabletop/place", 500_000
 
 
-def expert(envs: Sequence[RobotEnv]) -> Policy:
-    return ExpertPolicy(ENV, envs)
-
-
-def wander(envs: Sequence[RobotEnv]) -> Policy:
+def wander(env: str, envs: Sequence[RobotEnv]) -> Policy:
     return RandomPolicy(envs[0].contract, horizon=8, seed=0)
 
 
-def evaluated(language: str = "right", *, make=expert, settings=None) -> EpisodeResult:
-    config = EvaluationConfig(
-        language=language, settings=settings or {}, seed=SEED, episodes=1, execute=4, workers=1, batch=1
-    )
-    (result,) = evaluate(config, make)
+def evaluated(language: str = "right", *, make=ExpertPolicy, settings=None) -> EpisodeResult:
+    condition = Condition(env=ENV, language=language, settings=settings or {})
+    run = RunConfig(execute=4, workers=1, batch=1)
+    (result,) = run_trials(trials_of([condition], [SEED]), {"": make}, run).of(condition)
     return result
 
 

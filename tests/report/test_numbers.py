@@ -1,6 +1,17 @@
 import pytest
 
-from vla.report.numbers import GAP, count, duration, interval, percent
+from vla.evaluation.statistics import Difference, SuccessRate
+from vla.report.numbers import (
+    GAP,
+    count,
+    duration,
+    interval,
+    measurement,
+    p_value,
+    percent,
+    points,
+    points_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -11,7 +22,22 @@ def test_only_nothing_and_everything_are_round(rate, text):
 
 
 def test_interval_names_the_unit_once():
-    assert interval({"low": 0.79, "high": 0.92}) == f"79–92{GAP}%"
+    rate = SuccessRate(rate=0.86, successes=86, episodes=100, low=0.79, high=0.92)
+    assert interval(rate) == f"79–92{GAP}%"
+
+
+def test_differences_and_p_values():
+    assert [points(x) for x in (0.123, -0.5, 0.001, -0.001)] == ["+12", "−50", "0", "0"]
+    assert points_interval(Difference(difference=0.0, low=-0.14, high=0.3)) == "−14 to +30"
+    assert [p_value(x) for x in (0.5, 0.0312, 1e-9)] == ["0.5", "0.031", "< 0.0001"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [("distance_m", 0.0123, "12.3 mm"), ("tilt_rad", 0.5, "0.5 rad"), ("held", 0.25, "0.25"), ("held", None, "–")],
+)
+def test_metrics_are_in_the_unit_that_their_name_says(name, value, text):
+    assert measurement(name, value).replace(GAP, " ") == text
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -59,8 +59,3 @@ def run(config: CollectConfig, dataset: Path) -> "Collected":
         f"{collected.failed} failed and dropped"
     )
     return collected
-
-
-def note(collected: Any) -> str:
-    """One line for a report."""
-    return f"{collected.episodes:,} episodes, {collected.steps:,} steps, {collected.failed} failed and dropped"

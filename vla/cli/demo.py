@@ -1,22 +1,22 @@
 """``vla demo``: from nothing to an evaluated policy and a report."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vla.cli import collect as collect_verb
 from vla.cli import eval as eval_verb
+from vla.cli import report as report_verb
 from vla.cli import train as train_verb
 from vla.cli.command import console, parse, show_config, write_result
 from vla.collect.settings import CollectConfig
 from vla.core.config import load_recipe, to_dict
 from vla.core.errors import ConfigError
 from vla.envs.spec import Language
-from vla.evaluation.settings import EvaluationConfig
 from vla.train.recipe import DataConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from vla.evaluation.result import EvaluationResult
 
 _EXAMPLES = """  vla demo
   vla demo --minutes 3 --out runs/quick      (every phase, a lower score)
@@ -32,7 +32,7 @@ class Arguments:
     """Collect demonstrations, train, evaluate in closed loop and report. The same command resumes what was stopped."""
 
     out: Path = Path("runs/demo")
-    """Folder for the dataset, the run, the checkpoint and the report."""
+    """Folder for the dataset, the run, the checkpoint, the evaluations and the report."""
     minutes: float = MINUTES
     """Time for everything, about, on two cores; less gives a quick run with a lower score."""
     recipe: Path = _RECIPE
@@ -41,7 +41,7 @@ class Arguments:
     engine: str | None = None
     """ray or inline; the recipe's by default."""
     json: Path | None = None
-    """Also write the report's facts to this file; they are in OUT/report.json anyway."""
+    """Also write the policy's result to this file; it is in OUT/evaluation anyway."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,43 +79,24 @@ def share_out(minutes: float) -> Budget:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Phases:
-    """What each phase took."""
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[dict[str, Any]]:
-        row: dict[str, Any] = {"name": name, "seconds": 0.0, "note": None}
-        started = time.monotonic()
-        console().rule(f"[bold]{name}")
-        yield row
-        row["seconds"] = round(time.monotonic() - started, 1)
-        self.rows.append(row)
-
-
 def main(argv: list[str]) -> int:
     """Run all phases and print where the report is."""
+    from vla.report.evaluation.sentences import success_words
+
     arguments = parse(Arguments, argv, verb="demo", examples=_EXAMPLES)
     budget = share_out(arguments.minutes)
     config = _recipe(arguments, budget)
     show_config(f"demo → {arguments.out}", {"budget": asdict(budget), "train": to_dict(config)})
-    phases = _Phases()
-    _collect(arguments, budget, phases)
-    with phases("train") as row:
-        train_verb.run(config, arguments.out)
-        row["note"] = f"{config.steps:,} steps, engine {config.engine}, workers: {config.workers}"
-    evaluation = EvaluationConfig(episodes=budget.episodes, seed=_HELD_OUT_SEED)
-    results = _evaluate(arguments, evaluation, phases)
-    facts = _report(arguments, budget, config, evaluation, results, phases)
-    write_result(arguments.json, facts)
-    success, page = facts["success"], arguments.out / "report.html"
-    console().print(
-        f"\n[bold green]success {success['rate']:.0%}[/bold green] "
-        f"({success['successes']} of {success['episodes']} held-out scenes, "
-        f"95 % interval {success['low']:.0%} to {success['high']:.0%})\nreport: {page}"
-    )
+    console().rule("[bold]collect")
+    _collect(arguments, budget)
+    console().rule("[bold]train")
+    train_verb.run(config, arguments.out)
+    console().rule("[bold]evaluate")
+    result = _evaluate(arguments, budget)
+    console().rule("[bold]report")
+    page = _report(arguments, budget)
+    write_result(arguments.json, result.to_json())
+    console().print(f"\n[bold green]success {success_words(result.success)}[/bold green]\nreport: {page}")
     return 0
 
 
@@ -140,74 +121,45 @@ def _recipe(arguments: Arguments, budget: Budget) -> TrainConfig:
     )
 
 
-def _collect(arguments: Arguments, budget: Budget, phases: _Phases) -> None:
+def _collect(arguments: Arguments, budget: Budget) -> None:
     from vla.datasets.store.manifest import latest_number
 
     dataset = arguments.out / "data"
     if dataset.is_dir() and latest_number(dataset) is not None:
         console().print(f"{dataset} is there already: not collected again")
         return
-    with phases("collect") as row:
-        config = CollectConfig(episodes=budget.demonstrations, seed=1_000_000 * (arguments.seed + 1))
-        row["note"] = collect_verb.note(collect_verb.run(config, dataset))
+    config = CollectConfig(episodes=budget.demonstrations, seed=1_000_000 * (arguments.seed + 1))
+    collect_verb.run(config, dataset)
 
 
-_CONDITIONS: tuple[tuple[str, Language], ...] = (
-    ("policy", "right"),
-    ("blank instruction", "blank"),
-    ("wrong instruction", "wrong"),
-)
-_CLIPS: tuple[tuple[str, Language, int, int], ...] = (
-    ("policy", "right", 4, 4),
-    ("wrong instruction", "wrong", 1, 1),
-    ("blank instruction", "blank", 1, 1),
-)
-"""Condition, what is said, and the most videos of its successes and of its failures."""
+def _evaluate(arguments: Arguments, budget: Budget) -> "EvaluationResult":
+    """The policy with the right, no and wrong words, and the yardsticks beside it, each kept in a folder."""
+    from vla.evaluation.evaluate import evaluate
 
-
-def _evaluate(arguments: Arguments, config: EvaluationConfig, phases: _Phases) -> dict[str, Any]:
-    """Episodes of each condition, by name."""
-    results: dict[str, Any] = {}
-    with phases("evaluate") as row:
-        checkpoint = str(arguments.out / "checkpoint")
-        for name, language in _CONDITIONS:
-            results[name] = eval_verb.run(checkpoint, replace(config, language=language), title=name)
-        row["note"] = f"{len(_CONDITIONS)} conditions of {config.episodes} held-out scenes"
-    with phases("baselines") as row:
-        for name in ("expert", "random"):
-            results[name] = eval_verb.run(name, config, title=name)
-        row["note"] = f"expert and random, {config.episodes} scenes each"
-    return results
-
-
-def _report(
-    arguments: Arguments,
-    budget: Budget,
-    config: TrainConfig,
-    evaluation: EvaluationConfig,
-    results: dict[str, Any],
-    phases: _Phases,
-) -> dict[str, Any]:
-    """Render videos and the page; returns the facts, which are also in ``report.json``."""
-    from vla.core.files import write_atomic, write_json
-    from vla.report.facts import demo_facts
-    from vla.report.media import record_clips
-    from vla.report.page import render_report
-
-    with phases("report") as row:
-        clips = [
-            clip
-            for name, language, successes, failures in _CLIPS
-            for clip in record_clips(
-                results[name],
-                replace(evaluation, language=language),
-                condition=name,
-                successes=min(budget.clips, successes),
-                failures=min(budget.clips, failures),
+    runs: tuple[tuple[str, Path, Path, tuple[Language, ...]], ...] = (
+        ("evaluate", arguments.out / "checkpoint", arguments.out / "evaluation", ("right", "blank", "wrong")),
+        ("expert", Path("expert"), arguments.out / "yardsticks" / "expert", ("right",)),
+        ("random", Path("random"), arguments.out / "yardsticks" / "random", ("right",)),
+    )
+    results = []
+    for title, policy, folder, languages in runs:
+        with eval_verb.episodes_bar(title) as bar:
+            result = evaluate(
+                policy,
+                languages=languages,
+                episodes=budget.episodes,
+                seed=_HELD_OUT_SEED,
+                out=folder,
+                on_progress=bar,
+                note=eval_verb.note,
             )
-        ]
-        row["note"] = f"{len(clips)} videos"
-    facts = demo_facts(results, phases.rows, config, evaluation, run=arguments.out)
-    write_atomic(arguments.out / "report.html", render_report(facts, clips).encode())
-    write_json(arguments.out / "report.json", facts)
-    return facts
+        results.append(result)
+    return results[0]
+
+
+def _report(arguments: Arguments, budget: Budget) -> Path:
+    """What ``vla report`` makes of the folders."""
+    page = arguments.out / "report.html"
+    folders = [arguments.out / "evaluation", *(arguments.out / "yardsticks" / name for name in ("expert", "random"))]
+    report_verb.write_page(page, report_verb.load_results(folders), title="vla demo", clips=budget.clips)
+    return page

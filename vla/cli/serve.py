@@ -9,15 +9,16 @@ import tyro
 from vla.cli.command import console, parse, show_config, write_result
 
 _EXAMPLES = """  vla serve runs/place/checkpoint --port 8000
+  vla serve mypackage.policies:Mine
   vla eval --server ws://127.0.0.1:8000 --episodes 20"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Serve a checkpoint over the openpi websocket protocol, until Ctrl-C."""
+    """Serve a policy over the openpi websocket protocol, until Ctrl-C."""
 
-    checkpoint: Annotated[Path, tyro.conf.Positional]
-    """Folder of the checkpoint."""
+    policy: Annotated[str, tyro.conf.Positional]
+    """A checkpoint folder, or module:Name of a policy that needs no environment."""
     host: str = "127.0.0.1"
     """Address to listen on; others than this machine's own need an API key."""
     port: int = 8000
@@ -34,20 +35,20 @@ def main(argv: list[str]) -> int:
     arguments = parse(Arguments, argv, verb="serve", examples=_EXAMPLES)
     show_config("serve", arguments)
     from vla.deploy.server import PolicyServer
-    from vla.policies.unified import UnifiedPolicy
+    from vla.policies.table import build_policy, find_policy
 
-    policy = UnifiedPolicy(arguments.checkpoint)
+    policy = build_policy(find_policy(arguments.policy))
     server = PolicyServer(
         policy,
         host=arguments.host,
         port=arguments.port,
         api_key=arguments.api_key,
         max_clients=arguments.max_clients,
-        name=str(arguments.checkpoint),
+        name=arguments.policy,
     )
 
     def ready(address: str) -> None:
-        console().print(f"serving {arguments.checkpoint} at {address} (Ctrl-C stops)")
+        console().print(f"serving {arguments.policy} at {address} (Ctrl-C stops)")
         write_result(arguments.json, {"address": address, "contract": policy.contract.to_json()})
 
     server.serve_forever(on_ready=ready)

@@ -73,6 +73,14 @@ class Policy(Protocol):
         """Answer each observation with a chunk; ``None`` marks a slot that needs none now."""
 
 
+@runtime_checkable
+class SeededPolicy(Protocol):
+    """A policy that draws at random: then an episode must depend on its seed, not on the slot that it falls into."""
+
+    def seed(self, slot: int, seed: int) -> None:
+        """From now on the episode in ``slot`` draws from ``seed`` alone; called after ``reset``."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Episode:
     """One recorded episode of ``t`` steps: row ``i`` of each array belongs to the observation at step ``i``."""

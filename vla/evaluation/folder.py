@@ -16,6 +16,7 @@ from typing import Any
 from vla.core.errors import VlaError
 from vla.core.files import write_json
 from vla.core.log import CheckedLog, read_log
+from vla.evaluation.result import Result, result_from_json
 from vla.evaluation.run import Outcome
 from vla.evaluation.runner import Origin
 from vla.evaluation.trials import Condition, EpisodeResult, Trial
@@ -60,10 +61,6 @@ class ResultFolder:
             self._log.append({"origin": asdict(origin)})
         self._log.append({"episode": {"trial": asdict(trial), "result": result.to_record()}})
 
-    def finish(self, document: Mapping[str, Any]) -> None:
-        """Write the summary."""
-        write_json(self.path / RESULT, dict(document))
-
     def __enter__(self) -> "ResultFolder":
         return self
 
@@ -83,15 +80,17 @@ def sessions(folder: Path) -> list[dict[str, Any]]:
     return [entry["session"] for entry in read_log(folder / EPISODES) if "session" in entry]
 
 
-def read_result(path: Path) -> dict[str, Any]:
+def write_result(folder: Path, result: Result) -> None:
+    """Put the summary beside the episodes."""
+    write_json(folder / RESULT, result.to_json())
+
+
+def read_result(path: Path) -> Result:
     """A result, from its file or its folder."""
     file = path / RESULT if path.is_dir() else path
     if path.is_dir() and not file.exists() and (path / SETTINGS).exists():
         raise VlaError(f"{path} holds an evaluation that is not finished: run its command again to go on")
-    value = _read_json(file)
-    if not isinstance(value, dict) or value.get("kind") not in ("evaluation", "comparison"):
-        raise VlaError(f"{file} is not a result of vla eval; give its --out folder, or the file of --json")
-    return value
+    return result_from_json(_read_json(file), where=str(file))
 
 
 def _read(entry: Mapping[str, Any]) -> tuple[Trial, EpisodeResult]:

@@ -11,13 +11,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from vla.core.errors import ConfigError
 from vla.core.processes import run_shares
 from vla.core.spawned import WorkerDiedError
 from vla.evaluation.runner import Broken, Ended, EpisodeRunner, MakePolicy, Origin, Report, Share, Started
-from vla.evaluation.settings import EvaluationConfig
+from vla.evaluation.settings import RunConfig
 from vla.evaluation.slot import Refusal
-from vla.evaluation.trials import Condition, EpisodeResult, Trial, trials_of
+from vla.evaluation.trials import Condition, EpisodeResult, Trial
 
 _SHARES_PER_WORKER = 3
 _STRIKES = 2
@@ -41,29 +40,10 @@ class Outcome:
         return sorted(found, key=lambda result: result.seed)
 
 
-def evaluate(
-    config: EvaluationConfig, make_policy: MakePolicy, on_episode: Callable[[EpisodeResult], None] | None = None
-) -> list[EpisodeResult]:
-    """Run all episodes of one condition and return their results in the order of the seeds."""
-    condition = Condition(
-        env=config.env, split=config.split, language=config.language, perturbation=config.perturbation
-    )
-    trials = trials_of([condition], range(config.seed, config.seed + config.episodes))
-    outcome = run_trials(
-        trials,
-        {("", config.env): make_policy},
-        config,
-        on_ended=lambda trial, result: on_episode(result) if on_episode else None,
-    )
-    for refusal in outcome.refusals.values():
-        raise ConfigError(refusal.reason)
-    return outcome.of(condition)
-
-
 def run_trials(
     trials: Sequence[Trial],
-    makers: Mapping[tuple[str, str], MakePolicy],
-    config: EvaluationConfig,
+    makers: Mapping[str, MakePolicy],
+    config: RunConfig,
     *,
     outcome: Outcome | None = None,
     on_ended: Callable[[Trial, EpisodeResult], object] = lambda trial, result: None,
@@ -72,7 +52,7 @@ def run_trials(
 ) -> Outcome:
     """Run the trials that ``outcome`` does not hold yet, about in their order, and return it with their results.
 
-    ``makers`` build the policies, by label and environment; ``config`` says how to run, and nothing of what. A process
+    ``makers`` build the policies, by label. A process
     that dies costs its running episodes one try; the second time they are crashes. Once ``stop()`` is true, no share
     begins. An error in a share is raised here, once the shares that run beside it have ended.
     """
@@ -85,7 +65,6 @@ def run_trials(
         shares = list(_shares(pending, max(config.batch, size), suspects))
         runner = EpisodeRunner(
             makers=makers,
-            settings={env: config.settings for _, env in makers},
             execute=config.execute,
             ensemble=config.ensemble,
             batch=min(config.batch, max(len(share.trials) for share in shares)),
@@ -103,11 +82,11 @@ def run_trials(
 
 
 def _shares(pending: Sequence[Trial], size: int, alone: Collection[str]) -> Iterator[Share]:
-    """Groups of one policy and environment, the earliest trial first; those ``alone`` have a share each."""
-    groups: dict[tuple[str, str], list[list[tuple[int, Trial]]]] = defaultdict(list)
+    """Groups of one policy, environment and settings, the earliest trial first; those ``alone`` have a share each."""
+    groups: dict[tuple[str, str, str], list[list[tuple[int, Trial]]]] = defaultdict(list)
     shares: list[list[tuple[int, Trial]]] = []
     for place, trial in enumerate(pending):
-        group = groups[trial.condition.policy, trial.condition.env]
+        group = groups[trial.condition.stage]
         if trial.key in alone:
             shares.append([(place, trial)])
             continue
@@ -116,8 +95,7 @@ def _shares(pending: Sequence[Trial], size: int, alone: Collection[str]) -> Iter
             shares.append(group[-1])
         group[-1].append((place, trial))
     for share in sorted(shares, key=lambda share: share[0][0]):
-        condition = share[0][1].condition
-        yield Share(env=condition.env, policy=condition.policy, trials=tuple(trial for _, trial in share))
+        yield Share(trials=tuple(trial for _, trial in share))
 
 
 class _Watch:

@@ -8,34 +8,25 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
 
+from vla.core.contract import require_match
 from vla.core.errors import VlaError
-from vla.core.types import ActionChunk, Observation, Policy
+from vla.core.types import ActionChunk, Observation, Policy, SeededPolicy
 from vla.envs.registry import env_spec
 from vla.envs.spec import RobotEnv
 from vla.evaluation.slot import Refusal, Slot
-from vla.evaluation.trials import EpisodeResult, Trial
+from vla.evaluation.trials import Condition, EpisodeResult, Trial
 
 _WHOLE_CHUNK = 1_000_000
-MakePolicy = Callable[[Sequence[RobotEnv]], Policy]
-"""Builds the policy inside a worker process; the environments are for experts, which read their state."""
-
-
-@runtime_checkable
-class SeededPolicy(Protocol):
-    """A policy that draws at random: then an episode must depend on its seed, not on the slot that it falls into."""
-
-    def seed(self, slot: int, seed: int) -> None:
-        """From now on the episode in ``slot`` draws from ``seed`` alone; called after ``reset``."""
+_FIX = "Evaluate in the environment that it was made for, with the same settings, or train on data of this one"
+MakePolicy = Callable[[str, Sequence[RobotEnv]], Policy]
+"""Builds the policy inside a worker process, for the environments of one name; only experts look into these."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """Trials of one policy in one environment: the smallest piece of work."""
+    """Trials of one policy in one environment with the same settings: the smallest piece of work."""
 
-    env: str
-    policy: str
     trials: tuple[Trial, ...]
 
 
@@ -89,25 +80,23 @@ class _Stage:
 class EpisodeRunner:
     """Pickled once for each worker; stages are built on first use and kept from share to share."""
 
-    makers: Mapping[tuple[str, str], MakePolicy]
-    """By policy and environment."""
-    settings: Mapping[str, Mapping[str, Any]]
-    """Of each environment."""
+    makers: Mapping[str, MakePolicy]
+    """By the policy's label."""
     execute: int | None
     ensemble: float
     batch: int
-    _stages: dict[tuple[str, str], _Stage] = field(default_factory=dict)
+    _stages: dict[tuple[str, str, str], _Stage] = field(default_factory=dict)
 
     def __call__(self, share: Share, report: Callable[[Report], None]) -> None:
         """Run the trials of a share and report what happens; errors that a user can act on are raised."""
         pending, refused = deque(share.trials), set[str]()
-        key = (share.policy, share.env)
+        condition = share.trials[0].condition
         try:
             while pending:
-                stage = self._stage(key, report)
+                stage = self._stage(condition, report)
                 _run(stage, pending, refused, report)
                 if any(slot.crashed for slot in stage.slots):  # who knows what state it is in: build it anew
-                    self._stages.pop(key).close()
+                    self._stages.pop(condition.stage).close()
         except Exception:
             report(Broken())
             raise
@@ -117,16 +106,17 @@ class EpisodeRunner:
         while self._stages:
             self._stages.popitem()[1].close()
 
-    def _stage(self, key: tuple[str, str], report: Callable[[Report], None]) -> _Stage:
-        if key not in self._stages:
-            spec, settings = env_spec(key[1]), self.settings[key[1]]
-            envs = [spec.make(settings) for _ in range(self.batch)]
-            report(Origin(env=key[1], renderer=envs[0].renderer, contract=envs[0].contract.digest()))
-            policy = self.makers[key](envs)
+    def _stage(self, condition: Condition, report: Callable[[Report], None]) -> _Stage:
+        if condition.stage not in self._stages:
+            name, spec = condition.env, env_spec(condition.env)
+            envs = [spec.make(condition.settings) for _ in range(self.batch)]
+            report(Origin(env=name, renderer=envs[0].renderer, contract=envs[0].contract.digest()))
+            policy = self.makers[condition.policy](name, envs)
+            require_match(policy.contract, envs[0].contract, who="the policy", whom=f"environment {name}", fix=_FIX)
             execute = self.execute or int(policy.contract.policy.get("execute", _WHOLE_CHUNK))
             slots = [Slot(env, execute=execute, ensemble=self.ensemble) for env in envs]
-            self._stages[key] = _Stage(envs, policy, slots)
-        return self._stages[key]
+            self._stages[condition.stage] = _Stage(envs, policy, slots)
+        return self._stages[condition.stage]
 
 
 def _run(stage: _Stage, pending: deque[Trial], refused: set[str], report: Callable[[Report], None]) -> None:

@@ -14,9 +14,10 @@ difference. See H. Robbins, Ann. Math. Stat. 41, 1970 (mixtures); Grünwald, de 
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from vla.core.errors import ConfigError
+from vla.evaluation.statistics import Difference
 
 _PRIOR = 0.5
 
@@ -40,6 +41,32 @@ def always_valid_share(successes: int, failures: int, alpha: float) -> tuple[flo
     if not successes + failures:
         return 0.0, 1.0
     return _edge(0.0, best, inside), _edge(1.0, best, inside)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequentialVerdict:
+    """What a sequential test found: the evidence, and two intervals, all valid however the stop was chosen."""
+
+    alpha: float
+    scenes: int
+    """How many were looked at."""
+    most_scenes: int
+    skipped: int
+    better: Literal["a", "b"] | None
+    """None where no difference was shown."""
+    why: Literal["decided", "hopeless", "no more scenes"]
+    """Why it stopped."""
+    e_value: float
+    p_value: float
+    only_a: int
+    only_b: int
+    share_low: float
+    """Share of A among the scenes that one of the two wins: its interval leaves out a half exactly when E decides."""
+    share_high: float
+    gap: Difference
+    """Of the rates, A less B; its interval is wider than that of the share."""
+    log10_e: tuple[float, ...]
+    """After each scene."""
 
 
 @dataclass(kw_only=True)
@@ -102,32 +129,28 @@ class SequentialTest:
         """Whether to stop."""
         return self.decided or self.hopeless or self.seen >= self.scenes
 
-    def to_json(self) -> dict[str, Any]:
-        """The verdict, the evidence, and two intervals, all valid however the stop was chosen.
-
-        ``share`` is that of A among the scenes that one of the two wins: it leaves out a half exactly when E decides.
-        ``low`` and ``high`` are for the difference of the rates, and wider than that.
-        """
+    def verdict(self) -> "SequentialVerdict":
+        """What is known by now."""
         low, high = self.difference_interval()
         share = always_valid_share(self.only_a, self.only_b, self.alpha)
-        better = "a" if self.only_a > self.only_b else "b"
-        return {
-            "alpha": self.alpha,
-            "scenes": self.seen,
-            "most_scenes": self.scenes,
-            "skipped": self.skipped,
-            "verdict": better if self.decided else "undecided",
-            "why": "decided" if self.decided else "hopeless" if self.seen < self.scenes else "no more scenes",
-            "e_value": math.exp(min(self.log_e_max, 600.0)),
-            "p_value": math.exp(-self.log_e_max),
-            "only_a": self.only_a,
-            "only_b": self.only_b,
-            "share": {"low": share[0], "high": share[1]},
-            "difference": (self.only_a - self.only_b) / max(1, self.seen - self.skipped),
-            "low": low,
-            "high": high,
-            "log10_e": [round(value, 4) for value in self.path],
-        }
+        better: Literal["a", "b"] = "a" if self.only_a > self.only_b else "b"
+        rate = (self.only_a - self.only_b) / max(1, self.seen - self.skipped)
+        return SequentialVerdict(
+            alpha=self.alpha,
+            scenes=self.seen,
+            most_scenes=self.scenes,
+            skipped=self.skipped,
+            better=better if self.decided else None,
+            why="decided" if self.decided else "hopeless" if self.seen < self.scenes else "no more scenes",
+            e_value=math.exp(min(self.log_e_max, 600.0)),
+            p_value=math.exp(-self.log_e_max),
+            only_a=self.only_a,
+            only_b=self.only_b,
+            share_low=share[0],
+            share_high=share[1],
+            gap=Difference(difference=rate, low=low, high=high),
+            log10_e=tuple(round(value, 4) for value in self.path),
+        )
 
     def difference_interval(self) -> tuple[float, float]:
         """For the rate of A less that of B, at all times with probability 1 - alpha.

@@ -1,38 +1,32 @@
-"""Settings of evaluations. Free of heavy imports, so that help is instant."""
+"""How evaluations run, apart from what runs (`vla.evaluation.trials.Condition`). Free of heavy imports.
+
+Where, on how many processes and in what batches episodes run changes nothing of them; ``execute`` and ``ensemble`` do.
+"""
 
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 from vla.core.errors import ConfigError
 from vla.core.processes import Engine
-from vla.envs.spec import Language
 
-LANGUAGE_TEST: tuple[Language, ...] = ("right", "paraphrase", "blank", "wrong")
-"""What the evaluator can say: a paraphrase is one of the environment's other wordings, chosen by the seed."""
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
-    """Which episodes to run, and how."""
+class RunConfig:
+    """How to run episodes."""
 
-    env: str = "tabletop/place"
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Settings of the environment that differ from its defaults."""
-    split: str = ""
-    """Which split of the environment; empty is its default."""
-    episodes: int = 100
-    seed: int = 500_000
-    """Episode i runs on seed + i."""
-    language: Language = "right"
-    """What the policy is told: right, paraphrase, blank or wrong."""
-    perturbation: dict[str, Any] = field(default_factory=dict)
-    """What disturbs the episode: settings of ``vla.envs.perturbations``."""
     execute: int | None = None
     """Steps of a chunk that run before the policy is asked again; by default what its checkpoint says, or all."""
     ensemble: float = 0.0
     """Weight of older chunks that cover a step, per request of age; 0 uses the newest alone."""
-    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    out: Path | None = None
+    """Folder that keeps every episode as it ends; the same evaluation goes on with what is missing."""
+    workers: int = field(default_factory=cores)
     """Processes; one runs everything in this process."""
     batch: int = 10
     """Environments that share one inference in a worker."""
@@ -40,7 +34,7 @@ class EvaluationConfig:
     """processes on this machine, ray on the nodes of a cluster, or inline in this process."""
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "execute", "workers", "batch"):
+        for name in ("execute", "workers", "batch"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ConfigError(f"evaluation.{name}={value} must be at least 1")
+                raise ConfigError(f"evaluation: {name}={value} must be at least 1")

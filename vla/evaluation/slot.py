@@ -13,7 +13,7 @@ from vla.core.contract import Contract
 from vla.core.errors import ConfigError, UnknownNameError, VlaError
 from vla.core.types import ActionChunk, Observation
 from vla.envs.spec import RobotEnv, to_observation
-from vla.evaluation.trials import EpisodeResult, Trial
+from vla.evaluation.trials import EpisodeResult, Trial, digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class Slot:
 
     def take(self, chunk: ActionChunk | None, elapsed_ms: float) -> None:
         """Receive the policy's answer; one that is of the wrong shape or not finite ends the episode as a failure."""
-        self._latencies_ms.append(elapsed_ms)
+        self._latencies_ms.append(round(elapsed_ms, 3))  # as the folder keeps it
         expected = len(self._limits[0])
         if chunk is None or chunk.actions.ndim != 2 or chunk.actions.shape[1] != expected or not len(chunk.actions):
             got = None if chunk is None else chunk.actions.shape
@@ -126,6 +126,7 @@ class Slot:
         self.crashed |= crash is not None
         info, latencies = self._info, self._latencies_ms
         metrics = {**info.get("metrics", {}), **(self._errors or {})}
+        actions = np.array(self._actions, np.float32)
         result = EpisodeResult(
             seed=self._trial.seed,
             instruction=self._instruction,
@@ -142,7 +143,8 @@ class Slot:
             seconds=time.perf_counter() - self._began,
             crash=crash,
             failure=failure,
-            actions=np.array(self._actions, np.float32),
+            actions_digest=digest(actions),
+            actions=actions,
         )
         self.ended = (self._trial, result)
 

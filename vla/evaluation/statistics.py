@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -20,8 +19,31 @@ class SuccessRate:
     low: float
     high: float
 
-    def __str__(self) -> str:
-        return f"{self.rate:.0%} ({self.successes}/{self.episodes}, 95 % interval {self.low:.0%} to {self.high:.0%})"
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """A mean with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantiles:
+    """Median and 95th percentile."""
+
+    p50: float
+    p95: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One rate less another, with its 95 % interval."""
+
+    difference: float
+    low: float
+    high: float
 
 
 def success_rate(successes: int, episodes: int) -> SuccessRate:
@@ -38,7 +60,7 @@ def success_rate(successes: int, episodes: int) -> SuccessRate:
     return SuccessRate(rate=p, successes=successes, episodes=episodes, low=low, high=high)
 
 
-def mean_interval(values: Sequence[float]) -> dict[str, float] | None:
+def mean_interval(values: Sequence[float]) -> Mean | None:
     """Mean of shares between 0 and 1 with a 95 % normal interval; None without values.
 
     Few values that are all alike give an interval without width: it is a summary, not a test.
@@ -47,14 +69,14 @@ def mean_interval(values: Sequence[float]) -> dict[str, float] | None:
         return None
     mean, n = float(np.mean(values)), len(values)
     half = _Z95 * float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else 1.0
-    return {"mean": mean, "low": max(0.0, mean - half), "high": min(1.0, mean + half)}
+    return Mean(mean=mean, low=max(0.0, mean - half), high=min(1.0, mean + half))
 
 
-def quantiles(values: Sequence[float]) -> dict[str, float] | None:
+def quantiles(values: Sequence[float]) -> Quantiles | None:
     """Median and 95th percentile; None without values."""
     if not len(values):
         return None
-    return {"p50": float(np.percentile(values, 50)), "p95": float(np.percentile(values, 95))}
+    return Quantiles(p50=float(np.percentile(values, 50)), p95=float(np.percentile(values, 95)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +104,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return min(1.0, float(2 * tail / 2**n))
 
 
-def paired_difference(counts: PairedCounts) -> dict[str, Any]:
+def paired_difference(counts: PairedCounts) -> Difference:
     """Rate of A less rate of B with its 95 % interval: method 10 of R. G. Newcombe, Statistics in Medicine 17, 1998.
 
     It combines the Wilson intervals of the two rates by squaring and adding, less what their correlation explains.
@@ -90,7 +112,7 @@ def paired_difference(counts: PairedCounts) -> dict[str, Any]:
     e, f, g, h = counts.both, counts.only_a, counts.only_b, counts.neither
     n = counts.scenes
     if n == 0:
-        return {"difference": 0.0, "low": -1.0, "high": 1.0}
+        return Difference(difference=0.0, low=-1.0, high=1.0)
     a, b = success_rate(e + f, n), success_rate(e + g, n)
     margins = (e + f) * (g + h) * (e + g) * (f + h)
     covariance = float(e * h - f * g)
@@ -104,7 +126,7 @@ def paired_difference(counts: PairedCounts) -> dict[str, Any]:
 
     low = difference - half(a.rate - a.low, b.high - b.rate)
     high = difference + half(a.high - a.rate, b.rate - b.low)
-    return {"difference": difference, "low": max(-1.0, low), "high": min(1.0, high)}
+    return Difference(difference=difference, low=max(-1.0, low), high=min(1.0, high))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

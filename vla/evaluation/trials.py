@@ -3,13 +3,13 @@
 import base64
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
+from vla.core.config import from_dict
 from vla.envs.spec import Language
 
 
@@ -20,16 +20,23 @@ class Condition:
     env: str
     policy: str = ""
     """A label; empty where there is only one."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Of the environment, that differ from its defaults."""
     split: str = ""
     """Of the environment; empty is its default."""
     language: Language = "right"
-    perturbation: Mapping[str, Any] = field(default_factory=dict)
+    perturbation: dict[str, Any] = field(default_factory=dict)
     """Settings of ``vla.envs.perturbations`` that differ from none at all."""
 
     @property
     def key(self) -> str:
         """A text that is the same for equal conditions."""
         return json.dumps(asdict(self), sort_keys=True)
+
+    @property
+    def stage(self) -> tuple[str, str, str]:
+        """What is the same for all conditions that one policy and its environments can run one after the other."""
+        return self.policy, self.env, json.dumps(self.settings, sort_keys=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,34 +71,38 @@ class EpisodeResult:
     steps: int
     clipped: int = 0
     """Steps whose action was outside the contract's limits and was clipped to them."""
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
     """What the environment says at the end, finite numbers, and for each signal that policy and environment give
     ``<signal>_error``: the mean absolute error of what the policy believed in the first frame."""
     inference_ms: float = 0.0
     """Mean time of one inference, of all environments that shared it."""
-    latencies_ms: tuple[float, ...] = ()
-    """Of every inference."""
+    latencies_ms: tuple[float, ...] = field(default=(), compare=False)
+    """Of every inference; in the folder of an evaluation, but not in its result."""
     seconds: float = 0.0
     """From reset to end, other episodes of the same worker included."""
     crash: str | None = None
     """What the simulator raised: no failure of the policy."""
     failure: str | None = None
     """Why the policy itself ended the episode early: counted as a failure."""
-    actions: np.ndarray = field(repr=False, default_factory=lambda: np.zeros((0, 0), np.float32))
-    """float32 (t, d): what was executed, enough to replay the episode from its seed."""
+    actions_digest: str = ""
+    """Stands for the actions where they are left out."""
+    actions: np.ndarray = field(repr=False, compare=False, default_factory=lambda: np.zeros((0, 0), np.float32))
+    """float32 (t, d): what was executed, enough to replay the episode from its seed; left out of results."""
 
     def to_json(self) -> dict[str, Any]:
-        """All but the actions, which a digest stands for; what is not finite is None."""
-        value = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("actions", "latencies_ms")}
-        plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in value.items()}
-        return plain | {"actions_digest": hashlib.blake2b(_bytes(self.actions), digest_size=8).hexdigest()}
+        """All but the actions and the times of inferences, as `from_json` reads it."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("actions", "latencies_ms")}
+
+    @staticmethod
+    def from_json(value: dict[str, Any], *, where: str) -> "EpisodeResult":
+        """Read what `to_json` wrote."""
+        return from_dict(EpisodeResult, value, where=where)
 
     def to_record(self) -> dict[str, Any]:
         """All of it as JSON that `from_record` reads back."""
         value = self.to_json()
-        del value["actions_digest"]
         actions = {"shape": self.actions.shape, "float32": base64.b64encode(_bytes(self.actions)).decode()}
-        return value | {"latencies_ms": [round(v, 3) for v in self.latencies_ms], "actions": actions}
+        return value | {"latencies_ms": list(self.latencies_ms), "actions": actions}
 
     @staticmethod
     def from_record(value: Mapping[str, Any]) -> "EpisodeResult":
@@ -110,6 +121,11 @@ def trials_of(conditions: Iterable[Condition], seeds: Iterable[int]) -> list[Tri
     """Every condition on every seed, those of one seed together: pairs are complete as early as can be."""
     conditions = list(conditions)
     return [Trial(condition=condition, seed=seed) for seed in seeds for condition in conditions]
+
+
+def digest(actions: np.ndarray) -> str:
+    """What `EpisodeResult.actions_digest` says of these actions."""
+    return hashlib.blake2b(_bytes(actions), digest_size=8).hexdigest()
 
 
 def _bytes(actions: np.ndarray) -> bytes:

@@ -1,6 +1,7 @@
 """Charts as inline SVG that takes its fonts and colours from the page around it."""
 
 import io
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,9 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from vla.evaluation.conditions import Level
+
 # Stand-ins that are replaced by the CSS variable of the same name, so that one chart serves light and dark.
 COLOURS = {"ink": "#010101", "muted": "#020202", "rule": "#030303", "accent": "#040404", "second": "#050505"}
 SIZE_INCH = (3.7, 2.35)
+_STYLES = ("accent", "second", "muted", "ink")
 _SMOOTH_FROM = 40
 """Points from which a line is drawn as its running mean over a faint original."""
 
@@ -89,6 +93,47 @@ def length_chart(name: str, succeeded: Sequence[int], failed: Sequence[int], *, 
         axes.set_xlim(0, bins[-1])
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.legend(loc="best", frameon=False, handlelength=0.8, handleheight=0.8, borderaxespad=0.2)
+        return chart_svg(figure, description)
+
+
+def level_chart(name: str, curves: Sequence[tuple[str, Sequence[Level]]], *, unit: str, description: str) -> str | None:
+    """Success by the level of a disturbance with 95 % intervals, one line for each named curve; None without any."""
+    if not curves:
+        return None
+    with chart_axes(name) as (figure, axes):
+        for number, (label, points) in enumerate(curves):
+            colour = COLOURS[_STYLES[number % len(_STYLES)]]
+            levels = [point.level for point in points]
+            low, rate, high = ([100 * getattr(p.success, key) for p in points] for key in ("low", "rate", "high"))
+            axes.fill_between(levels, low, high, color=colour, alpha=0.13, lw=0)
+            axes.plot(levels, rate, color=colour, lw=1.5, marker="o", ms=3.4, label=label, clip_on=False)
+        axes.set_ylim(0, 102)
+        axes.set_yticks([0, 25, 50, 75, 100])
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
+        axes.set_xlim(left=0)
+        axes.set_xlabel(unit)
+        if len(curves) > 1:
+            axes.legend(loc="best", frameon=False, handlelength=1.2, borderaxespad=0.2)
+        return chart_svg(figure, description)
+
+
+def evidence_chart(name: str, log10_e: Sequence[float], *, alpha: float, description: str) -> str | None:
+    """How the evidence of a sequential test grew from scene to scene, and the bound that decides."""
+    if not log10_e:
+        return None
+    bound = -math.log10(alpha)
+    with chart_axes(name) as (figure, axes):
+        axes.axhline(bound, color=COLOURS["second"], lw=1.0, ls=(0, (4, 3)))
+        axes.text(0, bound, f" decided: E = {1 / alpha:g}", va="bottom", ha="left", color=COLOURS["second"])
+        axes.plot(range(len(log10_e) + 1), [0.0, *log10_e], color=COLOURS["accent"], lw=1.5, drawstyle="steps-post")
+        axes.set_xlim(0, max(2, len(log10_e)))
+        low, high = min(-0.5, *log10_e), max(bound, *log10_e)
+        axes.set_ylim(low - 0.1, high + 0.12 * (high - low))
+        ticks = [t for t in range(math.floor(low), math.ceil(high) + 1) if low - 0.1 <= t]
+        axes.set_yticks(ticks[:: max(1, len(ticks) // 5)])
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{10**value:g}"))
+        axes.set_xlabel("scenes")
+        axes.set_ylabel("evidence E")
         return chart_svg(figure, description)
 
 

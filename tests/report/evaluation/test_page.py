@@ -1,81 +1,23 @@
-"""Results of every kind on one page and in tables: complete, well-formed, and without a request to anywhere."""
+"""Results of every kind on one page: complete, well-formed, and without a request to anywhere."""
 
 import re
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
 import pytest
 
-from vla.evaluation.comparison import compare_rows
-from vla.evaluation.language_gap import language_gaps
-from vla.evaluation.result import overall, summarise
-from vla.evaluation.robustness import robustness_curves
-from vla.evaluation.sequential import SequentialTest
-from vla.evaluation.trials import Condition, EpisodeResult
-from vla.report.evaluation.facts import Loaded, policy_name
-from vla.report.evaluation.page import p_value, render_evaluations, signed_points
-from vla.report.evaluation.tables import evaluation_tables
+from vla.core.video import encode_mp4
+from vla.evaluation.trials import Condition
+from vla.evaluation.video import film_strip
+from vla.report.evaluation.clips import Clip
+from vla.report.evaluation.facts import Loaded
+from vla.report.evaluation.page import render_evaluations
+from vla.report.evaluation.training import Training
 
-_CONDITIONS = [
-    Condition(env="tabletop/place"),
-    Condition(env="tabletop/place", language="blank"),
-    Condition(env="tabletop/place", language="wrong"),
-    Condition(env="tabletop/place", perturbation={"image_noise": 5.0}),
-    Condition(env="tabletop/lift", split="distractors"),
-]
-
-
-def _evaluation(name: str, rate: float, *, crash: bool = False) -> dict[str, Any]:
-    rng = np.random.default_rng(len(name))
-    rows = []
-    for condition in _CONDITIONS:
-        episodes = [
-            EpisodeResult(
-                seed=seed,
-                instruction="go <there>",
-                goal=f"goal {seed % 3}",
-                success=bool(rng.random() < rate),
-                progress=0.5,
-                steps=20,
-                clipped=int(crash),
-                latencies_ms=(3.0, 5.0),
-                crash="step 37: FatalError: <gone>" if crash and seed == 4 else None,
-            )
-            for seed in range(30)
-        ]
-        rows.append({**asdict(condition), **summarise(episodes)})
-    return {
-        "kind": "evaluation",
-        "policy": {"name": name},
-        "success": overall([rows[0], rows[4]]),
-        "rows": rows,
-        "language": language_gaps(rows),
-        "robustness": robustness_curves(rows),
-        "refused": ["tabletop/lift: nothing else to say"] if crash else [],
-        "environments": {"tabletop/place": {"renderer": "egl: llvmpipe", "contract": "abc"}},
-        "config": {"settings": {}, "seed": 0},
-        "provenance": {
-            "command": "vla eval x", "git": "0123+dirty", "seed": 0,
-            "versions": {"mujoco": "3.3.0"}, "hardware": {"cpu": "a | b"},
-        },
-    }  # fmt: skip
-
-
-def _comparison(*, sequential: bool) -> dict[str, Any]:
-    a, b = _evaluation("runs/new/checkpoint", 0.9, crash=True), _evaluation("runs/old/checkpoint", 0.3)
-    test = SequentialTest(scenes=30)
-    while not test.over:
-        test.add(True, False)
-    rows = compare_rows(a["rows"], b["rows"])
-    return {"kind": "comparison", "a": a, "b": b, "rows": rows, "sequential": test.to_json() if sequential else None}
-
-
-@pytest.fixture(scope="module")
-def results() -> list[Loaded]:
-    values = [_comparison(sequential=True), _evaluation("random", 0.1)]
-    return [Loaded(name=f"runs/{i}", value=value) for i, value in enumerate(values)]
+_RIGHT, _BLANK = Condition(env="tabletop/place"), Condition(env="tabletop/place", language="blank")
 
 
 class _Strict(HTMLParser):
@@ -85,21 +27,22 @@ class _Strict(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.headings: list[str] = []
-        self.ids: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.feed(html)
         self.close()
         assert self.open == []
-        assert len(self.ids) == len(set(self.ids))
+        ids = [attributes["id"] for _, attributes in self.tags if "id" in attributes]
+        assert len(ids) == len(set(ids))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.ids += [str(value) for name, value in attrs if name == "id"]
+        self.tags.append((tag, dict(attrs)))
         if tag == "h2":
             self.headings.append("")
-        if tag not in ("meta", "br"):
+        if tag not in ("meta", "br", "img"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.ids += [str(value) for name, value in attrs if name == "id"]
+        self.tags.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -109,29 +52,82 @@ class _Strict(HTMLParser):
             self.headings[-1] += data
 
 
+@pytest.fixture
+def demo(make_evaluation: Callable[..., Any]) -> list[Loaded]:
+    """A policy in one task and its yardsticks."""
+    main = make_evaluation("runs/demo/checkpoint", 0.8, conditions=[_RIGHT, _BLANK])
+    others = [make_evaluation(name, rate, conditions=[_RIGHT]) for name, rate in (("expert", 1.0), ("random", 0.0))]
+    return [Loaded(name=f"runs/{i}", result=result) for i, result in enumerate([main, *others])]
+
+
+def _training() -> Training:
+    train = [
+        {"kind": "train", "step": s, "action_loss": 1 / s, "aim_error_m": 0.1 / s, "samples_per_s": 900.0}
+        for s in range(1, 50)
+    ]
+    held_out = [{"kind": "validation", "step": s, "action_loss": 2 / s, "first_error_m": 0.2} for s in (10, 40)]
+    return Training(steps=49, samples=490, seconds=12.0, parameters=1_934_336, lines=[*train, *held_out])
+
+
+def _clip(result: Any, row: int, seed: int, **changes: Any) -> Clip:
+    frames = np.full((3, 32, 64, 3), 90, np.uint8)
+    episode = replace(result.rows[row].episodes[seed], **changes)
+    return Clip(
+        condition=result.rows[row].condition, episode=episode, mp4=encode_mp4(frames, 10), strip=film_strip(frames, 2)
+    )
+
+
 def test_a_page_has_all_parts_in_order_and_is_well_formed(results: list[Loaded]) -> None:
     page = _Strict(render_evaluations(results))
     assert page.headings == [
-        "What to know first", "Success", "A new against B old", "Does it listen?", "What it withstands", "By goal",
-        "Origin",
+        "What to know first", "Success", "A new against B old", "Does it listen?", "What it withstands",
+        "Where it works and where it fails", "Measured", "Origin",
     ]  # fmt: skip
 
 
-def test_nothing_is_requested_and_everything_is_escaped(results: list[Loaded]) -> None:
-    html = render_evaluations(results, title="a <b>")
-    assert "://" not in html
-    assert not re.search(r"url\((?!#)|@import|<script", html)
-    assert "default-src 'none'" in html
-    assert "<there>" not in html
-    assert "<gone>" not in html
-    assert "a &lt;b&gt;" in html
+def test_a_demo_shows_curves_and_videos_too(demo: list[Loaded]) -> None:
+    html = render_evaluations(demo, training=_training(), clips=[_clip(demo[0].result, 0, 0)])
+    page = _Strict(html)
+    assert page.headings == [
+        "Success", "Does it listen?", "Training", "Episodes", "Where it works and where it fails", "Measured", "Origin",
+    ]  # fmt: skip
+    labels = [str(a["aria-label"]) for tag, a in page.tags if tag == "svg" and "whisker" not in str(a.get("class"))]
+    assert [label.split()[0] for label in labels] == ["Loss", "Error", "Samples", "Distribution"]
+    (video,) = [str(a["src"]) for tag, a in page.tags if tag == "video"]
+    assert video.startswith("data:video/mp4;base64,")
+    assert "1.93\u202fM" in html
+    assert "the scripted demonstrator" in html
+    assert 'class="chance"' in html
 
 
-def test_a_part_without_facts_is_left_out() -> None:
-    value = _evaluation("random", 0.5)
-    value |= {"language": [], "robustness": [], "rows": value["rows"][:1]}
-    page = _Strict(render_evaluations([Loaded(name="x", value=value)]))
-    assert page.headings == ["Success", "By goal", "Origin"]
+def test_nothing_is_requested_and_everything_is_escaped(demo: list[Loaded], results: list[Loaded]) -> None:
+    clip = _clip(demo[0].result, 0, 0, instruction='<script>alert("x")</script>')
+    for html in (
+        render_evaluations(results, title="a <b>"),
+        render_evaluations(demo, title="a <b>", training=_training(), clips=[clip]),
+    ):
+        assert "://" not in html
+        assert not re.search(r"url\((?!#)|@import|<script>alert", html)
+        assert html.count("<script") == int("clips" in html and "<video" in html)
+        assert "default-src 'none'" in html
+        assert not re.search("<there>|<gone>|<held>", html)
+        assert "a &lt;b&gt;" in html
+        for tag, attributes in _Strict(html).tags:
+            for name in ("src", "href", "poster", "data", "action"):
+                value = attributes.get(name)
+                assert value is None or value.startswith(("data:", "#")), (tag, name)
+
+
+def test_a_part_without_facts_is_left_out(make_told: Callable[..., Any]) -> None:
+    page = _Strict(render_evaluations([Loaded(name="x", result=make_told(right=50))]))
+    assert page.headings == ["Success", "Where it works and where it fails", "Origin"]
+
+
+def test_training_that_was_not_looked_at_has_fewer_charts(demo: list[Loaded]) -> None:
+    lines = [{"kind": "train", "step": s, "action_loss": 1 / s, "samples_per_s": None} for s in range(1, 5)]
+    html = render_evaluations(demo, training=replace(_training(), lines=lines))
+    assert ">Loss <" in html
+    assert "Throughput" not in html
 
 
 def test_crashes_and_clipped_commands_are_told_first(results: list[Loaded]) -> None:
@@ -141,39 +137,33 @@ def test_crashes_and_clipped_commands_are_told_first(results: list[Loaded]) -> N
     assert "nothing else to say" in html
 
 
-def test_a_policy_that_is_given_twice_is_shown_once() -> None:
-    value = _comparison(sequential=False)
-    both = [Loaded(name="c", value=value), Loaded(name="a", value=value["a"])]
-    assert evaluation_tables(both) == evaluation_tables(both[:1])
-
-
-def test_every_row_of_a_table_has_every_column(results: list[Loaded]) -> None:
-    text = evaluation_tables(results)
-    tables = [block for block in text.split("\n\n") for block in [block.strip()] if block.startswith("|")]
-    assert len(tables) >= 3
-    for table in tables:
-        lines = [re.sub(r"\\\|", "", line) for line in table.splitlines() if line.startswith("|")]
-        assert len({line.count("|") for line in lines}) == 1
-    assert "new is better than old: decided after 7 of at most 30 scenes" in text
+def test_successes_come_first_and_a_clip_says_how_its_episode_ended(demo: list[Loaded]) -> None:
+    result = demo[0].result
+    clips = [
+        _clip(result, 0, 4, success=False, best_progress=0.7),
+        _clip(result, 0, 9, success=True),
+        _clip(result, 1, 3, success=False, failure="nan", instruction=""),
+    ]
+    html = render_evaluations(demo, clips=clips)
+    assert re.findall(r"seed (\d+) · ([\w ]+)<", html) == [
+        ("9", "right instruction"), ("4", "right instruction"), ("3", "blank instruction"),
+    ]  # fmt: skip
+    assert '<b class="bad">more than half way</b> · 20 steps' in html
+    assert '<b class="bad">the policy broke down</b>' in html
+    assert "(no instruction)" in html
 
 
 @pytest.mark.parametrize("sequential", [True, False])
-def test_a_comparison_alone_opens_with_its_verdict(sequential: bool) -> None:
-    html = render_evaluations([Loaded(name="c", value=_comparison(sequential=sequential))])
+def test_a_comparison_alone_opens_with_its_verdict(make_comparison: Callable[..., Any], sequential: bool) -> None:
+    html = render_evaluations([Loaded(name="c", result=make_comparison(sequential=sequential))])
     assert ("Evidence by scene" in html) == sequential
     verdict = re.search(r'class="verdict">([^<]*)', html)
     assert verdict
     assert "better" in verdict[1]
 
 
-@pytest.mark.parametrize(
-    ("name", "short"),
-    [("runs/place/checkpoint", "place"), ("expert", "expert"), ("ws://h:1", "ws://h:1"), ("runs/x/ema", "ema")],
-)
-def test_policies_have_short_names(name: str, short: str) -> None:
-    assert policy_name({"policy": {"name": name}}) == short
-
-
-def test_numbers_as_people_read_them() -> None:
-    assert [signed_points(x) for x in (0.123, -0.5, 0.001, -0.001)] == ["+12", "−50", "0", "0"]
-    assert [p_value(x) for x in (0.5, 0.0312, 1e-9)] == ["0.5", "0.031", "< 0.0001"]
+def test_origin_has_the_commit_and_the_command(demo: list[Loaded]) -> None:
+    html = render_evaluations(demo)
+    assert "<pre>git checkout 0123\nvla eval x\n</pre>" in html
+    assert "changes that this commit does not hold" in html
+    assert '<th scope="row">provenance.versions.mujoco</th><td>3.3.0</td>' in html

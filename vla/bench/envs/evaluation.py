@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from vla.bench.measure import Note, Row, compare, cpu_rates, in_fresh_process
 from vla.core.action_transform import ActionTransform
 from vla.core.types import Policy
 from vla.envs.registry import env_spec
-from vla.envs.spec import RobotEnv, to_observation
+from vla.envs.spec import to_observation
 from vla.evaluation.baselines import ExpertPolicy
-from vla.evaluation.run import evaluate
-from vla.evaluation.settings import EvaluationConfig
+from vla.evaluation.evaluate import evaluate
+from vla.evaluation.settings import RunConfig
 
 ENV = "tabletop/place"
 
@@ -27,9 +27,8 @@ def bench_evaluation(config: EnvConfig, note: Note) -> Iterator[Row]:
     if config.episodes:
         note(f"evaluating {config.episodes} episodes of the expert")
         start = time.perf_counter()
-        settings = EvaluationConfig(env=ENV, episodes=config.episodes, workers=2)
-        results = evaluate(settings, partial(ExpertPolicy, ENV))
-        assert len(results) == config.episodes
+        result = evaluate(ExpertPolicy, env=ENV, episodes=config.episodes, run=RunConfig(workers=2))
+        assert len(result.rows[0].episodes) == config.episodes
         title = f"{config.episodes} episodes of the expert in {ENV} on two cores"
         bar = 60.0 if config.episodes == 100 else None
         yield Row(name=title, value=time.perf_counter() - start, unit="s", bar=bar)
@@ -52,7 +51,7 @@ def inference_rates(checkpoint: Path, batch: int, budget_s: float) -> dict[str, 
     """Observations that are answered in a CPU second, ``batch`` at once and one."""
     env = env_spec(ENV).make({})
     observations = [to_observation(*env.reset(seed=seed)) for seed in range(batch)]
-    policy = _make_network(checkpoint, [env])
+    policy = _make_network(checkpoint)
 
     def several() -> int:
         return len(policy.act(observations))
@@ -65,14 +64,14 @@ def inference_rates(checkpoint: Path, batch: int, budget_s: float) -> dict[str, 
 
 def network_episodes_per_s(checkpoint: Path, episodes: int, workers: int, batch: int) -> float:
     """Episodes of a network in a second, from nothing: its processes are started, and it is loaded."""
-    config = EvaluationConfig(env=ENV, episodes=episodes, workers=workers, batch=batch, execute=4)
+    run = RunConfig(workers=workers, batch=batch, execute=4)
     start = time.perf_counter()
-    results = evaluate(config, partial(_make_network, checkpoint))
-    assert len(results) == episodes
+    result = evaluate(partial(_make_network, checkpoint), env=ENV, episodes=episodes, run=run)
+    assert len(result.rows[0].episodes) == episodes
     return episodes / (time.perf_counter() - start)
 
 
-def _make_network(checkpoint: Path, envs: Sequence[RobotEnv]) -> Policy:
+def _make_network(checkpoint: Path) -> Policy:
     import torch
 
     from vla.policies.unified import UnifiedPolicy

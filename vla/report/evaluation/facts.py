@@ -1,23 +1,27 @@
-"""Any set of results of ``vla eval``, arranged for a page and a table."""
+"""Any set of results of ``vla eval``, arranged for a page, a table and the terminal."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from vla.evaluation.comparison import Row
+from vla.envs.registry import ENVS
+from vla.evaluation.result import ComparisonResult, EvaluationResult, PolicyIdentity, Result
+from vla.evaluation.rows import ResultRow
+from vla.evaluation.trials import Condition, EpisodeResult
 
-Value = Mapping[str, Any]
-
-DISTURBANCES: dict[str, tuple[str, str]] = {
-    "observation_latency_steps": ("Late observations", "control steps"),
-    "action_latency_steps": ("Late actions", "control steps"),
-    "dropped_frames": ("Lost frames", "share of frames"),
-    "image_noise": ("Noise on pixels", "deviation, grey levels"),
-    "state_noise": ("Noise on the state", "deviation, share of range"),
-    "action_noise": ("Noise on actions", "deviation, share of range"),
+YARDSTICKS = {
+    "expert": "the scripted demonstrator, which reads the simulator's state",
+    "random": "a random walk of the joints",
 }
-"""Title and unit of each axis of robustness."""
+"""Policies that stand beside the one that a page is about, and what they are."""
+OUTCOMES = {
+    "success": "success",
+    "far": "more than half way",
+    "near": "less than half way",
+    "broke": "the policy broke down",
+    "crash": "crashed",
+}
+"""How an episode can end, best first: key and words. The way is the best progress that it made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,59 +29,97 @@ class Loaded:
     """One result and the name that it goes by on the page."""
 
     name: str
-    value: Value
+    result: Result
 
 
-def evaluations(results: Sequence[Loaded]) -> Iterator[Loaded]:
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """The result of one policy and the name that it goes by on the page."""
+
+    name: str
+    result: EvaluationResult
+
+    @property
+    def policy(self) -> str:
+        """What its policy is called in short."""
+        return policy_name(self.result.policy)
+
+
+def evaluations(results: Sequence[Loaded]) -> Iterator[Evaluated]:
     """Every evaluation of one policy, those inside comparisons too; one that is given twice only once."""
-    seen: list[Value] = []
-    for result in results:
-        if result.value["kind"] == "evaluation":
-            parts = [result]
+    seen: list[EvaluationResult] = []
+    for loaded in results:
+        result = loaded.result
+        if isinstance(result, EvaluationResult):
+            parts = [Evaluated(name=loaded.name, result=result)]
         else:
-            parts = [Loaded(name=policy_name(result.value[side]), value=result.value[side]) for side in ("a", "b")]
+            parts = [Evaluated(name=policy_name(side.policy), result=side) for side in (result.a, result.b)]
         for part in parts:
-            if part.value not in seen:
-                seen.append(part.value)
+            if part.result not in seen:
+                seen.append(part.result)
                 yield part
 
 
-def comparisons(results: Sequence[Loaded]) -> list[Loaded]:
+def comparisons(results: Sequence[Loaded]) -> list[ComparisonResult]:
     """Those of two policies."""
-    return [result for result in results if result.value["kind"] == "comparison"]
+    return [loaded.result for loaded in results if isinstance(loaded.result, ComparisonResult)]
 
 
-def policy_name(value: Value) -> str:
+def subject(results: Sequence[Loaded]) -> Evaluated | None:
+    """What a page is about: the only evaluation, or the only one beside yardsticks; None where there are more."""
+    found = list(evaluations(results))
+    others = [one for one in found if one.policy not in YARDSTICKS]
+    chosen = others or found
+    return chosen[0] if len(chosen) == 1 and not comparisons(results) else None
+
+
+def policy_name(policy: PolicyIdentity) -> str:
     """Short, but telling: the run's folder, where the checkpoint is called ``checkpoint``."""
-    name = str(value["policy"]["name"])
-    path = Path(name)
+    name, path = policy.name, Path(policy.name)
     if name.startswith(("ws://", "wss://")) or not path.name:
         return name
     return path.parent.name if path.name == "checkpoint" and path.parent.name else path.name
 
 
-def condition_name(row: Row) -> str:
+def condition_name(condition: Condition) -> str:
     """What is special about a condition; empty where nothing is."""
-    parts = [row["split"]] if row["split"] else []
-    if row["language"] != "right":
-        parts.append(f"{row['language']} instruction")
-    return ", ".join(parts)
+    parts = [condition.split] if condition.split else []
+    if condition.language != "right":
+        parts.append(f"{condition.language} instruction")
+    return ", ".join(parts + [f"{kind} {level:g}" for kind, level in condition.perturbation.items()])
 
 
-def plain_rows(value: Value) -> list[Row]:
-    """The undisturbed conditions of an evaluation."""
-    return [row for row in value["rows"] if not row["perturbation"]]
+def full_name(condition: Condition, policy: str = "") -> str:
+    """Policy, task and what is special, as far as there is anything to say."""
+    return ", ".join(part for part in (policy, condition.env, condition_name(condition)) if part)
 
 
-def task_rows(value: Value) -> list[Row]:
-    """Those in its main language, one for each task and split: what a success rate usually means."""
-    rows = plain_rows(value)
-    return [row for row in rows if row["language"] == rows[0]["language"]] if rows else []
-
-
-def count_tasks(rows: Sequence[Row]) -> str:
+def count_tasks(rows: Sequence[ResultRow]) -> str:
     """``tabletop/place``, ``3 tasks``, or ``3 tasks and splits`` where both differ."""
     if len(rows) == 1:
-        return str(rows[0]["env"])
-    alike = len({row["split"] for row in rows}) == 1
+        return rows[0].condition.env
+    alike = len({row.condition.split for row in rows}) == 1
     return f"{len(rows)} tasks" if alike else f"{len(rows)} tasks and splits"
+
+
+def chance(condition: Condition) -> float | None:
+    """The success of a perfect arm that ignores the words, where the environment says so of its default scene."""
+    spec = ENVS.get(condition.env)
+    return None if spec is None or condition.settings or condition.split else spec.chance
+
+
+def outcome(episode: EpisodeResult) -> str:
+    """How an episode ended: a key of `OUTCOMES`."""
+    if episode.crash is not None:
+        return "crash"
+    if episode.success:
+        return "success"
+    if episode.failure is not None:
+        return "broke"
+    return "far" if episode.best_progress > 0.5 else "near"
+
+
+def outcome_counts(row: ResultRow) -> dict[str, int]:
+    """How many episodes of a condition ended how."""
+    ends = [outcome(episode) for episode in row.episodes]
+    return {key: ends.count(key) for key in OUTCOMES}

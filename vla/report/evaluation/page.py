@@ -1,227 +1,249 @@
-"""Any set of results of ``vla eval`` as one HTML file, with its charts inside and no request to anywhere."""
+"""Any set of results of ``vla eval`` as one HTML file, with charts and videos inside and no request to anywhere."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from vla.evaluation.robustness import AXES
+from vla.evaluation.conditions import AXES
+from vla.evaluation.result import ComparisonResult
+from vla.evaluation.rows import ResultRow, plain_rows, task_rows
+from vla.evaluation.suites import suite_scores
 from vla.report import numbers
+from vla.report.charts import evidence_chart, length_chart, level_chart
+from vla.report.evaluation.clips import Clip, clip_views
 from vla.report.evaluation.facts import (
-    DISTURBANCES,
+    OUTCOMES,
+    YARDSTICKS,
+    Evaluated,
     Loaded,
-    Value,
+    chance,
     comparisons,
     condition_name,
     count_tasks,
     evaluations,
-    plain_rows,
+    full_name,
+    outcome_counts,
     policy_name,
-    task_rows,
+    subject,
 )
-from vla.report.evaluation.sentences import comparison_sentence, headline
-from vla.report.level_chart import evidence_chart, level_chart
+from vla.report.evaluation.sentences import comparison_sentence, evidence_sentence, headline, suite_sentence, troubles
+from vla.report.evaluation.tables import metrics_table
+from vla.report.evaluation.training import Training, training_charts
 from vla.report.template import render
 
 _SEEDS_SHOWN = 60
+_FEW = 8
+"""Conditions whose ends are drawn one by one."""
+_MOST_GOALS = 40
 
 
-def render_evaluations(results: Sequence[Loaded], *, title: str = "Evaluation") -> str:
+def render_evaluations(
+    results: Sequence[Loaded],
+    *,
+    title: str = "Evaluation",
+    training: Training | None = None,
+    clips: Sequence[Clip] = (),
+) -> str:
     """The page for these results; parts that they lack are left out."""
     found = list(evaluations(results))
     view = {
         "title": title,
         "headline": headline(results),
         "rows": _rows(found),
+        "suites": [f"{one.policy}: {suite_sentence(s)}" for one in found for s in suite_scores(one.result.rows)],
         "comparisons": [_comparison(i, result) for i, result in enumerate(comparisons(results))],
         "language": _language(found),
         "robustness": _robustness(found),
+        "training": training,
+        "curves": training_charts(training) if training else [],
+        "clips": clip_views(clips),
         "goals": _goals(found),
-        "troubles": list(_troubles(found)),
-        "origins": [_origin(result) for result in found],
+        "ends": _ends(found),
+        "lengths": _lengths(results),
+        "metrics": metrics_table(found),
+        "troubles": list(troubles(results)),
+        "origins": [_origin(one) for one in found],
     }
-    return render(
-        "evaluation/page.html.j2",
-        view,
-        percent=numbers.percent,
-        interval=numbers.interval,
-        points=signed_points,
-        p_value=p_value,
-        duration=numbers.duration,
-    )
+    return render("evaluation/page.html.j2", view, n=numbers, outcome_words=OUTCOMES)
 
 
-def signed_points(difference: float) -> str:
-    """A difference of rates in percentage points, with its sign and a true minus."""
-    text = f"{100 * difference:+.0f}"
-    return "0" if text in ("+0", "-0") else text.replace("-", "−")
-
-
-def p_value(p: float) -> str:
-    """``0.03``, ``< 0.0001``."""
-    return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
-
-
-def _rows(found: Sequence[Loaded]) -> list[dict[str, Any]]:
+def _rows(found: Sequence[Evaluated]) -> list[dict[str, Any]]:
     """The success table: one line for each policy, task, split and language; a mean where a policy has many tasks."""
-    rows = []
-    for result in found:
-        value = result.value
-        for row in plain_rows(value):
-            inference = row["latency_ms"]["inference"]
-            rows.append(
-                {
-                    **{key: row[key] for key in ("success", "progress", "mean_steps", "crashes", "clipped_steps")},
-                    "policy": policy_name(value),
-                    "task": row["env"],
-                    "condition": condition_name(row),
-                    "inference": inference,
-                    "total": False,
-                }
-            )
-        tasks = task_rows(value)
+    rows: list[dict[str, Any]] = []
+    for one in found:
+        mine: list[dict[str, Any]] = [
+            {
+                "task": row.condition.env,
+                "condition": condition_name(row.condition),
+                "success": row.success,
+                "chance": chance(row.condition),
+                "progress": row.progress and row.progress.mean,
+                "steps": row.mean_steps,
+                "inference": row.latency_ms.inference,
+                "crashes": row.crashes,
+                "total": False,
+            }
+            for row in plain_rows(one.result.rows)
+        ]
+        tasks = task_rows(one.result.rows)
         if len(tasks) > 1:
-            rows.append(_total(value, tasks))
-    for before, row in zip([None, *rows], rows, strict=False):
-        row["first"] = before is None or before["policy"] != row["policy"]
+            mine.append(_total(one, tasks))
+        mine = [{"policy": one.policy, "first": False, **row} for row in mine]
+        if mine:
+            mine[0] |= {"first": True, "note": YARDSTICKS.get(one.policy)}
+        rows += mine
     return rows
 
 
-def _total(value: Value, tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    progress = [row["progress"]["mean"] for row in tasks if row["progress"]]
+def _total(one: Evaluated, tasks: Sequence[ResultRow]) -> dict[str, Any]:
+    progress = [row.progress.mean for row in tasks if row.progress]
     return {
-        "success": value["success"],
-        "progress": {"mean": sum(progress) / len(progress)} if progress else None,
-        "mean_steps": None,
-        "crashes": sum(row["crashes"] for row in tasks),
-        "clipped_steps": sum(row["clipped_steps"] for row in tasks),
-        "policy": policy_name(value),
-        "task": "all of these",
-        "condition": f"{count_tasks(tasks)}, all episodes together",
+        "task": count_tasks(tasks),
+        "condition": "all episodes together",
+        "success": one.result.success,
+        "chance": None,
+        "progress": sum(progress) / len(progress) if progress else None,
+        "steps": None,
         "inference": None,
+        "crashes": sum(row.crashes for row in tasks),
         "total": True,
     }
 
 
-def _comparison(number: int, result: Loaded) -> dict[str, Any]:
-    value = result.value
-    test = value["sequential"]
+def _comparison(place: int, result: ComparisonResult) -> dict[str, Any]:
+    test = result.sequential
     rows = []
-    for row in value["rows"]:
-        disturbed = [f"{k} {v:g}" for k, v in row["perturbation"].items()]
-        condition = ", ".join([part for part in (condition_name(row), *disturbed) if part])
-        name = f"{row['env']}, {condition}" if condition else row["env"]
-        flips = [(words, row[side][:_SEEDS_SHOWN], len(row[side])) for side, words in _SIDES if row[side]]
-        rows.append({**row, "condition": condition, "name": name, "flips": flips})
-    chart = test and evidence_chart(
-        f"evidence{number}", test["log10_e"], alpha=test["alpha"], description="Evidence by scene"
-    )
+    for row in result.rows:
+        pair = row.paired
+        sides = (("A succeeds, B does not", pair.only_a), ("B succeeds, A does not", pair.only_b))
+        flips = [(words, seeds[:_SEEDS_SHOWN], len(seeds)) for words, seeds in sides if seeds]
+        special = condition_name(row.condition)
+        rows.append(
+            {
+                "env": row.condition.env,
+                "condition": special,
+                "name": full_name(row.condition),
+                "paired": pair,
+                "p_adjusted": row.p_adjusted,
+                "flips": flips,
+            }
+        )
+    chart = test and evidence_chart(f"evidence{place}", test.log10_e, alpha=test.alpha, description="Evidence by scene")
     return {
-        "a": policy_name(value["a"]),
-        "b": policy_name(value["b"]),
-        "sentence": comparison_sentence(value),
+        "a": policy_name(result.a.policy),
+        "b": policy_name(result.b.policy),
+        "sentence": comparison_sentence(result),
         "rows": rows,
         "sequential": test,
+        "evidence": test and evidence_sentence(test),
         "chart": chart,
     }
 
 
-_SIDES = (("only_a", "A succeeds, B does not"), ("only_b", "B succeeds, A does not"))
-
-
-def _language(found: Sequence[Loaded]) -> list[dict[str, Any]]:
-    several = len(found) > 1
+def _language(found: Sequence[Evaluated]) -> list[dict[str, Any]]:
+    tested = [one for one in found if one.result.language]
     return [
-        {**row, "name": f"{policy_name(result.value)}, {row['env']}" if several else row["env"]}
-        for result in found
-        for row in result.value["language"]
+        {
+            "name": f"{one.policy}, {gap.condition.env}" if len(tested) > 1 else gap.condition.env,
+            "split": gap.condition.split,
+            "language": gap.condition.language,
+            "success": gap.success,
+            "unsaid": gap.success_unsaid,
+            "behind": gap.behind,
+            "chance": chance(gap.condition),
+        }
+        for one in tested
+        for gap in one.result.language
     ]
 
 
-def _robustness(found: Sequence[Loaded]) -> list[dict[str, str]]:
+def _robustness(found: Sequence[Evaluated]) -> list[dict[str, str]]:
     """One chart for each kind of disturbance, one line in it for each policy, task and split."""
-    charts = []
-    curves = [(policy_name(result.value), curve) for result in found for curve in result.value["robustness"]]
+    curves = [(one.policy, curve) for one in found for curve in one.result.robustness]
     several = len({policy for policy, _ in curves}) > 1
-    for axis in AXES:
-        title, unit = DISTURBANCES[axis]
+    charts = []
+    for name, axis in AXES.items():
         lines = [
-            (_line_name(policy if several else "", curve), curve["points"])
+            (full_name(curve.condition, policy if several else ""), curve.levels)
             for policy, curve in curves
-            if curve["axis"] == axis
+            if curve.axis == name
         ]
-        svg = level_chart(axis, lines, unit=unit, description=f"Success by {title.lower()} ({unit})")
+        svg = level_chart(name, lines, unit=axis.unit, description=f"Success by {axis.title.lower()} ({axis.unit})")
         if svg:
-            charts.append({"title": title, "svg": svg})
+            charts.append({"title": axis.title, "svg": svg})
     return charts
 
 
-def _line_name(policy: str, curve: Mapping[str, Any]) -> str:
-    return ", ".join(part for part in (policy, curve["env"], condition_name(curve)) if part)
-
-
-def _goals(found: Sequence[Loaded]) -> list[dict[str, Any]]:
+def _goals(found: Sequence[Evaluated]) -> list[dict[str, Any]]:
     """Success by goal of every task that has more than one, worst first."""
-    groups = []
-    for result in found:
-        for row in task_rows(result.value):
-            if 1 < len(row["instructions"]) <= 40:
-                goals = sorted(row["instructions"], key=lambda goal: goal["success"]["rate"])
-                name = ", ".join(part for part in (policy_name(result.value), row["env"], condition_name(row)) if part)
-                groups.append({"name": name, "goals": goals})
-    return groups
+    found = [one for one in found if one.policy not in YARDSTICKS] or list(found)
+    return [
+        {
+            "name": full_name(row.condition, one.policy),
+            "goals": sorted(row.goals, key=lambda goal: goal.success.rate),
+        }
+        for one in found
+        for row in task_rows(one.result.rows)
+        if 1 < len(row.goals) <= _MOST_GOALS
+    ]
 
 
-def _troubles(found: Sequence[Loaded]) -> Iterator[str]:
-    """What did not go as it should, apart from failing: a sentence for each policy and kind."""
-    for result in found:
-        who, rows = policy_name(result.value), result.value["rows"]
-        crashed = [row for row in rows if row["crashes"]]
-        failed = [row for row in rows if row["failures"]]
-        clipped = sum(row["clipped_steps"] for row in rows)
-        if crashed:
-            count = sum(row["crashes"] for row in crashed)
-            yield (
-                f"{who}: {_times(count, 'episode')} crashed in the simulator and {'does' if count == 1 else 'do'} "
-                f"not count. The first, in {crashed[0]['env']}: {crashed[0]['crash']}"
-            )
-        if failed:
-            count = sum(row["failures"] for row in failed)
-            yield (
-                f"{who}: {_times(count, 'episode')} ended because the policy broke down, a failure. "
-                f"The first, in {failed[0]['env']}: {failed[0]['failure']}"
-            )
-        if clipped:
-            share = numbers.percent(clipped / max(1, sum(row["steps"] for row in rows)))
-            yield f"{who}: {_times(clipped, 'command')} ({share}) outside the limits of the contract, clipped to them."
-        for reason in result.value["refused"]:
-            yield f"Left out: {reason}"
+def _ends(found: Sequence[Evaluated]) -> list[dict[str, Any]]:
+    """How the episodes of each condition ended, where these are few."""
+    rows = [(one, row) for one in found for row in plain_rows(one.result.rows)]
+    if len(rows) > _FEW:
+        return []
+    tasks = {row.condition.env for _, row in rows}
+    return [
+        {
+            "name": full_name(row.condition, one.policy).replace(f", {row.condition.env}", "")
+            if len(tasks) == 1
+            else full_name(row.condition, one.policy),
+            "counts": outcome_counts(row),
+        }
+        for one, row in rows
+    ]
 
 
-def _times(count: int, thing: str) -> str:
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+def _lengths(results: Sequence[Loaded]) -> str | None:
+    """How long the episodes of the page's subject took, where it has one task."""
+    main = subject(results)
+    tasks = task_rows(main.result.rows) if main else []
+    if len(tasks) != 1:
+        return None
+    steps = [(e.success, e.steps) for e in tasks[0].episodes if e.crash is None]
+    succeeded, failed = ([n for success, n in steps if success is wanted] for wanted in (True, False))
+    return length_chart("lengths", succeeded, failed, description="Distribution of the steps that episodes took")
 
 
-def _origin(result: Loaded) -> dict[str, Any]:
-    value = result.value
-    origin = value["provenance"]
+def _origin(one: Evaluated) -> dict[str, Any]:
+    result = one.result
+    origin = result.provenance
     git = origin.get("git")
     checkout = [f"git checkout {git.removesuffix('+dirty')}"] if git else []
+    listed = {
+        "policy": asdict(result.policy),
+        "environments": {name: asdict(env) for name, env in result.origins.items()},
+        "config": result.config,
+        "provenance": origin,
+    }
     return {
-        "name": result.name,
-        "policy": str(value["policy"]["name"]),
-        "rows": list(_flat({k: value[k] for k in ("policy", "environments", "config", "provenance")})),
+        "name": one.name,
+        "policy": result.policy.name,
+        "rows": list(_flat(listed)),
         "reproduce": [*checkout, origin["command"]],
         "dirty": bool(git and git.endswith("+dirty")),
-        "seconds": sum(row["seconds"] for row in value["rows"]),
+        "seconds": sum(row.seconds for row in result.rows),
     }
 
 
-def _flat(value: Value, prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Nested mappings as rows of dotted names and values."""
     for key, item in value.items():
         if isinstance(item, Mapping) and item:
             yield from _flat(item, f"{prefix}{key}.")
-        elif isinstance(item, list):
+        elif isinstance(item, list | tuple):
             yield f"{prefix}{key}", ", ".join(map(str, item)) or "–"
         else:
             yield f"{prefix}{key}", "–" if item is None or item == {} else re.sub(r"\s+", " ", str(item))

@@ -1,0 +1,105 @@
+"""Names to policies: whatever acts has one, and can be evaluated, compared and served by it.
+
+A factory is called with those of its parameters that are on offer: ``env`` (the environment's name), ``envs`` (the
+environments themselves, one for each slot), ``contract`` (theirs) and ``batch`` (observations at once). One that needs
+none of them can act anywhere and be served; a parameter with a default says what it takes where it can get it.
+
+This is a registry: beside the command line the one place that knows evaluation and deploy from here.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vla.core.contract import Contract, read_contract, require_match
+from vla.core.errors import CheckpointError, ConfigError, UnknownNameError
+from vla.core.lookup import known_names, lookup
+from vla.core.types import Policy
+
+if TYPE_CHECKING:
+    from vla.evaluation.baselines import ExpertPolicy
+    from vla.policies.random import RandomPolicy
+
+Factory = Callable[..., Policy]
+GROUP = "vla.policies"
+"""The entry point group in which packages offer theirs."""
+_ADDRESS = ("ws://", "wss://")
+_FIX = "Evaluate in the environment that it was trained for, with the same settings, or train on data of this one"
+
+
+def _expert(env: str, envs: Any) -> "ExpertPolicy":
+    from vla.evaluation.baselines import ExpertPolicy
+
+    return ExpertPolicy(env, envs)
+
+
+def _random(contract: Contract) -> "RandomPolicy":
+    from vla.policies.random import RandomPolicy
+
+    return RandomPolicy(contract)
+
+
+POLICIES: dict[str, Factory] = {"expert": _expert, "random": _random}
+"""Those that have a name of their own; a checkpoint goes by its folder, and a server by its address."""
+
+
+def find_policy(name: str) -> Factory:
+    """What makes the policy called ``name``; a wrong name fails here, before anything is built."""
+    if name.startswith(_ADDRESS):
+        return partial(_server, name)
+    if Path(name).is_dir():
+        return partial(_checkpoint, Path(name))
+    try:
+        return lookup("policy", name, POLICIES, group=GROUP)
+    except UnknownNameError as error:
+        if ":" in name:
+            raise
+        known = ", ".join(known_names(POLICIES, group=GROUP))
+        raise CheckpointError(
+            f"policy {name} does not exist; give a checkpoint folder, {known}, ws://HOST:PORT of a server, or "
+            "module:Name; vla train makes checkpoints"
+        ) from error
+
+
+def needs(factory: Factory) -> list[str]:
+    """The parameters without which it cannot be called."""
+    parameters = inspect.signature(factory).parameters.values()
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [p.name for p in parameters if p.default is p.empty and p.kind in named]
+
+
+def build_policy(factory: Factory, **offers: Any) -> Policy:
+    """Call ``factory`` with what it asks for of ``offers``."""
+    missing = [name for name in needs(factory) if name not in offers]
+    if missing:
+        who = getattr(factory, "__qualname__", repr(factory)).lstrip("_")
+        there = f"there is {', '.join(offers)}" if offers else "there is no environment here"
+        raise ConfigError(f"policy {who} needs {', '.join(missing)}, and {there}")
+    parameters: Mapping[str, Any] = inspect.signature(factory).parameters
+    return factory(**{name: value for name, value in offers.items() if name in parameters})
+
+
+def _server(address: str, *, env: str = "", contract: Contract | None = None) -> Policy:
+    from vla.deploy.remote import RemotePolicy
+
+    remote = RemotePolicy(address)
+    if contract is not None:
+        require_match(remote.contract, contract, who=f"server {address}", whom=f"environment {env}", fix=_FIX)
+    return remote
+
+
+def _checkpoint(path: Path, *, env: str = "", contract: Contract | None = None, batch: int | None = None) -> Policy:
+    """With ``batch`` made repeatable; the contract is looked at before the weights are read."""
+    if contract is not None:
+        ours = read_contract(path / "contract.json")
+        require_match(ours, contract, who=f"checkpoint {path}", whom=f"environment {env}", fix=_FIX)
+    from vla.policies.unified import UnifiedPolicy
+
+    policy = UnifiedPolicy(path)
+    if batch is None:
+        return policy
+    from vla.evaluation.baselines import SameBatch
+
+    return SameBatch(policy, batch)

@@ -1,0 +1,188 @@
+"""Evaluation as a call: a policy, by name or as an object, in closed loop on held-out scenes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from vla.core.errors import ConfigError
+from vla.core.provenance import provenance
+from vla.core.types import Policy
+from vla.envs.registry import ENVS
+from vla.envs.spec import Language, RobotEnv
+from vla.evaluation.comparison import compare_rows
+from vla.evaluation.conditions import robustness_conditions
+from vla.evaluation.folder import write_result
+from vla.evaluation.plan import Contender, Note, OnProgress, Plan, execute, result_of
+from vla.evaluation.result import ComparisonResult, EvaluationResult
+from vla.evaluation.sequential import SequentialTest
+from vla.evaluation.settings import RunConfig
+from vla.evaluation.trials import Condition
+
+PolicyLike = str | Path | Policy | Callable[..., Policy]
+"""A name as on the command line, a policy, or what makes one from those of its parameters that are called ``env``,
+``envs``, ``contract`` and ``batch``, as in `vla.policies.table`."""
+
+
+def evaluate(
+    policy: PolicyLike,
+    *,
+    env: str | Sequence[str] = "tabletop/place",
+    split: str | Sequence[str] = "",
+    settings: dict[str, Any] | None = None,
+    languages: Sequence[Language] = ("right",),
+    robustness: bool | Sequence[str] = False,
+    episodes: int = 100,
+    seed: int = 500_000,
+    out: str | Path | None = None,
+    run: RunConfig | None = None,
+    on_progress: OnProgress = lambda progress: None,
+    note: Note = lambda text: None,
+) -> EvaluationResult:
+    """Run ``episodes`` of each task, split and language, episode i on ``seed + i``, and return what they say.
+
+    ``env`` takes names, patterns of them (``metaworld/*``) and ``all``. With several ``languages``, those that an
+    environment does not know are left out. ``robustness`` adds the same scenes with late, lost and noisy signals, of
+    all kinds or the named ones. ``out`` keeps every episode: the same call goes on with what is missing. A policy that
+    is given by name, or as a function that a process can import, is built in each of ``run.workers`` processes; an
+    object acts in this one.
+    """
+    how = _how(run, out, policy)
+    plan = Plan(
+        contenders={"": _contender(policy, how)},
+        conditions=_conditions(_matching(env, [policy], note), split, settings, languages, robustness),
+        episodes=episodes,
+        seed=seed,
+        run=how,
+        may_refuse=len(languages) > 1,
+    )
+    result = result_of(plan, execute(plan, on_progress=on_progress, note=note))
+    if plan.run.out:
+        write_result(plan.run.out, result)
+    return result
+
+
+def compare(
+    a: PolicyLike,
+    b: PolicyLike,
+    *,
+    env: str | Sequence[str] = "tabletop/place",
+    split: str | Sequence[str] = "",
+    settings: dict[str, Any] | None = None,
+    languages: Sequence[Language] = ("right",),
+    robustness: bool | Sequence[str] = False,
+    episodes: int = 100,
+    seed: int = 500_000,
+    sequential: bool = False,
+    alpha: float = 0.05,
+    out: str | Path | None = None,
+    run: RunConfig | None = None,
+    on_progress: OnProgress = lambda progress: None,
+    note: Note = lambda text: None,
+) -> ComparisonResult:
+    """Evaluate two policies on the same scenes, as `evaluate` does one, and test scene by scene whether they differ.
+
+    ``sequential`` lets them take turns and stops as soon as a test that allows for it knows which is better, wrong in
+    a share of at most ``alpha``.
+    """
+    how = _how(run, out, a, b)
+    contenders = {"a": _contender(a, how), "b": _contender(b, how)}
+    plain = _conditions(_matching(env, [a, b], note), split, settings, languages, robustness)
+    conditions = [replace(condition, policy=label) for condition in plain for label in contenders]
+    test = SequentialTest(alpha=alpha, scenes=episodes * len(conditions) // 2) if sequential else None
+    plan = Plan(
+        contenders=contenders,
+        conditions=conditions,
+        episodes=episodes,
+        seed=seed,
+        run=how,
+        may_refuse=len(languages) > 1,
+        sequential=test,
+    )
+    outcome = execute(plan, on_progress=on_progress, note=note)
+    compared = compare_results(result_of(plan, outcome, "a"), result_of(plan, outcome, "b"))
+    result = replace(compared, sequential=test.verdict() if test else None)
+    if plan.run.out:
+        write_result(plan.run.out, result)
+    return result
+
+
+def compare_results(a: EvaluationResult, b: EvaluationResult) -> ComparisonResult:
+    """What two evaluations say of each other; see `vla.evaluation.result.require_same_scenes`."""
+    return ComparisonResult(a=a, b=b, rows=compare_rows(a.rows, b.rows), provenance=provenance())
+
+
+def matching_envs(patterns: Sequence[str], *, expert: bool = False, note: Note = lambda text: None) -> list[str]:
+    """Names as they are; patterns with ``*``, and ``all``, as what is installed and, with ``expert``, has one."""
+    names: list[str] = []
+    for pattern in patterns:
+        if pattern != "all" and "*" not in pattern:
+            names.append(pattern)
+            continue
+        found = [name for name in ENVS if pattern == "all" or fnmatchcase(name, pattern)]
+        if not found:
+            raise ConfigError(f"--env {pattern}: no environment is called like that; vla envs lists them")
+        missing = [name for name in found if ENVS[name].module and find_spec(ENVS[name].module) is None]
+        if missing:
+            note(f"not installed, left out: {', '.join(missing)}")
+        names += [name for name in found if name not in missing and (ENVS[name].expert is not None or not expert)]
+    return list(dict.fromkeys(names))
+
+
+def _matching(env: str | Sequence[str], policies: Sequence[PolicyLike], note: Note) -> list[str]:
+    return matching_envs(_several(env), expert="expert" in policies, note=note)
+
+
+def _conditions(
+    envs: Sequence[str],
+    split: str | Sequence[str],
+    settings: dict[str, Any] | None,
+    languages: Sequence[Language],
+    robustness: bool | Sequence[str],
+) -> list[Condition]:
+    """Every combination, the disturbed ones last and in the first language alone."""
+    plain = [
+        Condition(env=env, split=one, settings=settings or {}, language=language)
+        for env in envs
+        for one in _several(split)
+        for language in languages
+    ]
+    if robustness is False:
+        return plain
+    first = [condition for condition in plain if condition.language == languages[0]]
+    axes = () if robustness is True else tuple(robustness)
+    return plain + [c for c in robustness_conditions(first, axes) if c.perturbation]
+
+
+def _contender(policy: PolicyLike, run: RunConfig) -> Contender:
+    from vla.policies.table import find_policy
+
+    if isinstance(policy, str | Path):
+        return Contender(name=str(policy), make=partial(_build, find_policy(str(policy)), run.batch))
+    if isinstance(policy, Policy) and not isinstance(policy, type):
+        if run.workers > 1 or run.engine == "ray":
+            raise ConfigError("a policy that is an object acts in this process: take workers=1, or give what makes it")
+        return Contender(name=type(policy).__qualname__, make=lambda env, envs: policy)
+    return Contender(name=getattr(policy, "__qualname__", repr(policy)), make=partial(_build, policy, run.batch))
+
+
+def _build(factory: Callable[..., Policy], batch: int, env: str, envs: Sequence[RobotEnv]) -> Policy:
+    from vla.policies.table import build_policy
+
+    return build_policy(factory, env=env, envs=envs, contract=envs[0].contract, batch=batch)
+
+
+def _how(run: RunConfig | None, out: str | Path | None, *policies: PolicyLike) -> RunConfig:
+    run = run or (RunConfig(workers=1) if any(_is_object(policy) for policy in policies) else RunConfig())
+    return run if out is None else replace(run, out=Path(out))
+
+
+def _is_object(policy: PolicyLike) -> bool:
+    return isinstance(policy, Policy) and not isinstance(policy, type)
+
+
+def _several(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)

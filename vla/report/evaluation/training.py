@@ -1,0 +1,82 @@
+"""Learning curves on a page of results, where the run that made the policy lies beside its checkpoint."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vla.core.digests import folder_digest
+from vla.evaluation.result import EvaluationResult
+from vla.report.charts import Series, line_chart, series
+from vla.train.loop import read_metrics
+
+_PROVENANCE = "provenance.json"
+_TRAIN, _HELD_OUT = ("accent", "muted", "ink"), ("second", "ink", "muted")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What a run wrote down."""
+
+    steps: int
+    samples: int
+    seconds: float
+    parameters: int
+    lines: Sequence[dict[str, Any]]
+    """Of its metrics, in their order."""
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """The lines of one kind: ``train`` or ``validation``."""
+        return [line for line in self.lines if line["kind"] == kind]
+
+
+def training_of(result: EvaluationResult) -> Training | None:
+    """The run that the policy comes from; None where it is not known, or its checkpoint is another one by now."""
+    checkpoint = Path(result.policy.name)
+    if not result.policy.digest or not (checkpoint / _PROVENANCE).is_file():
+        return None
+    lines = read_metrics(checkpoint.parent)
+    origin = json.loads((checkpoint / _PROVENANCE).read_text())
+    if not lines or "training" not in origin or folder_digest(checkpoint) != result.policy.digest:
+        return None
+    position = origin["training"]
+    return Training(
+        steps=position["step"],
+        samples=position["consumed"],
+        seconds=position["seconds"],
+        parameters=origin["parameters"],
+        lines=lines,
+    )
+
+
+def training_charts(training: Training) -> list[dict[str, str]]:
+    """Title, unit and SVG of each chart that the metrics are enough for: all losses, all errors, the speed."""
+    speed = [series(training.of("train"), "samples_per_s", label="samples/s", colour="accent")]
+    charts = [
+        ("Loss", "log scale", line_chart("loss", _curves(training, "_loss"), log=True, description="Loss by step")),
+        (
+            "Error",
+            "mm, log scale",
+            line_chart("error", _curves(training, "_error_m", 1e3), log=True, description="Error in mm by step"),
+        ),
+        (
+            "Throughput",
+            "samples per second",
+            line_chart("throughput", speed, zero=True, description="Samples per second by step"),
+        ),
+    ]
+    return [{"title": title, "unit": unit, "svg": svg} for title, unit, svg in charts if svg]
+
+
+def _curves(training: Training, suffix: str, scale: float = 1.0) -> list[Series | None]:
+    """Every metric whose name ends so; of several losses that are held out, only the first."""
+    curves = []
+    for kind, where, colours in (("train", "train", _TRAIN), ("validation", "held out", _HELD_OUT)):
+        lines = training.of(kind)
+        names = list(dict.fromkeys(key for line in lines for key in line if key.endswith(suffix)))
+        for i, name in enumerate(names[:1] if kind == "validation" and suffix == "_loss" else names):
+            label = f"{name.removesuffix(suffix).replace('_', ' ')}, {where}"
+            colour = colours[i % len(colours)]
+            curves.append(series(lines, name, label=label, colour=colour, scale=scale, dots=kind == "validation"))
+    return curves
