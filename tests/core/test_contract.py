@@ -30,12 +30,12 @@ CAMERA = st.fixed_dictionaries(
 )
 VALUES = st.fixed_dictionaries(
     {
-        "contract_version": st.just(1),
+        "contract_version": st.just(2),
         "robot": NAMES,
         "cameras": st.lists(CAMERA),
         "state": st.lists(DIMENSION),
         "action": st.lists(DIMENSION),
-        "grounding": st.lists(DIMENSION),
+        "signals": st.dictionaries(NAMES, st.lists(DIMENSION)),
         "gripper": st.none() | NAMES,
         "control_hz": st.floats(1, 100),
         "policy": st.dictionaries(NAMES, st.integers() | st.lists(st.integers())),
@@ -50,7 +50,7 @@ def _contract(**changes: Any) -> Contract:
         "cameras": CAMERAS,
         "state": (Dimension(name="joint", unit="rad", low=-1.0, high=1.0),),
         "action": (Dimension(name="joint", unit="rad", low=-1.0, high=1.0),),
-        "grounding": (Dimension(name="x", unit="m", low=0.0, high=1.0),),
+        "signals": {"place": (Dimension(name="x", unit="m", low=0.0, high=1.0),)},
         "gripper": "joint",
         "control_hz": 10.0,
     }
@@ -90,7 +90,10 @@ def test_digest_ignores_recorded_versions_and_nothing_else() -> None:
             "action.joint: [-1, 1] rad ≠ [-2, 1] rad",
         ),
         ({"state": (Dimension(name="joint", unit="1", low=-1.0, high=1.0),)}, "state.joint: [-1, 1] rad ≠ [-1, 1] 1"),
-        ({"grounding": (Dimension(name="x", unit="m", low=0.0, high=2.0),)}, "grounding.x: [0, 1] m ≠ [0, 2] m"),
+        (
+            {"signals": {"place": (Dimension(name="x", unit="m", low=0.0, high=2.0),)}},
+            "signals.place.x: [0, 1] m ≠ [0, 2] m",
+        ),
     ],
 )
 def test_each_disagreement_is_one_line(change: dict[str, Any], line: str) -> None:
@@ -108,8 +111,9 @@ def test_order_of_cameras_matters() -> None:
     assert differences(_contract(), swapped) == ["cameras: order ['front', 'wrist'] ≠ ['wrist', 'front']"]
 
 
-def test_grounding_is_compared_only_where_both_have_it() -> None:
-    assert differences(_contract(grounding=()), _contract()) == []
+def test_a_signal_is_compared_only_where_both_have_it() -> None:
+    assert differences(_contract(signals={}), _contract()) == []
+    assert differences(_contract(), _contract(signals={"force": ()})) == []
 
 
 def test_policy_counts_only_for_the_whole() -> None:
@@ -131,11 +135,14 @@ def test_require_match_names_both_sides_every_difference_and_the_fix() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"contract_version": 99}, "contract version 99, this software reads 1"),
-        ({"contract_version": 1, "robot": "arm"}, "lacks action, cameras, control_hz, state"),
+        ({"contract_version": 99}, "contract version 99, this software reads 2"),
+        ({"contract_version": 1}, "here: .* vla data upgrade PATH, .* vla upgrade CHECKPOINT"),
+        ({"contract_version": 2, "robot": "arm"}, "lacks action, cameras, control_hz, state"),
         (_contract().to_json() | {"cameras": [{"name": "front"}]}, "damaged"),
         (_contract().to_json() | {"state": ["joint"]}, "damaged"),
         (_contract().to_json() | {"action": 3}, "damaged"),
+        (_contract().to_json() | {"signals": [3]}, "damaged"),
+        (_contract().to_json() | {"signals": {"place": ["x"]}}, "damaged"),
     ],
 )
 def test_damage_is_a_contract_error(value: dict[str, Any], message: str) -> None:

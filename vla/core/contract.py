@@ -7,19 +7,19 @@ interfaces are compared first, and a mismatch is refused with a readable differe
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from vla.core.errors import ContractError
 
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dimension:
-    """One number of a state, an action or a grounding vector."""
+    """One number of a state, an action or a signal."""
 
     name: str
     unit: str
@@ -60,11 +60,8 @@ class Contract:
     state: tuple[Dimension, ...]
     action: tuple[Dimension, ...]
     """Absolute targets; the limits are the robot's own."""
-    grounding: tuple[Dimension, ...] = ()
-    """Where the things that an instruction names are: a training signal, never an input.
-
-    In metres in the robot's base frame, and in images as ``camera.thing.row`` and ``camera.thing.column``.
-    """
+    signals: Mapping[str, tuple[Dimension, ...]] = field(default_factory=dict)
+    """What a dataset says beside states and actions, by name: a training signal, never an input."""
     gripper: str | None = None
     """The name of the action dimension that is the gripper; larger opens."""
     control_hz: float
@@ -81,6 +78,11 @@ class Contract:
     def from_json(value: Mapping[str, Any], *, where: str) -> "Contract":
         """Read what `to_json` wrote; ``where`` names the source in errors."""
         version = value.get("contract_version")
+        if version == 1:
+            raise ContractError(
+                f"{where}: contract version 1, this software reads {CONTRACT_VERSION}; "
+                "convert a dataset with vla data upgrade PATH, a checkpoint with vla upgrade CHECKPOINT"
+            )
         if version != CONTRACT_VERSION:
             raise ContractError(
                 f"{where}: contract version {version!r}, this software reads {CONTRACT_VERSION}; "
@@ -93,9 +95,10 @@ class Contract:
             raise ContractError(f"{where}: the contract lacks {', '.join(sorted(missing))}; the file is damaged")
         try:
             values["cameras"] = tuple(Camera(**c) for c in values["cameras"])
-            for key in ("state", "action", "grounding"):
-                values[key] = tuple(Dimension(**d) for d in values.get(key, ()))
-        except TypeError as error:
+            for key in ("state", "action"):
+                values[key] = _dimensions(values[key])
+            values["signals"] = {name: _dimensions(signal) for name, signal in values.get("signals", {}).items()}
+        except (TypeError, AttributeError) as error:
             raise ContractError(f"{where}: {error}; the contract is damaged") from None
         return Contract(**values)
 
@@ -118,17 +121,11 @@ def differences(ours: Contract, theirs: Contract, *, scope: Meeting = "interface
         a, b = getattr(ours, key), getattr(theirs, key)
         if a != b:
             lines.append(f"{key}: {a!r} ≠ {b!r}")
-    for key in ("cameras", "state", "action", "grounding"):
-        if key == "grounding" and not (ours.grounding and theirs.grounding):
-            continue  # a training signal: a robot that cannot give it still fits a policy trained with it
-        mine = {item.name: item for item in getattr(ours, key)}
-        other = {item.name: item for item in getattr(theirs, key)}
-        if list(mine) != list(other) and set(mine) == set(other):
-            lines.append(f"{key}: order {list(mine)} ≠ {list(other)}")
-        for name in [*mine, *(n for n in other if n not in mine)]:
-            a, b = mine.get(name), other.get(name)
-            if a != b:
-                lines.append(f"{key}.{name}: {_brief(a)} ≠ {_brief(b)}")
+    for key in ("cameras", "state", "action"):
+        lines += _item_differences(key, getattr(ours, key), getattr(theirs, key))
+    for name, signal in ours.signals.items():
+        if name in theirs.signals:  # a robot that cannot give a signal still fits a policy trained with it
+            lines += _item_differences(f"signals.{name}", signal, theirs.signals[name])
     if scope == "all" and dict(ours.policy) != dict(theirs.policy):
         keys = sorted(set(ours.policy) | set(theirs.policy))
         lines += [f"policy.{k} differs" for k in keys if ours.policy.get(k) != theirs.policy.get(k)]
@@ -155,6 +152,22 @@ def read_contract(path: Path) -> Contract:
     if not isinstance(value, dict):
         raise ContractError(f"{path} must hold a JSON object, got {type(value).__name__}; the file is damaged")
     return Contract.from_json(value, where=str(path))
+
+
+def _dimensions(items: Iterable[Mapping[str, Any]]) -> tuple[Dimension, ...]:
+    return tuple(Dimension(**item) for item in items)
+
+
+def _item_differences(key: str, ours: Sequence[Dimension | Camera], theirs: Sequence[Dimension | Camera]) -> list[str]:
+    lines = []
+    mine, other = {item.name: item for item in ours}, {item.name: item for item in theirs}
+    if list(mine) != list(other) and set(mine) == set(other):
+        lines.append(f"{key}: order {list(mine)} ≠ {list(other)}")
+    for name in [*mine, *(n for n in other if n not in mine)]:
+        a, b = mine.get(name), other.get(name)
+        if a != b:
+            lines.append(f"{key}.{name}: {_brief(a)} ≠ {_brief(b)}")
+    return lines
 
 
 def _brief(item: Dimension | Camera | None) -> str:

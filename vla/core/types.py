@@ -2,7 +2,7 @@
 
 Letters used in all shapes of the project:
 
-    b batch    t time       h horizon    d action dim    s state dim    g grounding dim    m simulator state
+    b batch    t time       h horizon    d action dim    s state dim    g signal dim    m simulator state
     n cameras  y x c image  f frames     l tokens        e embedding    v vocabulary
 
 An observation and the chunk a policy answers with:
@@ -12,11 +12,12 @@ An observation and the chunk a policy answers with:
       state        float32 (s,)                 SI units: rad, m
       instruction  "put the red block on the blue plate"
       time_ns      capture time, integer nanoseconds
+      history      the observations before it, oldest first
                                                     ──▶  Policy.act  ──▶
     ActionChunk
       actions      float32 (h, d)               absolute targets in the robot's own units, row 0 is due now
       time_ns      time_ns of the observation it answers
-      grounding    float32 (g,) or None         where the policy believes the named things are
+      signals      {signal: float32 (g,)}       what the policy believes, by signal
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,8 @@ class Observation:
     state: Float32[np.ndarray, " s"]
     instruction: str
     time_ns: int
+    history: tuple["Observation", ...] = ()
+    """Earlier observations, oldest first, each without a history of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,8 @@ class ActionChunk:
 
     actions: Float32[np.ndarray, "h d"]
     time_ns: int
-    grounding: Float32[np.ndarray, " g"] | None = None
+    signals: Mapping[str, Float32[np.ndarray, " g"]] = field(default_factory=dict)
+    """What the policy believes, by signal."""
 
 
 @runtime_checkable
@@ -91,7 +95,8 @@ class Episode:
     """int64 (t,): capture time."""
     command_time_ns: np.ndarray
     """int64 (t,): when the command left."""
-    grounding: Float32[np.ndarray, "t g"]
+    signals: Mapping[str, Float32[np.ndarray, "t g"]] = field(default_factory=dict)
+    """One array a signal of the contract."""
     instruction: str
     instruction_alternatives: tuple[str, ...] = ()
     task: str
