@@ -9,7 +9,7 @@ from vla.core.action_transform import ActionTransform
 from vla.core.errors import DatasetError, UnknownNameError
 from vla.core.lookup import lookup
 from vla.datasets.dataset import Dataset
-from vla.datasets.sampling.resize import resize_frame
+from vla.core.images import resize_frame
 from vla.datasets.sampling.statistics import load_or_compute
 from vla.datasets.sampling.windows import Windows, spacing
 

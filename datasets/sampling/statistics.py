@@ -19,7 +19,7 @@ from vla.core.action_transform import ActionTransform
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError, VlaError
 from vla.datasets.dataset import Dataset
-from vla.datasets.sampling.scale import Statistics, column_statistics
+from vla.core.scaling import Statistics, column_statistics
 from vla.datasets.sampling.windows import spacing
 from vla.datasets.store.documents import encode, read_document
 

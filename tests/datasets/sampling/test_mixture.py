@@ -19,7 +19,7 @@ from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.sampling.loader import TensorBatches
 from vla.datasets.sampling.mixture import Mixture, MixtureConfig, MixtureEntry
 from vla.datasets.sampling.order import ResumableSampler
-from vla.datasets.sampling.resize import resize_frame
+from vla.core.images import resize_frame
 from vla.datasets.sampling.statistics import compute
 from vla.datasets.sampling.windows import Windows
 from vla.datasets.store.manifest import publish

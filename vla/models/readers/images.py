@@ -2,12 +2,13 @@
 
 Each token is a weighted mean of features over the image (TokenLearner, arXiv 2106.11297) together with the mean
 position of its weights (spatial softmax, arXiv 1504.00702), so it can say *what* and *where*. One half of the maps is
-learned and fixed: they see everything. The other half are seekers: a learned query reads the instruction ("which
-colour comes before *block*?") and what it finds is looked up in the features. The first seekers can be trained to
-point: their maps have a target, the place of a named thing in the image, and so gradients that reach the pixels
-directly. FiLM (arXiv 1709.07871) conditions the
-features on the sentence as a whole.
+learned and fixed: they see everything. The other half are text-conditioned queries, the seekers: each reads the
+instruction ("which colour comes before *block*?") and looks up what it finds in the features. Their maps are left in
+the activations, where an auxiliary can teach them to point. FiLM (arXiv 1709.07871) conditions the features on the
+sentence as a whole.
 """
+
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -15,25 +16,62 @@ from einops import rearrange
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from vla.core.errors import ConfigError
-from vla.models.config import VisionConfig
+from vla.models.inputs import Inputs
+from vla.models.interface import Interface
+from vla.models.points import cell_grid
+from vla.models.readers.config import ImagesConfig
+from vla.models.readers.reader import Activations, Reader
+from vla.models.sequence import Segment
+from vla.models.vocabulary import TokenTable
 
 _OCTAVES = 5
-_SPOT = 0.1
-"""Deviation of the target spot of a pointing map; the image is 2 across."""
+
+
+class ImagesReader(Reader):
+    """Every camera has weights of its own; every observation of it is read alike."""
+
+    def __init__(self, config: ImagesConfig, interface: Interface, width: int) -> None:
+        super().__init__()
+        n = len(interface.cameras)
+        self.cameras = nn.ModuleList(ImageTokenizer(config, width) for _ in range(n))
+        self.position = nn.Parameter(torch.empty(n, config.tokens, width))
+        self.time = nn.Parameter(torch.zeros(interface.history, width))
+        nn.init.normal_(self.position, std=0.02)
+
+    def forward(
+        self, inputs: Inputs, context: Mapping[str, Segment], table: TokenTable, activations: Activations
+    ) -> Segment:
+        """t n k tokens; leaves the seekers' ``images.scores`` (b, n, k / 2, y, x) and ``images.points`` (b, n, k / 2, 2).
+
+        Both are of the present, the last observation.
+        """
+        b, t = inputs.images.shape[:2]
+        words, known = context["text"].x, context["text"].valid
+        weight = known[..., None].to(words.dtype)
+        sentence = (words * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)  # (b, e)
+        words, known, sentence = (part.repeat_interleave(t, dim=0) for part in (words, known, sentence))  # (b t, …)
+        tokens, scores, points = [], [], []
+        for i, tokenizer in enumerate(self.cameras):
+            image = rearrange(inputs.images[:, :, i], "b t y x c -> (b t) y x c")
+            of_camera, of_maps, where = tokenizer(image, words, known, sentence)
+            tokens.append(rearrange(of_camera + self.position[i], "(b t) k e -> b t k e", t=t))
+            scores.append(of_maps[t - 1 :: t])
+            points.append(where[t - 1 :: t])
+        activations["images.scores"] = torch.stack(scores, dim=1)
+        activations["images.points"] = torch.stack(points, dim=1)
+        x = torch.stack(tokens, dim=2) + self.time[:, None, None]  # (b, t, n, k, e)
+        valid = inputs.observed[:, :, None, None] & inputs.camera_valid[:, None, :, None]
+        valid = valid.expand(x.shape[:-1])
+        return Segment(
+            x=rearrange(x, "b t n k e -> b (t n k) e"), valid=rearrange(valid, "b t n k -> b (t n k)"), block=0
+        )
 
 
 class ImageTokenizer(nn.Module):
     """One camera's frames to ``tokens`` tokens."""
 
-    def __init__(self, config: VisionConfig, width: int, *, points: int) -> None:
+    def __init__(self, config: ImagesConfig, width: int) -> None:
         super().__init__()
-        self.points = points
-        if points > config.tokens // 2:
-            raise ConfigError(
-                f"model.vision.tokens={config.tokens} must be at least {2 * points}: half of them can point, "
-                f"and the dataset has {points} things to point at in each image"
-            )
         c = config.channels
         self.stem = nn.Conv2d(3, c, 6, stride=4, padding=1)  # overlapping patches
         self.convs = nn.ModuleList(nn.Conv2d(c, c, 3, padding=1) for _ in range(2))
@@ -58,8 +96,8 @@ class ImageTokenizer(nn.Module):
         words: Float[Tensor, "b l e"],
         valid: Bool[Tensor, "b l"],
         condition: Float[Tensor, "b e"],
-    ) -> tuple[Float[Tensor, "b k e"], Float[Tensor, "b t rows columns"], Float[Tensor, "b t 2"]]:
-        """Tokens of ``image``, scores of the pointing maps over its cells, and the points (row, column) they mean.
+    ) -> tuple[Float[Tensor, "b k e"], Float[Tensor, "b m rows columns"], Float[Tensor, "b m 2"]]:
+        """Tokens of ``image``, scores of the seekers' maps over its cells, and the points (row, column) they mean.
 
         The image is read in the light of the instruction's ``words`` and their mean ``condition``.
         """
@@ -74,10 +112,10 @@ class ImageTokenizer(nn.Module):
         scores = scores + F.pad(sought, (0, 0, 0, scores.shape[1] - sought.shape[1]))
         weights = torch.softmax(scores, dim=-1)
         height, width = features.shape[2:]
-        where = weights @ _grid(height, width, like=features)  # (b, k, 2)
+        where = weights @ cell_grid(height, width, like=features)  # (b, k, 2)
         tokens: Tensor = self.project(torch.cat([weights @ cells, _waves(where)], dim=-1))
-        maps = rearrange(scores[:, : self.points], "b t (y x) -> b t y x", y=height)
-        return tokens, maps, where[:, : self.points]
+        maps = rearrange(scores[:, : len(self.seekers)], "b m (y x) -> b m y x", y=height)
+        return tokens, maps, where[:, : len(self.seekers)]
 
     def _read(self, words: Float[Tensor, "b l e"], valid: Bool[Tensor, "b l"]) -> Float[Tensor, "b k e"]:
         """What each seeker picks out of the instruction; of a blank one, nothing."""
@@ -86,27 +124,8 @@ class ImageTokenizer(nn.Module):
         return weights @ words.masked_fill(~valid[..., None], 0.0)
 
 
-def pointing_loss(
-    scores: Float[Tensor, "b t rows columns"], target: Float[Tensor, "b t 2"]
-) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    """Cross entropy of the maps against a spot around each point, and how many points of a sample are in view."""
-    grid = _grid(scores.shape[2], scores.shape[3], scores)
-    scores = rearrange(scores, "b t y x -> b t (y x)")
-    distance = ((grid - target[:, :, None]) ** 2).sum(dim=-1)  # (b, t, p)
-    spot = torch.softmax(-0.5 * distance / _SPOT**2, dim=-1)
-    seen = (target.abs() <= 1).all(dim=-1).to(scores.dtype)  # (b, t)
-    loss = -(spot * F.log_softmax(scores, dim=-1)).sum(dim=-1)
-    return (loss * seen).sum(dim=-1), seen.sum(dim=-1)
-
-
 def _waves(where: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b w"]:
     """Positions with sines and cosines of them (arXiv 2006.10739): positions alone teach millimetres slowly."""
     octaves = 2.0 ** torch.arange(_OCTAVES, device=where.device) * (torch.pi / 2)
     angles = rearrange(where[..., None] * octaves, "... two o -> ... (two o)")
     return torch.cat([where, angles.sin(), angles.cos()], dim=-1)
-
-
-def _grid(height: int, width: int, like: Tensor) -> Float[Tensor, "p 2"]:
-    """Row and column of the centre of each cell, where the image goes from -1 to 1."""
-    axes = [(2 * torch.arange(n, device=like.device, dtype=like.dtype) + 1) / n - 1 for n in (height, width)]
-    return rearrange(torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1), "y x two -> (y x) two")

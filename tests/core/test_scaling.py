@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla.core.errors import DatasetError
-from vla.datasets.sampling.scale import Statistics, column_statistics, compute_statistics
+from vla.core.scaling import Statistics, column_statistics, compute_statistics
 
 
 def rows(count: int = 1000) -> np.ndarray:
