@@ -21,7 +21,7 @@ from vla.datasets.frames.shard_reader import ShardReader
 from vla.datasets.records import EpisodeIndex
 from vla.datasets.store.arrays import read_checked_array
 from vla.datasets.store.documents import encode
-from vla.datasets.store.episode_check import check_cameras
+from vla.datasets.store.episode_check import check_names
 from vla.datasets.store.layout import (
     LOW_DIMENSIONAL,
     Commit,
@@ -31,8 +31,9 @@ from vla.datasets.store.layout import (
     read_checked,
     read_commit,
     read_description,
-    row_shape,
+    row_kinds,
     segment_name,
+    signal_name,
     sim_state_name,
 )
 from vla.datasets.store.manifest import Manifest, read_manifest
@@ -49,7 +50,7 @@ def create_dataset(root: Location | Storage, contract: Contract, codecs: Mapping
     ``codecs`` names the frame codec of cameras: zstd (the default, lossless), jpeg (for real cameras) or raw.
     """
     storage = open_storage(root)
-    check_cameras(contract)
+    check_names(contract)
     cameras = {camera.name: camera for camera in contract.cameras}
     chosen = dict.fromkeys(cameras, "zstd")
     for name, codec in (codecs or {}).items():
@@ -121,7 +122,7 @@ class Dataset:
         episodes = np.bincount(index.segments, minlength=len(commits))
         steps = np.bincount(index.segments, index.lengths, minlength=len(commits))
         for segment, commit, *found in zip(version.segments, commits, episodes, steps, strict=True):
-            if found != [commit.episodes, commit.frames]:
+            if found != [commit.episodes, commit.steps]:
                 raise DatasetError(f"{storage.url}/{segment_name(segment)}: episodes.json does not fit COMMIT.json")
         if version.dropped:
             index = index.take(np.flatnonzero(~np.isin(index.uids, np.array(version.dropped, "S"))))
@@ -184,9 +185,9 @@ class Dataset:
         return self._rows("command_time_ns")
 
     @cached_property
-    def grounding(self) -> Float32[np.ndarray, "t g"]:
-        """Where the named things are."""
-        return self._rows("grounding")
+    def signals(self) -> Mapping[str, Float32[np.ndarray, "t g"]]:
+        """What the dataset says beside states and actions, by the names of the contract."""
+        return {name: self._rows(signal_name(name)) for name in self.contract.signals}
 
     def require_contract(self, contract: Contract, who: str) -> None:
         """Raise `ContractError` unless ``who``, of this contract, fits the dataset."""
@@ -277,6 +278,7 @@ class Dataset:
             sim_state=sim_state,
             model=self._read_checked(number, f"models/{record.model}.xml").decode() if record.model else "",
             provenance=record.provenance,
+            signals={name: signal[rows] for name, signal in self.signals.items()},
             **{name: getattr(self, name)[rows] for name in LOW_DIMENSIONAL},
         )
 
@@ -327,7 +329,7 @@ class Dataset:
 
     def _rows(self, name: str) -> np.ndarray:
         """All rows of one low-dimensional array."""
-        dtype, shape = LOW_DIMENSIONAL[name][0], row_shape(name, self.contract)
+        dtype, shape = row_kinds(self.contract)[name]
         if 0 in shape:
             return np.empty((len(self), *shape), dtype)
         index, parts = self.episodes, [np.empty((0, *shape), dtype)]
@@ -336,8 +338,8 @@ class Dataset:
             first, last = bounds[number], bounds[number + 1]
             if first == last:
                 continue
-            rows = read_checked_array(self.storage, segment, commit, name, shape=(commit.frames, *shape), dtype=dtype)
-            if index.lengths[first:last].sum() < commit.frames:
+            rows = read_checked_array(self.storage, segment, commit, name, shape=(commit.steps, *shape), dtype=dtype)
+            if index.lengths[first:last].sum() < commit.steps:
                 rows = np.concatenate(
                     [rows[o : o + n] for o, n in zip(index.offsets[first:last], index.lengths[first:last], strict=True)]
                 )

@@ -121,8 +121,9 @@ class Batcher:
             )
         if not np.isfinite(chunk.actions).all():
             raise ServeError("the policy answered actions with NaN or infinity; nothing was sent")
-        if chunk.grounding is not None and chunk.grounding.ndim != 1:
-            raise ServeError(f"the policy answered grounding {chunk.grounding.shape}; expected one dimension")
+        for name, signal in chunk.signals.items():
+            if signal.ndim != 1:
+                raise ServeError(f"the policy answered signal {name} {signal.shape}; expected one dimension")
         return chunk
 
 

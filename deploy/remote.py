@@ -112,9 +112,5 @@ def _chunk(answer: dict[str, Any], observation: Observation, dim: int) -> Action
     if not isinstance(actions, np.ndarray) or actions.dtype != np.float32 or actions.shape[1:] != (dim,):
         got = f"{actions.dtype.name} {actions.shape}" if isinstance(actions, np.ndarray) else type(actions).__name__
         raise ServeError(f"the server answered actions {got}; expected float32 (horizon, {dim})")
-    grounding = answer.get("grounding")
-    return ActionChunk(
-        actions=actions,
-        time_ns=observation.time_ns,
-        grounding=None if grounding is None else np.asarray(grounding, np.float32),
-    )
+    signals = {name: np.asarray(signal, np.float32) for name, signal in answer.get("signals", {}).items()}
+    return ActionChunk(actions=actions, time_ns=observation.time_ns, signals=signals)

@@ -57,8 +57,8 @@ def write_answer(chunk: ActionChunk) -> dict[str, Any]:
     anything that has no row for each step travels as a list.
     """
     answer: dict[str, Any] = {"actions": chunk.actions, "time_ns": chunk.time_ns}
-    if chunk.grounding is not None:
-        answer["grounding"] = [float(value) for value in chunk.grounding]
+    if chunk.signals:
+        answer["signals"] = {name: [float(value) for value in signal] for name, signal in chunk.signals.items()}
     return answer
 
 

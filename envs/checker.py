@@ -81,6 +81,15 @@ def _check_observation(env: RobotEnv, observation: Mapping[str, Any], info: Mapp
         raise VlaError(f"state: expected finite float32 ({len(contract.state)},), got {state.dtype} {state.shape}")
     if observation["instruction"] != env.instruction or not env.instruction.strip():
         raise VlaError(f"instruction: {observation['instruction']!r} is observed, and {env.instruction!r} is the goal")
+    signals = info.get("signals", {})
+    if set(signals) != set(contract.signals):
+        raise VlaError(f"signals: the contract has {list(contract.signals)}, got {list(signals)}")
+    for name, dimensions in contract.signals.items():
+        value = signals[name]
+        if value.shape != (len(dimensions),) or value.dtype != np.float32 or not np.isfinite(value).all():
+            raise VlaError(
+                f"signal {name}: expected finite float32 ({len(dimensions)},), got {value.dtype} {value.shape}"
+            )
     missing = {"success", "progress", "time_ns", "goal"} - set(info)
     if missing:
         raise VlaError(f"info lacks {', '.join(sorted(missing))}")

@@ -69,7 +69,12 @@ def record_episode(
         row: dict[str, Any] = {"images": observation["images"], "state": observation["state"], "action": action}
         if isinstance(env, SimulatorState):
             row["sim_state"] = env.sim_state()
-        row |= {"executed": executed, "grounding": info["grounding"], "time_ns": info["time_ns"], "valid": not driving}
+        row |= {
+            "executed": executed,
+            "signals": info.get("signals", {}),
+            "time_ns": info["time_ns"],
+            "valid": not driving,
+        }
         observation, reward, terminated, truncated, info = env.step(executed)
         rows.append(row | {"reward": reward, "done": terminated})
     return _episode(env, rows, task=task, seed=seed, split=split, success=bool(info["success"]))
@@ -91,7 +96,7 @@ def _episode(env: RobotEnv, rows: list[dict[str, Any]], *, task: str, seed: int,
         valid=stack("valid", np.bool_),
         time_ns=time_ns,
         command_time_ns=time_ns.copy(),  # simulated time stands still while the action is chosen
-        grounding=stack("grounding", np.float32),
+        signals={name: np.array([row["signals"][name] for row in rows], np.float32) for name in env.contract.signals},
         instruction=env.instruction,
         instruction_alternatives=env.instruction_alternatives,
         task=task,

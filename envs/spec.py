@@ -27,8 +27,9 @@ class RobotEnv(Protocol):
     """A Gymnasium environment with cameras, a state and an instruction.
 
     Observations are ``{"images": {camera: uint8 (y, x, 3)}, "state": float32 (s,), "instruction": str}``, and ``info``
-    holds ``success`` (bool), ``progress`` (0 to 1, 1 exactly at success), ``time_ns`` and what a suite adds. An episode
-    ends at success, and only then is it terminated; ``reset(options={"language": …})`` chooses what is said.
+    holds ``success`` (bool), ``progress`` (0 to 1, 1 exactly at success), ``time_ns`` and what a suite adds:
+    ``signals`` {name: float32 (g,)}, those of the contract, and ``metrics`` {name: float} of the episode so far. An
+    episode ends at success, and only then is it terminated; ``reset(options={"language": …})`` chooses what is said.
     """
 
     contract: Contract

@@ -107,7 +107,7 @@ def _examine(storage: Storage, segment: str) -> _Examined:
         try:
             return _Examined(segment, *verify_without_record(storage, segment))
         except DatasetError:
-            nothing = Commit(frames=0, episodes=0, files={}, replaces=())
+            nothing = Commit(steps=0, episodes=0, files={}, replaces=())
             return _Examined(segment, nothing, [Damage(name="", what=str(error))])
 
 

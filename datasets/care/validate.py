@@ -19,7 +19,7 @@ from vla.datasets.care.orphans import is_live, unlisted
 from vla.datasets.care.verify import stray_files, verify_segment
 from vla.datasets.dataset import Dataset
 from vla.datasets.sampling.statistics import compute, drift
-from vla.datasets.store.layout import read_commit, read_description
+from vla.datasets.store.layout import read_commit, read_description, rows_of
 from vla.datasets.store.manifest import latest_number, read_manifest
 from vla.datasets.store.staging import host_name, is_locked, unfinished
 from vla.datasets.store.storage import Location, Storage, open_storage
@@ -140,11 +140,12 @@ def _episodes(dataset: Dataset, progress: Progress) -> Iterator[Finding]:
 
 def check_numbers(episode: Episode, contract: Contract) -> Iterator[Finding]:
     """One episode: finite numbers, monotone and even times, actions within limits, cameras that are alive."""
-    for name in ("state", "action", "action_executed", "grounding"):
-        array = getattr(episode, name)
-        if not np.isfinite(array).all():
+    for name, array in rows_of(episode, contract).items():
+        bad = ~np.isfinite(array.reshape(len(array), -1)).all(1)
+        if bad.any():
             yield _error(
-                "", f"{name} holds numbers that are not finite at {int((~np.isfinite(array)).any(1).sum())} steps"
+                "",
+                f"{name} holds numbers that are not finite at {int(bad.sum())} steps",
             )
     yield from _check_times(episode, contract)
     yield from _check_bounds(episode, contract)

@@ -13,7 +13,7 @@ from vla.datasets.store.storage import COMMIT, Storage
 
 _EPISODE = re.compile(r"data\.zarr/(?:images/[^/]+|sim_state)/(\d{6})/")
 _MODEL = re.compile(r"models/([0-9a-f]+)\.xml")
-_GROUP = re.compile(r"data\.zarr(/images|/images/[^/]+|/image_time_ns|/sim_state)?/zarr\.json")
+_GROUP = re.compile(r"data\.zarr(/images|/images/[^/]+|/image_time_ns|/signals|/sim_state)?/zarr\.json")
 _PART = 2**24
 _ENTRY = re.compile(rb'"([^"\n]+)": \{\s*"bytes": (\d+),\s*"crc32c": "([0-9a-f]{8})"\s*\}')
 
@@ -97,7 +97,7 @@ def verify_without_record(storage: Storage, segment: str) -> tuple[Commit, list[
         for name, size, checksum in _ENTRY.findall(text)
     }
     index = EpisodeIndex.build([(where, records)])
-    believed = Commit(frames=int(index.lengths.sum()), episodes=len(index), files=files, replaces=())
+    believed = Commit(steps=int(index.lengths.sum()), episodes=len(index), files=files, replaces=())
     unknown = set(storage.sizes(segment_name(segment))) - set(files) - {COMMIT}
     damage = [Damage(name=COMMIT, what="fails its checksum"), *_compare(storage, segment, believed)]
     return believed, damage + [Damage(name=name, what="is not in the commit record") for name in sorted(unknown)]

@@ -43,7 +43,7 @@ class Imported:
 
     manifest: int | None
     episodes: int
-    frames: int
+    steps: int
     duplicates: int
     """Episodes that were there already and were left out."""
     invalid: tuple[str, ...]
@@ -56,7 +56,7 @@ class _Share:
 
     segment: str | None
     episodes: int
-    frames: int
+    steps: int
     duplicates: int
     invalid: tuple[str, ...]
 
@@ -95,7 +95,7 @@ def import_source(
     return Imported(
         manifest=manifest,
         episodes=sum(result.episodes for result in results),
-        frames=sum(result.frames for result in results),
+        steps=sum(result.steps for result in results),
         duplicates=len(there) + sum(result.duplicates for result in results),
         invalid=tuple(line for result in results for line in result.invalid),
     )
@@ -144,12 +144,12 @@ def _import_share(
             report(len(episode))
         if not writer.episodes:
             writer.abandon()
-            return _Share(segment=None, episodes=0, frames=0, duplicates=duplicates, invalid=tuple(invalid))
+            return _Share(segment=None, episodes=0, steps=0, duplicates=duplicates, invalid=tuple(invalid))
         segment = writer.seal()
         return _Share(
             segment=segment,
             episodes=writer.episodes,
-            frames=writer.frames,
+            steps=writer.steps,
             duplicates=duplicates,
             invalid=tuple(invalid),
         )

@@ -12,7 +12,7 @@ from vla.core.contract import Contract
 from vla.core.types import Episode
 
 OnEpisode = Callable[[int], None]
-"""Called with the number of frames of each episode that was written."""
+"""Called with the number of steps of each episode that was written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,6 @@ class Exported:
     """What an exporter wrote, and what its format could not hold."""
 
     episodes: int
-    frames: int
+    steps: int
     lost: tuple[str, ...]
     """One sentence for each thing that is in the dataset and not in the export."""

@@ -21,8 +21,8 @@ from vla.datasets.frames.codecs import frame_codec
 from vla.datasets.frames.shard_writer import ShardWriter
 from vla.datasets.recorder.journal import Journal
 from vla.datasets.recorder.recording import Recording, seal_recording
-from vla.datasets.store.episode_check import check_cameras, check_labels
-from vla.datasets.store.layout import LOW_DIMENSIONAL, explain_full_disk, read_description, row_shape
+from vla.datasets.store.episode_check import check_labels, check_names
+from vla.datasets.store.layout import explain_full_disk, read_description, row_kinds, signal_name
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import image_array
 from vla.datasets.store.staging import JOURNAL, StagedSegment
@@ -60,7 +60,8 @@ class EpisodeWriter:
         self._contract = description.contract
         fix = "Write to another dataset"
         require_match(contract, self._contract, who="the recorder", whom=f"dataset {self._storage.url}", fix=fix)
-        check_cameras(self._contract)
+        check_names(self._contract)
+        self._kinds = row_kinds(self._contract)
         texts = (*instruction_alternatives, task, split, model)
         check_labels(instruction=instruction, texts=texts, seed=seed, provenance=provenance)
         self._cameras: dict[str, Camera] = {camera.name: camera for camera in self._contract.cameras}
@@ -116,12 +117,13 @@ class EpisodeWriter:
         reward: float = 0.0,
         done: bool = False,
         valid: bool = True,
-        grounding: np.ndarray | None = None,
+        signals: Mapping[str, np.ndarray] | None = None,
         sim_state: np.ndarray | None = None,
     ) -> None:
         """Hand over one step; returns at once. A step that does not fit is refused, and recording may go on.
 
-        ``images`` holds a frame of each camera without a rate of its own; arrays are copied.
+        ``images`` holds a frame of each camera without a rate of its own, ``signals`` float32 (g,) for each signal of
+        the contract; arrays are copied.
         """
         values = {
             "state": state,
@@ -132,8 +134,12 @@ class EpisodeWriter:
             "valid": valid,
             "time_ns": time_ns,
             "command_time_ns": time_ns if command_time_ns is None else command_time_ns,
-            "grounding": np.zeros(0, np.float32) if grounding is None else grounding,
+            **{signal_name(name): value for name, value in (signals or {}).items()},
         }
+        if values.keys() != self._kinds.keys():
+            raise DatasetError(
+                f"signals: expected {list(self._contract.signals)}, got {list(signals or ())}; give one vector of each"
+            )
         step = {name: self._checked(name, value) for name, value in values.items()}
         if sim_state is not None:
             step["sim_state"] = np.asarray(sim_state, np.float64).tolist()
@@ -195,12 +201,10 @@ class EpisodeWriter:
 
     def _checked(self, name: str, value: Any) -> Any:
         """One value of a step as JSON, if it has the shape of its row and is finite."""
-        array = np.asarray(value, LOW_DIMENSIONAL[name][0])
-        shape = row_shape(name, self._contract)
+        dtype, shape = self._kinds[name]
+        array = np.asarray(value, dtype)
         if array.shape != shape or (array.dtype.kind == "f" and not np.isfinite(array).all()):
-            raise DatasetError(
-                f"{name}: expected finite {LOW_DIMENSIONAL[name][0]} {shape}, got {value!r}; drop the step"
-            )
+            raise DatasetError(f"{name}: expected finite {dtype} {shape}, got {value!r}; drop the step")
         return array.tolist()
 
     def _checked_simulator(self, state: np.ndarray | None) -> tuple[int, ...] | None:

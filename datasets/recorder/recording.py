@@ -10,7 +10,7 @@ from vla.core.contract import Contract
 from vla.core.types import Episode
 from vla.datasets.frames.shard_writer import ShardWriter
 from vla.datasets.records import encode_records, record_of
-from vla.datasets.store.layout import LOW_DIMENSIONAL, row_shape
+from vla.datasets.store.layout import LOW_DIMENSIONAL, row_kinds, signal_name
 from vla.datasets.store.segment import Rows, begin_arrays, write_model, write_sim_state
 from vla.datasets.store.staging import StagedSegment
 
@@ -28,14 +28,14 @@ class Recording:
     def episode(self, contract: Contract, success: bool | None) -> Episode:
         """As an episode without images."""
         columns = {}
-        for name, (dtype, _) in LOW_DIMENSIONAL.items():
-            shape = (len(self.steps), *row_shape(name, contract))
-            columns[name] = np.array([step[name] for step in self.steps], dtype).reshape(shape)
+        for name, (dtype, shape) in row_kinds(contract).items():
+            columns[name] = np.array([step[name] for step in self.steps], dtype).reshape(len(self.steps), *shape)
         states = [step.get("sim_state") for step in self.steps]
         return Episode(
             images={},
             image_time_ns={camera: np.array(times, np.int64) for camera, times in self.frame_times.items()},
-            **columns,
+            **{name: columns[name] for name in LOW_DIMENSIONAL},
+            signals={name: columns[signal_name(name)] for name in contract.signals},
             instruction=self.about["instruction"],
             instruction_alternatives=tuple(self.about["instruction_alternatives"]),
             task=self.about["task"],
@@ -72,6 +72,6 @@ def seal_recording(
     rows.write(staged.folder)
     record = record_of(episode, uid=uid, start=0, model=model)
     (staged.folder / "episodes.json").write_bytes(encode_records([record]))
-    staged.commit(frames=len(episode), episodes=1)
+    staged.commit(steps=len(episode), episodes=1)
     staged.install()
     return uid

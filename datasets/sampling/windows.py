@@ -9,6 +9,7 @@ from jaxtyping import Int64
 
 from vla.core.errors import DatasetError
 from vla.datasets.dataset import Dataset
+from vla.datasets.store.layout import signal_name
 
 
 class Windows:
@@ -21,7 +22,7 @@ class Windows:
         observation_valid  bool (t,)              false before the start of the episode
         actions            float32 (h, d)         labels from this step on; past the end, the last one of the episode
         action_valid       bool (h,)              false past the end and where the label may not be learned from
-        grounding          float32 (g,)
+        signals/<name>     float32 (g,)           each signal of the contract
         instruction        int64 ()               index into `instructions`
         step_fraction      float32 ()             0 at the first step of the episode, 1 at the last
         index              int64 ()               step of the dataset
@@ -97,7 +98,7 @@ class Windows:
             "observation_valid": seen >= first,
             "actions": data.action[clamped],  # (b, h, d)
             "action_valid": (ahead <= last) & data.valid[clamped],
-            "grounding": data.grounding[rows],
+            **{signal_name(name): signal[rows] for name, signal in data.signals.items()},
             "instruction": self._instruction[owner],
             "step_fraction": ((rows - starts) / np.maximum(lengths - 1, 1)).astype(np.float32),
             "index": rows,

@@ -9,7 +9,7 @@ import google_crc32c
 from vla.core.errors import DatasetError
 from vla.datasets.store.storage import Storage
 
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "2.0"
 
 
 class FormatVersionError(DatasetError):
@@ -30,8 +30,13 @@ def encode(value: dict[str, Any]) -> bytes:
     return data[: -len(_OPEN)] + _SEAL % (b"%08x" % google_crc32c.value(data))
 
 
-def read_document(storage: Storage, name: str, *, missing: str, damaged: str) -> dict[str, Any]:
-    """Read what `encode` made; ``missing`` and ``damaged`` say how to fix either."""
+def read_document(
+    storage: Storage, name: str, *, missing: str, damaged: str, reads: str = FORMAT_VERSION
+) -> dict[str, Any]:
+    """Read what `encode` made; ``missing`` and ``damaged`` say how to fix either.
+
+    A document of another major version than ``reads`` is a `FormatVersionError`.
+    """
     where = f"{storage.url}/{name}"
     try:
         data = storage.read(name)
@@ -46,19 +51,19 @@ def read_document(storage: Storage, name: str, *, missing: str, damaged: str) ->
     seal = _SEALED.search(data)
     if seal and b"%08x" % google_crc32c.value(data[: seal.start()] + _OPEN) != seal[1]:
         raise DatasetError(f"{where} is damaged: it fails its checksum. {damaged}")
-    _check_version(value.pop("format_version", None), where)  # other versions need not have this checksum
+    # Before its checksum is missed: other versions need not have this one.
+    _check_version(value.pop("format_version", None), where, reads, f"vla data upgrade {storage.url}")
     if seal is None:
         raise DatasetError(f"{where} is damaged: it does not end with a checksum. {damaged}")
     del value["checksum"]
     return value
 
 
-def _check_version(version: object, where: str) -> None:
-    """Refuse a major version that this software does not know."""
+def _check_version(version: object, where: str, reads: str, upgrade: str) -> None:
+    """Refuse another major version; an older one can be converted."""
     if not isinstance(version, str) or not re.fullmatch(r"\d+\.\d+", version):
-        raise DatasetError(f"{where}: expected a format_version such as {FORMAT_VERSION!r}, got {version!r}")
-    if int(version.split(".")[0]) != int(FORMAT_VERSION.split(".")[0]):
-        raise FormatVersionError(
-            f"{where}: format version {version}, this software reads {FORMAT_VERSION.split('.')[0]}.x; "
-            "use a version of vla that reads it"
-        )
+        raise DatasetError(f"{where}: expected a format_version such as {reads!r}, got {version!r}")
+    theirs, ours = int(version.split(".")[0]), int(reads.split(".")[0])
+    if theirs != ours:
+        fix = f"convert it with {upgrade}" if theirs < ours else "use a version of vla that reads it"
+        raise FormatVersionError(f"{where}: format version {version}, this software reads {ours}.x; {fix}")

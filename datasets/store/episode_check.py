@@ -10,17 +10,21 @@ import numpy as np
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
-from vla.datasets.store.layout import LOW_DIMENSIONAL, widths
+from vla.datasets.store.layout import row_kinds, rows_of
 
-_CAMERA = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
-def check_cameras(contract: Contract) -> None:
-    """Raise `DatasetError` unless every camera name can be the name of a Zarr array and a folder."""
-    for camera in contract.cameras:
-        if not _CAMERA.fullmatch(camera.name) or camera.name == "zarr.json":
+def check_names(contract: Contract) -> None:
+    """Raise `DatasetError` unless the name of every camera and signal can be that of a Zarr array and a folder."""
+    names = [
+        *(("camera", camera.name) for camera in contract.cameras),
+        *(("signal", name) for name in contract.signals),
+    ]
+    for kind, name in names:
+        if not _NAME.fullmatch(name) or name == "zarr.json":
             raise DatasetError(
-                f"camera {camera.name!r}: expected letters, digits, '_', '-' and '.', a letter or digit first; "
+                f"{kind} {name!r}: expected letters, digits, '_', '-' and '.', a letter or digit first; "
                 "rename it in the contract"
             )
 
@@ -36,10 +40,10 @@ def check_episode(episode: Episode, contract: Contract) -> None:
         seed=episode.seed,
         provenance=episode.provenance,
     )
-    for name, (dtype, vector) in LOW_DIMENSIONAL.items():
-        array = getattr(episode, name)
-        shape = (steps, widths(contract)[name]) if vector else (steps,)
-        _check_array(name, array, shape, dtype)
+    kinds = row_kinds(contract)
+    for name, array in rows_of(episode, contract).items():
+        dtype, shape = kinds[name]
+        _check_array(name, array, (steps, *shape), dtype)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             row = int(np.argwhere(~np.isfinite(array))[0][0])
             raise DatasetError(

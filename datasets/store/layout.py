@@ -7,11 +7,12 @@
           images/<camera>/<n>   episode n: (f, y, x, c), one frame a chunk, the episode a shard
           sim_state/<n>         episode n: float64 (t, m), where it was recorded
           image_time_ns/<cam>   int64 (f,), cameras with a rate of their own, all episodes
-          state, action, ...    all episodes: see `LOW_DIMENSIONAL`; one chunk each
+          state, action, ...    all episodes: see `row_kinds`; one chunk each
+          signals/<name>        float32 (t, g), the contract's signals, all episodes
         episodes.json           what `EpisodeRecord` says of each episode, as columns
         models/<hash>.xml       simulator models that states belong to
         dataset.json            a copy, to rebuild the dataset from any segment
-        COMMIT.json             written last: {frames, episodes, files: {path: {bytes, crc32c}}, replaces, created}
+        COMMIT.json             written last: {steps, episodes, files: {path: {bytes, crc32c}}, replaces, created}
       manifests/000001.json     immutable: one version of the dataset, the full list of its segments
       stats/<hash>.json         statistics of one version under one action transform
       quarantine/               what `repair` took out of the way
@@ -28,9 +29,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import google_crc32c
+import numpy as np
 
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError
+from vla.core.types import Episode
 from vla.datasets.store.documents import read_document
 from vla.datasets.store.storage import COMMIT, Storage
 
@@ -43,27 +46,35 @@ LOW_DIMENSIONAL: dict[str, tuple[str, bool]] = {
     "valid": ("bool", False),
     "time_ns": ("int64", False),
     "command_time_ns": ("int64", False),
-    "grounding": ("float32", True),
 }
-"""Name: (dtype, whether rows are vectors). A vector of width 0 is not stored: Zarr has no chunks without elements."""
+"""What each segment holds of an `Episode`, its signals apart: {field: (dtype, whether rows are vectors)}."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def widths(contract: Contract) -> dict[str, int]:
-    """The number of columns of each vector array."""
-    action = len(contract.action)
-    return {
-        "state": len(contract.state),
-        "action": action,
-        "action_executed": action,
-        "grounding": len(contract.grounding),
-    }
+def row_kinds(contract: Contract) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """(dtype, shape of one row) of each low-dimensional array of a segment, by its name within ``data.zarr``.
+
+    A vector of width 0 is not stored: Zarr has no chunks without elements.
+    """
+    widths = {"state": len(contract.state), "action": len(contract.action), "action_executed": len(contract.action)}
+    kinds = {name: (dtype, (widths[name],) if vector else ()) for name, (dtype, vector) in LOW_DIMENSIONAL.items()}
+    return kinds | {signal_name(name): ("float32", (len(signal),)) for name, signal in contract.signals.items()}
 
 
-def row_shape(name: str, contract: Contract) -> tuple[int, ...]:
-    """The shape of one row of a low-dimensional array."""
-    return (widths(contract)[name],) if LOW_DIMENSIONAL[name][1] else ()
+def rows_of(episode: Episode, contract: Contract) -> dict[str, np.ndarray]:
+    """The low-dimensional arrays of an episode, by their names within ``data.zarr``."""
+    if set(episode.signals) != set(contract.signals):
+        raise DatasetError(
+            f"signals: expected {list(contract.signals)}, got {list(episode.signals)}; give those of the contract"
+        )
+    rows = {name: getattr(episode, name) for name in LOW_DIMENSIONAL}
+    return rows | {signal_name(name): episode.signals[name] for name in contract.signals}
+
+
+def signal_name(signal: str) -> str:
+    """The array of one signal, within ``data.zarr``."""
+    return f"signals/{signal}"
 
 
 def segment_name(segment: str) -> str:
@@ -115,7 +126,7 @@ def read_description(storage: Storage) -> Description:
 class Commit:
     """The record that makes a segment exist."""
 
-    frames: int
+    steps: int
     """Steps of all episodes."""
     episodes: int
     files: Mapping[str, Mapping[str, Any]]
@@ -137,7 +148,7 @@ def read_commit(storage: Storage, segment: str, *, check_sizes: bool = True) -> 
     try:
         files = {str(k): {"bytes": int(v["bytes"]), "crc32c": str(v["crc32c"])} for k, v in value["files"].items()}
         commit = Commit(
-            frames=int(value["frames"]),
+            steps=int(value["steps"]),
             episodes=int(value["episodes"]),
             files=files,
             replaces=tuple(value.get("replaces", ())),

@@ -18,8 +18,15 @@ from vla.datasets.frames.codecs import frame_codec
 from vla.datasets.frames.shard_writer import ShardWriter
 from vla.datasets.records import EpisodeRecord, encode_records, record_of
 from vla.datasets.store.arrays import write_array, write_group
-from vla.datasets.store.episode_check import check_cameras, check_episode
-from vla.datasets.store.layout import LOW_DIMENSIONAL, explain_full_disk, image_name, read_description, sim_state_name
+from vla.datasets.store.episode_check import check_episode, check_names
+from vla.datasets.store.layout import (
+    explain_full_disk,
+    image_name,
+    read_description,
+    row_kinds,
+    rows_of,
+    sim_state_name,
+)
 from vla.datasets.store.staging import StagedSegment
 from vla.datasets.store.storage import LocalStorage, Location, Storage, open_storage
 
@@ -49,13 +56,13 @@ class SegmentWriter:
         self._contract = description.contract
         fix = "Write to another dataset"
         require_match(contract, self._contract, who="the writer", whom=f"dataset {self._storage.url}", fix=fix)
-        check_cameras(self._contract)
+        check_names(self._contract)
         self._codecs = {**description.codecs, **(codecs or {})}
         self._encode = {c.name: frame_codec(self._codecs[c.name], c).encode for c in self._contract.cameras}
         self._replaces = replaces
         self._records: list[EpisodeRecord] = []
         self._rows = Rows(self._contract)
-        self.frames = 0
+        self.steps = 0
         with explain_full_disk(self._storage, "a new segment"):
             self._staged = StagedSegment.begin(self._storage)
         with self._writing():
@@ -87,7 +94,7 @@ class SegmentWriter:
                 finally:
                     shard.abandon()
             model = write_model(folder, episode.model)
-            record = record_of(episode, uid=f"{self.id}-{number:06d}", start=self.frames, model=model)
+            record = record_of(episode, uid=f"{self.id}-{number:06d}", start=self.steps, model=model)
             self._add(record, episode)
         return record.uid
 
@@ -102,7 +109,7 @@ class SegmentWriter:
             for camera, files in source.items():
                 files.copy(image_array(folder, camera, number))
             model = write_model(folder, rows.model)
-            self._add(record_of(rows, uid=record.uid, start=self.frames, model=model), rows)
+            self._add(record_of(rows, uid=record.uid, start=self.steps, model=model), rows)
         return record.uid
 
     def seal(self) -> str:
@@ -113,7 +120,7 @@ class SegmentWriter:
         with self._writing():
             self._rows.write(self._staged.folder)
             (self._staged.folder / "episodes.json").write_bytes(encode_records(self._records))
-            self._staged.commit(frames=self.frames, episodes=self.episodes, replaces=self._replaces)
+            self._staged.commit(steps=self.steps, episodes=self.episodes, replaces=self._replaces)
             self._staged.install()
         return self.id
 
@@ -139,7 +146,7 @@ class SegmentWriter:
             write_sim_state(self._staged.folder, self.episodes, episode.sim_state)
         self._rows.add(episode)
         self._records.append(record)
-        self.frames += len(episode)
+        self.steps += len(episode)
 
     def _require_open(self) -> None:
         if not self._staged.open:
@@ -160,13 +167,14 @@ class Rows:
     """The low-dimensional arrays of a segment, collected episode by episode."""
 
     def __init__(self, contract: Contract) -> None:
-        self._parts: dict[str, list[np.ndarray]] = {name: [] for name in LOW_DIMENSIONAL}
+        self._contract = contract
+        self._parts: dict[str, list[np.ndarray]] = {name: [] for name in row_kinds(contract)}
         self._clocks: dict[str, list[np.ndarray]] = {c.name: [] for c in contract.cameras if c.hz is not None}
 
     def add(self, episode: Episode) -> None:
         """Copy the rows of an episode: the caller may reuse its buffers."""
-        for name, parts in self._parts.items():
-            parts.append(np.array(getattr(episode, name)))
+        for name, rows in rows_of(episode, self._contract).items():
+            self._parts[name].append(np.array(rows))
         for camera, parts in self._clocks.items():
             parts.append(np.array(episode.image_time_ns[camera]))
 
@@ -225,6 +233,8 @@ def begin_arrays(folder: Path, contract: Contract, provenance: Mapping[str, Any]
         write_group(store / "images" / camera.name, {})
     if any(camera.hz is not None for camera in contract.cameras):
         write_group(store / "image_time_ns", {})
+    if contract.signals:
+        write_group(store / "signals", {})
 
 
 def write_sim_state(folder: Path, number: int, states: np.ndarray) -> None:

@@ -71,7 +71,7 @@ class StagedSegment:
             if path.is_dir():
                 sync_folder(path)
 
-    def commit(self, *, frames: int, episodes: int, replaces: Sequence[str] = ()) -> None:
+    def commit(self, *, steps: int, episodes: int, replaces: Sequence[str] = ()) -> None:
         """Flush every file and folder to disk and write the record of their sizes and checksums.
 
         The segment keeps a copy of ``dataset.json``, so that a dataset can be rebuilt from any of its segments.
@@ -87,7 +87,7 @@ class StagedSegment:
         for folder in reversed(folders):
             sync_folder(folder)
         value = {
-            "frames": frames,
+            "steps": steps,
             "episodes": episodes,
             "files": files,
             **({"replaces": list(replaces)} if replaces else {}),

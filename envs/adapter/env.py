@@ -194,10 +194,9 @@ class GymnasiumEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             "goal": self.setup.name or self.setup.id,
             "success": success,
             "progress": 1.0 if success else float(np.clip(gone, 0.0, 0.99)),
-            "grounding": np.zeros(0, np.float32),
             "time_ns": round(self._steps / self.setup.control_hz * 1e9),
         }
-        return info if np.isnan(distance_m) else info | {"distance_m": distance_m}
+        return info if np.isnan(distance_m) else info | {"metrics": {"distance_m": distance_m}}
 
     def _speak(self, language: str) -> None:
         if language not in LANGUAGES:

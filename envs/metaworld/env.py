@@ -199,8 +199,7 @@ class MetaworldEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             "goal": self.task,
             "success": success,
             "progress": 1.0 if success else float(np.clip(reward / 10, 0.0, 0.99)),
-            "distance_m": float(facts["obj_to_target"]),
-            "grounding": np.zeros(0, np.float32),
+            "metrics": {"distance_m": float(facts["obj_to_target"])},
             "time_ns": round((self.data.time - self._start_s) * 1e9),
         }
 

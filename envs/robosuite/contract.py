@@ -10,7 +10,7 @@ from vla.envs.robosuite.robots import Robot
 CAMERAS = {"agent": "agentview", "wrist": "robot0_eye_in_hand"}
 """Ours and robosuite's names."""
 THINGS = ("object", "goal")
-"""What an instruction names, in the order of the grounding: where the gripper goes to, and where that belongs."""
+"""What an instruction names, in the order of the signals: where the gripper goes to, and where that belongs."""
 _AXES = ("x", "y", "z")
 _REACH_M = {"x": (0.0, 1.2), "y": (-0.8, 0.8), "z": (-0.5, 0.7)}
 _OSC = (("x", "m", 0.05), ("y", "m", 0.05), ("z", "m", 0.05), ("turn_x", "rad", 0.5), ("turn_y", "rad", 0.5))
@@ -35,7 +35,10 @@ def robosuite_contract(config: RobosuiteConfig, robot: Robot) -> Contract:
         cameras=tuple(Camera(name=name, height=config.image_size, width=config.image_size) for name in CAMERAS),
         state=(*joints, gripper, *(_tool() if config.tool_pose else ())),
         action=(*joints, gripper) if config.control == "joint" else _osc(),
-        grounding=metric + tuple(Dimension(name=n, unit="image", low=-1.0, high=1.0) for n in points),
+        signals={
+            "grounding": metric,
+            "pointing": tuple(Dimension(name=n, unit="image", low=-1.0, high=1.0) for n in points),
+        },
         gripper="gripper",
         control_hz=config.control_hz,
         versions={**versions(), **package},

@@ -57,7 +57,7 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self.instruction_alternatives: tuple[str, ...] = ()
         self.max_steps = self.config.max_steps or round(self._words.max_steps * self.config.control_hz / 20)
         self._substeps = round(1 / self.config.control_hz / TIMESTEP_S)
-        self._steps, self._way_m = 0, 1.0
+        self._steps, self._way_m, self._was_grasped = 0, 1.0, False
         self._grip_geoms = self.scene.geoms_of(self.task.body)
         self._renderers: dict[int, CameraRenderer] = {}
         self._low, self._high = _limits(self.contract.action)
@@ -98,7 +98,7 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self.instruction = "" if language == "blank" else phrases[0]
         self.instruction_alternatives = () if language == "blank" else phrases[1:]
         mujoco.mj_forward(self.model, self.data)
-        self._steps, self._way_m = 0, max(self.task.remaining(self.scene), 0.02)
+        self._steps, self._way_m, self._was_grasped = 0, max(self.task.remaining(self.scene), 0.02), False
         return self._observation(), self._info()
 
     def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
@@ -167,12 +167,15 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self.control.remember(state[size:])
         return self._observation()
 
-    def grounding(self) -> np.ndarray:
-        """float32 (g,): in the base frame where the gripper goes to and where that belongs (m), then in the images."""
+    def signals(self) -> dict[str, np.ndarray]:
+        """Where the gripper goes and where that belongs: ``grounding`` in the base frame, m; ``pointing`` in images."""
         scene = self.scene
         points = (grip_m(scene, self.task), self.task.goal(scene))
         seen = [image_point(self.model, self.data, camera, p) for camera in CAMERAS.values() for p in points]
-        return np.asarray(np.concatenate([*(scene.in_base(p) for p in points), *seen]), np.float32)
+        return {
+            "grounding": np.asarray(np.concatenate([scene.in_base(p) for p in points]), np.float32),
+            "pointing": np.asarray(np.concatenate(seen), np.float32),
+        }
 
     def _camera(self, pixels: int) -> CameraRenderer:
         if pixels not in self._renderers:
@@ -187,14 +190,14 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     def _info(self) -> dict[str, Any]:
         success = bool(self.scene.suite_env._check_success())
         remaining, grasped = self.task.remaining(self.scene), self.grasped
+        self._was_grasped |= grasped
         return {
             "goal": self.task.goal_name,
             "success": success,
             "success_unsaid": False,
             "progress": 1.0 if success else self._progress(remaining, grasped),
-            "grasped": grasped,
-            "distance_m": remaining,
-            "grounding": self.grounding(),
+            "metrics": {"grasped": float(self._was_grasped), "distance_m": remaining},
+            "signals": self.signals(),
             "time_ns": round(self.data.time * 1e9),
         }
 

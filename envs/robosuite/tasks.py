@@ -1,6 +1,6 @@
 """The tasks as data: robosuite's name, what is said, which thing is moved where, and how far it has to go.
 
-Success is robosuite's own. What stands here serves progress, grounding and the experts. Metres, world frame.
+Success is robosuite's own. What stands here serves progress, signals and the experts. Metres, world frame.
 """
 
 from collections.abc import Callable

@@ -67,7 +67,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self.instruction = ""
         self.instruction_alternatives: tuple[str, ...] = ()
         self._substeps = round(1 / config.control_hz / TIMESTEP_S)
-        self._steps = 0
+        self._steps, self._grasped = 0, False
         self.action_space = spaces.Box(*_limits(self.contract.action), dtype=np.float32)
         pixels = (config.image_size, config.image_size, 3)
         self.observation_space = spaces.Dict(
@@ -90,7 +90,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._stage = self._stage_of(config.scene)
         rng, world = self.np_random, self.world
         world.clear()
-        self._steps = 0
+        self._steps, self._grasped = 0, False
         self.layout, self.goal = self._draw(config)
         self._original_goal = self.goal
         set_up(rng, world, self.layout)
@@ -155,14 +155,17 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         """Whether that goal of the present scene is reached."""
         return self.task.reached(replace(self.situation, goal=goal))
 
-    def grounding(self) -> np.ndarray:
-        """float32 (g,): where the first and the last named thing are in m, then in each camera's image."""
+    def signals(self) -> dict[str, np.ndarray]:
+        """Where the first and the last named thing are: ``grounding`` in m, ``pointing`` in each camera's image."""
         world, situation = self.world, self.situation
         things = self.task.focus(situation) if self.task.focus else self.goal.things
         positions = [world.position_m(thing) for thing in (things[0], things[-1])]
         metres = [p[: len(axes)] for p, axes in zip(positions, _GROUNDED.values(), strict=True)]
         points = [image_point(world.model, world.data, camera, p) for camera in CAMERAS for p in positions]
-        return np.asarray(np.concatenate([*metres, *points]), np.float32)
+        return {
+            "grounding": np.asarray(np.concatenate(metres), np.float32),
+            "pointing": np.asarray(np.concatenate(points), np.float32),
+        }
 
     def _options(self, options: dict[str, Any]) -> tuple[Language, TabletopConfig]:
         """What is said, and the settings under the split that is asked for."""
@@ -201,14 +204,14 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         task, situation, world = self.task, self.situation, self.world
         success = task.reached(situation)
         blocks = [thing for thing in self.goal.things if thing.kind == "block"]
+        self._grasped |= any(_lifted(world, block) for block in blocks)
         info = {
             "goal": title(self.layout, self.goal),
             "success": success,
             "success_unsaid": self._original_goal != self.goal and self.reached(self._original_goal),
             "progress": 1.0 if success else float(np.clip(task.progress(situation), 0.0, _ALMOST)),
-            "grasped": any(_lifted(world, block) for block in blocks),
-            "distance_m": task.distance_m(situation),
-            "grounding": self.grounding(),
+            "metrics": {"grasped": float(self._grasped), "distance_m": task.distance_m(situation)},
+            "signals": self.signals(),
             "time_ns": round(world.data.time * 1e9),
         }
         if task.subtask is not None:
@@ -278,8 +281,10 @@ def _contract(config: TabletopConfig) -> Contract:
         cameras=tuple(Camera(name=name, height=config.image_size, width=config.image_size) for name in CAMERAS),
         state=(*joints, gripper),
         action=(*joints, gripper),
-        grounding=tuple(Dimension(name=n, unit="m", low=low, high=high) for n, low, high in metric)
-        + tuple(Dimension(name=n, unit="image", low=-1.0, high=1.0) for n in points),
+        signals={
+            "grounding": tuple(Dimension(name=n, unit="m", low=low, high=high) for n, low, high in metric),
+            "pointing": tuple(Dimension(name=n, unit="image", low=-1.0, high=1.0) for n in points),
+        },
         gripper="gripper",
         control_hz=config.control_hz,
         versions=versions(),

@@ -52,7 +52,7 @@ def test_info(call: Callable, place: Path, tmp_path: Path) -> None:
     answer = call("data", "info", place, "--episodes", 3, "--json", tmp_path / "info.json")
     assert answer.code == 0, answer.err
     facts, data = _json(tmp_path / "info.json"), Dataset.open(place)
-    assert (facts["episodes"], facts["frames"], facts["robot"], facts["fps"]) == (
+    assert (facts["episodes"], facts["steps"], facts["robot"], facts["fps"]) == (
         len(data.episodes),
         len(data),
         "tabletop-panda",

@@ -43,7 +43,7 @@ def test_two_processes_record_what_one_does(dataset: Path, tmp_path: Path, monke
     assert (collected.manifest, collected.episodes + collected.failed) == (1, 12)
     assert (heard.count(True), heard.count(False)) == (collected.episodes, collected.failed)
     assert len(alone) == len(together) == collected.episodes
-    assert sum(len(episode) for episode in together) == collected.frames
+    assert sum(len(episode) for episode in together) == collected.steps
     for ours, theirs in zip(alone, together, strict=True):
         _assert_equal(ours, theirs)
 

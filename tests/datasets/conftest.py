@@ -48,7 +48,7 @@ def _build(contract: Contract, steps: int, seed: int, changes: dict[str, Any]) -
         "valid": rng.random(steps) < 0.8,
         "time_ns": time_ns,
         "command_time_ns": time_ns + 7,
-        "grounding": floats(len(contract.grounding)),
+        "signals": {name: floats(len(signal)) for name, signal in contract.signals.items()},
         "instruction": f"put block {seed % 3} on the plate",
         "instruction_alternatives": ("do it",),
         "task": "put",
@@ -67,7 +67,7 @@ def contract() -> Contract:
         cameras=(Camera(name="front", height=6, width=8), Camera(name="wrist", height=6, width=8)),
         state=_dimensions("s", 5),
         action=_dimensions("a", 4),
-        grounding=_dimensions("g", 3),
+        signals={"place": _dimensions("g", 3), "force": _dimensions("f", 2)},
         control_hz=20.0,
     )
 
@@ -161,6 +161,8 @@ def assert_same() -> Callable[[Episode, Episode], None]:
         pairs = [(a.images[camera], b.images[camera]) for camera in a.images]
         pairs += [(a.image_time_ns[camera], b.image_time_ns[camera]) for camera in a.image_time_ns]
         pairs += [(getattr(a, name), getattr(b, name)) for name in LOW_DIMENSIONAL]
+        assert set(a.signals) == set(b.signals)
+        pairs += [(a.signals[name], b.signals[name]) for name in a.signals]
         assert (a.sim_state is None) == (b.sim_state is None)
         if a.sim_state is not None and b.sim_state is not None:
             pairs.append((a.sim_state, b.sim_state))

@@ -37,6 +37,10 @@ def test_segments_follow_each_other(make_dataset: MakeDataset, make_episode: Mak
         found = getattr(data, name)
         np.testing.assert_array_equal(found, np.concatenate([getattr(e, name) for e in episodes]))
         assert not found.flags.writeable
+    assert list(data.signals) == ["place", "force"]
+    for name, found in data.signals.items():
+        np.testing.assert_array_equal(found, np.concatenate([e.signals[name] for e in episodes]))
+        assert not found.flags.writeable
     for camera in ("front", "wrist"):
         images = np.concatenate([e.images[camera] for e in episodes])
         np.testing.assert_array_equal(np.stack([data.frame(camera, i) for i in range(len(data))]), images)
@@ -117,6 +121,7 @@ def test_a_version_may_drop_and_relabel(make_rich_dataset: MakeDataset, assert_s
     for name in LOW_DIMENSIONAL:
         parts = [getattr(data, name)[data.episode_starts[i] :][: FLAT[i]] for i in kept]
         np.testing.assert_array_equal(getattr(new, name), np.concatenate(parts))
+    assert new.signals == {}
     for camera in ("front", "fast"):
         for number, old in enumerate(kept):
             for step in range(FLAT[old]):
@@ -163,15 +168,15 @@ def test_other_processes(make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPa
             pool.join()
 
 
-def test_a_contract_without_grounding(tmp_path: Path, contract: Contract, make_episode: MakeEpisode) -> None:
-    plain = replace(contract, grounding=())
+def test_a_contract_without_signals(tmp_path: Path, contract: Contract, make_episode: MakeEpisode) -> None:
+    plain = replace(contract, signals={})
     create_dataset(tmp_path, plain)
     with SegmentWriter(tmp_path, plain, {}) as writer:
-        writer.append(make_episode(4, grounding=np.zeros((4, 0), np.float32)))
+        writer.append(make_episode(4, signals={}))
         publish(tmp_path, [writer.seal()], "test")
     data = Dataset.open(tmp_path)
-    assert data.read_episode(0).grounding.shape == (4, 0)
-    assert data.grounding.shape == (4, 0)
+    assert data.read_episode(0).signals == data.signals == {}
+    assert not (tmp_path / segment_name(data.manifest.segments[0]) / "data.zarr/signals").exists()
 
 
 def test_create_again(tmp_path: Path, contract: Contract) -> None:
@@ -213,8 +218,8 @@ def test_missing_folders(tmp_path: Path, contract: Contract) -> None:
 def test_a_newer_format(make_dataset: MakeDataset) -> None:
     path = Path(make_dataset([[2]]).url)
     value = json.loads((path / "dataset.json").read_text())
-    (path / "dataset.json").write_text(json.dumps({**value, "format_version": "2.0"}))
-    with pytest.raises(DatasetError, match=r"format version 2\.0, this software reads 1\.x; use a version"):
+    (path / "dataset.json").write_text(json.dumps({**value, "format_version": "3.0"}))
+    with pytest.raises(DatasetError, match=r"format version 3\.0, this software reads 2\.x; use a version"):
         Dataset.open(path)
 
 

@@ -55,7 +55,7 @@ def run(config: CollectConfig, dataset: Path) -> "Collected":
 
         collected = collect(config, dataset, on_episode)
     console().print(
-        f"{dataset}: version {collected.manifest}, {collected.episodes:,} new episodes, {collected.frames:,} frames, "
+        f"{dataset}: version {collected.manifest}, {collected.episodes:,} new episodes, {collected.steps:,} steps, "
         f"{collected.failed} failed and dropped"
     )
     return collected
@@ -63,4 +63,4 @@ def run(config: CollectConfig, dataset: Path) -> "Collected":
 
 def note(collected: Any) -> str:
     """One line for a report."""
-    return f"{collected.episodes:,} episodes, {collected.frames:,} frames, {collected.failed} failed and dropped"
+    return f"{collected.episodes:,} episodes, {collected.steps:,} steps, {collected.failed} failed and dropped"

@@ -29,7 +29,7 @@ class Collected:
     episodes: int
     failed: int
     """Episodes in which the expert did not succeed: dropped, and counted."""
-    frames: int
+    steps: int
 
 
 def collect(config: CollectConfig, root: Path, on_episode: Callable[[bool, int], None] | None = None) -> Collected:
@@ -60,8 +60,8 @@ def collect(config: CollectConfig, root: Path, on_episode: Callable[[bool, int],
     if not segments:
         raise DatasetError(f"collect: the expert failed in all {config.episodes} episodes; lower --disturbance")
     manifest = publish(root, segments, reason=f"collect {config.env}, seeds {seeds[0]} to {seeds[-1]}")
-    episodes, failed, frames = (sum(column) for column in list(zip(*results, strict=True))[1:])
-    return Collected(manifest=manifest, episodes=episodes, failed=failed, frames=frames)
+    episodes, failed, steps = (sum(column) for column in list(zip(*results, strict=True))[1:])
+    return Collected(manifest=manifest, episodes=episodes, failed=failed, steps=steps)
 
 
 def _spread(on_episode: Callable[[bool, int], None]) -> Callable[[tuple[bool, int]], None]:
@@ -75,7 +75,7 @@ def _collect_share(
     seeds: list[int],
     report: Callable[[tuple[bool, int]], None],
 ) -> tuple[str | None, int, int, int]:
-    """Record the episodes of ``seeds`` into one segment: its id, episodes, failures, frames."""
+    """Record the episodes of ``seeds`` into one segment: its id, episodes, failures, steps."""
     spec = env_spec(config.env)
     env = spec.make(config.settings)
     expert = make_expert(config.env, env)
@@ -92,6 +92,6 @@ def _collect_share(
             if not writer.episodes:
                 writer.abandon()
                 return None, 0, failed, 0
-            return writer.seal(), writer.episodes, failed, writer.frames
+            return writer.seal(), writer.episodes, failed, writer.steps
     finally:
         env.close()

@@ -24,7 +24,6 @@ def summarise(results: Sequence[EpisodeResult]) -> dict[str, Any]:
         "success_unsaid": asdict(success_rate(sum(r.success_unsaid for r in ran), len(ran))),
         "progress": mean_interval([r.progress for r in ran]),
         "best_progress": mean_interval([r.best_progress for r in ran]),
-        "grasped": sum(r.grasped for r in ran),
         "crashes": len(results) - len(ran),
         "crash": next((r.crash for r in results if r.crash), None),
         "failures": sum(r.failure is not None for r in ran),
@@ -35,7 +34,7 @@ def summarise(results: Sequence[EpisodeResult]) -> dict[str, Any]:
         "inference_ms": _mean([r.inference_ms for r in ran]),
         "latency_ms": _latency(ran),
         "seconds": sum(r.seconds for r in results),
-        "grounding_error_m": _mean([r.grounding_error_m for r in ran if r.grounding_error_m is not None]),
+        "metrics": _metrics(ran),
         "instructions": _by_goal(ran),
         "episodes": [r.to_json() for r in results],
     }
@@ -58,6 +57,15 @@ def _latency(results: Sequence[EpisodeResult]) -> dict[str, Any]:
     inference = list(chain.from_iterable(r.latencies_ms for r in results))
     ready = [0.0] * max(0, sum(r.steps for r in results) - len(inference))
     return {"inference": quantiles(inference), "control": quantiles([*inference, *ready])}
+
+
+def _metrics(results: Sequence[EpisodeResult]) -> dict[str, float]:
+    """The mean of each metric, of the episodes that have it."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for result in results:
+        for name, value in result.metrics.items():
+            values[name].append(value)
+    return {name: float(np.mean(found)) for name, found in values.items()}
 
 
 def _by_goal(results: Sequence[EpisodeResult]) -> list[dict[str, Any]]:

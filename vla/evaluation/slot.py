@@ -46,8 +46,8 @@ class Slot:
         self._latencies_ms: list[float] = []
         self._info: dict[str, Any] = {}
         self._instruction, self._said = "", None
-        self._grasped, self._best, self._clipped = False, 0.0, 0
-        self._grounding_error: float | None = None
+        self._best, self._clipped = 0.0, 0
+        self._errors: dict[str, float] | None = None
         condition = trial.condition
         self.running = True
         try:
@@ -81,10 +81,13 @@ class Slot:
         if not np.isfinite(chunk.actions).all():
             self.fail("the policy returned actions that are not finite")
             return
-        if self._grounding_error is None and chunk.grounding is not None and "grounding" in self._info:
-            metres = [d.unit == "m" for d in self._env.contract.grounding]
-            if any(metres):
-                self._grounding_error = float(np.abs(chunk.grounding - self._info["grounding"])[metres].mean())
+        if self._errors is None:
+            truth = self._info.get("signals", {})
+            self._errors = {
+                f"{name}_error": float(np.abs(believed - truth[name]).mean())
+                for name, believed in chunk.signals.items()
+                if name in truth
+            }
         self._buffer.add(chunk)
 
     def fail(self, why: str) -> None:
@@ -113,7 +116,6 @@ class Slot:
     def _look(self, raw: Mapping[str, Any]) -> None:
         observation = to_observation(raw, self._info)
         self.observation = observation if self._said is None else replace(observation, instruction=self._said)
-        self._grasped |= bool(self._info.get("grasped", False))
         self._best = max(self._best, self._progress())
 
     def _progress(self) -> float:
@@ -123,6 +125,7 @@ class Slot:
         self.running = False
         self.crashed |= crash is not None
         info, latencies = self._info, self._latencies_ms
+        metrics = {**info.get("metrics", {}), **(self._errors or {})}
         result = EpisodeResult(
             seed=self._trial.seed,
             instruction=self._instruction,
@@ -131,11 +134,9 @@ class Slot:
             success_unsaid=bool(info.get("success_unsaid", False)),
             progress=self._progress(),
             best_progress=self._best,
-            grasped=self._grasped,
             steps=len(self._actions),
             clipped=self._clipped,
-            distance_m=float(info["distance_m"]) if "distance_m" in info else None,
-            grounding_error_m=self._grounding_error,
+            metrics={k: float(v) for k, v in metrics.items() if np.isfinite(v)},
             inference_ms=float(np.mean(latencies)) if latencies else 0.0,
             latencies_ms=tuple(latencies),
             seconds=time.perf_counter() - self._began,

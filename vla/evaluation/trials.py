@@ -61,15 +61,12 @@ class EpisodeResult:
     """How far the task had come at the end, 0 to 1; without a crash 1 exactly at success."""
     best_progress: float = 0.0
     """The same at its best step."""
-    grasped: bool = False
-    """The named block was in the gripper and off the table at some step."""
     steps: int
     clipped: int = 0
     """Steps whose action was outside the contract's limits and was clipped to them."""
-    distance_m: float | None = None
-    """From the named thing to where it belongs at the end, where the environment says so."""
-    grounding_error_m: float | None = None
-    """Mean error of where the policy believed the named things in the first frame."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """What the environment says at the end, finite numbers, and for each signal that policy and environment give
+    ``<signal>_error``: the mean absolute error of what the policy believed in the first frame."""
     inference_ms: float = 0.0
     """Mean time of one inference, of all environments that shared it."""
     latencies_ms: tuple[float, ...] = ()

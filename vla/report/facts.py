@@ -53,8 +53,9 @@ def demo_facts(
 
 def _rows(name: str, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row of the success table; a wrong instruction has two."""
-    row = {key: summary[key] for key in ("success", "grasped", "mean_steps", "inference_ms", "crashes")}
-    row |= {"name": name, "note": _NOTES.get(name)}
+    row = {key: summary[key] for key in ("success", "mean_steps", "inference_ms", "crashes")}
+    grasped = sum(bool(episode["metrics"].get("grasped")) for episode in summary["episodes"] if not episode["crash"])
+    row |= {"name": name, "note": _NOTES.get(name), "grasped": grasped}
     if name != "wrong instruction":
         return [row]
     said = row | {"name": f"{name}: what was said", "note": "the same scenes, another of their goals is said"}

@@ -95,9 +95,10 @@ def outcome(episode: Mapping[str, Any]) -> str:
         return "crash"
     if episode["success"]:
         return "success"
-    if not episode.get("grasped"):
+    metrics = episode.get("metrics", {})
+    if not metrics.get("grasped"):
         return "ungrasped"
-    distance_m = episode.get("distance_m")
+    distance_m = metrics.get("distance_m")
     # The same bound as in PlaceEnv.reached: the block's centre 1 cm inside the plate.
     return "unfinished" if distance_m is not None and distance_m < PLATE_RADIUS_M - 0.01 else "misplaced"
 
@@ -107,7 +108,7 @@ def outcomes(facts: Facts) -> dict[str, dict[str, int]]:
     counts = {}
     for condition, episodes in (facts.get("episodes") or {}).items():
         ends = [outcome(episode) for episode in episodes]
-        if any(_finite(episode.get("distance_m")) for episode in episodes):
+        if any(_finite(episode.get("metrics", {}).get("distance_m")) for episode in episodes):
             counts[condition] = {key: ends.count(key) for key in OUTCOMES}
     return counts
 

@@ -19,7 +19,7 @@ from vla.datasets.store.storage import location_name
 from vla.models.bins import ActionCodec, BinCodec
 from vla.models.checkpoint import ModelParts
 from vla.models.config import UnifiedConfig
-from vla.models.grounding import GroundingLayout
+from vla.models.grounding import SIGNALS, GroundingLayout, entries
 from vla.models.text import InstructionTokenizer
 from vla.train.recipe import DataConfig, TrainConfig
 
@@ -88,7 +88,7 @@ def fit_parts(windows: Windows, config: UnifiedConfig, seed: int) -> ModelParts:
     last = data.episode_starts[windows.owner[items]] + data.episode_lengths[windows.owner[items]] - 1
     ahead = np.minimum(rows[:, None] + np.arange(config.horizon), last[:, None])
     margin = np.array([1e-3 * (d.high - d.low) for d in contract.state], np.float32)
-    metric = [contract.grounding[i] for i in GroundingLayout.of(contract).metric]
+    metric = [entries(contract)[i] for i in GroundingLayout.of(contract).metric]
     limits = [np.array([getattr(d, end) for d in metric], np.float32) for end in ("low", "high")]
     return ModelParts(
         contract=contract,
@@ -116,7 +116,10 @@ class Batches(torch.utils.data.Dataset[dict[str, Tensor]]):
 
     def collate(self, arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
         """Arrays of `Windows.batch` to tensors, with the instructions as tokens."""
-        batch = {key: torch.from_numpy(arrays[key]) for key in ("actions", "action_valid", "grounding")}
+        batch = {key: torch.from_numpy(arrays[key]) for key in ("actions", "action_valid")}
+        said = [arrays[f"signals/{name}"] for name in SIGNALS if f"signals/{name}" in arrays]
+        nothing = np.empty((len(arrays["index"]), 0), np.float32)
+        batch["grounding"] = torch.from_numpy(np.concatenate([nothing, *said], axis=1))
         batch |= {key: torch.from_numpy(arrays[key][:, -1]) for key in ("images", "state")}  # the present
         instruction = torch.from_numpy(arrays["instruction"])
         return batch | {"text": self._text[instruction], "text_valid": self._text_valid[instruction]}

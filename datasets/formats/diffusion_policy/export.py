@@ -56,7 +56,7 @@ def _write(dataset: Dataset, root: Path, on_episode: OnEpisode | None) -> Export
             on_episode(len(episode))
     written = meta.create_array("episode_ends", shape=ends.shape, chunks=ends.shape, dtype=ends.dtype, compressors=None)
     written[...] = ends
-    return Exported(episodes=count, frames=int(ends[-1]), lost=losses.sentences())
+    return Exported(episodes=count, steps=int(ends[-1]), lost=losses.sentences())
 
 
 def _create(data: Any, contract: Contract, rows: int) -> tuple[dict[str, Any], list[tuple[str, slice, Any]]]:

@@ -94,7 +94,6 @@ class ReplayBufferSource:
             valid=np.ones(steps, bool),
             time_ns=time_ns,
             command_time_ns=time_ns,
-            grounding=np.empty((steps, 0), np.float32),
             instruction=self.layout.instruction,
             task=self.hints.task or self.layout.instruction,
             split=self.hints.split or "train",

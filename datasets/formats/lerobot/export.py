@@ -62,7 +62,7 @@ def export_lerobot(
 class _Totals:
     """What is known only at the end."""
 
-    frames: int = 0
+    steps: int = 0
     tasks: dict[str, int] = field(default_factory=dict)
     rows: dict[str, list[np.ndarray]] = field(default_factory=dict)
     pixels: dict[str, PixelCounts] = field(default_factory=dict)
@@ -94,11 +94,11 @@ def _write(dataset: Dataset, root: Path, on_episode: OnEpisode | None, use_video
             where = data.begin(len(episode))
             pictures = {} if use_videos else {key: [_png(frame) for frame in frames] for key, frames in images.items()}
             data.write(frame_table(schema, {**columns, **pictures}))
-            row = _row(episode, number, totals.frames, where)
+            row = _row(episode, number, totals.steps, where)
             for key, files in videos.items():
                 row |= files.append(_encode(images[key], rate, cameras[key], number))
             episode_rows.append({**row, **flatten(statistics)})
-            totals.frames += len(episode)
+            totals.steps += len(episode)
             if len(episode_rows) == _EPISODES_IN_GROUP:
                 _write_episodes(table, episode_rows)
             if on_episode is not None:
@@ -108,7 +108,7 @@ def _write(dataset: Dataset, root: Path, on_episode: OnEpisode | None, use_video
     _write_meta(root, contract, features, totals, splits, rate)
     lossy = (_LOSSY,) if use_videos and cameras else ()
     lost = (*losses.sentences(), *lossy, *split_loss)
-    return Exported(episodes=len(dataset.episodes), frames=totals.frames, lost=lost)
+    return Exported(episodes=len(dataset.episodes), steps=totals.steps, lost=lost)
 
 
 def _row(episode: Episode, number: int, first: int, where: tuple[int, int]) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def _columns(episode: Episode, number: int, totals: _Totals, rate: Fraction, *, 
         "timestamp": (frame * rate.denominator / rate.numerator).astype(np.float32),
         "frame_index": frame,
         "episode_index": np.full(steps, number, np.int64),
-        "index": totals.frames + frame,
+        "index": totals.steps + frame,
         "task_index": np.full(steps, task, np.int64),
     }
     if judged:
@@ -277,7 +277,7 @@ def _write_meta(
         "codebase_version": "v3.0",
         "robot_type": contract.robot,
         "total_episodes": episodes,
-        "total_frames": totals.frames,
+        "total_frames": totals.steps,
         "total_tasks": len(totals.tasks),
         "chunks_size": CHUNKS_SIZE,
         "data_files_size_in_mb": DATA_MB,

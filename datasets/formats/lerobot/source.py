@@ -100,7 +100,6 @@ class LeRobotSource:
             valid=np.ones(steps, bool),
             time_ns=(time_ns := self._time_ns(steps)),
             command_time_ns=time_ns,
-            grounding=np.empty((steps, 0), np.float32),
             instruction=instruction,
             instruction_alternatives=alternatives,
             task=self.hints.task or instruction,

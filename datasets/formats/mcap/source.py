@@ -116,7 +116,6 @@ class McapSource:
             valid=valid,
             time_ns=times,
             command_time_ns=np.max(sent, axis=0),
-            grounding=np.empty((len(times), 0), np.float32),
             instruction=instruction,
             instruction_alternatives=alternatives,
             task=self.hints.task or instruction,

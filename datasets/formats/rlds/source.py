@@ -118,7 +118,6 @@ class RldsSource:
             valid=_valid(flags, action),
             time_ns=time_ns,
             command_time_ns=time_ns,
-            grounding=np.empty((steps, 0), np.float32),
             instruction=instruction,
             instruction_alternatives=alternatives,
             task=self.hints.task or instruction,

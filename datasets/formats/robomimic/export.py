@@ -41,7 +41,7 @@ def export_robomimic(
 class _Seen:
     """What is written once, when all episodes are known."""
 
-    frames: int = 0
+    steps: int = 0
     tasks: Counter[str] = field(default_factory=Counter)
     env_args: list[Mapping[str, Any]] = field(default_factory=list)
     """Different ones, in order."""
@@ -67,14 +67,14 @@ def _write(dataset: Dataset, file: Any, on_episode: OnEpisode | None, storage: M
         losses.count("provenance", bool(episode.provenance) and episode.provenance.get("format") != "robomimic")
         if on_episode is not None:
             on_episode(len(episode))
-    data.attrs["total"] = seen.frames
+    data.attrs["total"] = seen.steps
     data.attrs["env_args"] = json.dumps(_complete(seen.env_args[0], default), indent=4)
     for key, names in seen.masks.items():
         file[f"mask/{key}"] = np.array(names, dtype="S")
     lost = [*losses.sentences(), _NEXT_OBS]
     if len(seen.env_args) > 1:
         lost.append(f"env_args of {len(seen.env_args)} kinds: robomimic has one for a file, that of the first episode.")
-    return Exported(episodes=len(dataset.episodes), frames=seen.frames, lost=tuple(lost))
+    return Exported(episodes=len(dataset.episodes), steps=seen.steps, lost=tuple(lost))
 
 
 def _write_demo(group: Any, episode: Episode, contract: Contract, storage: Mapping[str, Any]) -> None:
@@ -109,7 +109,7 @@ def _note(seen: _Seen, name: str, episode: Episode, default: Mapping[str, Any]) 
     listed = [str(key) for key in keys] if isinstance(keys, list | tuple) else []
     for key in dict.fromkeys((*listed, episode.split)):
         seen.masks.setdefault(key.replace("/", "_"), []).append(name)
-    seen.frames += len(episode)
+    seen.steps += len(episode)
     return env_args
 
 

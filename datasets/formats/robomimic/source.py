@@ -90,7 +90,6 @@ class RobomimicSource:
                 valid=np.ones(steps, bool),
                 time_ns=time_ns,
                 command_time_ns=time_ns,
-                grounding=np.empty((steps, 0), np.float32),
                 instruction=language(header, demo, path) or self.hints.instruction or described(header.env_name),
                 task=self.hints.task or header.task,
                 split=self.hints.split or split_of(keys),

@@ -77,7 +77,7 @@ class Task:
     clear_m: Callable[[Layout, Goal], tuple[np.ndarray, ...]] | None = None
     """Further places where no distractor may stand."""
     focus: Callable[[Situation], tuple[Thing, ...]] | None = None
-    """The things that grounding tells of now, where they are not the goal's."""
+    """The things that signals tell of now, where they are not the goal's."""
     subtask: Callable[[Situation], tuple[str, str]] | None = None
     """Name and instruction of the step that a long task is at."""
     other_goal_needs: str = "more things"

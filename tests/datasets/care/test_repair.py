@@ -104,7 +104,7 @@ def record(root: Path, contract: Contract, make_episode: MakeEpisode) -> Record:
                     images={camera: frames[i] for camera, frames in episode.images.items()},
                     state=episode.state[i],
                     action=episode.action[i],
-                    grounding=episode.grounding[i],
+                    signals={name: rows[i] for name, rows in episode.signals.items()},
                     time_ns=int(episode.time_ns[i]),
                 )
             raise ZeroDivisionError
@@ -238,7 +238,7 @@ def test_live_writers_are_left_alone(
         "images": {camera: frames[0] for camera, frames in episode.images.items()},
         "state": episode.state[0],
         "action": episode.action[0],
-        "grounding": episode.grounding[0],
+        "signals": {name: rows[0] for name, rows in episode.signals.items()},
     }
     with (
         SegmentWriter(root, contract, {}) as writer,
@@ -381,7 +381,7 @@ def test_dataset_json_without_any_copy(tmp_path: Path, contract: Contract) -> No
 def test_what_a_newer_version_wrote_is_not_touched(root: Path, orphan: str, name: str) -> None:
     publish(root, [orphan], "latest")
     path = root / name.replace("SEGMENT", orphan)
-    path.write_bytes(encode({"format_version": "2.0", "later": 1}))
+    path.write_bytes(encode({"format_version": "3.0", "later": 1}))
     before = contents(root)
     with pytest.raises(DatasetError, match=r"format version 2\.0, this software reads 1\.x"):
         repair(root)

@@ -210,7 +210,7 @@ def test_a_file_of_several_parts(tmp_path: Path, contract: Contract) -> None:
     storage = LocalStorage(tmp_path)
     staged = StagedSegment.begin(storage)
     (staged.folder / "big").write_bytes(bytes(2**24) + b"the end")
-    staged.commit(frames=0, episodes=0)
+    staged.commit(steps=0, episodes=0)
     staged.install()
     staged.release()
     big = tmp_path / "segments" / staged.id / "big"
@@ -249,7 +249,7 @@ def test_a_damaged_commit_record_still_vouches_for_most(make_dataset: MakeDatase
         with pytest.raises(DatasetError):
             verify_segment(storage, name)
         commit, damage = verify_without_record(storage, name)
-        assert (commit.frames, commit.episodes) == (3, 2)
+        assert (commit.steps, commit.episodes) == (3, 2)
         wrong = {one.name for one in damage} & set(truth.files)
         assert len(wrong) <= 1
         lost += bool(wrong)

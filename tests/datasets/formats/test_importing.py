@@ -85,7 +85,7 @@ def test_engines(path: Path, root: Path, assert_same: Same, engine: str) -> None
     result = import_source(
         source, root, where="today", settings=settings, provenance={"git": "abc"}, on_episode=seen.append
     )
-    assert result == Imported(manifest=1, episodes=5, frames=15, duplicates=0, invalid=())
+    assert result == Imported(manifest=1, episodes=5, steps=15, duplicates=0, invalid=())
     assert sorted(seen) == sorted(LENGTHS)
     dataset = Dataset.open(root)
     assert len(dataset.manifest.segments) == 3
@@ -97,7 +97,7 @@ def test_engines(path: Path, root: Path, assert_same: Same, engine: str) -> None
     assert dataset.provenance(0) == {"git": "abc", "notes": list(source.notes)}
     assert [finding for finding in validate(root, "deep") if finding.severity == "error"] == []
     again = run(path, root)
-    assert again == Imported(manifest=None, episodes=0, frames=0, duplicates=5, invalid=())
+    assert again == Imported(manifest=None, episodes=0, steps=0, duplicates=5, invalid=())
     assert latest_number(root) == 1
 
 
@@ -128,7 +128,7 @@ def test_what_a_failing_share_leaves_is_continued(path: Path, root: Path, assert
     assert numbers(root) == [0, 1, 4]  # its whole share is to be done again
     assert list(root.glob("segments/.*")) == []
     write(path, {3: demo(LENGTHS[3], 3)})
-    assert run(path, root) == Imported(manifest=2, episodes=2, frames=6, duplicates=3, invalid=())
+    assert run(path, root) == Imported(manifest=2, episodes=2, steps=6, duplicates=3, invalid=())
     dataset = Dataset.open(root)
     assert numbers(root) == [0, 1, 4, 2, 3]
     for place, number in enumerate([0, 1, 4, 2, 3]):
@@ -150,7 +150,7 @@ def test_invalid_episodes_can_be_left_out(path: Path, root: Path) -> None:
     result = import_source(
         open_source(path, HINTS), root, where="today", settings=settings, provenance={}, on_episode=seen.append
     )
-    assert (result.manifest, result.episodes, result.frames) == (1, 2, 8)
+    assert (result.manifest, result.episodes, result.steps) == (1, 2, 8)
     assert [line.split(":")[0] for line in result.invalid] == ["episode 1", "episode 2", "episode 3"]
     assert "expected finite numbers, got nan at step 0, column 1" in result.invalid[0]
     assert numbers(root) == [0, 4]
@@ -172,7 +172,7 @@ def test_duplicates(path: Path, root: Path, tmp_path: Path) -> None:
     """By content, whatever the file is called; twice only if that is wanted."""
     run(path, root)
     other = write(tmp_path / "copy.hdf5", {0: demo(4, 2), 1: demo(2, 77), 2: demo(3, 0)})
-    assert run(other, root, where="copy") == Imported(manifest=2, episodes=1, frames=2, duplicates=2, invalid=())
+    assert run(other, root, where="copy") == Imported(manifest=2, episodes=1, steps=2, duplicates=2, invalid=())
     assert numbers(root) == [0, 1, 2, 3, 4, 1]
     result = run(other, root, where="copy", allow_duplicates=True)
     assert (result.episodes, result.duplicates) == (2, 1)  # what this source has brought is not brought again
@@ -188,7 +188,7 @@ def test_a_run_that_died_before_it_published(path: Path, root: Path, assert_same
     os.rename(folder / segments[1], folder / f".tmp-{segments[1]}-{host_name()}-999999")
     os.rename(folder / segments[2], folder / f".tmp-{segments[2]}-{host_name()}-999998")
     (folder / f".tmp-{segments[2]}-{host_name()}-999998" / "COMMIT.json").unlink()
-    assert run(path, root) == Imported(manifest=2, episodes=1, frames=5, duplicates=4, invalid=())
+    assert run(path, root) == Imported(manifest=2, episodes=1, steps=5, duplicates=4, invalid=())
     dataset, source = Dataset.open(root), open_source(path, HINTS)
     assert numbers(root) == [0, 1, 2, 3, 4]
     for number in range(5):

@@ -23,7 +23,7 @@ from vla.datasets.store.storage import LocalStorage
 
 MakeEpisode = Callable[..., Episode]
 Same = Callable[[Episode, Episode], None]
-ROWS = ("state", "action", "action_executed", "grounding")
+ROWS = ("state", "action", "action_executed")
 SCALARS = ("reward", "done", "valid", "time_ns", "command_time_ns")
 ABOUT: dict[str, Any] = {"instruction": "räume den Tisch ab 🧱", "task": "clear"}
 
@@ -49,6 +49,7 @@ def step(episode: Episode, i: int) -> dict[str, Any]:
     """The arguments of `EpisodeWriter.add`."""
     values = {name: getattr(episode, name)[i] for name in ROWS}
     values |= {name: getattr(episode, name)[i].item() for name in SCALARS}
+    values["signals"] = {name: rows[i] for name, rows in episode.signals.items()}
     values["images"] = {c: frames[i] for c, frames in episode.images.items() if c not in episode.image_time_ns}
     if episode.sim_state is not None:
         values["sim_state"] = episode.sim_state[i]
@@ -140,7 +141,7 @@ def test_what_may_be_left_out(root: Path, contract: Contract, make_episode: Make
     episode = make_episode(2)
     with EpisodeWriter(root, contract, {}, **ABOUT) as writer:
         for i in range(2):
-            known = {name: step(episode, i)[name] for name in ("images", "state", "action", "time_ns", "grounding")}
+            known = {name: step(episode, i)[name] for name in ("images", "state", "action", "time_ns", "signals")}
             writer.add(**known)
         writer.finish(None)
     found = Dataset.open(root).read_episode(0)
@@ -182,7 +183,7 @@ def test_a_refused_step_changes_nothing(
         ({"action": inf}, r"action: expected finite float32 \(4,\)"),
         ({"action_executed": inf}, r"action_executed: expected finite float32 \(4,\)"),
         ({"reward": float("nan")}, r"reward: expected finite float32 \(\)"),
-        ({"grounding": np.zeros(1, np.float32)}, r"grounding: expected finite float32 \(0,\)"),
+        ({"signals": {"place": np.zeros(1, np.float32)}}, r"signals: expected \[\], got \['place'\]"),
         ({"images": {"front": front}}, r"images: expected cameras \['front', 'depth'\], got \['front'\]"),
         ({"images": {**frames, "fast": front}}, "images: expected cameras"),
         ({"images": {**frames, "front": front[:-1]}}, r"images\['front'\]: expected uint8 \(6, 8, 3\), got uint8 \(5,"),
@@ -316,7 +317,7 @@ def test_many_recorders_at_once(root: Path, contract: Contract, make_episode: Ma
 @pytest.fixture
 def large(tmp_path: Path, contract: Contract) -> Contract:
     """A robot whose frames take milliseconds to pack."""
-    wide = replace(contract, cameras=(Camera(name="front", height=480, width=640),), grounding=())
+    wide = replace(contract, cameras=(Camera(name="front", height=480, width=640),), signals={})
     create_dataset(tmp_path / "large", wide)
     return wide
 

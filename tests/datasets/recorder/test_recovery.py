@@ -28,7 +28,7 @@ from vla.datasets.store.storage import LocalStorage
 MakeEpisode = Callable[..., Episode]
 Same = Callable[[Episode, Episode], None]
 SCRIPT = Path(__file__).parents[1] / "store" / "writer_process.py"
-ROWS = ("state", "action", "action_executed", "grounding")
+ROWS = ("state", "action", "action_executed")
 SCALARS = ("reward", "done", "valid", "time_ns", "command_time_ns")
 
 
@@ -57,6 +57,7 @@ def record_and_fall(root: Path, contract: Contract, episode: Episode) -> None:
                 continue
             values: dict[str, Any] = {name: getattr(episode, name)[i] for name in ROWS}
             values |= {name: getattr(episode, name)[i].item() for name in SCALARS}
+            values["signals"] = {name: rows[i] for name, rows in episode.signals.items()}
             images = {name: frames[i] for name, frames in episode.images.items() if name not in episode.image_time_ns}
             writer.add(images=images, sim_state=None if episode.sim_state is None else episode.sim_state[i], **values)
         raise RuntimeError("robot fell")
@@ -191,6 +192,7 @@ def assert_prefix(root: Path, episode: Episode, assert_same: Same) -> int:
     clocks = {camera: array[: frames[camera]] for camera, array in episode.image_time_ns.items()}
     names = [*ROWS, *SCALARS, "sim_state"]
     rows: dict[str, Any] = {name: getattr(episode, name)[:n] for name in names}
+    rows["signals"] = {name: values[:n] for name, values in episode.signals.items()}
     marks: dict[str, Any] = {"success": None, "provenance": {"recovered": True}}
     assert_same(found, replace(episode, images=images, image_time_ns=clocks, **rows, **marks))
     return n

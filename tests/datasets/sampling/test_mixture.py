@@ -68,7 +68,6 @@ def _episode(contract: Contract, steps: int, seed: int, split: str) -> Episode:
         valid=rng.random(steps) < 0.9,
         time_ns=time_ns,
         command_time_ns=time_ns + 5,
-        grounding=floats(0),
         instruction=["pick it up", f"put it on the {contract.robot}"][seed % 2],
         task="t",
         split=split,

@@ -66,9 +66,9 @@ def test_swapped_values_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        ("2.0", r"x\.json: format version 2\.0, this software reads 1\.x; use a version of vla"),
-        ("0.9", r"format version 0\.9, this software reads 1\.x"),
-        ("1", "expected a format_version such as '1.0', got '1'"),
+        ("3.0", r"x\.json: format version 3\.0, this software reads 2\.x; use a version of vla"),
+        ("1.3", r"x\.json: format version 1\.3, this software reads 2\.x; convert it with vla data upgrade /"),
+        ("1", "expected a format_version such as '2.0', got '1'"),
         (1.0, "expected a format_version"),
         (None, "expected a format_version"),
     ],
@@ -79,13 +79,13 @@ def test_versions(tmp_path: Path, version: object, message: str) -> None:
 
 
 def test_a_newer_minor_version_is_read(tmp_path: Path) -> None:
-    assert FORMAT_VERSION.startswith("1.")
-    assert read(tmp_path, encode({"format_version": "1.70", "later": 0})) == {"later": 0}
+    assert FORMAT_VERSION.startswith("2.")
+    assert read(tmp_path, encode({"format_version": "2.70", "later": 0})) == {"later": 0}
 
 
 def test_a_newer_major_version_need_not_have_our_checksum(tmp_path: Path) -> None:
-    with pytest.raises(FormatVersionError, match=r"format version 2\.0"):
-        read(tmp_path, b'{"format_version": "2.0", "sha256": "00"}')
+    with pytest.raises(FormatVersionError, match=r"format version 3\.0"):
+        read(tmp_path, b'{"format_version": "3.0", "sha256": "00"}')
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_newer_major_version_need_not_have_our_checksum(tmp_path: Path) -> Non
     [
         ("{}", "expected a format_version"),
         ('{"format_version": "1.0"', "is damaged"),
-        ('{"format_version": "1.0"}', "does not end with a checksum"),
+        ('{"format_version": "2.0"}', "does not end with a checksum"),
         ("[1]", "expected a JSON object, got list"),
         ("\xff", "is damaged"),
         ("", "is damaged"),

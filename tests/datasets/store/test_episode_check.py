@@ -10,7 +10,7 @@ import pytest
 from vla.core.contract import Camera, Contract
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
-from vla.datasets.store.episode_check import check_cameras, check_episode
+from vla.datasets.store.episode_check import check_episode, check_names
 from vla.datasets.store.layout import LOW_DIMENSIONAL
 
 MakeEpisode = Callable[..., Episode]
@@ -44,13 +44,29 @@ def test_shapes_and_dtypes(
                 check_episode(spoil(make(), name, value), robot)
 
 
-@pytest.mark.parametrize("name", ["state", "action", "action_executed", "reward", "grounding"])
+@pytest.mark.parametrize("name", ["state", "action", "action_executed", "reward"])
 @pytest.mark.parametrize("number", [np.nan, np.inf])
 def test_finite(contract: Contract, make_episode: MakeEpisode, name: str, number: float) -> None:
     episode = make_episode()
     getattr(episode, name)[3] = number
     with pytest.raises(DatasetError, match=rf"{name}: expected finite numbers, got .* at step 3 of 7"):
         check_episode(episode, contract)
+
+
+def test_signals(contract: Contract, make_episode: MakeEpisode) -> None:
+    signals = make_episode().signals
+    place, force = signals["place"], signals["force"]
+    cases = [
+        ({"place": place}, r"signals: expected \['place', 'force'\], got \['place'\]; give those of the contract"),
+        ({**signals, "touch": force}, "signals: expected"),
+        ({"place": force, "force": place}, r"signals/place: expected float32 \(7, 3\), got float32 \(7, 2\)"),
+        ({"place": place, "force": force[:-1]}, r"signals/force: expected float32 \(7, 2\)"),
+        ({"place": place.astype(np.float64), "force": force}, "got float64"),
+        ({"place": place * np.float32(np.nan), "force": force}, "signals/place: expected finite numbers"),
+    ]
+    for value, message in cases:
+        with pytest.raises(DatasetError, match=message):
+            check_episode(spoil(make_episode(), "signals", value), contract)
 
 
 def test_no_steps(contract: Contract, make_episode: MakeEpisode) -> None:
@@ -151,8 +167,10 @@ def test_provenance_is_json(contract: Contract, make_episode: MakeEpisode, value
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", ".hidden", "__reserved", "zarr.json", "a b", "ä", "a\n"])
-def test_camera_names(contract: Contract, rich_contract: Contract, name: str) -> None:
-    check_cameras(contract)
-    check_cameras(rich_contract)
-    with pytest.raises(DatasetError, match="rename it"):
-        check_cameras(replace(contract, cameras=(Camera(name=name, height=1, width=1),)))
+def test_names(contract: Contract, rich_contract: Contract, name: str) -> None:
+    check_names(contract)
+    check_names(rich_contract)
+    with pytest.raises(DatasetError, match=r"camera .*rename it"):
+        check_names(replace(contract, cameras=(Camera(name=name, height=1, width=1),)))
+    with pytest.raises(DatasetError, match=r"signal .*rename it"):
+        check_names(replace(contract, signals={name: ()}))

@@ -12,16 +12,14 @@ from vla.core.errors import DatasetError
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.store.documents import encode
 from vla.datasets.store.layout import (
-    LOW_DIMENSIONAL,
     explain_full_disk,
     image_name,
     now,
     read_commit,
     read_description,
-    row_shape,
+    row_kinds,
     sealed_segments,
     segment_name,
-    widths,
 )
 from vla.datasets.store.storage import COMMIT, LocalStorage
 
@@ -42,8 +40,7 @@ def test_description(tmp_path: Path, contract: Contract) -> None:
 
 
 def test_shapes(contract: Contract) -> None:
-    assert widths(contract) == {"state": 5, "action": 4, "action_executed": 4, "grounding": 3}
-    assert {name: row_shape(name, contract) for name in LOW_DIMENSIONAL} == {
+    assert {name: shape for name, (_, shape) in row_kinds(contract).items()} == {
         "state": (5,),
         "action": (4,),
         "action_executed": (4,),
@@ -52,7 +49,8 @@ def test_shapes(contract: Contract) -> None:
         "valid": (),
         "time_ns": (),
         "command_time_ns": (),
-        "grounding": (3,),
+        "signals/place": (3,),
+        "signals/force": (2,),
     }
 
 
@@ -68,13 +66,13 @@ def test_names_sort_as_they_were_made() -> None:
     "value",
     [
         {},
-        {"frames": 1, "episodes": 1},
-        {"frames": 1, "episodes": 1, "files": {"a": 1}},
-        {"frames": 1, "episodes": 1, "files": {"a": {"bytes": 1}}},
-        {"frames": 1, "episodes": 1, "files": []},
-        {"frames": "x", "episodes": 1, "files": {}},
-        {"frames": None, "episodes": 1, "files": {}},
-        {"frames": 1, "episodes": 1, "files": {}, "replaces": 3},
+        {"steps": 1, "episodes": 1},
+        {"steps": 1, "episodes": 1, "files": {"a": 1}},
+        {"steps": 1, "episodes": 1, "files": {"a": {"bytes": 1}}},
+        {"steps": 1, "episodes": 1, "files": []},
+        {"steps": "x", "episodes": 1, "files": {}},
+        {"steps": None, "episodes": 1, "files": {}},
+        {"steps": 1, "episodes": 1, "files": {}, "replaces": 3},
     ],
 )
 def test_a_commit_record_that_lacks_something(tmp_path: Path, value: dict) -> None:
@@ -89,7 +87,7 @@ def test_a_commit_record_says_what_it_holds(make_dataset: MakeDataset) -> None:
     data = make_dataset([[3, 2]])
     (segment,) = data.manifest.segments
     commit = read_commit(data.storage, segment)
-    assert (commit.frames, commit.episodes, commit.replaces) == (5, 2, ())
+    assert (commit.steps, commit.episodes, commit.replaces) == (5, 2, ())
     value = json.loads(data.storage.read(f"{segment_name(segment)}/{COMMIT}"))
     assert value["files"] == commit.files
 

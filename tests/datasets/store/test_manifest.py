@@ -200,7 +200,7 @@ def test_what_later_versions_add_is_left_alone(root: Path, seal: Callable[[], st
     publish(root, [seal()], "first")
     value = json.loads((root / manifest_name(1)).read_text())
     del value["checksum"], value["dropped"], value["overrides"]  # as before these were added
-    (root / manifest_name(1)).write_bytes(encode({**value, "format_version": "1.9", "later": [1]}))
+    (root / manifest_name(1)).write_bytes(encode({**value, "format_version": "2.9", "later": [1]}))
     found = read_manifest(root)
     assert (found.number, found.dropped, found.overrides) == (1, (), {})
 

@@ -68,7 +68,7 @@ def test_round_trip_is_byte_identical(
     episodes[2] = replace(episodes[2], success=False, instruction_alternatives=(), provenance={"ä": [1, None, 0.1]})
     with SegmentWriter(root, contract, {"git": "abc"}) as writer:
         uids = [writer.append(episode) for episode in episodes]
-        assert (writer.episodes, writer.frames) == (4, 333)
+        assert (writer.episodes, writer.steps) == (4, 333)
         publish(root, [writer.seal()], "test")
     data = Dataset.open(root)
     assert [record.uid for record in data.episodes] == uids
@@ -124,6 +124,10 @@ def test_plain_zarr_reads_the_same(root: Path, contract: Contract, make_episode:
             np.testing.assert_array_equal(arrays[image_name(camera, i)][...], episode.images[camera])
     for name in LOW_DIMENSIONAL:
         np.testing.assert_array_equal(arrays[name][...], np.concatenate([getattr(e, name) for e in episodes]))
+    assert sorted(arrays["signals"].array_keys()) == ["force", "place"]
+    for name in ("force", "place"):
+        signal = np.concatenate([e.signals[name] for e in episodes])
+        np.testing.assert_array_equal(arrays[f"signals/{name}"][...], signal)
 
 
 def test_the_writer_keeps_a_copy(root: Path, contract: Contract, make_episode: MakeEpisode) -> None:

@@ -54,14 +54,14 @@ def test_commit_and_install(storage: LocalStorage) -> None:
     (staged.folder / "deep" / "er" / "größe").write_bytes(b"123")
     (staged.folder / "deep" / JOURNAL).write_bytes(b"no journal: it is not at the top")
     (staged.folder / JOURNAL).write_bytes(b"x")
-    staged.commit(frames=7, episodes=2)
+    staged.commit(steps=7, episodes=2)
     assert sealed_segments(storage) == []
     staged.install()
     assert (staged.open, sealed_segments(storage)) == (False, [staged.id])
     folder = storage.root / segment_name(staged.id)
     assert not (folder / JOURNAL).exists()
     commit = read_commit(storage, staged.id)
-    assert (commit.frames, commit.episodes) == (7, 2)
+    assert (commit.steps, commit.episodes) == (7, 2)
     assert set(commit.files) == {"deep/er/größe", f"deep/{JOURNAL}", "dataset.json"}
     assert commit.files["deep/er/größe"] == {"bytes": 3, "crc32c": "107b2fb2"}
     assert is_locked(folder)  # until it is published, it is its writer's
@@ -79,18 +79,18 @@ def test_a_seal_that_was_cut_short_is_done_again(storage: LocalStorage, committe
     staged = StagedSegment.begin(storage)
     (staged.folder / "x").write_bytes(b"1")
     if committed:
-        staged.commit(frames=9, episodes=9)
+        staged.commit(steps=9, episodes=9)
     (staged.folder / f".{COMMIT}").write_bytes(b"half a rec")
     staged.leave()
     adopted = StagedSegment.adopt(storage, staged.folder)
     assert adopted is not None
     assert adopted.id == staged.id
-    adopted.commit(frames=2, episodes=1)
+    adopted.commit(steps=2, episodes=1)
     adopted.install()
     adopted.release()
     assert sealed_segments(storage) == [adopted.id]
     assert set(read_commit(storage, adopted.id).files) == {"x", "dataset.json"}
-    assert read_commit(storage, adopted.id).frames == 2
+    assert read_commit(storage, adopted.id).steps == 2
 
 
 def test_leave_keeps_everything(storage: LocalStorage) -> None:
@@ -139,7 +139,7 @@ def test_a_fork_cannot_end_what_its_parent_writes(storage: LocalStorage) -> None
         process.join()
         assert process.exitcode == 0
         assert is_locked(staged.folder)
-    staged.commit(frames=1, episodes=1)
+    staged.commit(steps=1, episodes=1)
     staged.install()
     staged.release()
     assert sealed_segments(storage) == [staged.id]
@@ -215,17 +215,17 @@ def test_a_commit_record_that_cannot_be_written_is_no_segment(storage: LocalStor
     staged = StagedSegment.begin(storage)
     (storage.root / "dataset.json").unlink()
     with pytest.raises(FileNotFoundError):
-        staged.commit(frames=1, episodes=1)
+        staged.commit(steps=1, episodes=1)
     assert not (staged.folder / COMMIT).exists()
     staged.abandon()
 
 
 def test_what_is_committed_is_json(storage: LocalStorage) -> None:
     staged = StagedSegment.begin(storage)
-    staged.commit(frames=1, episodes=1, replaces=("a", "b"))
+    staged.commit(steps=1, episodes=1, replaces=("a", "b"))
     value = json.loads((staged.folder / COMMIT).read_text())
     assert value["replaces"] == ["a", "b"]
-    assert value["format_version"] == "1.0"
+    assert value["format_version"] == "2.0"
     staged.abandon()
 
 

@@ -191,10 +191,11 @@ def test_a_recording(storage: Storage, contract: Contract, make_episode: MakeEpi
     about: dict[str, Any] = {"instruction": episode.instruction, "instruction_alternatives": ("do it",), "task": "put"}
     with EpisodeWriter(storage.url, contract, {}, **about) as writer:
         for i in range(6):
-            rows = ("state", "action", "action_executed", "grounding")
+            rows = ("state", "action", "action_executed")
             scalars = ("reward", "done", "valid", "time_ns", "command_time_ns")
             writer.add(
                 images={camera: frames[i] for camera, frames in episode.images.items()},
+                signals={name: values[i] for name, values in episode.signals.items()},
                 **{name: getattr(episode, name)[i] for name in rows},
                 **{name: getattr(episode, name)[i].item() for name in scalars},
             )

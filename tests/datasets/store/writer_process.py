@@ -45,7 +45,6 @@ def episode(seed: int, steps: int = 30) -> Episode:
         valid=np.ones(steps, bool),
         time_ns=np.arange(steps, dtype=np.int64),
         command_time_ns=np.arange(steps, dtype=np.int64),
-        grounding=np.zeros((steps, 0), np.float32),
         instruction="go",
         task="go",
         split="train",

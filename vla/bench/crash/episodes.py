@@ -60,7 +60,6 @@ def make(seed: int, contract: Contract = CONTRACT, steps: int | None = None) -> 
         valid=rng.random(count) < 0.9,
         time_ns=time_ns,
         command_time_ns=time_ns + 1000,
-        grounding=np.zeros((count, 0), np.float32),
         instruction=f"räume Ding {seed} auf",
         instruction_alternatives=("do it",),
         task=f"task {seed % 3}",

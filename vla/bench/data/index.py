@@ -75,7 +75,6 @@ def _episode(number: int, steps: int) -> Episode:
         valid=np.ones(steps, np.bool_),
         time_ns=time_ns,
         command_time_ns=time_ns + 1_000_000,
-        grounding=np.zeros((steps, 0), np.float32),
         instruction=f"reach pose {number % 100}",
         task="reach",
         split="train",

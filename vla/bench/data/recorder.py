@@ -49,7 +49,7 @@ def record_latencies(root: Path, recorded: Recorded, config: RecorderConfig) -> 
                 images={camera: frames[row] for camera, frames in episode.images.items()},
                 state=episode.state[row],
                 action=episode.action[row],
-                grounding=episode.grounding[row],
+                signals={name: values[row] for name, values in episode.signals.items()},
                 time_ns=number * period_ns,
             )
             taken[number] = (time.perf_counter_ns() - start) / 1e9

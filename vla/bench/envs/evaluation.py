@@ -88,7 +88,7 @@ def write_random_checkpoint(path: Path, seed: int, settings: Mapping[str, Any] |
     from vla.models.bins import ActionCodec, BinCodec
     from vla.models.checkpoint import ModelParts, write_checkpoint
     from vla.models.config import UnifiedConfig
-    from vla.models.grounding import GroundingLayout
+    from vla.models.grounding import GroundingLayout, entries
     from vla.models.text import InstructionTokenizer
 
     env = env_spec(ENV).make(settings or {})
@@ -97,7 +97,7 @@ def write_random_checkpoint(path: Path, seed: int, settings: Mapping[str, Any] |
     env.close()
     config = UnifiedConfig()
     reach = np.full((config.horizon, len(contract.action)), 0.1, np.float32)
-    metric = [contract.grounding[i] for i in GroundingLayout.of(contract).metric]
+    metric = [entries(contract)[i] for i in GroundingLayout.of(contract).metric]
     parts = ModelParts(
         contract=contract,
         tokenizer=InstructionTokenizer.train(words),

@@ -92,13 +92,13 @@ def _import(arguments: Arguments) -> dict[str, Any]:
         allow_duplicates=arguments.allow_duplicates,
         skip_invalid=arguments.skip_invalid,
     )
-    with progress("frames") as bar:
-        task = bar.add_task("import", total=len(source), frames="")
-        frames: list[int] = []
+    with progress("steps") as bar:
+        task = bar.add_task("import", total=len(source), steps="")
+        taken: list[int] = []
 
         def on_episode(steps: int) -> None:
-            frames.append(steps)
-            bar.update(task, advance=1, frames=f"{sum(frames):,} steps")
+            taken.append(steps)
+            bar.update(task, advance=1, steps=f"{sum(taken):,} steps")
 
         name = str(Path(arguments.source).resolve())
         imported = import_source(
@@ -109,7 +109,7 @@ def _import(arguments: Arguments) -> dict[str, Any]:
     console().print(
         f"{arguments.target}: "
         + (f"version {imported.manifest}, " if imported.manifest else "nothing new, ")
-        + f"{imported.episodes:,} episodes, {imported.frames:,} steps; {imported.duplicates:,} were there already"
+        + f"{imported.episodes:,} episodes, {imported.steps:,} steps; {imported.duplicates:,} were there already"
     )
     return {**asdict(imported), "notes": list(source.notes)}
 
@@ -131,7 +131,7 @@ def _export(arguments: Arguments) -> dict[str, Any]:
         task = bar.add_task(f"export to {arguments.to}", total=len(dataset.episodes))
         exported = export(dataset, Path(arguments.target), lambda steps: bar.advance(task), arguments.lossless)
     _print_notes("not in the export", exported.lost)
-    console().print(f"{arguments.target}: {exported.episodes:,} episodes, {exported.frames:,} steps ({arguments.to})")
+    console().print(f"{arguments.target}: {exported.episodes:,} episodes, {exported.steps:,} steps ({arguments.to})")
     return asdict(exported)
 
 

@@ -57,7 +57,7 @@ def describe(dataset: "Dataset") -> dict[str, Any]:
         "created": dataset.manifest.created,
         "reason": dataset.manifest.reason,
         "episodes": len(index),
-        "frames": len(dataset),
+        "steps": len(dataset),
         "hours": len(dataset) / contract.control_hz / 3600,
         "cameras": [
             {
@@ -74,6 +74,7 @@ def describe(dataset: "Dataset") -> dict[str, Any]:
         "fps": contract.control_hz,
         "state": [dimension.name for dimension in contract.state],
         "action": [dimension.name for dimension in contract.action],
+        "signals": {name: [dimension.name for dimension in signal] for name, signal in contract.signals.items()},
         "gripper": contract.gripper,
         "instructions": _counts(dataset, "instruction"),
         "tasks": _counts(dataset, "task"),
@@ -113,11 +114,12 @@ def _print(dataset: "Dataset", facts: dict[str, Any]) -> None:
     rows = {
         "dataset": f"{facts['dataset']}, version {facts['version']} of {facts['created'][:19]} ({facts['reason']})",
         "episodes": f"{facts['episodes']:,}, {length['min']} to {length['max']} steps, median {length['median']:g}",
-        "frames": f"{facts['frames']:,} steps at {facts['fps']:g} Hz: {facts['hours']:.2f} hours",
+        "steps": f"{facts['steps']:,} at {facts['fps']:g} Hz: {facts['hours']:.2f} hours",
         "success": f"{success['yes']:,} yes, {success['no']:,} no, {success['unknown']:,} unknown",
         "robot": facts["robot"] + (f", gripper {facts['gripper']}" if facts["gripper"] else ""),
         "state": _wrapped(facts["state"]),
         "action": _wrapped(facts["action"]),
+        "signals": "\n".join(f"{name} {_wrapped(names)}" for name, names in facts["signals"].items()) or "none",
         "cameras": "\n".join(
             f"{c['name']} {c['width']}x{c['height']} {c['kind']} at {c['fps']:g} Hz, {c['codec']}"
             for c in facts["cameras"]

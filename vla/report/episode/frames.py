@@ -74,13 +74,17 @@ def require_fit(episode: Episode, contract: Contract) -> None:
     cameras = [camera.name for camera in contract.cameras]
     if set(episode.images) != set(cameras):
         raise DatasetError(f"images: expected cameras {cameras}, got {list(episode.images)}; use its own contract")
-    for name, expected in (
-        ("state", len(contract.state)),
-        ("action", len(contract.action)),
-        ("action_executed", len(contract.action)),
-        ("grounding", len(contract.grounding)),
+    if set(episode.signals) != set(contract.signals):
+        raise DatasetError(
+            f"signals: expected {list(contract.signals)}, got {list(episode.signals)}; use the episode's own contract"
+        )
+    for name, array, dimensions in (
+        ("state", episode.state, contract.state),
+        ("action", episode.action, contract.action),
+        ("action_executed", episode.action_executed, contract.action),
+        *((f"signal {name}", episode.signals[name], dimensions) for name, dimensions in contract.signals.items()),
     ):
-        got = getattr(episode, name).shape[1]
+        got, expected = array.shape[1], len(dimensions)
         if got != expected:
             raise DatasetError(f"{name}: expected {expected} dimensions, got {got}; use the episode's own contract")
 

@@ -78,21 +78,27 @@ def render_episode_page(
 
 
 def _groups(episode: Episode, contract: Contract, timing: Timing) -> list[dict[str, Any]]:
-    signals = _signals(episode, contract)
+    motion = _motion(episode, contract)
     if (episode.reward != 0).any():
-        signals.append(Panel(name="reward", unit="", lines=(Line(kind="other", values=episode.reward),)))
-    grounding = [
-        Panel(name=d.name, unit=_unit(d), lines=(Line(kind="other", values=episode.grounding[:, i]),), **_limits(d))
-        for i, d in enumerate(contract.grounding)
-    ]
+        motion.append(Panel(name="reward", unit="", lines=(Line(kind="other", values=episode.reward),)))
     return [
-        {"title": "State and action", "open": True, "panels": signals},
+        {"title": "State and action", "open": True, "panels": motion},
         {"title": "Timing", "open": timing.uneven, "panels": _timing_panels(episode, timing)},
-        {"title": "Grounding", "open": False, "panels": grounding},
+        *(
+            {"title": f"Signal {name}", "open": False, "panels": _signal_panels(dimensions, episode.signals[name])}
+            for name, dimensions in contract.signals.items()
+        ),
     ]
 
 
-def _signals(episode: Episode, contract: Contract) -> list[Panel]:
+def _signal_panels(dimensions: Sequence[Dimension], values: np.ndarray) -> list[Panel]:
+    return [
+        Panel(name=d.name, unit=_unit(d), lines=(Line(kind="other", values=values[:, i]),), **_limits(d))
+        for i, d in enumerate(dimensions)
+    ]
+
+
+def _motion(episode: Episode, contract: Contract) -> list[Panel]:
     """One panel for each dimension; a state and an action of the same name and unit share theirs."""
     actions = {(d.name, d.unit): i for i, d in enumerate(contract.action)}
     panels = []
@@ -149,16 +155,21 @@ def _events(episode: Episode, timing: Timing) -> list[dict[str, str]]:
 
 
 def _points(episode: Episode, contract: Contract) -> list[dict[str, Any]]:
-    """Grounding that is given in images: ``camera.thing.row`` and ``.column``, to be drawn on that camera."""
-    columns = {d.name: i for i, d in enumerate(contract.grounding) if d.unit == "image"}
+    """Signals that are given in images: ``camera.thing.row`` and ``.column``, to be drawn on that camera."""
+    columns = {
+        d.name: episode.signals[name][:, i]
+        for name, signal in contract.signals.items()
+        for i, d in enumerate(signal)
+        if d.unit == "image"
+    }
     points = []
     for camera in contract.cameras:
         for name, row in columns.items():
             thing = name.removeprefix(f"{camera.name}.").removesuffix(".row")
             column = columns.get(f"{camera.name}.{thing}.column")
             if name == f"{camera.name}.{thing}.row" and column is not None:
-                values = [_base64(episode.grounding[:, i], "<f4") for i in (row, column)]
-                points.append({"camera": camera.name, "thing": thing, "row": values[0], "column": values[1]})
+                values = {"row": _base64(row, "<f4"), "column": _base64(column, "<f4")}
+                points.append({"camera": camera.name, "thing": thing, **values})
     return points
 
 

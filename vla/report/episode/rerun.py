@@ -25,7 +25,6 @@ LEGEND_LINES = 8
 """A longer legend would hide its plot; a line says its name when pointed at."""
 STEP, TIME = "step", "time"
 """The two time lines: steps from 0, and seconds since step 0."""
-_SIGNALS = ("state", "action", "action_executed", "grounding")
 
 
 def write_rrd(episode: Episode, contract: Contract, path: Path, *, title: str) -> None:
@@ -45,8 +44,10 @@ def write_rrd(episode: Episode, contract: Contract, path: Path, *, title: str) -
         _log_text(rr, stream, episode, contract)
         for camera in contract.cameras:
             _log_camera(rr, stream, episode, camera)
-        for signal in _SIGNALS:
-            _log_signal(rr, stream, episode, signal, _dimensions(contract, signal))
+        for name, dimensions in _vectors(contract).items():
+            _log_vector(rr, stream, episode, name, dimensions, getattr(episode, name))
+        for name, dimensions in contract.signals.items():
+            _log_vector(rr, stream, episode, f"signals/{_path(name)}", dimensions, episode.signals[name])
         _log_lines(rr, stream, episode, "reward", ["reward"], episode.reward[:, None])
         _log_lines(rr, stream, episode, "valid", ["valid"], episode.valid.astype(np.float32)[:, None])
         stream.flush()
@@ -80,12 +81,12 @@ def _layout(contract: Contract) -> Any:
     plots = [
         rrb.TimeSeriesView(
             origin="/",
-            contents=[f"/{signal}/{_path(unit)}" for signal in signals],
+            contents=[f"/{vector}/{_path(unit)}" for vector in vectors],
             name=f"{title} [{unit}]",
             plot_legend=rrb.PlotLegend(visible=len(columns) <= LEGEND_LINES),
         )
-        for title, signals in (("state", ("state",)), ("action", ("action", "action_executed")))
-        for unit, columns in _by_unit(_dimensions(contract, signals[0])).items()
+        for title, vectors in (("state", ("state",)), ("action", ("action", "action_executed")))
+        for unit, columns in _by_unit(_vectors(contract)[title]).items()
     ]
     events = rrb.TimeSeriesView(origin="/", contents=["/reward", "/valid"], name="reward, valid")
     words = rrb.Horizontal(
@@ -144,15 +145,17 @@ def _log_camera(rr: Any, stream: Any, episode: Episode, camera: Camera) -> None:
         stream.log(entity, image)
 
 
-def _log_signal(rr: Any, stream: Any, episode: Episode, signal: str, dimensions: Sequence[Dimension]) -> None:
+def _log_vector(
+    rr: Any, stream: Any, episode: Episode, entity: str, dimensions: Sequence[Dimension], values: np.ndarray
+) -> None:
     """Each unit apart; executed actions only where they differ from the label."""
     for unit, columns in _by_unit(dimensions).items():
-        values, names = getattr(episode, signal)[:, columns], [dimensions[i].name for i in columns]
-        if signal == "action_executed":
+        names = [dimensions[i].name for i in columns]
+        if entity == "action_executed":
             names = [f"{name} (executed)" for name in names]
-            if np.array_equal(values, episode.action[:, columns]):
+            if np.array_equal(values[:, columns], episode.action[:, columns]):
                 continue
-        _log_lines(rr, stream, episode, f"{signal}/{_path(unit)}", names, values)
+        _log_lines(rr, stream, episode, f"{entity}/{_path(unit)}", names, values[:, columns])
 
 
 def _log_lines(
@@ -178,8 +181,9 @@ def _set_step(stream: Any, episode: Episode, step: int) -> None:
     stream.set_time(TIME, duration=np.timedelta64(int(episode.time_ns[step] - episode.time_ns[0]), "ns"))
 
 
-def _dimensions(contract: Contract, signal: str) -> tuple[Dimension, ...]:
-    return {"state": contract.state, "grounding": contract.grounding}.get(signal, contract.action)
+def _vectors(contract: Contract) -> dict[str, tuple[Dimension, ...]]:
+    """The dimensions of each field of an episode that is drawn as lines."""
+    return {"state": contract.state, "action": contract.action, "action_executed": contract.action}
 
 
 def _by_unit(dimensions: Sequence[Dimension]) -> dict[str, list[int]]:

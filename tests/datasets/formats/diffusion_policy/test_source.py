@@ -286,7 +286,7 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
     dataset, frames = store(source, tmp_path / "store"), []
     out = tmp_path / name
     exported = export_diffusion_policy(dataset, out, frames.append)
-    assert (exported.episodes, exported.frames, frames) == (3, 12, [4, 1, 7])
+    assert (exported.episodes, exported.steps, frames) == (3, 12, [4, 1, 7])
     assert list(out.parent.iterdir()) == [out]
     assert exported.lost == (
         "Instructions, in 3 episodes: the format has no language.",
@@ -310,7 +310,7 @@ def test_layout_of_the_export(tmp_path: Path, make_dataset: Callable[..., Datase
     dataset = make_dataset([[4, 6], [5]])
     out = tmp_path / "out.zarr"
     exported = export_diffusion_policy(dataset, out)
-    for word in ("Instructions", "Alternative", "grounding", "Seeds", "succeeded", "learned from", "Names, units"):
+    for word in ("Instructions", "Alternative", "Signals", "Seeds", "succeeded", "learned from", "Names, units"):
         assert any(word in line for line in exported.lost), word
     assert not any(word in line for word in ("split", "Rewards", "Depth", "clocks") for line in exported.lost)
     for group in ("", "data", "meta"):

@@ -89,7 +89,6 @@ def make(contract: Contract) -> Callable[..., Episode]:
             "valid": np.ones(steps, bool),
             "time_ns": time_ns,
             "command_time_ns": time_ns,
-            "grounding": np.empty((steps, 0), np.float32),
             "instruction": instruction,
             "task": instruction,
             "split": "train" if number < 3 else "test",
@@ -111,7 +110,7 @@ def test_everything_comes_back(recorded: Dataset, tmp_path: Path, use_videos: bo
     written: list[int] = []
     out = tmp_path / "a new folder" / "out é"
     exported = export_lerobot(recorded, out, on_episode=written.append, use_videos=use_videos)
-    assert (exported.episodes, exported.frames, written) == (4, 17, list(LENGTHS))
+    assert (exported.episodes, exported.steps, written) == (4, 17, list(LENGTHS))
     assert len(exported.lost) == use_videos  # only pixels
     assert [path.name for path in out.parent.iterdir()] == [out.name]
     source = open_lerobot(out, NO_HINTS)
@@ -131,7 +130,7 @@ def test_everything_comes_back(recorded: Dataset, tmp_path: Path, use_videos: bo
 def test_a_dataset_of_our_own(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
     dataset = make_dataset([[5, 3], [4]])
     exported = export_lerobot(dataset, tmp_path / "out", use_videos=False)
-    assert exported.frames == 12
+    assert exported.steps == 12
     source = open_lerobot(tmp_path / "out", NO_HINTS)
     for number in range(3):
         ours, theirs = dataset.read_episode(number), source.read(number)
@@ -373,11 +372,11 @@ def test_losses_are_named(
     assert any(words in sentence and "1 episodes" in sentence for sentence in exported.lost)
 
 
-def test_grounding_is_lost(store: Store, contract: Contract, make: Callable[..., Episode], tmp_path: Path) -> None:
-    contract = dataclasses.replace(contract, grounding=contract.state[:1])
-    dataset = store(contract, [make(4, 0, grounding=np.zeros((4, 1), np.float32))])
+def test_signals_are_lost(store: Store, contract: Contract, make: Callable[..., Episode], tmp_path: Path) -> None:
+    contract = dataclasses.replace(contract, signals={"place": contract.state[:1]})
+    dataset = store(contract, [make(4, 0, signals={"place": np.zeros((4, 1), np.float32)})])
     exported = export_lerobot(dataset, tmp_path / "out", use_videos=False)
-    assert exported.lost == ("Where named things are (grounding), in 1 episodes.",)
+    assert exported.lost == ("Signals beside states and actions, in 1 episodes.",)
 
 
 def test_success_that_is_known_of_some_is_left_out(

@@ -20,7 +20,7 @@ from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.formats.mcap.source import McapSource, open_mcap, recognise
 from vla.datasets.formats.mcap.topics import McapTopics
 from vla.datasets.formats.source import Hints, Source
-from vla.datasets.store.episode_check import check_cameras, check_episode
+from vla.datasets.store.episode_check import check_episode, check_names
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
 
@@ -138,7 +138,7 @@ def check_fits(source: Source) -> list[Episode]:
     assert isinstance(source, Source)
     contract = source.contract
     episodes = [source.read(number) for number in range(len(source))]
-    check_cameras(contract)
+    check_names(contract)
     for episode in episodes:
         check_episode(episode, contract)
         steps = len(episode)

@@ -19,7 +19,7 @@ from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.formats.rlds.layout import RldsKeys
 from vla.datasets.formats.rlds.source import RldsSource, open_rlds, recognise
 from vla.datasets.formats.source import Hints, Source
-from vla.datasets.store.episode_check import check_cameras, check_episode
+from vla.datasets.store.episode_check import check_episode, check_names
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
 
@@ -202,7 +202,7 @@ def check_fits(source: Source) -> list[Episode]:
     assert isinstance(source, Source)
     contract = source.contract
     episodes = [source.read(number) for number in range(len(source))]
-    check_cameras(contract)
+    check_names(contract)
     for episode in episodes:
         check_episode(episode, contract)
         steps = len(episode)
@@ -214,7 +214,7 @@ def check_fits(source: Source) -> list[Episode]:
             assert pixels.dtype == camera.dtype
         assert episode.state.shape == (steps, len(contract.state))
         assert episode.action.shape == episode.action_executed.shape == (steps, len(contract.action))
-        assert episode.grounding.shape == (steps, 0)
+        assert episode.signals == {}
         for name in ("done", "valid"):
             assert getattr(episode, name).dtype == bool
             assert getattr(episode, name).shape == (steps,)

@@ -308,7 +308,7 @@ def test_export_restores_the_file(folder: Path) -> None:
     dataset = store(open_robomimic(write(folder / "in.hdf5", demos, masks=masks), Hints()), folder / "store")
     out, frames = folder / "out dir" / "aus.hdf5", []
     exported = export_robomimic(dataset, out, frames.append, gzip=True)
-    assert (exported.episodes, exported.frames, frames) == (3, 18, [5, 6, 7])
+    assert (exported.episodes, exported.steps, frames) == (3, 18, [5, 6, 7])
     assert list(out.parent.iterdir()) == [out]
     with h5py.File(out) as file:
         assert json.loads(file["data"].attrs["env_args"]) == ENV_ARGS
@@ -362,7 +362,7 @@ def test_export_of_a_dataset_from_elsewhere_lists_what_is_lost(
         "action_executed",
         "times at which",
         "learned from",
-        "grounding",
+        "Signals",
         "Seeds",
         "Names, units",
     ):
@@ -397,7 +397,6 @@ def test_export_of_own_clocks_and_depth(
         images={"front": pictures, "depth": np.ones((5, 6, 8, 1), np.uint16)},
         image_time_ns={"front": fast},
         seed=0,
-        grounding=np.zeros((5, 3), np.float32),
     )
     create_dataset(tmp_path / "store", contract)
     with SegmentWriter(tmp_path / "store", contract, {}) as writer:
