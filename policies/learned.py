@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from vla.core.contract import Contract
 from vla.core.errors import ContractError
 from vla.core.types import ActionChunk, Observation
@@ -16,7 +14,7 @@ class LearnedPolicy:
     """Loads a checkpoint and answers observations; it keeps nothing between them."""
 
     def __init__(self, checkpoint: Path, *, robot: Contract | None = None, device: str = "auto") -> None:
-        """Of several robots, the one whose contract fits ``robot``; by default the first. ``device``: auto, cpu, cuda."""
+        """Of several robots, the one that fits ``robot``, by default the first; ``device`` is auto, cpu or cuda."""
         self._device = choose_device(device)
         blueprint, self._model = load_model(checkpoint, self._device)
         self._preprocessor = blueprint.preprocessor

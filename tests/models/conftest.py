@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-
 from vla.models.bins import ActionCodec, BinCodec
-from vla.models.config import TransformerConfig, UnifiedConfig, VisionConfig
 from vla.models.grounding import GroundingLayout
+
+from vla.models.config import TransformerConfig, UnifiedConfig, VisionConfig
 from vla.models.unified import UnifiedTransformer
 from vla.models.vocabulary import Vocabulary
 

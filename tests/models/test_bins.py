@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from vla.models.bins import ActionCodec, BinCodec
 
 from vla.core.contract import Contract, Dimension
 from vla.core.errors import ContractError
-from vla.models.bins import ActionCodec, BinCodec
 
 SHAPE = (3, 2)
 

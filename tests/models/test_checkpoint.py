@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from vla.models.bins import ActionCodec, BinCodec
 
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import CheckpointError, ConfigError, ContractError, VlaError
-from vla.models.bins import ActionCodec, BinCodec
 from vla.models.checkpoint import ModelParts, fill, load_model, read_parts, read_tensors, write_checkpoint
 from vla.models.config import TransformerConfig, UnifiedConfig, VisionConfig
 from vla.models.text import InstructionTokenizer

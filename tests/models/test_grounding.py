@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import pytest
+from vla.models.grounding import GroundingLayout
 
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import ContractError
-from vla.models.grounding import GroundingLayout
 
 
 def _contract(names: Sequence[str], cameras: Sequence[str] = ("front", "wrist")) -> Contract:

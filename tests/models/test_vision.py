@@ -3,9 +3,9 @@
 import pytest
 import torch
 from torch import Tensor
+from vla.models.vision import ImageTokenizer, pointing_loss
 
 from vla.models.config import VisionConfig
-from vla.models.vision import ImageTokenizer, pointing_loss
 
 
 def _tokenizer() -> ImageTokenizer:

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from vla.models.bins import ActionCodec, BinCodec
+from vla.policies.unified import UnifiedPolicy
 
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import CheckpointError, ContractError
 from vla.core.types import ActionChunk, Observation, Policy
-from vla.models.bins import ActionCodec, BinCodec
 from vla.models.checkpoint import ModelParts, write_checkpoint
 from vla.models.config import TransformerConfig, UnifiedConfig, VisionConfig
 from vla.models.text import InstructionTokenizer
-from vla.policies.unified import UnifiedPolicy
 
 _JOINTS = tuple(Dimension(name=name, unit="rad", low=-2.0, high=2.0) for name in ("shoulder", "elbow", "wrist"))
 _POINTS = tuple(

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from vla.core.errors import DatasetError, UnknownNameError
+from vla.core.scaling import Statistics, compute_statistics
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.edit import relabel
 from vla.datasets.sampling.order import ResumableSampler, StratifiedOrder
-from vla.core.scaling import Statistics, compute_statistics
 from vla.datasets.sampling.windows import Windows
 from vla.datasets.selection import Selection
 from vla.train.recipe import DataConfig, TrainConfig

@@ -26,7 +26,7 @@ def policy_maker(name: str, env: str, seed: int) -> "MakePolicy":
 
 
 def _make(name: str, env: str, seed: int, envs: Sequence["RobotEnv"]) -> "Policy":
-    from vla.core.contract import read_contract, require_match
+    from vla.core.contract import require_match
 
     if name == "expert":
         from vla.evaluation.baselines import ExpertPolicy
@@ -42,8 +42,6 @@ def _make(name: str, env: str, seed: int, envs: Sequence["RobotEnv"]) -> "Policy
         remote = RemotePolicy(name)
         require_match(remote.contract, envs[0].contract, who=f"server {name}", whom=f"environment {env}", fix=_FIX)
         return remote
-    contract = read_contract(Path(name) / "contract.json")
-    require_match(contract, envs[0].contract, who=f"checkpoint {name}", whom=f"environment {env}", fix=_FIX)
-    from vla.policies.unified import UnifiedPolicy
+    from vla.policies.learned import LearnedPolicy
 
-    return UnifiedPolicy(Path(name))
+    return LearnedPolicy(Path(name), robot=envs[0].contract)

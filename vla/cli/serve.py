@@ -34,9 +34,9 @@ def main(argv: list[str]) -> int:
     arguments = parse(Arguments, argv, verb="serve", examples=_EXAMPLES)
     show_config("serve", arguments)
     from vla.deploy.server import PolicyServer
-    from vla.policies.unified import UnifiedPolicy
+    from vla.policies.learned import LearnedPolicy
 
-    policy = UnifiedPolicy(arguments.checkpoint)
+    policy = LearnedPolicy(arguments.checkpoint)
     server = PolicyServer(
         policy,
         host=arguments.host,

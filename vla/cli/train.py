@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
 def run(config: TrainConfig, out: Path) -> dict[str, Any]:
     """Train with a progress bar and return where the checkpoint is and the last metrics."""
     from vla.train.engines import train
-    from vla.train.loop import read_metrics
+    from vla.train.metrics import read_metrics
 
     with progress("text") as bar:
         task = bar.add_task("train", total=100, text="starting")

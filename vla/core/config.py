@@ -4,7 +4,8 @@ A configuration that comes in kinds derives from `Kinded`; in a recipe, ``kind``
 
     head: {kind: tokens, codec: {kind: bins, bins: 256}}
 
-A mapping of such configurations is merged with its defaults: a key changes one, a new key adds one, ``null`` removes one.
+A mapping of such configurations is merged with its defaults: a key changes one, a new key adds one, and ``null``
+removes one.
 """
 
 import dataclasses
@@ -39,7 +40,6 @@ class Kinded:
     def table(cls) -> Mapping[str, type["Kinded"]]:
         """The classes of this project, by kind."""
         raise NotImplementedError
-
 
 
 def load_recipe(cls: type[T], path: Path) -> T:

@@ -19,7 +19,7 @@ class DatasetVersion:
 
 @dataclass(frozen=True, kw_only=True)
 class PolicySpec:
-    """What a checkpoint says of its policy; everything that decides what it answers is here or named here by a digest."""
+    """What a checkpoint says of its policy: all that decides what it answers is here, or named here by a digest."""
 
     kind: str
     """Which model: a name of ``MODELS``."""

@@ -44,6 +44,15 @@ class Statistics:
     count: int
     """Values of each dimension."""
 
+    @staticmethod
+    def between(low: Sequence[float], high: Sequence[float]) -> "Statistics":
+        """A scale that maps ``low`` to -1 and ``high`` to 1, where nothing was measured."""
+        middle = tuple((a + b) / 2 for a, b in zip(low, high, strict=True))
+        std = tuple((b - a) / 12**0.5 for a, b in zip(low, high, strict=True))  # of a uniform distribution
+        kind: tuple[Kind, ...] = ("ok",) * len(middle)
+        ends = {"min": tuple(low), "max": tuple(high), "q01": tuple(low), "q99": tuple(high)}
+        return Statistics(mean=middle, std=std, **ends, kind=kind, count=0)
+
     def centre(self) -> Float64[np.ndarray, " d"]:
         """What becomes 0: the middle between the quantiles, or of the whole range where it is not ``ok``."""
         low, high = self._limits()

@@ -123,7 +123,8 @@ class EpisodeRunner:
             envs = [spec.make(settings) for _ in range(self.batch)]
             report(Origin(env=key[1], renderer=envs[0].renderer, contract=envs[0].contract.digest()))
             policy = self.makers[key](envs)
-            execute = self.execute or int(policy.contract.policy.get("execute", _WHOLE_CHUNK))
+            trained = policy.contract.policy
+            execute = self.execute or (trained.execute if trained else _WHOLE_CHUNK)
             slots = [Slot(env, execute=execute, ensemble=self.ensemble) for env in envs]
             self._stages[key] = _Stage(envs, policy, slots)
         return self._stages[key]

@@ -16,5 +16,7 @@ def choose_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ConfigError(f"device={name!r}: expected auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device={name!r}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu or auto")
+        raise ConfigError(
+            f"device={name!r}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu or auto"
+        )
     return device

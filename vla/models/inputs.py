@@ -43,6 +43,8 @@ class _OnDevice:
 
     def _each(self: T, change: Any) -> T:
         def changed(value: Any) -> Any:
+            if isinstance(value, _OnDevice):
+                return value._each(change)
             return {k: change(v) for k, v in value.items()} if isinstance(value, Mapping) else change(value)
 
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
@@ -83,6 +85,18 @@ class Targets(_OnDevice):
     """False past the end, where the label may not be learned from, and for dimensions that the robot lacks."""
     signals: Mapping[str, Float[Tensor, "b g"]] = field(default_factory=dict)
     """Whatever else the dataset says, in its own units; NaN where it is not known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch(_OnDevice):
+    """What one step of training takes."""
+
+    inputs: Inputs
+    targets: Targets
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(self.inputs)
 
 
 @dataclass(frozen=True, kw_only=True)

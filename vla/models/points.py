@@ -1,7 +1,7 @@
 """Points in images: which entries of a signal they are, and where the cells of a feature map lie.
 
-A signal says points as dimensions ``camera.thing.row`` and ``camera.thing.column`` of unit ``image``, which goes from -1
-(top, left) to 1 (bottom, right).
+A signal says points as dimensions ``camera.thing.row`` and ``camera.thing.column`` of unit ``image``, which goes from
+-1 (top, left) to 1 (bottom, right).
 """
 
 from collections.abc import Sequence

@@ -28,7 +28,7 @@ from vla.core.errors import CheckpointError, ContractError
 from vla.core.images import resize_frame
 from vla.core.scaling import Statistics
 from vla.core.types import ActionChunk, Observation
-from vla.models.inputs import Inputs, Prediction, Targets
+from vla.models.inputs import Batch, Inputs, Prediction, Targets
 from vla.models.interface import Interface
 from vla.models.text import InstructionTokenizer
 
@@ -149,7 +149,7 @@ class Preprocessor:
         }
         return self._inputs(arrays, text, text_valid)
 
-    def samples(self, arrays: Mapping[str, np.ndarray], texts: Texts) -> tuple[Inputs, Targets]:
+    def samples(self, arrays: Mapping[str, np.ndarray], texts: Texts) -> Batch:
         """A batch of windows or of a mixture, whose ``instruction`` counts ``texts``."""
         instruction = torch.from_numpy(arrays["instruction"])
         inputs = self._inputs(arrays, texts[0][instruction], texts[1][instruction])
@@ -167,9 +167,11 @@ class Preprocessor:
             valid[rows, :, :d] = known[rows]
         prefix = "signals/"
         signals = {k.removeprefix(prefix): torch.from_numpy(v) for k, v in arrays.items() if k.startswith(prefix)}
-        return inputs, Targets(actions=actions, valid=valid, signals=signals)
+        return Batch(inputs=inputs, targets=Targets(actions=actions, valid=valid, signals=signals))
 
-    def chunks(self, prediction: Prediction, observations: Sequence[Observation], embodiment: int = 0) -> list[ActionChunk]:
+    def chunks(
+        self, prediction: Prediction, observations: Sequence[Observation], embodiment: int = 0
+    ) -> list[ActionChunk]:
         """The mirror: what the robot is to do, in its own units."""
         robot = self.embodiments[embodiment]
         d = len(robot.contract.action)

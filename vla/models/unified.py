@@ -18,11 +18,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vla.models.attention import Transformer
+from vla.models.auxiliaries.auxiliary import Auxiliary
 from vla.models.config import UnifiedConfig
 from vla.models.inputs import Inputs, Metrics, Prediction, Targets
 from vla.models.interface import Interface
 from vla.models.model import Model
-from vla.models.readers.reader import Activations
+from vla.models.readers.reader import Activations, Reader
 from vla.models.sequence import Segment, read
 from vla.models.vocabulary import SPECIALS, TokenTable, Vocabulary
 
@@ -36,9 +37,9 @@ class UnifiedTransformer(Model):
         super().__init__()
         width = config.trunk.width
         self.config, self.interface = config, interface
-        self.readers = nn.ModuleDict({name: c.build(interface, width) for name, c in config.readers.items()})
+        self.readers: Mapping[str, Reader] = _named({n: c.build(interface, width) for n, c in config.readers.items()})
         offered = {name: c for name, c in config.auxiliaries.items() if c.weight and interface.signals.get(c.signal)}
-        self.auxiliaries = nn.ModuleDict({name: c.build(interface, width) for name, c in offered.items()})
+        self.auxiliaries: Mapping[str, Auxiliary] = _named({n: c.build(interface, width) for n, c in offered.items()})
         self.head = config.head.build(interface, width, fitted.get("head", {}))
         spoken = {auxiliary.signal: auxiliary.ids for auxiliary in self.auxiliaries.values() if auxiliary.ids}
         sizes = {"text": interface.words, "special": len(SPECIALS), **spoken, "action": self.head.ids}
@@ -82,3 +83,8 @@ class UnifiedTransformer(Model):
             if own is not None:
                 segments[auxiliary.signal] = own
         return segments, activations
+
+
+def _named(parts: Mapping[str, nn.Module]) -> Any:
+    """Modules by name, registered; typed by what they are instead of as modules alone."""
+    return nn.ModuleDict(parts)

@@ -2,8 +2,8 @@
 
     [ text | special | a range for each auxiliary that speaks in tokens | action ]
 
-Each part of a model asks for a range by name, and reads and writes nothing outside of its own: decoding slices the table
-to the ids that the grammar allows at a position, the bins of *that* joint and no others.
+Each part of a model asks for a range by name, and reads and writes nothing outside of its own: decoding slices the
+table to the ids that the grammar allows at a position, the bins of *that* joint and no others.
 """
 
 from collections.abc import Mapping

@@ -12,7 +12,7 @@ from vla.envs.registry import env_spec
 from vla.evaluation.result import summarise
 from vla.evaluation.settings import EvaluationConfig
 from vla.evaluation.trials import EpisodeResult
-from vla.train.loop import read_metrics
+from vla.train.metrics import read_metrics
 from vla.train.recipe import TrainConfig
 
 _NOTES = {

@@ -39,9 +39,7 @@ class Augmentation:
         return replace(inputs, images=images), replace(targets, signals=signals)
 
 
-def shift_images(
-    images: UInt8[Tensor, "b t n y x 3"], by: Int64[Tensor, "b n 2"]
-) -> UInt8[Tensor, "b t n y x 3"]:
+def shift_images(images: UInt8[Tensor, "b t n y x 3"], by: Int64[Tensor, "b n 2"]) -> UInt8[Tensor, "b t n y x 3"]:
     """Each camera's pictures moved down and right by ``by`` pixels; what enters repeats the border."""
     height, width = images.shape[3:5]
     rows = (torch.arange(height, device=images.device) - by[..., 0, None]).clamp(0, height - 1)  # (b, n, y)

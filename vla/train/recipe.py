@@ -1,11 +1,11 @@
 """What training runs are made of: the dataclasses behind every recipe in ``configs/``."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from vla.core.errors import ConfigError
-from vla.datasets.selection import Selection
 from vla.datasets.sampling.settings import MixtureConfig
+from vla.datasets.selection import Selection
 from vla.models.config import ModelConfig, UnifiedConfig
 
 
@@ -40,14 +40,25 @@ class DataConfig:
         if min(self.strata.values(), default=1) <= 0 or sum(self.strata.values()) >= 1:
             raise ConfigError(f"train.data.strata={self.strata}: shares must be positive, and below 1 in all")
         if self.mixture is not None and (self.strata or self.manifest or self.select != Selection()):
-            raise ConfigError("train.data: strata, manifest and select belong to path; a mixture's entries say their own")
+            raise ConfigError(
+                "train.data: strata, manifest and select belong to path; a mixture's entries say their own"
+            )
 
     @property
-    def what(self) -> str:
-        """The dataset, or the datasets, in a line."""
+    def versions(self) -> list[tuple[str, int | None]]:
+        """Path and version of every dataset."""
         if self.mixture is not None:
-            return ", ".join(entry.path for entry in self.mixture.entries)
-        return self.path
+            return [(entry.path, entry.manifest) for entry in self.mixture.entries]
+        return [(self.path, self.manifest)] if self.path else []
+
+    def absolute(self) -> "DataConfig":
+        """The same with paths that hold in any folder, for workers that run in folders of their own."""
+        from vla.datasets.store.storage import open_storage
+
+        if self.mixture is None:
+            return replace(self, path=open_storage(self.path).url)
+        entries = tuple(replace(entry, path=open_storage(entry.path).url) for entry in self.mixture.entries)
+        return replace(self, mixture=replace(self.mixture, entries=entries))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +132,8 @@ class TrainConfig:
     """The averaged weights look back over this share of the steps so far."""
     seed: int = 0
     log_steps: int = 50
+    evaluators: tuple[str, ...] = ("held_out", "first_frames")
+    """What is measured on held-out episodes: names of ``EVALUATORS``."""
     validate_s: float = 60.0
     """Seconds between validations."""
     checkpoint_s: float = 120.0

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from vla.core.config import load_recipe
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import ConfigError, DatasetError
+from vla.core.images import resize_frame
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.sampling.loader import TensorBatches
 from vla.datasets.sampling.mixture import Mixture, MixtureConfig, MixtureEntry
 from vla.datasets.sampling.order import ResumableSampler
-from vla.core.images import resize_frame
 from vla.datasets.sampling.statistics import compute
 from vla.datasets.sampling.windows import Windows
 from vla.datasets.store.manifest import publish

@@ -11,9 +11,9 @@ import pytest
 from vla.core.action_transform import ActionTransform
 from vla.core.contract import Contract
 from vla.core.errors import ContractError, DatasetError
+from vla.core.scaling import compute_statistics
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
-from vla.core.scaling import compute_statistics
 from vla.datasets.sampling.statistics import DatasetStatistics, compute, drift, load_or_compute, recompute
 from vla.datasets.sampling.windows import Windows, spacing
 from vla.datasets.store.documents import encode

@@ -35,9 +35,10 @@ class Pointing(Auxiliary):
         dimensions = interface.signals[config.signal]
         points = points_of(config.signal, dimensions, interface.cameras)
         if len({len(of_camera) for of_camera in points}) > 1 or not points or not points[0]:
+            found = {camera: len(things) for camera, things in zip(interface.cameras, points, strict=True)}
             raise ContractError(
-                f"signal {config.signal}: every camera needs the same things to point at, got "
-                f"{ {c: len(p) for c, p in zip(interface.cameras, points, strict=True)} } of {[d.name for d in dimensions]}"
+                f"signal {config.signal}: every camera needs the same number of things to point at, got {found} "
+                f"of {[d.name for d in dimensions]}"
             )
         self._size = len(dimensions)
         entries = torch.tensor(points)  # (n, m, 2)

@@ -1,8 +1,9 @@
-"""Per-joint bins: one token for each joint of each step, written joint by joint and step by step (RT-1, arXiv 2212.06817)."""
+"""Per-joint bins: a token for each joint of each step, joint by joint and step by step (RT-1, arXiv 2212.06817)."""
 
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int64
@@ -26,8 +27,6 @@ class Bins(ActionCodec):
     def fit(chunks: Float[Tensor, "w h d"], *, bins: int, quantile: float) -> "Bins":
         """Limits from quantiles of ``w`` chunks; a dimension that never moves gets a width of 1e-3."""
         values = chunks.double().numpy()
-        import numpy as np
-
         low, high = np.quantile(values, [quantile, 1 - quantile], axis=0)
         margin = np.maximum(0.02 * (high - low), 5e-4)
         limits = (torch.from_numpy(array.astype(np.float32)) for array in (low - margin, high + margin))

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from vla.core.errors import ContractError
+
 
 class ActionCodec(nn.Module, ABC):
     """Chunks (h, d) of about [-1, 1] ↔ at most ``length`` ids below ``size``.
@@ -52,7 +54,7 @@ def check_codec(codec: ActionCodec, chunks: Float[Tensor, "b h d"], *, tolerance
     ids, learn = codec.encode(chunks, torch.ones_like(chunks, dtype=torch.bool))
     assert ids.shape == learn.shape == (b, codec.length), f"encode: expected {(b, codec.length)}, got {ids.shape}"
     assert learn.any(dim=1).all(), "encode: nothing to learn from a chunk of which everything is known"
-    assert 0 <= int(ids.min()) and int(ids.max()) < codec.size, f"encode: ids outside of [0, {codec.size})"
+    assert ((ids >= 0) & (ids < codec.size)).all(), f"encode: ids outside of [0, {codec.size})"
     permitted = codec.grammar(ids).gather(2, ids[..., None])[..., 0]
     assert permitted[learn].all(), "encode: ids that its own grammar does not allow"
     for i in range(codec.length):
@@ -73,8 +75,6 @@ def check_codec(codec: ActionCodec, chunks: Float[Tensor, "b h d"], *, tolerance
 
 def fitted_value(fitted: Mapping[str, Any], key: str) -> Any:
     """A value that `fit` left in a contract; a missing one is a `ContractError`."""
-    from vla.core.errors import ContractError
-
     if key not in fitted:
         raise ContractError(f"codec: the contract lacks {key!r} of what was fitted to the data; it is damaged")
     return fitted[key]

@@ -1,4 +1,4 @@
-"""All actions in one pass: each position enters as a query and is read as distributions over bins (arXiv 2502.19645)."""
+"""All actions in one pass: each position is a query, and is read as distributions over bins (arXiv 2502.19645)."""
 
 from collections.abc import Mapping
 from typing import Any

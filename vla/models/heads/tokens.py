@@ -58,4 +58,3 @@ class TokensHead(Head):
         hidden: Float[Tensor, "b q e"], allowed: Bool[Tensor, "b q v"], table: TokenTable
     ) -> Float[Tensor, "b q v"]:
         return table.logits("action", hidden).float().masked_fill(~allowed, -torch.inf)
-

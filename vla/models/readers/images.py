@@ -41,11 +41,11 @@ class ImagesReader(Reader):
     def forward(
         self, inputs: Inputs, context: Mapping[str, Segment], table: TokenTable, activations: Activations
     ) -> Segment:
-        """t n k tokens; leaves the seekers' ``images.scores`` (b, n, k / 2, y, x) and ``images.points`` (b, n, k / 2, 2).
+        """Tokens (t n k), of each observation and camera.
 
-        Both are of the present, the last observation.
+        Leaves the seekers' ``images.scores`` (b, n, k / 2, y, x) and ``images.points`` (b, n, k / 2, 2) of the present.
         """
-        b, t = inputs.images.shape[:2]
+        t = inputs.images.shape[1]
         words, known = context["text"].x, context["text"].valid
         weight = known[..., None].to(words.dtype)
         sentence = (words * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)  # (b, e)

@@ -10,7 +10,7 @@ from vla.models.sequence import Segment
 from vla.models.vocabulary import TokenTable
 
 Activations = dict[str, Tensor]
-"""What the parts of a model leave for auxiliaries and for people: ``images.scores``, the hidden states of each segment."""
+"""What the parts of a model leave for auxiliaries and people: ``images.scores``, the hidden states of a segment."""
 
 
 class Reader(nn.Module, ABC):

@@ -29,7 +29,7 @@ class StateReader(Reader):
     def forward(
         self, inputs: Inputs, context: Mapping[str, Segment], table: TokenTable, activations: Activations
     ) -> Segment:
-        """t tokens."""
+        """T tokens."""
         x = self.project(inputs.state)  # (b, t, e)
         if self.training and self.dropout:
             drop = torch.rand(len(x), 1, 1, device=x.device) < self.dropout
