@@ -58,7 +58,9 @@ def row_kinds(contract: Contract) -> dict[str, tuple[str, tuple[int, ...]]]:
     A vector of width 0 is not stored: Zarr has no chunks without elements.
     """
     widths = {"state": len(contract.state), "action": len(contract.action), "action_executed": len(contract.action)}
-    kinds = {name: (dtype, (widths[name],) if vector else ()) for name, (dtype, vector) in LOW_DIMENSIONAL.items()}
+    kinds: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for name, (dtype, vector) in LOW_DIMENSIONAL.items():
+        kinds[name] = (dtype, (widths[name],) if vector else ())
     return kinds | {signal_name(name): ("float32", (len(signal),)) for name, signal in contract.signals.items()}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,19 @@ def test_every_verb_has_help(call: Callable, verb: str) -> None:
     answer = call("data", verb, "--help")
     assert answer.code == 0
     assert "examples:" in answer.out
+
+
+def test_upgrade(call: Callable, place: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    with zipfile.ZipFile(Path(__file__).parents[1] / "version1" / "dataset.zip") as file:
+        file.extractall(old)
+    answer = call("data", "info", old)
+    assert (answer.code, f"convert it with vla data upgrade {old}" in answer.err) == (2, True)
+    answer = call("data", "upgrade", old, "--json", tmp_path / "upgrade.json")
+    assert (answer.code, _json(tmp_path / "upgrade.json")) == (0, {"upgraded": True}), answer.err
+    assert call("data", "validate", old, "--deep").code == 0
+    answer = call("data", "upgrade", place)
+    assert (answer.code, "nothing to do" in answer.out) == (0, True)
 
 
 def test_info(call: Callable, place: Path, tmp_path: Path) -> None:

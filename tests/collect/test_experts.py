@@ -23,9 +23,9 @@ def _episodes(root: Path, manifest: int | None = None) -> list[Episode]:
 def _assert_equal(ours: Episode, theirs: Episode) -> None:
     for field in fields(Episode):
         a, b = getattr(ours, field.name), getattr(theirs, field.name)
-        if field.name == "images":
+        if field.name in ("images", "signals"):
             assert a.keys() == b.keys()
-            assert all(np.array_equal(a[camera], b[camera]) for camera in a)
+            assert all(np.array_equal(a[name], b[name]) for name in a)
         elif isinstance(a, np.ndarray):
             np.testing.assert_array_equal(a, b, err_msg=field.name)
         else:

@@ -14,14 +14,14 @@ CONTRACT = Contract(
     cameras=(Camera(name="front", height=8, width=6), Camera(name="wrist", height=4, width=4)),
     state=tuple(Dimension(name=n, unit="rad", low=-2.0, high=2.0) for n in ("shoulder", "elbow", "gripper")),
     action=tuple(Dimension(name=n, unit="rad", low=-2.0, high=2.0) for n in ("shoulder", "elbow")),
-    grounding=(Dimension(name="steps", unit="1", low=0.0, high=1e6),),
+    signals={"count": (Dimension(name="steps", unit="1", low=0.0, high=1e6),)},
     control_hz=20.0,
     policy={"horizon": HORIZON},
 )
 
 
 class CountingPolicy:
-    """Row r is state[:2] + r; grounding is how many chunks the slot has got in this episode. Instructions: see act."""
+    """Row r is state[:2] + r; the signal is how many chunks the slot has got in this episode. Instructions: see act."""
 
     def __init__(self) -> None:
         self.steps: dict[int, int] = {}
@@ -61,8 +61,8 @@ class CountingPolicy:
             actions[1, 1] = np.nan
         if observation.instruction == "wrong shape":
             actions = actions[:, :1]
-        grounding = np.array([self.steps[slot]], np.float32)
-        return ActionChunk(actions=actions, time_ns=observation.time_ns, grounding=grounding)
+        signals = {"count": np.array([self.steps[slot]], np.float32)}
+        return ActionChunk(actions=actions, time_ns=observation.time_ns, signals=signals)
 
 
 def observe(prompt: str = "reach", value: float = 0.25) -> dict:

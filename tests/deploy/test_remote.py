@@ -37,9 +37,9 @@ def test_slots_have_their_own_episodes(remote):
     assert [c.actions[0, 0] for c in first if c is not None] == [1, 3]
     assert [c.time_ns for c in first if c is not None] == [1, 3]
     second = remote.act([see(1), see(2), see(3)])
-    assert [c.grounding.tolist() for c in second] == [[2], [1], [2]]
+    assert [c.signals["count"].tolist() for c in second] == [[2], [1], [2]]
     remote.reset(2)
-    assert [c.grounding.tolist() for c in remote.act([see(1), see(2), see(3)])] == [[3], [2], [1]]
+    assert [c.signals["count"].tolist() for c in remote.act([see(1), see(2), see(3)])] == [[3], [2], [1]]
 
 
 def test_the_observation_arrives_with_its_time(remote, policy):

@@ -90,11 +90,11 @@ def test_frames_that_are_no_map_are_refused(contract, frame, says):
 
 
 def test_only_actions_travel_as_an_array():
-    grounding = np.array([1, 2], np.float32)
-    answer = write_answer(ActionChunk(actions=np.zeros((4, 2), np.float32), time_ns=3, grounding=grounding))
+    signals = {"place": np.array([1, 2], np.float32)}
+    answer = write_answer(ActionChunk(actions=np.zeros((4, 2), np.float32), time_ns=3, signals=signals))
     assert [key for key, value in answer.items() if isinstance(value, np.ndarray)] == ["actions"]
-    assert answer["grounding"] == [1.0, 2.0]
-    assert "grounding" not in write_answer(ActionChunk(actions=np.zeros((4, 2), np.float32), time_ns=3))
+    assert answer["signals"] == {"place": [1.0, 2.0]}
+    assert "signals" not in write_answer(ActionChunk(actions=np.zeros((4, 2), np.float32), time_ns=3))
 
 
 def test_metadata_carries_the_contract(contract):

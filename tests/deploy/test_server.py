@@ -82,7 +82,7 @@ def test_the_stock_chunk_broker_steps_through_our_chunks(stock, observation):
     broker = ActionChunkBroker(stock, action_horizon=4)
     steps = [broker.infer(observation(value=1.0)) for _ in range(5)]
     assert [step["actions"].tolist() for step in steps] == [[v, v] for v in (1.0, 2.0, 3.0, 4.0, 1.0)]
-    assert [step["grounding"] for step in steps] == [[1.0]] * 4 + [[2.0]]
+    assert [step["signals"]["count"] for step in steps] == [[1.0]] * 4 + [[2.0]]
 
 
 @stock_client
@@ -137,13 +137,13 @@ def test_an_oversize_message_closes_the_connection_of_its_sender_only(policy, ob
 def test_a_reset_and_a_new_connection_begin_a_new_episode(policy, observation):
     with PolicyServer(policy, port=0, max_clients=1).running() as address:
         with PolicyClient(address) as client:
-            assert [client.infer(observation())["grounding"] for _ in range(2)] == [[1.0], [2.0]]
-            assert client.infer({**observation(), "reset": True})["grounding"] == [1.0]
-            assert client.infer(observation())["grounding"] == [2.0]
+            assert [client.infer(observation())["signals"]["count"] for _ in range(2)] == [[1.0], [2.0]]
+            assert client.infer({**observation(), "reset": True})["signals"]["count"] == [1.0]
+            assert client.infer(observation())["signals"]["count"] == [2.0]
             client.reset()
-            assert client.infer(observation())["grounding"] == [1.0]
+            assert client.infer(observation())["signals"]["count"] == [1.0]
         with connect_when_free(address) as client:
-            assert client.infer(observation())["grounding"] == [1.0]
+            assert client.infer(observation())["signals"]["count"] == [1.0]
 
 
 def test_a_full_server_says_so(policy):
@@ -266,7 +266,7 @@ def test_a_client_that_leaves_during_inference_frees_its_place(policy, observati
         client.send(observation("a little slow"))
         client.close()
         with connect_when_free(address) as other:
-            assert other.infer(observation())["grounding"] == [1.0]
+            assert other.infer(observation())["signals"]["count"] == [1.0]
 
 
 def test_stopping_ends_connections_and_threads(policy, observation):

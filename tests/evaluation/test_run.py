@@ -63,6 +63,21 @@ class _Answering:
         ]
 
 
+class _Believing(_Answering):
+    """Stands still, and is as far from the truth of one signal as it was called often."""
+
+    def __init__(self, envs: Sequence[Any]) -> None:
+        super().__init__(lambda _, observation: observation.state[None], envs)
+        self._envs = envs
+
+    def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
+        def believe(slot: int, chunk: ActionChunk) -> ActionChunk:
+            said = self._envs[slot].signals()["grounding"] + np.float32(self.calls)
+            return replace(chunk, signals={"grounding": said, "touch": np.zeros(1, np.float32)})
+
+        return [chunk and believe(slot, chunk) for slot, chunk in enumerate(super().act(observations))]
+
+
 class _Breaking:
     """A real environment that raises at one step of the episode of one seed."""
 
@@ -85,11 +100,19 @@ class _Breaking:
         return self.inner.step(action)
 
 
+def test_beliefs_are_measured_in_the_first_frame_where_the_environment_knows() -> None:
+    results = _evaluate(_Believing, episodes=2, settings={"max_steps": 3})
+    for result in results:
+        assert sorted(result.metrics) == ["distance_m", "grasped", "grounding_error"]
+        assert result.metrics["grounding_error"] == pytest.approx(1.0, abs=1e-5)
+    assert summarise(results)["metrics"]["grounding_error"] == pytest.approx(1.0, abs=1e-5)
+
+
 def test_the_expert_succeeds_in_order_and_repeatably() -> None:
     first = _evaluate()
     assert [result.seed for result in first] == [0, 1, 2, 3]
-    assert all(result.success and result.grasped and result.crash is None for result in first)
-    assert all(result.distance_m < 0.05 and len(result.actions) == result.steps for result in first)
+    assert all(result.success and result.metrics["grasped"] == 1 and result.crash is None for result in first)
+    assert all(result.metrics["distance_m"] < 0.05 and len(result.actions) == result.steps for result in first)
     assert _same(first, _evaluate())
     assert _same(first, _evaluate(batch=4))
 

@@ -23,7 +23,7 @@ _CONTRACT = Contract(
     cameras=(Camera(name="front", height=16, width=16),),
     state=(*_ANGLES, _GRIPPER),
     action=(*_ANGLES, _GRIPPER),
-    grounding=(Dimension(name="x", unit="m", low=-1.0, high=1.0),),
+    signals={"grounding": (Dimension(name="x", unit="m", low=-1.0, high=1.0),)},
     gripper="gripper",
     control_hz=10.0,
 )
@@ -192,4 +192,4 @@ def test_more_things_to_point_at_than_tokens_can_are_refused() -> None:
 
     parts = _parts()
     with pytest.raises(ConfigError, match=r"model\.vision\.tokens=2 must be at least 4"):
-        replace(parts, contract=replace(parts.contract, grounding=points)).build()
+        replace(parts, contract=replace(parts.contract, signals={"pointing": points})).build()

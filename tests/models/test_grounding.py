@@ -15,9 +15,11 @@ def _contract(names: Sequence[str], cameras: Sequence[str] = ("front", "wrist"))
         cameras=tuple(Camera(name=name, height=16, width=16) for name in cameras),
         state=(),
         action=(),
-        grounding=tuple(
-            Dimension(name=name, unit="image" if "." in name else "m", low=-1.0, high=1.0) for name in names
-        ),
+        signals={
+            "grounding": tuple(
+                Dimension(name=name, unit="image" if "." in name else "m", low=-1.0, high=1.0) for name in names
+            )
+        },
         control_hz=10.0,
     )
 

@@ -27,7 +27,7 @@ _CONTRACT = Contract(
     cameras=(Camera(name="front", height=16, width=16), Camera(name="hand", height=16, width=16)),
     state=_JOINTS,
     action=_JOINTS,
-    grounding=(Dimension(name="x", unit="m", low=-1.0, high=1.0), *_POINTS),
+    signals={"grounding": (Dimension(name="x", unit="m", low=-1.0, high=1.0),), "pointing": _POINTS},
     control_hz=10.0,
 )
 _SENTENCES = ("reach the red cup", "reach the blue cup", "")
@@ -85,7 +85,9 @@ def _assert_close(ours: Sequence[ActionChunk | None], theirs: Sequence[ActionChu
         assert b is not None
         assert a.time_ns == b.time_ns
         np.testing.assert_allclose(a.actions, b.actions, atol=1e-4)
-        np.testing.assert_allclose(a.grounding, b.grounding, atol=1e-4)  # type: ignore[arg-type]
+        assert set(a.signals) == set(b.signals) == {"grounding", "pointing"}
+        for name, signal in a.signals.items():
+            np.testing.assert_allclose(signal, b.signals[name], atol=1e-4)
 
 
 def test_it_is_a_policy(make_policy: MakePolicy) -> None:
@@ -117,8 +119,10 @@ def test_slots_without_observation_stay_empty_and_the_rest_in_order(make_policy:
 def test_answers_have_the_shapes_of_the_contract(make_policy: MakePolicy) -> None:
     chunk = _one(make_policy(), _observe(0))
     assert (chunk.actions.shape, chunk.actions.dtype) == ((4, 3), np.float32)
-    assert chunk.grounding is not None
-    assert (chunk.grounding.shape, chunk.grounding.dtype) == ((5,), np.float32)
+    assert {name: (s.shape, s.dtype) for name, s in chunk.signals.items()} == {
+        "grounding": ((1,), np.float32),
+        "pointing": ((4,), np.float32),
+    }
     assert chunk.time_ns == 100
 
 
@@ -126,7 +130,7 @@ def test_answers_have_the_shapes_of_the_contract(make_policy: MakePolicy) -> Non
 def test_any_instruction_gives_finite_actions(make_policy: MakePolicy, instruction: str) -> None:
     chunk = _one(make_policy(), _observe(0, instruction=instruction))
     assert np.isfinite(chunk.actions).all()
-    assert np.isfinite(chunk.grounding).all()  # type: ignore[arg-type]
+    assert all(np.isfinite(signal).all() for signal in chunk.signals.values())
 
 
 def test_the_order_of_cameras_in_an_observation_does_not_matter(make_policy: MakePolicy) -> None:

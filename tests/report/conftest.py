@@ -24,10 +24,8 @@ def episode(seed: int, **values: Any) -> dict[str, Any]:
         "instruction": "put the red block on the blue plate",
         "success": True,
         "success_unsaid": False,
-        "grasped": True,
+        "metrics": {"grasped": 1.0, "distance_m": 0.01, "grounding_error": 0.004},
         "steps": 30,
-        "distance_m": 0.01,
-        "grounding_error_m": 0.004,
         "inference_ms": 12.0,
         "crash": None,
         **values,
@@ -37,9 +35,9 @@ def episode(seed: int, **values: Any) -> dict[str, Any]:
 def ended_in_every_way() -> list[dict[str, Any]]:
     return [
         episode(1),
-        episode(2, success=False, grasped=True, distance_m=0.02, steps=80),
-        episode(3, success=False, grasped=True, distance_m=0.2, steps=80),
-        episode(4, success=False, grasped=False, distance_m=0.2, steps=80),
+        episode(2, success=False, metrics={"grasped": 1.0, "distance_m": 0.02}, steps=80),
+        episode(3, success=False, metrics={"grasped": 1.0, "distance_m": 0.2}, steps=80),
+        episode(4, success=False, metrics={"grasped": 0.0, "distance_m": 0.2}, steps=80),
         episode(5, success=False, crash="step 3: boom", steps=3),
     ]
 
@@ -91,7 +89,10 @@ def facts(minimal_facts: dict[str, Any]) -> dict[str, Any]:
             {"name": "train", "seconds": 1080.0, "note": None},
         ],
         "training": training(),
-        "episodes": {"policy": ended_in_every_way(), "random": [episode(1, success=False, grasped=False)]},
+        "episodes": {
+            "policy": ended_in_every_way(),
+            "random": [episode(1, success=False, metrics={"grasped": 0.0, "distance_m": 0.01})],
+        },
         "provenance": {
             "command": "vla run place --seed 7",
             "git": "0123abc+dirty",

@@ -71,7 +71,7 @@ def test_each_way_an_episode_can_end(facts):
 @pytest.mark.parametrize("distance_m", [None, float("nan")])
 def test_a_condition_without_distances_has_no_outcomes(facts, distance_m):
     for episode in facts["episodes"]["random"]:
-        episode["distance_m"] = distance_m
+        episode["metrics"] = {"distance_m": distance_m}
     assert list(outcomes(facts)) == ["policy"]
 
 

@@ -124,7 +124,7 @@ def test_it_ends_with_success_only_and_progress_is_the_way_gone(dot: GymnasiumEn
     _, _, terminated, truncated, info = dot.step(np.array([move], np.float32))
     assert (terminated, truncated) == (False, False)
     assert info["progress"] == pytest.approx(0.5, abs=1e-5)
-    assert info["distance_m"] == pytest.approx((1 - x) / 2, abs=1e-5)
+    assert info["metrics"]["distance_m"] == pytest.approx((1 - x) / 2, abs=1e-5)
     _, _, terminated, truncated, info = dot.step(np.array([1.0], np.float32))
     assert (terminated, truncated, info["success"], info["progress"]) == (True, False, True, 1.0)
 
@@ -153,7 +153,7 @@ def test_success_may_be_a_key_of_info() -> None:
     env = GymnasiumEnv(replace(DOT, success="there", distance_m=None, redraw_solved=False))
     _, info = env.reset(seed=1)
     assert (info["success"], info["progress"]) == (False, 0.0)
-    assert "distance_m" not in info
+    assert "metrics" not in info
     for _ in range(3):
         _, _, terminated, _, info = env.step(np.ones(1))
         if terminated:
@@ -330,7 +330,7 @@ def test_an_environment_of_gymnasium_itself() -> None:
     env = GymnasiumEnv(setup)
     observation, info = env.reset(seed=0)
     assert observation["state"].shape == (4,)
-    assert (info["goal"], info["success"], info["distance_m"] > 0.02) == ("Reacher-v5", False, True)
+    assert (info["goal"], info["success"], info["metrics"]["distance_m"] > 0.02) == ("Reacher-v5", False, True)
     assert env.step(np.ones(2))[0]["state"][0] != observation["state"][0]
     env.close()
 

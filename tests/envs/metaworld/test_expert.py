@@ -63,7 +63,7 @@ def test_episodes_are_recorded() -> None:
     env.close()
     assert episode.success
     assert episode.images["corner2"].shape == (len(episode), 32, 32, 3)
-    assert (episode.state.shape[1], episode.action.shape[1], episode.grounding.shape[1]) == (4, 4, 0)
+    assert (episode.state.shape[1], episode.action.shape[1], episode.signals) == (4, 4, {})
     assert (np.diff(episode.time_ns) == 12_500_000).all()
     assert episode.sim_state is not None
     assert episode.instruction == "push the button in"

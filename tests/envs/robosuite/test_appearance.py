@@ -19,7 +19,7 @@ def visual(_needs_robosuite: None) -> Iterator[RobosuiteEnv]:
 
 def _check_cube(env: RobosuiteEnv, seeds: range) -> None:
     """Red pixels lie where a pinhole camera sees the cube's centre."""
-    points, pixels = [d.name for d in env.contract.grounding], env.config.image_size
+    points, pixels = [d.name for d in env.contract.signals["pointing"]], env.config.image_size
     checked = dict.fromkeys(CAMERAS, 0)
     for seed in seeds:
         observation, info = env.reset(seed=seed)
@@ -27,7 +27,7 @@ def _check_cube(env: RobosuiteEnv, seeds: range) -> None:
             image = observation["images"][camera].astype(int)
             rows, columns = np.nonzero((image[..., 0] > 70) & (image[..., 0] > 2 * image[..., 1:].max(axis=-1)))
             at = points.index(f"{camera}.object.row")
-            expected = (info["grounding"][at : at + 2] + 1) * pixels / 2
+            expected = (info["signals"]["pointing"][at : at + 2] + 1) * pixels / 2
             if not ((expected > 6) & (expected < pixels - 6)).all():
                 continue
             assert len(rows) > 6

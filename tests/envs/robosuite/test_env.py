@@ -26,14 +26,18 @@ def _still(env: RobosuiteEnv) -> np.ndarray:
 
 
 def _digest(env: RobosuiteEnv, seed: int, steps: int = 8) -> str:
-    """Of everything that an episode shows: images, states, words, progress, grounding."""
+    """Of everything that an episode shows: images, states, words, progress, signals."""
     digest = hashlib.sha256()
     observation, info = env.reset(seed=seed)
     rng = np.random.default_rng(seed)
     for _ in range(steps):
         for image in observation["images"].values():
             digest.update(image.tobytes())
-        digest.update(observation["state"].tobytes() + info["grounding"].tobytes() + env.sim_state().tobytes())
+        digest.update(
+            observation["state"].tobytes()
+            + np.concatenate(list(info["signals"].values())).tobytes()
+            + env.sim_state().tobytes()
+        )
         digest.update(f"{observation['instruction']} {info['time_ns']} {info['progress']!r}".encode())
         action = _still(env) + rng.uniform(-0.15, 0.15, 8)
         observation, _, _, _, info = env.step(action.astype(np.float32))
@@ -57,7 +61,7 @@ def test_observations_fit_their_spaces_and_the_contract(lift: RobosuiteEnv) -> N
     assert lift.render().shape == (256, 256, 3)
     assert [camera.name for camera in lift.contract.cameras] == list(observation["images"]) == ["agent", "wrist"]
     assert observation["state"].shape == (len(lift.contract.state),) == (8,)
-    assert info["grounding"].shape == (len(lift.contract.grounding),)
+    assert {name: len(signal) for name, signal in info["signals"].items()} == {"grounding": 6, "pointing": 8}
     low, high = np.array([(d.low, d.high) for d in lift.contract.state]).T
     assert ((observation["state"] >= low) & (observation["state"] <= high)).all()
     assert lift.contract.gripper == lift.contract.action[-1].name == "gripper"
@@ -120,7 +124,7 @@ def test_success_is_robosuites_and_ends_the_episode(lift: RobosuiteEnv) -> None:
     _put_cube(lift, 0.90)
     _, reward, terminated, truncated, info = lift.step(_still(lift))
     assert (reward, terminated, truncated, info["success"], info["progress"]) == (1.0, True, False, True, 1.0)
-    assert info["distance_m"] == 0.0
+    assert info["metrics"]["distance_m"] == 0.0
 
 
 def test_progress_rises_to_one_with_the_expert(lift: RobosuiteEnv) -> None:

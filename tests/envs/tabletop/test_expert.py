@@ -54,7 +54,9 @@ def test_episodes_are_complete_and_their_labels_are_what_was_executed(env: Table
     assert episode.valid.all()
     np.testing.assert_array_equal(episode.action, episode.action_executed)
     assert (np.diff(episode.time_ns) == 100_000_000).all()
-    assert {len(value) for value in (episode.reward, episode.grounding, *episode.images.values())} == {len(episode)}
+    assert {len(value) for value in (episode.reward, *episode.signals.values(), *episode.images.values())} == {
+        len(episode)
+    }
     again = record_episode(env, TabletopExpert(env), task="place", seed=0)
     for name, images in episode.images.items():
         np.testing.assert_array_equal(again.images[name], images)

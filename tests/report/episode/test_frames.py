@@ -16,7 +16,7 @@ STATE = (Dimension(name="x", unit="m", low=0.0, high=1.0),)
 def episode(steps: int, images: dict[str, np.ndarray], **changes) -> Episode:
     time_ns = np.arange(steps, dtype=np.int64) * 100_000_000
     zeros = np.zeros((steps, 1), np.float32)
-    base = {"state": zeros, "action": zeros, "action_executed": zeros, "grounding": np.zeros((steps, 0), np.float32)}
+    base = {"state": zeros, "action": zeros, "action_executed": zeros}
     base |= {"reward": zeros[:, 0], "done": zeros[:, 0] > 0, "valid": zeros[:, 0] == 0, "time_ns": time_ns}
     base |= {"command_time_ns": time_ns, "instruction": "go", "task": "t", "split": "train", "seed": 0, "success": None}
     return Episode(**{**base, "images": images, **changes})

@@ -103,7 +103,6 @@ def episode(contract: Contract) -> Episode:
         valid=~np.isin(np.arange(STEPS), [0, 1, 6]),
         time_ns=time_ns,
         command_time_ns=time_ns,
-        grounding=np.zeros((STEPS, 0), np.float32),
         instruction="put it down",
         instruction_alternatives=("lay it down",),
         task="put",
@@ -251,7 +250,7 @@ def test_an_episode_of_another_robot_is_refused(episode, contract):
         render(episode, other)
 
 
-def test_a_real_episode_with_its_grounding():
+def test_a_real_episode_with_its_signals():
     spec = env_spec("tabletop/place")
     env = spec.make({})
     try:
@@ -265,8 +264,11 @@ def test_a_real_episode_with_its_grounding():
     page = Page(html)
     points = {(p["camera"], p["thing"]): p for p in page.data["points"]}
     assert set(points) == {(c, t) for c in ("front", "wrist") for t in ("block", "plate")}
-    column = [d.name for d in env.contract.grounding].index("wrist.plate.column")
-    np.testing.assert_array_equal(numbers(points["wrist", "plate"]["column"], "<f4"), episode.grounding[:, column])
+    pointing = episode.signals["pointing"]
+    column = [d.name for d in env.contract.signals["pointing"]].index("wrist.plate.column")
+    np.testing.assert_array_equal(numbers(points["wrist", "plate"]["column"], "<f4"), pointing[:, column])
+    assert "Signal grounding" in html
+    assert "Signal pointing" in html
     for film in page.data["films"]:
         of_step = numbers(film["of_step"], "<i4")
         decoded = np.stack([pixels(p) for p in film["pictures"]]).astype(int)

@@ -57,7 +57,6 @@ def episode() -> Episode:
         valid=np.arange(STEPS) > 1,
         time_ns=time_ns,
         command_time_ns=time_ns,
-        grounding=np.zeros((STEPS, 0), np.float32),
         instruction="把红色方块 <put> it",
         task="put",
         split="train",

@@ -7,6 +7,7 @@ VERBS = {
     "info": "what is in a dataset, in a screen",
     "validate": "whether a dataset can be trusted: --level quick, full or deep",
     "repair": "put a dataset in order after a crash or damage; nothing sealed is changed",
+    "upgrade": "convert a dataset of an older format, in place",
     "stats": "statistics of states and actions, and what is odd about them",
     "mix": "what a mixture of datasets is made of",
     "convert": "import from, or export to, another format",

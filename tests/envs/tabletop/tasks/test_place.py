@@ -36,15 +36,15 @@ def _things_m(env: TabletopEnv) -> list[np.ndarray]:
 
 
 def _digest(env: TabletopEnv, seed: int, steps: int = 12) -> str:
-    """Of everything that an episode shows: images, states, words, rewards, grounding."""
+    """Of everything that an episode shows: images, states, words, rewards, signals."""
     digest = hashlib.sha256()
     observation, info = env.reset(seed=seed)
     rng = np.random.default_rng(seed)
     for _ in range(steps):
         for image in observation["images"].values():
             digest.update(image.tobytes())
-        digest.update(observation["state"].tobytes() + info["grounding"].tobytes())
-        digest.update(f"{observation['instruction']} {info['time_ns']} {info['distance_m']!r}".encode())
+        digest.update(observation["state"].tobytes() + np.concatenate(list(info["signals"].values())).tobytes())
+        digest.update(f"{observation['instruction']} {info['time_ns']} {info['metrics']['distance_m']!r}".encode())
         action = observation["state"] + rng.normal(0, 0.05, 8).astype(np.float32)
         observation, _, _, _, info = env.step(action)
     return digest.hexdigest()
@@ -122,19 +122,19 @@ def test_the_instruction_names_the_goal(env: TabletopEnv) -> None:
             assert f"{plate} plate" in text
         block_m, plate_m = (env.world.position_m(thing) for thing in env.goal.things)
         expected = [*block_m, *plate_m[:2]]
-        np.testing.assert_allclose(scene["info"]["grounding"][:5], expected, atol=1e-6)
+        np.testing.assert_allclose(scene["info"]["signals"]["grounding"], expected, atol=1e-6)
 
 
 def test_points_lie_on_the_pixels_of_what_is_named(env: TabletopEnv) -> None:
-    names = [d.name for d in env.contract.grounding]
+    names = [d.name for d in env.contract.signals["pointing"]]
     seen = 0
     for seed in range(20):
         scene = _scene(env, seed, "right")
-        grounding = dict(zip(names, scene["info"]["grounding"], strict=True))
+        pointing = dict(zip(names, scene["info"]["signals"]["pointing"], strict=True))
         colours = {thing.kind: env.layout.colours[thing] for thing in env.goal.things}
         for camera, image in scene["observation"]["images"].items():
             for thing, colour in colours.items():
-                point = np.array([grounding[f"{camera}.{thing}.row"], grounding[f"{camera}.{thing}.column"]])
+                point = np.array([pointing[f"{camera}.{thing}.row"], pointing[f"{camera}.{thing}.column"]])
                 if np.abs(point).max() > 0.95:
                     continue  # out of view, or cut off by the border
                 row, column = ((point + 1) / 2 * 64).astype(int)
@@ -216,10 +216,13 @@ def test_truncation_is_the_step_limit_and_not_success() -> None:
 def test_a_held_block_is_grasped_and_no_success(env: TabletopEnv) -> None:
     env.reset(seed=0)
     expert, grasped = TabletopExpert(env), False
+    block = env.goal.things[0]
     for _ in range(80):
         _, _, terminated, _, info = env.step(expert.action())
-        grasped |= info["grasped"]
-        assert not (info["grasped"] and info["success"])
+        held = all(env.world.touching(block)) and env.world.position_m(block)[2] > 2 * env.world.half_m(block)[2]
+        grasped |= bool(held)
+        assert not (held and info["success"])
+        assert info["metrics"]["grasped"] == grasped
         if terminated:
             break
     assert terminated

@@ -48,7 +48,8 @@ def trace(env: Any, expert: Any, seed: int, steps: int) -> list[Any]:
         pixels = [
             int(image.astype(np.int64).ravel() @ np.arange(image.size)) for image in observation["images"].values()
         ]
-        numbers = [*observation["state"].tolist(), *info["grounding"].tolist(), info["progress"], info["distance_m"]]
+        signals = np.concatenate(list(info["signals"].values()))
+        numbers = [*observation["state"].tolist(), *signals.tolist(), info["progress"], info["metrics"]["distance_m"]]
         rows.append([pixels, numbers, observation["instruction"], info["goal"], env.sim_state().tolist()])
         observation, _, terminated, truncated, info = env.step(expert.action())
         if terminated or truncated:
@@ -164,12 +165,11 @@ def test_a_restored_state_goes_on_as_before(env: TabletopEnv, name: str) -> None
     assert shown["images"].keys() == after[0][0]["images"].keys()
 
 
-def test_grounding_is_where_the_named_things_are_seen(env: TabletopEnv, name: str) -> None:
-    names = [d.name for d in env.contract.grounding]
+def test_signals_are_where_the_named_things_are_seen(env: TabletopEnv, name: str) -> None:
+    names = [d.name for d in env.contract.signals["pointing"]]
     for seed in range(6):
         _, info = env.reset(seed=seed)
-        assert len(info["grounding"]) == len(names)
-        values = dict(zip(names, info["grounding"], strict=True))
+        values = dict(zip(names, info["signals"]["pointing"], strict=True))
         things = env.task.focus(env.situation) if env.task.focus else env.goal.things
         picture = env.render().astype(float)
         for role, thing in (("block", things[0]), ("plate", things[-1])):
