@@ -42,8 +42,12 @@ class Kinded:
         raise NotImplementedError
 
 
-def load_recipe(cls: type[T], path: Path) -> T:
-    """Build ``cls`` from the differences in a YAML file; unknown keys and wrong types name the key and the fix."""
+def load_recipe(cls: type[T], path: Path, *, kinds: Mapping[str, str] | None = None) -> T:
+    """Build ``cls`` from the differences in a YAML file; unknown keys and wrong types name the key and the fix.
+
+    ``kinds`` are kinds that the command line asks for, by dotted key (``model.head.kind``). One that is not what the
+    recipe says takes what the recipe says of the other kind with it.
+    """
     try:
         value = yaml.safe_load(path.read_text())
     except FileNotFoundError:
@@ -52,7 +56,18 @@ def load_recipe(cls: type[T], path: Path) -> T:
         raise ConfigError(f"recipe {path} does not exist; recipes in {folder}: {known}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from None
-    return from_dict(cls, value or {}, where=str(path))
+    value = value or {}
+    for key, kind in (kinds or {}).items():
+        _choose_kind(value, key.split("."), kind)
+    return from_dict(cls, value, where=str(path))
+
+
+def _choose_kind(value: Any, keys: list[str], kind: str) -> None:
+    """Write ``kind`` into nested mappings at ``keys``, the last of which is ``kind``."""
+    for key in keys[:-2]:
+        value = value.setdefault(key, {}) if isinstance(value, dict) else {}
+    if isinstance(value, dict) and len(keys) > 1 and dict(value.get(keys[-2]) or {}).get("kind") != kind:
+        value[keys[-2]] = {"kind": kind}
 
 
 def from_dict(cls: type[T], value: Any, *, where: str, key: str = "") -> T:

@@ -1,4 +1,4 @@
-"""What contracts of version 1 said: read by the two commands that upgrade datasets and checkpoints, and by nothing else.
+"""What contracts of version 1 said: read by the commands that upgrade datasets and checkpoints, and by nothing else.
 
 They had one vector ``grounding``, whose entries of unit ``image`` are the signal ``pointing`` now, and the others the
 signal ``grounding``.

@@ -78,6 +78,8 @@ class Preprocessor:
 
     embodiments: tuple[Embodiment, ...]
     tokenizer: InstructionTokenizer
+    words: tuple[str, ...]
+    """Those of the instructions that it was trained on."""
     text_tokens: int
     """l"""
     image_size: tuple[int, int]
@@ -197,7 +199,7 @@ class Preprocessor:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON that `from_json` reads back with the same tokenizer."""
-        own = {name: getattr(self, name) for name in ("text_tokens", "image_size", "history", "horizon")}
+        own = {name: getattr(self, name) for name in ("words", "text_tokens", "image_size", "history", "horizon")}
         return {**own, "embodiments": [e.to_json() for e in self.embodiments]}
 
     @staticmethod
@@ -208,6 +210,7 @@ class Preprocessor:
             return Preprocessor(
                 embodiments=tuple(Embodiment.from_json(e, where=where) for e in value["embodiments"]),
                 tokenizer=tokenizer,
+                words=tuple(value["words"]),
                 text_tokens=int(value["text_tokens"]),
                 image_size=(int(height), int(width)),
                 history=int(value["history"]),

@@ -46,8 +46,9 @@ _RENAMED = {
 def upgrade_checkpoint(path: Path) -> bool:
     """Convert the checkpoint in the folder ``path``; false, and no change, where it is of version 2 already.
 
-    The upgraded one is complete before it takes the place of the old one; stopped at any moment, it may be called again.
+    The upgraded one is complete before it takes the place of the old one: stopped at any moment, call it again.
     """
+    path = Path(os.path.abspath(path))  # "." has no name
     old, fresh = path.with_name(f"{path.name}-version1"), path.with_name(f".{path.name}-upgrade")
     if old.exists() and not path.exists():  # stopped between the two renames
         os.rename(fresh, path)
@@ -84,9 +85,11 @@ def _blueprint(path: Path, value: Mapping[str, Any]) -> Blueprint:
             action=Statistics.between([-1.0] * len(contract.action), [1.0] * len(contract.action)),
         )
         config = _config(model)
+        tokenizer = InstructionTokenizer.from_json((path / "tokenizer.json").read_text())
         preprocessor = Preprocessor(
             embodiments=(robot,),
-            tokenizer=InstructionTokenizer.from_json((path / "tokenizer.json").read_text()),
+            tokenizer=tokenizer,
+            words=tuple(tokenizer.words()),
             text_tokens=model["text_tokens"],
             image_size=(contract.cameras[0].height, contract.cameras[0].width),
             history=1,
@@ -106,8 +109,8 @@ def _blueprint(path: Path, value: Mapping[str, Any]) -> Blueprint:
 def _config(model: Mapping[str, Any]) -> UnifiedConfig:
     if model["decoding"] == "autoregressive" and model["layout"] == "step":
         raise CheckpointError(
-            "autoregressive decoding of whole steps is no more: no file can be converted to it; train a new policy with "
-            "model.head.kind=tokens, or go on with the version of vla that wrote this one"
+            "autoregressive decoding of whole steps is no more, and nothing can be converted to it; train a new policy "
+            "with model.head.kind=tokens, or go on with the version of vla that wrote this one"
         )
     head: HeadConfig = TokensHeadConfig(codec=BinsConfig(bins=model["action_bins"]))
     if model["decoding"] == "parallel":

@@ -178,10 +178,11 @@ def _blueprint(
     seed: int,
 ) -> Blueprint:
     """Everything that is fitted to data: tokenizer, scales, codecs. All of it goes into the checkpoint."""
-    words = [text for windows, _ in sources for text in windows.instructions]
+    instructions = [text for windows, _ in sources for text in windows.instructions]
     preprocessor = Preprocessor(
         embodiments=tuple(embodiments),
-        tokenizer=InstructionTokenizer.train(words),
+        tokenizer=InstructionTokenizer.train(instructions),
+        words=tuple(sorted({word for text in instructions for word in text.lower().split()})),
         text_tokens=config.text_tokens,
         image_size=image_size,
         history=config.history,

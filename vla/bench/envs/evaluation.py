@@ -105,6 +105,7 @@ def write_random_checkpoint(path: Path, seed: int, settings: Mapping[str, Any] |
     preprocessor = Preprocessor(
         embodiments=(robot,),
         tokenizer=InstructionTokenizer.train(words),
+        words=tuple(sorted({word for text in words for word in text.split()})),
         text_tokens=config.text_tokens,
         image_size=(contract.cameras[0].height, contract.cameras[0].width),
         history=config.history,
