@@ -49,7 +49,7 @@ class Statistics:
         """A scale that maps ``low`` to -1 and ``high`` to 1, where nothing was measured."""
         middle = tuple((a + b) / 2 for a, b in zip(low, high, strict=True))
         std = tuple((b - a) / 12**0.5 for a, b in zip(low, high, strict=True))  # of a uniform distribution
-        kind: tuple[Kind, ...] = ("ok",) * len(middle)
+        kind: tuple[Kind, ...] = tuple("ok" for _ in middle)
         ends = {"min": tuple(low), "max": tuple(high), "q01": tuple(low), "q99": tuple(high)}
         return Statistics(mean=middle, std=std, **ends, kind=kind, count=0)
 

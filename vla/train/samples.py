@@ -1,5 +1,6 @@
 """From datasets to what a run trains on: split, strata, and everything that is fitted to the data."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -182,7 +183,7 @@ def _blueprint(
     preprocessor = Preprocessor(
         embodiments=tuple(embodiments),
         tokenizer=InstructionTokenizer.train(instructions),
-        words=tuple(sorted({word for text in instructions for word in text.lower().split()})),
+        words=tuple(sorted({word for text in instructions for word in re.findall(r"\w+", text.lower())})),
         text_tokens=config.text_tokens,
         image_size=image_size,
         history=config.history,
