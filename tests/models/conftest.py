@@ -38,6 +38,7 @@ INTERFACE = Interface(
 
 MakeModel = Callable[..., Model]
 MakeBatch = Callable[..., Batch]
+Change = Callable[..., Batch]
 
 
 @pytest.fixture(autouse=True)
@@ -109,8 +110,13 @@ def make_batch() -> MakeBatch:
     return make
 
 
-def changed(batch: Batch, **values: Any) -> Batch:
-    """The batch with other inputs or targets."""
-    inputs = {k: v for k, v in values.items() if hasattr(batch.inputs, k)}
-    targets = {k: v for k, v in values.items() if k not in inputs}
-    return Batch(inputs=replace(batch.inputs, **inputs), targets=replace(batch.targets, **targets))
+@pytest.fixture
+def change() -> Change:
+    """The batch with other inputs or targets, by their names."""
+
+    def changed(batch: Batch, **values: Any) -> Batch:
+        inputs = {k: v for k, v in values.items() if hasattr(batch.inputs, k)}
+        targets = {k: v for k, v in values.items() if k not in inputs}
+        return Batch(inputs=replace(batch.inputs, **inputs), targets=replace(batch.targets, **targets))
+
+    return changed
