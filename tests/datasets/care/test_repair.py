@@ -383,7 +383,7 @@ def test_what_a_newer_version_wrote_is_not_touched(root: Path, orphan: str, name
     path = root / name.replace("SEGMENT", orphan)
     path.write_bytes(encode({"format_version": "3.0", "later": 1}))
     before = contents(root)
-    with pytest.raises(DatasetError, match=r"format version 2\.0, this software reads 1\.x"):
+    with pytest.raises(DatasetError, match=r"format version 3\.0, this software reads 2\.x"):
         repair(root)
     assert contents(root) == before
 
