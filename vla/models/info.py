@@ -9,6 +9,7 @@ from typing import Any
 from safetensors import safe_open
 
 from vla.core.contract import Camera, Contract, Dimension
+from vla.core.errors import CheckpointError
 from vla.core.policy_spec import DatasetVersion
 from vla.models.checkpoint import read_blueprint
 
@@ -92,5 +93,7 @@ def _robot(contract: Contract) -> RobotInfo:
 
 def _parameters(path: Path) -> int:
     """Counted from the header of the file; no weight is read."""
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist; copy the whole checkpoint folder")
     with safe_open(path, framework="numpy") as file:
         return sum(prod(file.get_slice(name).get_shape()) for name in sorted(file.keys()))

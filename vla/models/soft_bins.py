@@ -21,7 +21,7 @@ class SoftBins(nn.Module):
     low: Tensor
     high: Tensor
 
-    def __init__(self, low: Float[Tensor, "*shape"], high: Float[Tensor, "*shape"], *, bins: int, sigma: float = 1.0):
+    def __init__(self, low: Float[Tensor, "*low"], high: Float[Tensor, "*high"], *, bins: int, sigma: float = 1.0):
         super().__init__()
         if low.shape != high.shape or not (low.isfinite().all() and high.isfinite().all() and (low < high).all()):
             raise ContractError("codec: limits must be finite with low < high; the contract is damaged")

@@ -1,16 +1,25 @@
 """Image tokens say what and where."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
-from vla.models.vision import ImageTokenizer, pointing_loss
 
-from vla.models.config import VisionConfig
+from vla.models.inputs import Batch
+from vla.models.interface import Interface
+from vla.models.readers.config import ImagesConfig
+from vla.models.readers.images import ImagesReader, ImageTokenizer
+from vla.models.sequence import Segment
+from vla.models.vocabulary import SPECIALS, TokenTable, Vocabulary
+
+MakeBatch = Callable[..., Batch]
 
 
 def _tokenizer() -> ImageTokenizer:
     torch.manual_seed(0)
-    return ImageTokenizer(VisionConfig(channels=4, tokens=3), 8, points=1)
+    return ImageTokenizer(ImagesConfig(channels=4, tokens=3), 8)
 
 
 def _words(batch: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -57,20 +66,7 @@ def test_padding_is_not_read_even_of_a_blank_instruction() -> None:
     )
 
 
-def test_pointing_loss_is_least_where_the_map_points_and_ignores_what_is_out_of_view() -> None:
-    target = torch.tensor([[[-0.5, 0.25]]])
-    losses = []
-    for row, column in [(2, 10), (2, 2), (7, 10)]:  # an 8 by 16 map; the first is the cell of the target
-        scores = torch.zeros(1, 1, 8, 16)
-        scores[0, 0, row - 1, column - 1] = scores[0, 0, row, column - 1] = 5.0
-        losses.append(pointing_loss(scores, target)[0].item())
-    assert losses[0] < min(losses[1:])
-    loss, seen = pointing_loss(torch.randn(1, 2, 8, 16), torch.tensor([[[0.0, 1.2], [2.0, 2.0]]]))
-    assert loss.item() == 0
-    assert seen.item() == 0
-
-
-def test_a_sharp_map_points_at_the_centre_of_its_cell() -> None:
+def test_a_flat_map_points_at_the_centre() -> None:
     tokenizer = _tokenizer()
     image = torch.zeros(1, 64, 32, 3, dtype=torch.uint8)
     with torch.no_grad():
@@ -79,4 +75,58 @@ def test_a_sharp_map_points_at_the_centre_of_its_cell() -> None:
         tokenizer.look.bias.zero_()
         _, maps, where = tokenizer(image, *_words(1))
     assert maps.shape == (1, 1, 16, 8)
-    torch.testing.assert_close(where, torch.zeros(1, 1, 2), atol=1e-5, rtol=0)  # a flat map means the centre
+    torch.testing.assert_close(where, torch.zeros(1, 1, 2), atol=1e-5, rtol=0)
+
+
+@pytest.fixture
+def seen_twice(interface: Interface) -> Interface:
+    return replace(interface, history=2)
+
+
+def _read(batch: Batch, interface: Interface) -> tuple[ImagesReader, Segment, dict[str, Tensor]]:
+    torch.manual_seed(0)
+    reader = ImagesReader(ImagesConfig(channels=4, tokens=4), interface, 8)
+    with torch.no_grad():
+        reader.time.normal_()
+    table = TokenTable(Vocabulary({"special": len(SPECIALS)}), 8)
+    words = torch.randn(7, 6, 8, generator=torch.Generator().manual_seed(1))
+    context = {"text": Segment(x=words, valid=batch.inputs.text_valid, block=0)}
+    activations: dict[str, Tensor] = {}
+    return reader, reader(batch.inputs, context, table, activations), activations
+
+
+def test_every_moment_and_camera_has_its_tokens(seen_twice: Interface, make_batch: MakeBatch) -> None:
+    batch = make_batch(interface=seen_twice)
+    _, segment, activations = _read(batch, seen_twice)
+    assert segment.x.shape == (7, 2 * 2 * 4, 8)
+    assert activations["images.scores"].shape == (7, 2, 2, 5, 6)
+    assert activations["images.points"].shape == (7, 2, 2, 2)
+
+
+def test_the_order_is_moments_then_cameras_then_tokens(seen_twice: Interface, make_batch: MakeBatch) -> None:
+    """Token by token, each moment of each camera alone gives what it gives among the others."""
+    batch = make_batch(interface=seen_twice)
+    reader, segment, activations = _read(batch, seen_twice)
+    x = segment.x.view(7, 2, 2, 4, 8)
+    words = torch.randn(7, 6, 8, generator=torch.Generator().manual_seed(1))
+    known = batch.inputs.text_valid
+    weight = known[..., None].float()
+    sentence = (words * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+    for t in range(2):
+        for camera, tokenizer in enumerate(reader.cameras):
+            tokens, maps, points = tokenizer(batch.inputs.images[:, t, camera], words, known, sentence)
+            torch.testing.assert_close(x[:, t, camera], tokens + reader.position[camera] + reader.time[t])
+            if t == 1:  # the maps are those of the present
+                torch.testing.assert_close(activations["images.scores"][:, camera], maps)
+                torch.testing.assert_close(activations["images.points"][:, camera], points)
+
+
+def test_what_was_not_seen_is_not_valid(seen_twice: Interface, make_batch: MakeBatch) -> None:
+    batch = make_batch(interface=seen_twice)
+    batch.inputs.observed[1, 0] = False
+    batch.inputs.camera_valid[2, 1] = False
+    _, segment, _ = _read(batch, seen_twice)
+    valid = segment.valid.view(7, 2, 2, 4)
+    assert not valid[1, 0].any()
+    assert not valid[2, :, 1].any()
+    assert int((~valid).sum()) == 8 + 8
