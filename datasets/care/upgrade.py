@@ -15,9 +15,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from vla.core.contract import Contract
 from vla.core.errors import DatasetError
 from vla.core.files import make_folder
 from vla.core.version1 import signal_columns, upgraded_contract

@@ -1,7 +1,7 @@
 """What is measured of the averaged weights while a run goes on: on what was held out, and named as it is logged."""
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ _FRAMES = 256
 _FIRST_FRAMES = 128
 
 
+@runtime_checkable
 class Evaluator(Protocol):
     """Made once for a run, from its samples and its seed."""
 

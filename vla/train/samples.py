@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ _FIT_WINDOWS = 50_000
 Episodes = Int64[np.ndarray, " _"]
 
 
+@runtime_checkable
 class Source(Protocol):
     """Windows of one dataset, or a mixture of several."""
 
