@@ -141,6 +141,16 @@ def test_json() -> None:
             Statistics.from_json(damaged, where="here")
 
 
+def test_where_nothing_was_measured_limits_become_one() -> None:
+    scale = Statistics.between([-2.0, 0.0, 5.0], [2.0, 0.1, 6.0])
+    ends = np.array([[-2.0, 0.0, 5.0], [0.0, 0.05, 5.5], [2.0, 0.1, 6.0]])
+    np.testing.assert_allclose(scale.normalise(ends), [[-1] * 3, [0] * 3, [1] * 3], atol=1e-12)
+    uniform = compute_statistics(np.linspace(-2, 2, 100_001)[:, None])
+    np.testing.assert_allclose((scale.mean[0], scale.std[0]), (uniform.mean[0], uniform.std[0]), atol=1e-4)
+    assert scale.kind == ("ok",) * 3
+    assert Statistics.from_json(json.loads(json.dumps(scale.to_json())), where="here") == scale
+
+
 def test_no_rows() -> None:
     with pytest.raises(DatasetError, match="action: expected at least 1 valid row, got none of 10"):
         compute_statistics(rows(10), np.zeros(10, bool), what="action")

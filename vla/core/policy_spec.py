@@ -62,6 +62,15 @@ class PolicySpec:
                 f"{where}: the policy part has unknown keys {', '.join(sorted(unknown))}; use the version that wrote it"
             )
         values = dict(value)
+        for name, kind, said in (
+            ("kind", str, "string"),
+            ("model", Mapping, "mapping"),
+            ("fitted", Mapping, "mapping"),
+        ):
+            if name in values and not isinstance(values[name], kind):
+                raise ContractError(
+                    f"{where}: policy.{name}: expected a {said}, got {values[name]!r}; the policy part is damaged"
+                )
         try:
             for name in ("relative_to", "robots", "statistics"):
                 values[name] = tuple(values.get(name, ()))
