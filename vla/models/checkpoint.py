@@ -82,10 +82,7 @@ def read_blueprint(path: Path) -> Blueprint:
     if spec is None:
         raise ContractError(f"{where} has no policy part: it is a robot's contract, and {path} is no checkpoint")
     tokenizer = InstructionTokenizer.from_json(_read(path, "tokenizer.json"))
-    try:
-        value = json.loads(_read(path, "preprocessor.json"))
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path / 'preprocessor.json'} is not valid JSON ({error}); copy it again") from None
+    value = _read_object(path, "preprocessor.json")
     preprocessor = Preprocessor.from_json(value, tokenizer, where=str(path / "preprocessor.json"))
     for name, found, named in (
         ("tokenizer.json", tokenizer.digest(), spec.tokenizer),
@@ -162,3 +159,13 @@ def _read(path: Path, name: str) -> str:
         return (path / name).read_text()
     except FileNotFoundError:
         raise CheckpointError(f"{path} lacks {name}; copy the whole checkpoint folder") from None
+
+
+def _read_object(path: Path, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(_read(path, name))
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path / name} is not valid JSON ({error}); copy it again") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path / name} must hold a JSON object, got {value!r}; it is damaged, copy it again")
+    return value
