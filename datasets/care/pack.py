@@ -2,18 +2,20 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from vla.core.contract import differences
 from vla.core.errors import ContractError, DatasetError
-from vla.core.processes import run_shares
+from vla.core.processes import Engine
 from vla.datasets.care.orphans import publish_orphans
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.store.layout import read_commit
-from vla.datasets.store.manifest import Manifest, publish, publish_change
+from vla.datasets.store.manifest import Manifest
 from vla.datasets.store.segment import SegmentWriter
+from vla.datasets.store.shares import write_segments
 from vla.datasets.store.staging import alone
 from vla.datasets.store.storage import Location, Storage, open_storage
 
@@ -46,15 +48,18 @@ def pack(
         dataset = Dataset.open(storage)
         before = len(dataset.manifest.segments)
         groups = _pack_groups(dataset, target_mb * 1e6)
-        engine: Any = "processes" if workers > 1 and len(groups) > 1 else "inline"
-        futures = run_shares(_copy_group, groups, workers=workers, on_report=on_episode, engine=engine)
-        packed = {f.result(): group for f, group in zip(futures, groups, strict=True) if f.exception() is None}
-        number = dataset.manifest.number
-        if packed:
-            number = publish_change(storage, _Packed(storage, packed), f"pack to {target_mb:g} MB")
-    for future in futures:
-        future.result()
-    return number, before, before - sum(len(group.replaces) - 1 for group in groups)
+        number, _ = write_segments(
+            storage,
+            _copy_group,
+            groups,
+            f"pack to {target_mb:g} MB",
+            workers=workers,
+            engine=_engine(workers, groups),
+            on_report=on_episode,
+            change=partial(_Packed, storage),
+        )
+    packed = before - sum(len(group.replaces) - 1 for group in groups)
+    return dataset.manifest.number if number is None else number, before, packed
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,12 @@ def _pack_groups(dataset: Dataset, target: float) -> list[_Group]:
     return made
 
 
-def _copy_group(group: _Group, report: Callable[[int], None]) -> str:
+def _engine(workers: int, groups: Sequence[_Group]) -> Engine:
+    """A process has to start and to import: not worth it for one group."""
+    return "processes" if workers > 1 and len(groups) > 1 else "inline"
+
+
+def _copy_group(group: _Group, report: Callable[[int], None]) -> tuple[str, None]:
     """Copy one group into a new segment; its id."""
     source = Dataset.open(group.source, group.manifest)
     with SegmentWriter(group.target, source.contract, group.provenance, replaces=group.replaces) as writer:
@@ -124,7 +134,7 @@ def _copy_group(group: _Group, report: Callable[[int], None]) -> str:
             record = source.episodes[number]
             writer.copy(record, source.read_rows(number), source.image_files(number))
             report(record.length)
-        return writer.seal()
+        return writer.seal(), None
 
 
 def merge(
@@ -175,13 +185,17 @@ def merge(
         ]
     if not groups:
         raise DatasetError(f"{storage.url}: all episodes are there already; nothing was merged")
-    engine: Any = "processes" if workers > 1 and len(groups) > 1 else "inline"
-    futures = run_shares(_copy_group, groups, workers=workers, on_report=on_episode, engine=engine)
-    sealed = [future.result() for future in futures if future.exception() is None]
-    number = publish(storage, sealed, f"merge of {len(datasets)} datasets") if sealed else 0
-    for future in futures:
-        future.result()
-    return number, left_out
+    version, _ = write_segments(
+        storage,
+        _copy_group,
+        groups,
+        f"merge of {len(datasets)} datasets",
+        workers=workers,
+        engine=_engine(workers, groups),
+        on_report=on_episode,
+    )
+    assert version is not None, "each group of a merge seals a segment"
+    return version, left_out
 
 
 def known_hashes(storage: Storage) -> set[bytes]:

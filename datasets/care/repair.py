@@ -16,7 +16,7 @@ import google_crc32c
 from vla.core.errors import DatasetError
 from vla.datasets.care.orphans import is_live, unlisted
 from vla.datasets.care.salvage import Versions, salvage
-from vla.datasets.recorder.recovery import recover
+from vla.datasets.recorder.journal import recover
 from vla.datasets.store.documents import FormatVersionError, encode
 from vla.datasets.store.layout import read_commit, read_description, segment_name
 from vla.datasets.store.manifest import Manifest, latest_number, manifest_name, publish_change

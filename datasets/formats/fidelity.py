@@ -7,7 +7,8 @@ import numpy as np
 
 from vla.core.contract import Contract
 from vla.core.types import Episode
-from vla.datasets.formats.columns import keys_of
+from vla.datasets.formats.dimensions import keys_of
+from vla.datasets.frames.clocks import latest_frame
 
 _SENTENCES = {
     "instruction": "Instructions, in {n} episodes: the format has no language.",
@@ -93,5 +94,5 @@ def frames_at_steps(episode: Episode, camera: str) -> np.ndarray:
     frames = episode.images[camera]
     if camera not in episode.image_time_ns:
         return frames
-    places = np.searchsorted(episode.image_time_ns[camera], episode.time_ns, side="right") - 1
+    places = latest_frame(episode.image_time_ns[camera], episode.time_ns)
     return np.asarray(frames[np.maximum(places, 0)])

@@ -9,15 +9,15 @@ import numpy as np
 
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError
-from vla.core.processes import Engine, run_shares
+from vla.core.processes import Engine
 from vla.core.types import Episode
 from vla.datasets.care.orphans import publish_orphans
 from vla.datasets.care.pack import known_hashes
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.formats.source import Source
 from vla.datasets.records import content_hash
-from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
+from vla.datasets.store.shares import write_segments
 from vla.datasets.store.storage import Location, Storage, open_storage
 
 
@@ -54,7 +54,6 @@ class Imported:
 class _Share:
     """What one share brought."""
 
-    segment: str | None
     episodes: int
     steps: int
     duplicates: int
@@ -86,12 +85,15 @@ def import_source(
     run = partial(
         _import_share, source, storage.url, where, settings, {**provenance, "notes": list(source.notes)}, hashes
     )
-    futures = run_shares(run, shares, workers=settings.workers, engine=settings.engine, on_report=on_episode)
-    results = [future.result() for future in futures if future.exception() is None]
-    segments = [result.segment for result in results if result.segment]
-    manifest = publish(storage, segments, f"import of {where}") if segments else None
-    for future in futures:
-        future.result()  # what was sealed is published; now a share that failed may say so
+    manifest, results = write_segments(
+        storage,
+        run,
+        shares,
+        f"import of {where}",
+        workers=settings.workers,
+        engine=settings.engine,
+        on_report=on_episode,
+    )
     return Imported(
         manifest=manifest,
         episodes=sum(result.episodes for result in results),
@@ -123,8 +125,8 @@ def _import_share(
     hashes: frozenset[bytes],
     numbers: list[int],
     report: Callable[[int], None],
-) -> _Share:
-    """Write some episodes of the source into one segment."""
+) -> tuple[str | None, _Share]:
+    """Write some episodes of the source into one segment: its id, if any is new, and what it holds."""
     duplicates, invalid = 0, []
     contract: Contract = source.contract
     with SegmentWriter(root, contract, provenance, codecs=settings.codecs) as writer:
@@ -144,10 +146,9 @@ def _import_share(
             report(len(episode))
         if not writer.episodes:
             writer.abandon()
-            return _Share(segment=None, episodes=0, steps=0, duplicates=duplicates, invalid=tuple(invalid))
+            return None, _Share(episodes=0, steps=0, duplicates=duplicates, invalid=tuple(invalid))
         segment = writer.seal()
-        return _Share(
-            segment=segment,
+        return segment, _Share(
             episodes=writer.episodes,
             steps=writer.steps,
             duplicates=duplicates,

@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+from jaxtyping import UInt8, UInt16
 
 DEPTH_MODES = ("I", "I;16", "I;16B", "I;16L")
 """What Pillow calls one channel of more than 8 bits."""
@@ -23,8 +24,8 @@ def picture_shape(data: bytes) -> tuple[int, int, int]:
         raise PictureError(f"{len(data)} bytes are no picture ({_brief(error)})") from None
 
 
-def decode_picture(data: bytes) -> np.ndarray:
-    """uint8 RGB (y, x, 3), or uint16 (y, x, 1) where the file holds one channel of 16 bits."""
+def decode_picture(data: bytes) -> UInt8[np.ndarray, "y x 3"] | UInt16[np.ndarray, "y x 1"]:
+    """Pixels in RGB, or distances where the file holds one channel of 16 bits."""
     from PIL import Image
 
     try:

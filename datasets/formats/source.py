@@ -1,15 +1,25 @@
-"""What every importer offers, and what exporters say of that which their format cannot hold.
+"""What a format offers: an importer, and perhaps an exporter that says what the format cannot hold.
 
 An importer is a small picklable value that reads one episode at a time, so that any number of processes can share
 the work. Formats name few of the things that a contract needs; what they do not say comes from `Hints`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from vla.core.contract import Contract
+from vla.core.errors import DatasetError
+from vla.core.files import sync_folder
 from vla.core.types import Episode
+
+if TYPE_CHECKING:
+    from vla.datasets.dataset import Dataset
 
 OnEpisode = Callable[[int], None]
 """Called with the number of steps of each episode that was written."""
@@ -21,6 +31,7 @@ class Hints:
 
     robot: str | None = None
     control_hz: float | None = None
+    """Steps in one second."""
     instruction: str | None = None
     """For sources without language."""
     task: str | None = None
@@ -54,3 +65,46 @@ class Exported:
     steps: int
     lost: tuple[str, ...]
     """One sentence for each thing that is in the dataset and not in the export."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """How one format is known, read and written. Libraries that only it needs are imported where they are used."""
+
+    looks: str
+    """What a user finds at its path."""
+    recognise: Callable[[Path], bool]
+    """Whether a path holds it; never raises."""
+    open: Callable[..., Source]
+    """Called with the path, the `Hints`, and the options if the user gave some; damage is a `DatasetError`."""
+    options: type | None = None
+    """Dataclass of what only this format may need to be told, such as which of its topics are the state."""
+    export: Callable[..., Exported] | None = None
+    """Called with the dataset, the new path and `OnEpisode` or None."""
+    lossless: Mapping[str, Any] = field(default_factory=dict)
+    """More arguments of ``export``, with which every pixel stays as it is."""
+    extra: str = "formats"
+    """What ``pip install 'vla[...]'`` names its libraries."""
+
+
+@contextmanager
+def new_target(dataset: "Dataset", out: Path) -> Iterator[Path]:
+    """A path to write an export at, in a folder of its own; it becomes ``out`` unless an exception is raised.
+
+    An existing ``out``, and a dataset without episodes, are a `DatasetError`.
+    """
+    if out.exists():
+        raise DatasetError(f"{out} exists; name another target, or remove it first")
+    if not len(dataset.episodes):
+        raise DatasetError("export: expected at least 1 episode, got none")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        yield folder / "target"
+        if (folder / "target").is_file():
+            with (folder / "target").open("rb") as written:
+                os.fsync(written.fileno())
+        os.rename(folder / "target", out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    sync_folder(out.parent)

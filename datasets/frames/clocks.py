@@ -11,6 +11,15 @@ from vla.datasets.store.layout import Commit, read_checked, segment_name
 from vla.datasets.store.storage import Storage
 
 
+def latest_frame(frame_times: Int64[np.ndarray, " f"], step_times: Int64[np.ndarray, " t"]) -> Int64[np.ndarray, " t"]:
+    """The number of the latest frame that is not after each step; -1 before the first.
+
+    ``frame_times`` rise; they may be those of any other value that holds until the next. It is what a robot sees at
+    that step: never a frame that was captured later.
+    """
+    return np.searchsorted(frame_times, step_times, side="right").astype(np.int64, copy=False) - 1
+
+
 class CameraClocks:
     """The capture times of all frames of one version of a dataset, read when a camera is first asked for."""
 
@@ -50,7 +59,7 @@ class CameraClocks:
             parts = [np.empty(0, np.int64)]
             for number, (start, length) in enumerate(zip(self._episodes.starts, self._episodes.lengths, strict=True)):
                 steps = self._time_ns[start : start + length]
-                parts.append(np.searchsorted(self.times(camera, number), steps, side="right") - 1)
+                parts.append(latest_frame(self.times(camera, number), steps))
             self._frames[camera] = np.concatenate(parts)
         return int(self._frames[camera][step])
 

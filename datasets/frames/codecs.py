@@ -26,7 +26,7 @@ ZSTD_LEVEL = 1
 JPEG_QUALITY = 95
 JPEG_NAME = "imagecodecs_jpeg"
 
-_ENCODE_ZSTD = numcodecs.Zstd(level=ZSTD_LEVEL, checksum=True)
+_ZSTD = numcodecs.Zstd(level=ZSTD_LEVEL, checksum=True)
 
 
 @dataclass(frozen=True)
@@ -76,30 +76,65 @@ def decode_jpeg(data: Any, out: np.ndarray | None = None) -> np.ndarray:
     return np.asarray(imagecodecs.jpeg8_decode(data, out=out))
 
 
+def _decode_jpeg(data: memoryview, out: np.ndarray) -> None:
+    decode_jpeg(data, out)
+
+
+def _decode_zstd(data: memoryview, out: np.ndarray) -> None:
+    if _zstd_size(data) == out.nbytes:
+        _ZSTD.decode(data, out)
+        return
+    # numcodecs would leave what is missing as it was in `out`.
+    found = _ZSTD.decode(data)
+    if len(found) != out.nbytes:
+        raise ValueError(f"expected {out.nbytes} bytes, got {len(found)}")
+    out.reshape(-1).view(np.uint8)[:] = np.frombuffer(found, np.uint8)
+
+
+def _zstd_size(data: memoryview) -> int | None:
+    """The decoded size that a zstd frame announces (RFC 8878, section 3.1.1.1), if it does."""
+    descriptor = data[4]
+    single, size = descriptor >> 5 & 1, (1, 2, 4, 8)[descriptor >> 6]
+    if not single and size == 1:
+        return None
+    start = 5 + (not single) + (0, 1, 2, 4)[descriptor & 3]
+    return int.from_bytes(data[start : start + size], "little") + (256 if size == 2 else 0)
+
+
 def _with_crc(data: bytes) -> bytes:
     return data + struct.pack("<I", google_crc32c.value(data))
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameCodec:
-    """One way to pack frames."""
+    """One way to pack frames: what we write and read ourselves, and the same as zarr-python's codecs."""
 
     encode: Callable[[np.ndarray], bytes]
-    """Of one contiguous frame (y, x, c)."""
+    """One contiguous frame (y, x, c) as the bytes of its chunk, checksum included."""
     zarr: Callable[[], list[Any]]
-    """The codecs as zarr-python's objects."""
+    """The codecs as zarr-python's objects; the array's metadata are made of them."""
     depth: bool
     """Whether it can hold uint16."""
+    packing: str = ""
+    """Zarr's name of the codec that packs the pixels; empty for plain ones, which are read straight into place."""
+    decode: Callable[[memoryview, np.ndarray], None] | None = None
+    """Unpack a chunk without its checksum into a contiguous frame; whatever is wrong with it raises."""
 
 
 FRAME_CODECS: dict[str, FrameCodec] = {
     "zstd": FrameCodec(
-        encode=lambda frame: bytes(_ENCODE_ZSTD.encode(frame)),
+        encode=lambda frame: bytes(_ZSTD.encode(frame)),
         zarr=lambda: [BytesCodec(endian="little"), ZstdCodec(level=ZSTD_LEVEL, checksum=True)],
         depth=True,
+        packing="zstd",
+        decode=_decode_zstd,
     ),
     "jpeg": FrameCodec(
-        encode=lambda frame: _with_crc(encode_jpeg(frame)), zarr=lambda: [JpegCodec(), Crc32cCodec()], depth=False
+        encode=lambda frame: _with_crc(encode_jpeg(frame)),
+        zarr=lambda: [JpegCodec(), Crc32cCodec()],
+        depth=False,
+        packing=JPEG_NAME,
+        decode=_decode_jpeg,
     ),
     "raw": FrameCodec(
         encode=lambda frame: _with_crc(frame.tobytes()),
@@ -107,11 +142,13 @@ FRAME_CODECS: dict[str, FrameCodec] = {
         depth=True,
     ),
 }
+DECODERS = {codec.packing: codec.decode for codec in FRAME_CODECS.values() if codec.decode is not None}
+"""How to unpack a frame, by Zarr's name of what packed it; users' own codecs are left to zarr-python."""
 
 
 def frame_codec(name: str, camera: Camera) -> FrameCodec:
-    """The codec of this name, if it can hold the camera's frames."""
-    codec = lookup("frame codec", name, FRAME_CODECS)
+    """The codec of this name, ours or a user's, if it can hold the camera's frames."""
+    codec = lookup("frame codec", name, FRAME_CODECS, group="vla.frame_codecs")
     if camera.kind == "depth" and not codec.depth:
         raise DatasetError(f"camera {camera.name}: codec {name!r} cannot hold depth (uint16); use zstd or raw")
     return codec

@@ -9,54 +9,22 @@ were touched, and a file that shrinks is an error instead of a SIGBUS.
 import itertools
 import json
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import google_crc32c
-import numcodecs
 import numpy as np
 import zarr
 
 from vla.core.contract import Camera
 from vla.core.errors import DatasetError
-from vla.datasets.frames.codecs import JPEG_NAME, decode_jpeg
+from vla.datasets.frames.codecs import DECODERS
 from vla.datasets.frames.shard_writer import MISSING
-from vla.datasets.store.storage import LocalStorage, ObjectStorage, Storage
+from vla.datasets.store.object_storage import ObjectStorage
+from vla.datasets.store.storage import LocalStorage, Storage
 
 _INDEX_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 _FIX = "run vla data repair, or restore the segment from a copy"
-_ZSTD = numcodecs.Zstd()
-
-
-def _decode_zstd(data: memoryview, out: np.ndarray) -> None:
-    if _zstd_size(data) == out.nbytes:
-        _ZSTD.decode(data, out)
-        return
-    # numcodecs would leave what is missing as it was in `out`.
-    found = _ZSTD.decode(data)
-    if len(found) != out.nbytes:
-        raise ValueError(f"expected {out.nbytes} bytes, got {len(found)}")
-    out.reshape(-1).view(np.uint8)[:] = np.frombuffer(found, np.uint8)
-
-
-def _zstd_size(data: memoryview) -> int | None:
-    """The decoded size that a zstd frame announces (RFC 8878, section 3.1.1.1), if it does."""
-    descriptor = data[4]
-    single, size = descriptor >> 5 & 1, (1, 2, 4, 8)[descriptor >> 6]
-    if not single and size == 1:
-        return None
-    start = 5 + (not single) + (0, 1, 2, 4)[descriptor & 3]
-    return int.from_bytes(data[start : start + size], "little") + (256 if size == 2 else 0)
-
-
-def _decode_jpeg(data: memoryview, out: np.ndarray) -> None:
-    decode_jpeg(data, out)
-
-
-_DECODERS: dict[str, Callable[[memoryview, np.ndarray], None]] = {"zstd": _decode_zstd, JPEG_NAME: _decode_jpeg}
-
-
 _BY_ZARR = "zarr-python"
 """The decoder of codecs that are not known here."""
 
@@ -67,7 +35,7 @@ class _Chain:
 
     shard_frames: int
     decoder: str | None
-    """A name of `_DECODERS`, `_BY_ZARR`, or None for plain pixels."""
+    """A name of `DECODERS`, `_BY_ZARR`, or None for plain pixels."""
     crc: bool
     """Whether a crc32c follows each frame."""
 
@@ -163,7 +131,7 @@ class ShardReader:
             if data[-4:] != struct.pack("<I", google_crc32c.value(data[:-4])):
                 raise self._damage(shard, frame, "the frame fails its checksum")
         try:
-            _DECODERS[self._chain.decoder](payload, out)
+            DECODERS[self._chain.decoder](payload, out)
         except Exception as error:  # each codec raises its own, and a damaged header may ask for any size
             raise self._damage(shard, frame, f"the frame cannot be decoded ({' '.join(str(error).split())})") from None
 
@@ -242,7 +210,7 @@ class ShardReader:
             )
         crc = inner[-1] == "crc32c"
         middle = [name for name in (inner[:-1] if crc else inner) if name != "bytes"]
-        known = not middle or (len(middle) == 1 and middle[0] in _DECODERS)
+        known = not middle or (len(middle) == 1 and middle[0] in DECODERS)
         known = known and big_endian not in sharding["codecs"]
         return _Chain(grid[0], (middle or [None])[0] if known else _BY_ZARR, crc)
 

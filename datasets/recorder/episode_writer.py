@@ -19,14 +19,16 @@ from vla.core.contract import Camera, Contract, require_match
 from vla.core.errors import DatasetError
 from vla.datasets.frames.codecs import frame_codec
 from vla.datasets.frames.shard_writer import ShardWriter
-from vla.datasets.recorder.journal import Journal
-from vla.datasets.recorder.recording import Recording, seal_recording
+from vla.datasets.recorder.journal import Journal, Recording, seal_recording
 from vla.datasets.store.episode_check import check_labels, check_names
 from vla.datasets.store.layout import explain_full_disk, read_description, row_kinds, signal_name
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import image_array
 from vla.datasets.store.staging import JOURNAL, StagedSegment
 from vla.datasets.store.storage import Location, Storage, open_storage
+
+_Step = Mapping[str, np.ndarray]
+"""A row of each low-dimensional array, copied, and of the simulator's state."""
 
 
 class EpisodeWriter:
@@ -97,7 +99,7 @@ class EpisodeWriter:
             except BaseException:
                 self._staged.abandon()
                 raise
-        self._queue: queue.SimpleQueue[tuple[dict[str, Any], dict[str, np.ndarray]] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[int, _Step | None, dict[str, np.ndarray]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="episode-writer", daemon=True)
         self._thread.start()
 
@@ -142,7 +144,7 @@ class EpisodeWriter:
             )
         step = {name: self._checked(name, value) for name, value in values.items()}
         if sim_state is not None:
-            step["sim_state"] = np.asarray(sim_state, np.float64).tolist()
+            step["sim_state"] = np.array(sim_state, np.float64)
         sim_shape = self._checked_simulator(sim_state)
         expected = [name for name in self._cameras if name not in self._own_clock]
         if set(images) != set(expected):
@@ -152,14 +154,14 @@ class EpisodeWriter:
             raise DatasetError(
                 f"cameras {late} had given no frame at {time_ns} ns: call add_frame before the first step"
             )
-        self._put("step", time_ns, {"step": step}, images)
+        self._put("step", time_ns, step, images)
         self._sim_shape = sim_shape
 
     def add_frame(self, camera: str, image: np.ndarray, time_ns: int) -> None:
         """Hand over a frame of a camera with a rate of its own."""
         if camera not in self._own_clock:
             raise DatasetError(f"camera {camera!r}: expected one with a rate of its own, {self._own_clock}; use add")
-        self._put(camera, time_ns, {"time_ns": int(time_ns)}, {camera: image})
+        self._put(camera, time_ns, None, {camera: image})
 
     def finish(self, success: bool | None) -> str:
         """Wait for the thread, seal the episode, publish it as a new version, and return its uid."""
@@ -199,13 +201,13 @@ class EpisodeWriter:
                 shard.abandon()
             self._staged.leave()
 
-    def _checked(self, name: str, value: Any) -> Any:
-        """One value of a step as JSON, if it has the shape of its row and is finite."""
+    def _checked(self, name: str, value: Any) -> np.ndarray:
+        """A copy of one value of a step, if it has the shape of its row and is finite."""
         dtype, shape = self._kinds[name]
-        array = np.asarray(value, dtype)
+        array = np.array(value, dtype)
         if array.shape != shape or (array.dtype.kind == "f" and not np.isfinite(array).all()):
             raise DatasetError(f"{name}: expected finite {dtype} {shape}, got {value!r}; drop the step")
-        return array.tolist()
+        return array
 
     def _checked_simulator(self, state: np.ndarray | None) -> tuple[int, ...] | None:
         """The shape of a simulator's state, if it may follow those before it."""
@@ -219,7 +221,7 @@ class EpisodeWriter:
             raise DatasetError(f"sim_state: expected finite float64 (m,), got {state!r}; drop the step")
         return shape
 
-    def _put(self, clock: str, time_ns: int, entry: dict[str, Any], images: Mapping[str, np.ndarray]) -> None:
+    def _put(self, clock: str, time_ns: int, step: _Step | None, images: Mapping[str, np.ndarray]) -> None:
         self._raise_failure()
         if not self._staged.open:
             raise DatasetError("the recording is finished or abandoned: begin a new EpisodeWriter")
@@ -241,7 +243,7 @@ class EpisodeWriter:
             )
         self._first_time.setdefault(clock, time_ns)
         self._last_time[clock] = time_ns
-        self._queue.put((entry, {name: np.array(image) for name, image in images.items()}))
+        self._queue.put((int(time_ns), step, {name: np.array(image) for name, image in images.items()}))
 
     def _run(self) -> None:
         """The thread: packs, appends, notes, flushes."""
@@ -259,18 +261,20 @@ class EpisodeWriter:
         except BaseException as error:
             self._failure = error
 
-    def _write(self, entry: dict[str, Any], images: Mapping[str, np.ndarray]) -> None:
+    def _write(self, time_ns: int, step: _Step | None, images: Mapping[str, np.ndarray]) -> None:
+        """A step with its frames, or a frame of a camera with a clock of its own: shards first, then the journal."""
         frames = {}
         for name, image in images.items():
             chunk = self._encode[name](image)
             self._shards[name].append(chunk)
             frames[name] = [len(chunk), google_crc32c.value(chunk)]
-        self._journal.append({"frames": frames, **entry})
-        if "step" in entry:
-            self._recording.steps.append(entry["step"])
+        if step is not None:
+            self._journal.append({"frames": frames, "step": {name: row.tolist() for name, row in step.items()}})
+            self._recording.steps.append(step)
         else:
+            self._journal.append({"frames": frames, "time_ns": time_ns})
             (name,) = images
-            self._recording.frame_times[name].append(entry["time_ns"])
+            self._recording.frame_times[name].append(time_ns)
 
     def _end_thread(self) -> None:
         self._queue.put(None)

@@ -1,15 +1,27 @@
-"""The write-ahead log of a recorder: one checksummed JSON line for each thing that happened, appended as it happens.
+"""What a recorder writes ahead and keeps in RAM of one episode, frames aside, and the segment that it becomes.
 
-A line that was cut short or damaged ends the log: what stands before it is whole.
+The journal is a write-ahead log: one checksummed JSON line for each thing that happened, appended as it happens. A line
+that was cut short or damaged ends it: what stands before it is whole. The first line says what the episode is about,
+each other one gives a step, or the time of a frame, and the size and crc32c of the frames that came with it.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
+import numpy as np
+
+from vla.core.contract import Contract
 from vla.core.files import write_all
 from vla.core.log import checked_line, read_lines
+from vla.core.types import Episode
+from vla.datasets.frames.shard_writer import ShardWriter
+from vla.datasets.store.layout import LOW_DIMENSIONAL, read_description, row_kinds, signal_name
+from vla.datasets.store.segment import SegmentBuilder, image_array
+from vla.datasets.store.staging import JOURNAL, StagedSegment
 
 
 class Journal:
@@ -34,3 +46,108 @@ class Journal:
 def read_journal(path: Path) -> Iterator[dict[str, Any]]:
     """The entries of a log up to the first that is not whole."""
     return (entry for _, entry in read_lines(path))
+
+
+@dataclass(kw_only=True)
+class Recording:
+    """What was recorded of an episode so far, beside its frames: kept in RAM, and rebuilt from a journal."""
+
+    about: dict[str, Any]
+    """The journal's first entry: instruction, task, split, seed, provenance, model, codecs."""
+    steps: list[Mapping[str, Any]] = field(default_factory=list)
+    """Rows of the low-dimensional arrays, and of the simulator's state if any; lists where a journal gave them."""
+    frame_times: dict[str, list[int]] = field(default_factory=dict)
+    """Of the cameras with a rate of their own."""
+
+    def episode(self, contract: Contract, success: bool | None) -> Episode:
+        """As an episode without images."""
+        columns = {}
+        for name, (dtype, shape) in row_kinds(contract).items():
+            columns[name] = np.array([step[name] for step in self.steps], dtype).reshape(len(self.steps), *shape)
+        states = [step["sim_state"] for step in self.steps if "sim_state" in step]
+        return Episode(
+            images={},
+            image_time_ns={camera: np.array(times, np.int64) for camera, times in self.frame_times.items()},
+            **{name: columns[name] for name in LOW_DIMENSIONAL},
+            signals={name: columns[signal_name(name)] for name in contract.signals},
+            instruction=self.about["instruction"],
+            instruction_alternatives=tuple(self.about["instruction_alternatives"]),
+            task=self.about["task"],
+            split=self.about["split"],
+            seed=self.about["seed"],
+            success=success,
+            sim_state=np.array(states, np.float64) if states and len(states) == len(self.steps) else None,
+            model=self.about["model"],
+            provenance=self.about["provenance"],
+        )
+
+
+def seal_recording(
+    staged: StagedSegment,
+    contract: Contract,
+    shards: Mapping[str, ShardWriter],
+    episode: Episode,
+    about: Mapping[str, Any],
+) -> str:
+    """Make a segment of the shards and the rest of an episode; its uid."""
+    builder = SegmentBuilder(staged, contract, about["segment_provenance"])
+    try:
+        for shard in shards.values():
+            shard.close()
+    finally:
+        for shard in shards.values():
+            shard.abandon()
+    uid = builder.add(episode)
+    builder.seal()
+    return uid
+
+
+def recover(staged: StagedSegment) -> str | None:
+    """Seal what a dead recorder left, up to its last whole step; its uid, or None if it had none.
+
+    The episode is marked ``recovered`` in its provenance, and its success is unknown.
+    """
+    contract = read_description(staged.storage).contract
+    entries = read_journal(staged.folder / JOURNAL)
+    about = next(entries, None)
+    if about is None:
+        return None
+    recording, sizes = _replay(staged.folder, contract, about, entries)
+    if not recording.steps:
+        return None
+    recording.about["provenance"] = {"recovered": True}
+    shards = {}
+    for camera in contract.cameras:
+        array = image_array(staged.folder, camera.name, 0)
+        shards[camera.name] = ShardWriter(array, camera, about["codecs"][camera.name])
+        shards[camera.name].resume(sizes[camera.name])
+    return seal_recording(staged, contract, shards, recording.episode(contract, None), about)
+
+
+def _replay(
+    folder: Path, contract: Contract, about: dict[str, Any], entries: Iterator[dict[str, Any]]
+) -> tuple[Recording, dict[str, list[int]]]:
+    """The whole steps of a journal, and the sizes of the frames that belong to them."""
+    own_clock = [camera.name for camera in contract.cameras if camera.hz is not None]
+    recording = Recording(about=about, frame_times={name: [] for name in own_clock})
+    sizes: dict[str, list[int]] = {camera.name: [] for camera in contract.cameras}
+    paths = {name: image_array(folder, name, 0) / "c/0/0/0/0" for name in sizes}
+    if not all(path.exists() for path in paths.values()):
+        return recording, sizes  # it died before it began
+    files = {name: path.open("rb") for name, path in paths.items()}
+    try:
+        for entry in entries:
+            chunks = {name: files[name].read(size) for name, (size, _) in entry["frames"].items()}
+            if any(google_crc32c.value(chunks[name]) != crc for name, (_, crc) in entry["frames"].items()):
+                break  # its bytes had not reached the disk
+            for name, (size, _) in entry["frames"].items():
+                sizes[name].append(size)
+            if "step" in entry:
+                recording.steps.append(entry["step"])
+            else:
+                (name,) = entry["frames"]
+                recording.frame_times[name].append(entry["time_ns"])
+    finally:
+        for file in files.values():
+            file.close()
+    return recording, sizes

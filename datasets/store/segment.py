@@ -60,13 +60,10 @@ class SegmentWriter:
         self._codecs = {**description.codecs, **(codecs or {})}
         self._encode = {c.name: frame_codec(self._codecs[c.name], c).encode for c in self._contract.cameras}
         self._replaces = replaces
-        self._records: list[EpisodeRecord] = []
-        self._rows = Rows(self._contract)
-        self.steps = 0
         with explain_full_disk(self._storage, "a new segment"):
             self._staged = StagedSegment.begin(self._storage)
         with self._writing():
-            begin_arrays(self._staged.folder, self._contract, provenance)
+            self._builder = SegmentBuilder(self._staged, self._contract, provenance)
 
     @property
     def id(self) -> str:
@@ -76,7 +73,12 @@ class SegmentWriter:
     @property
     def episodes(self) -> int:
         """The number of episodes appended so far."""
-        return len(self._records)
+        return len(self._builder.records)
+
+    @property
+    def steps(self) -> int:
+        """The number of steps appended so far."""
+        return self._builder.steps
 
     def append(self, episode: Episode) -> str:
         """Add an episode and return its uid; one that does not fit the contract is refused and changes nothing."""
@@ -93,10 +95,7 @@ class SegmentWriter:
                     shard.close()
                 finally:
                     shard.abandon()
-            model = write_model(folder, episode.model)
-            record = record_of(episode, uid=f"{self.id}-{number:06d}", start=self.steps, model=model)
-            self._add(record, episode)
-        return record.uid
+            return self._builder.add(episode)
 
     def copy(self, record: EpisodeRecord, rows: Episode, source: "Mapping[str, Files]") -> str:
         """Add an episode of another segment as it lies there: its frames are not packed anew, and it keeps its uid.
@@ -108,20 +107,15 @@ class SegmentWriter:
         with self._writing():
             for camera, files in source.items():
                 files.copy(image_array(folder, camera, number))
-            model = write_model(folder, rows.model)
-            self._add(record_of(rows, uid=record.uid, start=self.steps, model=model), rows)
-        return record.uid
+            return self._builder.add(rows, uid=record.uid)
 
     def seal(self) -> str:
         """Write what is pending, flush everything to disk, commit, rename into place; return the segment's id."""
         self._require_open()
-        if not self._records:
+        if not self.episodes:
             raise DatasetError("a segment needs at least one episode: append one, or abandon the writer")
         with self._writing():
-            self._rows.write(self._staged.folder)
-            (self._staged.folder / "episodes.json").write_bytes(encode_records(self._records))
-            self._staged.commit(steps=self.steps, episodes=self.episodes, replaces=self._replaces)
-            self._staged.install()
+            self._builder.seal(self._replaces)
         return self.id
 
     def abandon(self) -> None:
@@ -141,13 +135,6 @@ class SegmentWriter:
                 f"{forgotten} episodes were appended but never sealed: call seal() before the block ends"
             )
 
-    def _add(self, record: EpisodeRecord, episode: Episode) -> None:
-        if episode.sim_state is not None:
-            write_sim_state(self._staged.folder, self.episodes, episode.sim_state)
-        self._rows.add(episode)
-        self._records.append(record)
-        self.steps += len(episode)
-
     def _require_open(self) -> None:
         if not self._staged.open:
             raise DatasetError(f"segment {self.id} is sealed or abandoned: begin a new SegmentWriter")
@@ -163,7 +150,41 @@ class SegmentWriter:
             raise
 
 
-class Rows:
+class SegmentBuilder:
+    """Makes a segment of a staged folder, for every kind of writer: begin, `add` each episode, `seal`.
+
+    Frames come first and by another way: before an episode is added, its shards lie at `image_array`.
+    """
+
+    def __init__(self, staged: StagedSegment, contract: Contract, provenance: Mapping[str, Any]) -> None:
+        """``provenance`` is JSON and becomes the attributes of the group."""
+        self._staged = staged
+        self._rows = _Rows(contract)
+        self.records: list[EpisodeRecord] = []
+        self.steps = 0
+        _begin_arrays(staged.folder, contract, provenance)
+
+    def add(self, episode: Episode, *, uid: str | None = None) -> str:
+        """Add all of an episode but its frames, under its old uid or a new one, which is returned."""
+        number, folder = len(self.records), self._staged.folder
+        model = _write_model(folder, episode.model)
+        if episode.sim_state is not None:
+            _write_sim_state(folder, number, episode.sim_state)
+        self._rows.add(episode)
+        record = record_of(episode, uid=uid or f"{self._staged.id}-{number:06d}", start=self.steps, model=model)
+        self.records.append(record)
+        self.steps += len(episode)
+        return record.uid
+
+    def seal(self, replaces: Sequence[str] = ()) -> None:
+        """Write what is pending, flush everything to disk, write the commit record, rename into place."""
+        self._rows.write(self._staged.folder)
+        (self._staged.folder / "episodes.json").write_bytes(encode_records(self.records))
+        self._staged.commit(steps=self.steps, episodes=len(self.records), replaces=replaces)
+        self._staged.install()
+
+
+class _Rows:
     """The low-dimensional arrays of a segment, collected episode by episode."""
 
     def __init__(self, contract: Contract) -> None:
@@ -224,7 +245,7 @@ def image_array(folder: Path, camera: str, number: int) -> Path:
     return folder / "data.zarr" / image_name(camera, number)
 
 
-def begin_arrays(folder: Path, contract: Contract, provenance: Mapping[str, Any]) -> None:
+def _begin_arrays(folder: Path, contract: Contract, provenance: Mapping[str, Any]) -> None:
     """The groups of a segment's ``data.zarr``."""
     store = folder / "data.zarr"
     write_group(store, dict(provenance))
@@ -237,7 +258,7 @@ def begin_arrays(folder: Path, contract: Contract, provenance: Mapping[str, Any]
         write_group(store / "signals", {})
 
 
-def write_sim_state(folder: Path, number: int, states: np.ndarray) -> None:
+def _write_sim_state(folder: Path, number: int, states: np.ndarray) -> None:
     """The simulator states of episode ``number``, float64 (t, m)."""
     path = folder / "data.zarr" / sim_state_name(number)
     if not path.parent.exists():
@@ -245,7 +266,7 @@ def write_sim_state(folder: Path, number: int, states: np.ndarray) -> None:
     write_array(path, states.astype(np.float64), ("time", "sim_state"))
 
 
-def write_model(folder: Path, model: str) -> str:
+def _write_model(folder: Path, model: str) -> str:
     """Keep a simulator model under the hash of its text, which is returned; none for an empty text."""
     if not model:
         return ""

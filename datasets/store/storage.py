@@ -4,9 +4,7 @@ Both promise the same two things on which all else rests: `Storage.put_if_absent
 replaces one, also when several processes try at once; `Storage.install` makes a folder's commit record visible last.
 """
 
-import hashlib
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -67,6 +65,8 @@ def open_storage(location: "Location | Storage") -> Storage:
     scheme, separator, _ = text.partition("://")
     if not separator or scheme == "file":
         return LocalStorage(Path(text.removeprefix("file://")))
+    from vla.datasets.store.object_storage import ObjectStorage
+
     return ObjectStorage(text)
 
 
@@ -165,110 +165,3 @@ class LocalStorage:
         make_folder(place.parent)
         os.rename(self.root / name, place)
         sync_folder(place.parent)
-
-
-class ObjectStorage:
-    """A prefix of an object store (S3, GCS, Azure), through obstore."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
-        try:
-            import obstore.store
-        except ModuleNotFoundError:
-            raise DatasetError(f"{url}: object stores need the package obstore: pip install 'vla[s3]'") from None
-        try:
-            self._store: Any = obstore.store.from_url(self._url)
-        except Exception as error:  # obstore's own classes, one for each store
-            raise DatasetError(f"{url}: cannot be opened ({' '.join(str(error).split())}); check the URL") from None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return ObjectStorage, (self._url,)
-
-    @property
-    def url(self) -> str:
-        """The URL."""
-        return self._url
-
-    @property
-    def staging(self) -> Path:
-        """A folder of this user's cache, the same for each process that writes to this URL."""
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        return cache / "vla" / "staging" / hashlib.blake2b(self._url.encode(), digest_size=8).hexdigest()
-
-    def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
-        """See `Storage.read`."""
-        import obstore
-        from obstore.exceptions import BaseError
-
-        if size is None and start == 0:
-            return bytes(obstore.get(self._store, name).bytes())
-        if start < 0 or size is None:
-            end = int(obstore.head(self._store, name)["size"])
-            start = max(0, end + start) if start < 0 else start
-            size = max(0, end - start) if size is None else size
-        if not size:
-            return b""
-        try:
-            return bytes(obstore.get_range(self._store, name, start=start, length=size))
-        except BaseError:
-            if start >= int(obstore.head(self._store, name)["size"]):
-                return b""  # S3 answers a range behind the end with an error
-            raise
-
-    def read_into(self, name: str, start: int, *buffers: Any) -> int:
-        """See `Storage.read_into`."""
-        views = [memoryview(buffer).cast("B") for buffer in buffers]
-        data = self.read(name, start, sum(len(view) for view in views))
-        position = 0
-        for view in views:
-            part = data[position : position + len(view)]
-            view[: len(part)] = part
-            position += len(part)
-        return position
-
-    def put_if_absent(self, name: str, data: bytes) -> bool:
-        """A conditional put (``If-None-Match: *``)."""
-        import obstore
-        from obstore.exceptions import AlreadyExistsError
-
-        try:
-            obstore.put(self._store, name, data, mode="create", use_multipart=False)
-        except AlreadyExistsError:
-            return False
-        return True
-
-    def install(self, folder: Path, name: str) -> None:
-        """Upload every file, the commit record last, then remove the local folder."""
-        import obstore
-
-        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-        files.sort(key=lambda path: path == folder / COMMIT)
-        for path in files:
-            obstore.put(self._store, f"{name}/{path.relative_to(folder).as_posix()}", path)
-        shutil.rmtree(folder, ignore_errors=True)
-
-    def children(self, folder: str) -> list[str]:
-        """See `Storage.children`."""
-        import obstore
-
-        listing = obstore.list_with_delimiter(self._store, f"{folder}/" if folder else None)
-        paths = [*listing["common_prefixes"], *(entry["path"] for entry in listing["objects"])]
-        return sorted(str(path).rstrip("/").rsplit("/", 1)[-1] for path in paths)
-
-    def sizes(self, folder: str) -> dict[str, int]:
-        """See `Storage.sizes`."""
-        import obstore
-
-        entries = [entry for page in obstore.list(self._store, f"{folder}/") for entry in page]
-        return {str(entry["path"]).removeprefix(f"{folder}/"): int(entry["size"]) for entry in entries}
-
-    def move(self, name: str, target: str) -> None:
-        """Copy and delete each object: the commit record is deleted first and copied last."""
-        import obstore
-
-        names = sorted(self.sizes(name), key=lambda file: file == COMMIT)
-        copied = [(f"{name}/{file}", f"{target}/{file}") for file in names] or [(name, target)]
-        for old, new in copied:
-            obstore.copy(self._store, old, new)
-        for old, _ in reversed(copied):
-            obstore.delete(self._store, old)

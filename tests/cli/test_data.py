@@ -223,6 +223,18 @@ def test_convert_what_nobody_knows(call: Callable, tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
+def test_convert_refuses_options_that_nobody_takes(call: Callable, tmp_path: Path) -> None:
+    for more, said in (
+        (("--set", "state=[/joints]"), "name it with --from"),
+        (("--from", "lerobot", "--set", "state=[/joints]"), "lerobot has no options"),
+        (("--from", "mcap", "--set", "states=[/joints]"), "did you mean 'state'"),
+        (("--from", "mkap"), "unknown dataset format 'mkap': did you mean 'mcap'"),
+        (("--to", "mcap"), "is read, not written; written are lerobot, robomimic, diffusion-policy"),
+    ):
+        answer = call("data", "convert", tmp_path, tmp_path / "x", *more)
+        assert (answer.code, said in answer.err) == (2, True), answer.err
+
+
 def test_bench(call: Callable, collected: Path, tmp_path: Path) -> None:
     arguments = ("--seconds", 0.2, "--loaders", 0, "--json", tmp_path / "b.json")
     assert call("data", "bench", collected, *arguments).code == 0

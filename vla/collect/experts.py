@@ -10,11 +10,11 @@ import numpy as np
 
 from vla.collect.settings import CollectConfig
 from vla.core.errors import DatasetError
-from vla.core.processes import run_shares
 from vla.core.provenance import provenance
 from vla.datasets.dataset import create_dataset
-from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
+from vla.datasets.store.shares import write_segments
+from vla.datasets.store.storage import open_storage
 from vla.envs.recording import record_episode
 from vla.envs.registry import env_spec, make_expert
 
@@ -47,20 +47,17 @@ def collect(config: CollectConfig, root: Path, on_episode: Callable[[bool, int],
     seeds = np.arange(config.seed, config.seed + config.episodes)
     shares = [share for share in np.array_split(seeds, -(-config.episodes // _SEGMENT_EPISODES)) if len(share)]
     run = partial(_collect_share, config, root, origin)
-    futures = run_shares(
-        run, [share.tolist() for share in shares], workers=config.workers, on_report=on_episode and _spread(on_episode)
+    manifest, results = write_segments(
+        open_storage(root),
+        run,
+        [share.tolist() for share in shares],
+        f"collect {config.env}, seeds {seeds[0]} to {seeds[-1]}",
+        workers=config.workers,
+        on_report=on_episode and _spread(on_episode),
     )
-    results = [future.result() for future in futures if future.exception() is None]
-    segments = [segment for segment, *_ in results if segment]
-    errors = [error for future in futures if (error := future.exception()) is not None]
-    if errors:
-        if segments:  # what was sealed before is kept
-            publish(root, segments, reason=f"collect {config.env}, seeds {seeds[0]} to {seeds[-1]}, in part")
-        raise errors[0]
-    if not segments:
+    if manifest is None:
         raise DatasetError(f"collect: the expert failed in all {config.episodes} episodes; lower --disturbance")
-    manifest = publish(root, segments, reason=f"collect {config.env}, seeds {seeds[0]} to {seeds[-1]}")
-    episodes, failed, steps = (sum(column) for column in list(zip(*results, strict=True))[1:])
+    episodes, failed, steps = (sum(column) for column in zip(*results, strict=True))
     return Collected(manifest=manifest, episodes=episodes, failed=failed, steps=steps)
 
 
@@ -74,8 +71,8 @@ def _collect_share(
     origin: dict[str, Any],
     seeds: list[int],
     report: Callable[[tuple[bool, int]], None],
-) -> tuple[str | None, int, int, int]:
-    """Record the episodes of ``seeds`` into one segment: its id, episodes, failures, steps."""
+) -> tuple[str | None, tuple[int, int, int]]:
+    """Record the episodes of ``seeds`` into one segment: its id, and (episodes, failures, steps)."""
     spec = env_spec(config.env)
     env = spec.make(config.settings)
     expert = make_expert(config.env, env)
@@ -91,7 +88,7 @@ def _collect_share(
                 report((bool(episode.success), len(episode)))
             if not writer.episodes:
                 writer.abandon()
-                return None, 0, failed, 0
-            return writer.seal(), writer.episodes, failed, writer.steps
+                return None, (0, failed, 0)
+            return writer.seal(), (writer.episodes, failed, writer.steps)
     finally:
         env.close()

@@ -6,11 +6,11 @@ from functools import partial
 from typing import Any
 
 from vla.core.contract import differences
-from vla.core.errors import ContractError
-from vla.core.processes import Engine, run_shares
+from vla.core.errors import ContractError, DatasetError
+from vla.core.processes import Engine
 from vla.datasets.dataset import Dataset, create_dataset
-from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
+from vla.datasets.store.shares import write_segments
 from vla.datasets.store.storage import Location, open_storage
 from vla.envs.open_loop import render_again
 from vla.envs.registry import env_spec
@@ -46,13 +46,23 @@ def rerender(source: Dataset, target: Location, config: Rerender, on_episode: Ca
     numbers = range(len(source.episodes))
     shares = [list(numbers[i : i + _SEGMENT_EPISODES]) for i in range(0, len(numbers), _SEGMENT_EPISODES)]
     run = partial(_render_share, source, storage.url, config)
-    futures = run_shares(run, shares, workers=config.workers, engine=config.engine, on_report=on_episode)
-    return publish(storage, [future.result() for future in futures], f"rendered from {source.url}")
+    version, _ = write_segments(
+        storage,
+        run,
+        shares,
+        f"rendered from {source.url}",
+        workers=config.workers,
+        engine=config.engine,
+        on_report=on_episode,
+    )
+    if version is None:
+        raise DatasetError(f"{source.url}: expected at least 1 episode to render, got none; open another version")
+    return version
 
 
 def _render_share(
     source: Dataset, target: str, config: Rerender, numbers: list[int], report: Callable[[int], None]
-) -> str:
+) -> tuple[str, None]:
     env = env_spec(config.env).make(config.settings)
     origin = {"rendered_from": source.url, "env": config.env, "settings": dict(config.settings)}
     try:
@@ -60,6 +70,6 @@ def _render_share(
             for number in numbers:
                 writer.append(render_again(env, source.read_rows(number)))
                 report(int(source.episode_lengths[number]))
-            return writer.seal()
+            return writer.seal(), None
     finally:
         env.close()

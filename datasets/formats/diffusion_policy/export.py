@@ -12,10 +12,9 @@ import numpy as np
 from vla.core.contract import Contract, Dimension
 from vla.core.video import frame_rate
 from vla.datasets.dataset import Dataset
-from vla.datasets.formats.columns import keys_of
+from vla.datasets.formats.dimensions import keys_of
 from vla.datasets.formats.fidelity import Losses, frames_at_steps
-from vla.datasets.formats.source import Exported, OnEpisode
-from vla.datasets.formats.target import new_target
+from vla.datasets.formats.source import Exported, OnEpisode, new_target
 
 _CHUNK_BYTES = 2_000_000
 """diffusion_policy's own target."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import DatasetError
-from vla.datasets.formats.columns import dimensions_of, extremes
+from vla.datasets.formats.dimensions import dimensions_of, extremes
 from vla.datasets.formats.source import Hints
 
 _DEFAULT_HZ = 10.0

@@ -16,7 +16,7 @@ from vla.core.files import write_json
 from vla.core.types import Episode
 from vla.core.video import AV1, encode_mp4, frame_rate
 from vla.datasets.dataset import Dataset
-from vla.datasets.formats.fidelity import Losses
+from vla.datasets.formats.fidelity import Losses, frames_at_steps
 from vla.datasets.formats.lerobot.files import (
     CHUNKS_SIZE,
     DATA_MB,
@@ -31,8 +31,7 @@ from vla.datasets.formats.lerobot.files import (
     write_tasks,
 )
 from vla.datasets.formats.lerobot.statistics import PixelCounts, count_pixels, flatten, vector_statistics
-from vla.datasets.formats.source import Exported, OnEpisode
-from vla.datasets.formats.target import new_target
+from vla.datasets.formats.source import Exported, OnEpisode, new_target
 
 _EPISODES_IN_GROUP = 100
 _HELD = frozenset({"instruction", "task", "reward", "done", "success", "split", "robot", "layout"})
@@ -88,7 +87,7 @@ def _write(dataset: Dataset, root: Path, on_episode: OnEpisode | None, use_video
             losses.look_at(episode, rate)
             losses.count("task", episode.task not in ("", episode.instruction))
             losses.count("success", not judged and episode.success is not None)
-            images = {key: _at_steps(episode, camera) for key, camera in cameras.items()}
+            images = {key: frames_at_steps(episode, camera.name) for key, camera in cameras.items()}
             columns = _columns(episode, number, totals, rate, judged=judged)
             statistics = _statistics(columns, images, totals)
             where = data.begin(len(episode))
@@ -207,16 +206,6 @@ def _statistics(
         result[key] = pixels.statistics()
         totals.pixels[key] = totals.pixels.get(key, PixelCounts()) + pixels
     return result
-
-
-def _at_steps(episode: Episode, camera: Camera) -> np.ndarray:
-    """The frames of a camera, one for each step: of a camera with its own clock the last one not after the step."""
-    frames = episode.images[camera.name]
-    if camera.name not in episode.image_time_ns:
-        return frames
-    last = np.searchsorted(episode.image_time_ns[camera.name], episode.time_ns, side="right") - 1
-    chosen: np.ndarray = frames[np.maximum(last, 0)]
-    return chosen
 
 
 def _encode(frames: np.ndarray, rate: Fraction, camera: Camera, number: int) -> bytes:

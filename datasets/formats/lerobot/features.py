@@ -9,6 +9,7 @@ from typing import Any
 
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import DatasetError
+from vla.datasets.formats.dimensions import widened
 from vla.datasets.formats.lerobot.meta import Feature, Meta
 from vla.datasets.formats.lerobot.rows import scan_limits
 from vla.datasets.formats.lerobot.tables import INFO
@@ -18,8 +19,6 @@ STATE = ("observation.state", "state")
 ACTION = ("action", "actions")
 _COUNTERS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 _OUTCOME = ("next.reward", "next.done", "next.success")
-_MARGIN = 0.05
-"""Of the range seen in the data, added on both sides: limits must hold what the next recording does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +163,7 @@ def _dimensions(root: Path, feature: Feature, meta: Meta, notes: list[str]) -> l
         if len(low) != width:
             notes.append(f"The statistics lack {feature.key}: its limits are those of all its frames.")
             low, high = scan_limits(root, meta, feature)
-        limits = [_widened(a, b) for a, b in zip(low, high, strict=True)]
+        limits = [widened(a, b) for a, b in zip(low, high, strict=True)]
     return [
         Dimension(name=name, unit=unit, low=float(a), high=float(b))
         for name, unit, (a, b) in zip(names, units, limits, strict=True)
@@ -189,12 +188,6 @@ def _written(feature: Feature, key: str, width: int, kind: type) -> list[Any]:
         return []
     accepted = (int, float) if kind is float else (kind,)
     return values if all(isinstance(value, accepted) for value in values) else []
-
-
-def _widened(low: float, high: float) -> tuple[float, float]:
-    """Limits around the data; a number that never moved gets some room too."""
-    margin = _MARGIN * (high - low) if high > low else max(_MARGIN * abs(low), 1e-3)
-    return low - margin, high + margin
 
 
 def _gripper(action: Sequence[Feature]) -> str | None:

@@ -1,6 +1,5 @@
 """The frames of one episode of a LeRobot dataset: rows of a parquet file as arrays."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from jaxtyping import Float32, UInt8
 from vla.core.errors import DatasetError
 from vla.datasets.formats.lerobot.meta import Entry, Feature, Meta
 from vla.datasets.formats.lerobot.tables import open_parquet
+from vla.datasets.formats.pictures import PictureError, decode_picture
 
 _IMAGE_PATHS = (
     "images/{key}/episode_{episode:06d}/frame_{frame:06d}.png",
@@ -123,18 +123,15 @@ def pictures(
     table: Any, key: str, root: Path, entry: Entry, shape: tuple[int, int, int]
 ) -> UInt8[np.ndarray, "t y x 3"]:
     """Pictures that are embedded as ``{bytes, path}``, or lie in the folder ``images``."""
-    from PIL import Image, UnidentifiedImageError
-
     rows = table[key].to_pylist() if key in table.column_names else [None] * entry.length
     frames = np.empty((entry.length, *shape), np.uint8)
     for step, row in enumerate(rows):
-        source = _picture(row, key, root, entry, step)
+        data = _picture(row, key, root, entry, step)
         try:
-            with Image.open(source) as image:
-                pixels = np.asarray(image.convert("RGB"))
-        except (OSError, UnidentifiedImageError, SyntaxError) as error:
+            pixels = decode_picture(data)
+        except PictureError as error:
             raise DatasetError(
-                f"{root}: episode {entry.index}, step {step}: the picture {key} cannot be decoded ({error}); "
+                f"{root}: episode {entry.index}, step {step}: the picture {key}: {error}; "
                 "the dataset is damaged: download it again"
             ) from None
         if pixels.shape != shape:
@@ -146,19 +143,19 @@ def pictures(
     return frames
 
 
-def _picture(row: Any, key: str, root: Path, entry: Entry, step: int) -> io.BytesIO | Path:
-    """The bytes of a picture, or the file that holds them."""
+def _picture(row: Any, key: str, root: Path, entry: Entry, step: int) -> bytes:
+    """One picture as a file, embedded or in the folder ``images``."""
     if isinstance(row, bytes):
-        return io.BytesIO(row)
+        return row
     if isinstance(row, dict) and row.get("bytes"):
-        return io.BytesIO(row["bytes"])
+        return bytes(row["bytes"])
     places = [template.format(key=key, episode=entry.index, frame=step) for template in _IMAGE_PATHS]
     written = row.get("path") if isinstance(row, dict) else None
     if isinstance(written, str) and ".." not in Path(written).parts:
         places.insert(0, written)
     for place in places:
         if not Path(place).is_absolute() and (root / place).is_file():
-            return root / place
+            return (root / place).read_bytes()
     raise DatasetError(
         f"{root}: episode {entry.index}, step {step}: expected a picture of {key} in the parquet file or in "
         f"{places[-2]}, got none; download the whole dataset"

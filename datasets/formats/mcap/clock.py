@@ -6,6 +6,8 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Int64
 
+from vla.datasets.frames.clocks import latest_frame
+
 _SECOND = 1_000_000_000
 _SLACK_NS = 1_000_000
 """Recorders round times to milliseconds: a value this much after a step still counts as of that step."""
@@ -38,7 +40,7 @@ def control_times(first: Sequence[int], last: Sequence[int], hz: Fraction) -> In
 def held(times_ns: Int64[np.ndarray, " n"], steps_ns: Int64[np.ndarray, " t"], hz: Fraction) -> Int64[np.ndarray, " t"]:
     """Which value holds at each step: the last that is not after it."""
     slack = min(_SLACK_NS, _SECOND * hz.denominator // hz.numerator // 10)
-    return np.maximum(np.searchsorted(times_ns, steps_ns + slack, side="right") - 1, 0).astype(np.int64)
+    return np.maximum(latest_frame(times_ns, steps_ns + slack), 0)
 
 
 def stale(

@@ -15,7 +15,7 @@ from jaxtyping import Int64
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
-from vla.datasets.formats.limits import dimension_around
+from vla.datasets.formats.dimensions import dimension_around
 from vla.datasets.formats.mcap.clock import as_fraction, control_times, held, rate_hz, stale
 from vla.datasets.formats.mcap.file import Recording, has_footer, read_recording
 from vla.datasets.formats.mcap.messages import MessageError, decoder, picture_of, stamp_ns, vector_of
@@ -23,6 +23,7 @@ from vla.datasets.formats.mcap.streams import Film, Track, decode_frames, decode
 from vla.datasets.formats.mcap.topics import Choice, McapTopics, choose_topics
 from vla.datasets.formats.pictures import PictureError
 from vla.datasets.formats.source import Hints
+from vla.datasets.frames.clocks import latest_frame
 
 _MEASURED = 32
 """Files whose states and actions tell the limits: a limit is a scale, and reading all pictures twice takes long."""
@@ -153,8 +154,8 @@ def _steps(path: Path, streams: Sequence[Track | Film], hz: float) -> Int64[np.n
 
 def _seen(film: Film, times: Int64[np.ndarray, " t"]) -> range:
     """The frames from the last that is not after the first step up to the last step."""
-    start = int(np.searchsorted(film.times_ns, times[0], side="right")) - 1
-    return range(start, int(np.searchsorted(film.times_ns, times[-1], side="right")))
+    first, last = latest_frame(film.times_ns, times[[0, -1]]).tolist()
+    return range(first, last + 1)
 
 
 def _side_by_side(
@@ -195,9 +196,11 @@ def _names(recording: Recording, topic: str) -> tuple[str, ...]:
     try:
         names, _ = vector_of(decoded(recording, topic)[0][1], topic)
     except (MessageError, TypeError, KeyError, ValueError) as error:
-        raise DatasetError(f"{recording.path}: topic {topic}: {error}; name another with McapTopics") from None
+        raise DatasetError(
+            f"{recording.path}: topic {topic}: {error}; name another with McapTopics, or --set"
+        ) from None
     if not names:
-        raise DatasetError(f"{recording.path}: topic {topic} has no numbers; name another with McapTopics")
+        raise DatasetError(f"{recording.path}: topic {topic} has no numbers; name another with McapTopics, or --set")
     return tuple(names)
 
 
@@ -213,7 +216,9 @@ def _cameras(
         except (MessageError, PictureError, IndexError, KeyError, TypeError, ValueError) as error:
             problem = f"{topic} cannot be read: {error}" if rows else f"{topic} has no messages"
             if asked:
-                raise DatasetError(f"{recording.path}: {problem}; name other cameras with McapTopics") from None
+                raise DatasetError(
+                    f"{recording.path}: {problem}; name other cameras with McapTopics, or --set"
+                ) from None
             notes.append(f"{problem}; it is left out.")
             continue
         height, width, channels = picture.shape

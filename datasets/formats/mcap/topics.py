@@ -32,12 +32,12 @@ _GENERIC = (
 
 @dataclass(frozen=True, kw_only=True)
 class McapTopics:
-    """Topics to use instead of those that are found; None or nothing leaves it to names and types."""
+    """Topics to use instead of those that are found; nothing leaves it to names and types."""
 
-    state: str | tuple[str, ...] | None = None
-    """Several are put side by side."""
-    action: str | tuple[str, ...] | None = None
-    cameras: Mapping[str, str] = field(default_factory=dict)
+    state: tuple[str, ...] = ()
+    """Side by side, in this order."""
+    action: tuple[str, ...] = ()
+    cameras: dict[str, str] = field(default_factory=dict)
     """The topic of each camera."""
     instruction: str | None = None
 
@@ -60,7 +60,7 @@ class Choice:
 
 def choose_topics(path: Path, channels: Mapping[str, Channel], topics: McapTopics) -> Choice:
     """What the user names, else what type and name suggest; more than one likely topic is a `DatasetError`."""
-    for topic in (*_several(topics.state), *_several(topics.action), *topics.cameras.values(), topics.instruction):
+    for topic in (*topics.state, *topics.action, *topics.cameras.values(), topics.instruction):
         if topic is not None and (topic not in channels or not is_readable(channels[topic])):
             raise DatasetError(f"{path}: topic {topic!r} is not there or not readable; it has {_listed(channels)}")
     readable = {topic: channel for topic, channel in channels.items() if is_readable(channel)}
@@ -71,21 +71,17 @@ def choose_topics(path: Path, channels: Mapping[str, Channel], topics: McapTopic
         for topic, channel in readable.items()
         if schema_type(channel) not in (*PICTURES, *_NO_VECTORS) and topic != instruction
     ]
-    named = {*_several(topics.state), *_several(topics.action)}
+    named = {*topics.state, *topics.action}
     commands = [topic for topic in vectors if _ACTION.search(topic) and topic not in named]
-    action = _several(topics.action) or _likeliest(path, channels, commands, _ACTION, "action")
+    action = topics.action or _likeliest(path, channels, commands, _ACTION, "action")
     states = [topic for topic in vectors if topic not in (*commands, *action, *named)]
-    state = _several(topics.state) or _likeliest(path, channels, states, _STATE, "state")
+    state = topics.state or _likeliest(path, channels, states, _STATE, "state")
     cameras = dict(topics.cameras) or _cameras(readable, notes)
     used = {*state, *action, *cameras.values(), instruction}
     left = sorted(topic for topic in channels if topic not in used)
     if left:
         notes.append(f"These topics are left out: {', '.join(left)}.")
     return Choice(state=state, action=action, cameras=cameras, instruction=instruction, notes=tuple(notes))
-
-
-def _several(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else value or ()
 
 
 def _likeliest(
@@ -104,7 +100,9 @@ def _likeliest(
     problem = (
         f"several topics may be the {role}: {', '.join(sorted(best))}" if best else f"no topic looks like the {role}"
     )
-    raise DatasetError(f"{path}: {problem}; name it with McapTopics({role}=...). The file has {_listed(channels)}")
+    raise DatasetError(
+        f"{path}: {problem}; name it with McapTopics, or --set {role}=[/topic]. The file has {_listed(channels)}"
+    )
 
 
 def _cameras(channels: Mapping[str, Channel], notes: list[str]) -> dict[str, str]:

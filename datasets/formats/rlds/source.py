@@ -15,7 +15,7 @@ from jaxtyping import Int64
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
-from vla.datasets.formats.limits import dimension_around
+from vla.datasets.formats.dimensions import dimension_around
 from vla.datasets.formats.pictures import PictureError, picture_shape
 from vla.datasets.formats.rlds.features import FEATURES, read_features
 from vla.datasets.formats.rlds.layout import Layout, RldsKeys, View, dimension_names, plan_layout

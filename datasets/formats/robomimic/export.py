@@ -13,12 +13,11 @@ from vla.core.contract import Contract
 from vla.core.types import Episode
 from vla.core.video import frame_rate
 from vla.datasets.dataset import Dataset
-from vla.datasets.formats.columns import keys_of
+from vla.datasets.formats.dimensions import keys_of
 from vla.datasets.formats.fidelity import Losses, frames_at_steps
 from vla.datasets.formats.robomimic.file import ROBOSUITE
 from vla.datasets.formats.robomimic.source import success_of
-from vla.datasets.formats.source import Exported, OnEpisode
-from vla.datasets.formats.target import new_target
+from vla.datasets.formats.source import Exported, OnEpisode, new_target
 
 _HELD = frozenset({"instruction", "reward", "done", "split", "simulator", "robot"})
 _NEXT_OBS = "next_obs is not written, since it repeats obs one step later: set train.hdf5_load_next_obs to false."

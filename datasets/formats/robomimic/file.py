@@ -1,14 +1,20 @@
-"""What an HDF5 file of robomimic or robosuite says beside its arrays: environment, names, filter keys, language."""
+"""HDF5 files of robomimic and robosuite: opening them, and what they say beside their arrays.
 
+That is the environment, the names and filter keys of demonstrations, and the language.
+"""
+
+import contextlib
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from vla.core.errors import DatasetError
-from vla.datasets.formats.robomimic.hdf5 import plain, read_object
 
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+"""How every HDF5 file begins."""
 ROBOSUITE = 1
 """robomimic's number for environments of robosuite, in ``env_args``."""
 _JSON = ("env_args", "env_info", "problem_info")
@@ -33,6 +39,27 @@ _TASKS = {
     "TwoArmTransport": "hand the hammer over and put it into the target bin",
 }
 """robosuite's environments have no language; these sentences say what their success conditions ask for."""
+
+
+@contextlib.contextmanager
+def open_hdf5(path: Path) -> Iterator[Any]:
+    """The open ``h5py.File``; a missing, truncated or damaged one, here or while it is read, is a `DatasetError`."""
+    try:
+        import h5py
+    except ModuleNotFoundError:
+        raise DatasetError(f"{path}: HDF5 files need the package h5py: pip install h5py") from None
+    try:
+        with h5py.File(path, "r", locking="best-effort") as file:
+            yield file
+    except FileNotFoundError:
+        raise DatasetError(f"{path} does not exist") from None
+    except DatasetError:
+        raise
+    except (OSError, RuntimeError, KeyError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise DatasetError(
+            f"{path}: not a readable HDF5 file ({reason}); it is cut short or damaged: copy it again"
+        ) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +166,33 @@ def described(env_name: str) -> str:
     base = re.sub(r"_D\d+$", "", env_name)  # MimicGen's variants: Stack_D0, Stack_D1
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[_\W]+", " ", base)
     return _TASKS.get(base) or words.strip().lower() or "do the task"
+
+
+def plain(value: Any) -> Any:
+    """An attribute as a value that JSON holds."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value if isinstance(value, str | int | float | bool) or value is None else str(value)
+
+
+def read_object(attributes: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+    """A JSON object that is written in an attribute; empty where the attribute is missing."""
+    if key not in attributes:
+        return {}
+    text = plain(attributes[key])
+    try:
+        value = json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise DatasetError(
+            f"{where}: attribute {key}: expected JSON, got {str(text)[:60]!r} ({error}); the file is damaged"
+        ) from None
+    if not isinstance(value, dict):
+        raise DatasetError(f"{where}: attribute {key}: expected a JSON object, got {type(value).__name__}")
+    return value
 
 
 def _number(name: str) -> tuple[int, str]:

@@ -10,9 +10,8 @@ import numpy as np
 
 from vla.core.contract import Camera, Contract
 from vla.core.errors import DatasetError
-from vla.datasets.formats.columns import dimensions_of, extremes
-from vla.datasets.formats.robomimic.file import Header, demonstrations, read_header
-from vla.datasets.formats.robomimic.hdf5 import open_hdf5
+from vla.datasets.formats.dimensions import dimensions_of, extremes
+from vla.datasets.formats.robomimic.file import Header, demonstrations, open_hdf5, read_header
 from vla.datasets.formats.source import Hints
 
 _DEFAULT_HZ = 20.0

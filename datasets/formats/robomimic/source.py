@@ -15,17 +15,20 @@ from vla.core.contract import Contract
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
 from vla.core.video import frame_rate
-from vla.datasets.formats.columns import as_rows
+from vla.datasets.formats.dimensions import as_rows
 from vla.datasets.formats.robomimic.file import (
     ROBOSUITE,
+    SIGNATURE,
     Header,
     described,
     filter_keys,
     language,
+    open_hdf5,
+    plain,
     read_header,
+    read_object,
     split_of,
 )
-from vla.datasets.formats.robomimic.hdf5 import SIGNATURE, open_hdf5, plain, read_object
 from vla.datasets.formats.robomimic.layout import Layout, plan_layout
 from vla.datasets.formats.source import Hints
 

@@ -12,8 +12,8 @@ import zarr
 
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError
-from vla.datasets.care.repair import repair
 from vla.core.version1 import upgraded_contract
+from vla.datasets.care.repair import repair
 from vla.datasets.care.upgrade import upgrade
 from vla.datasets.care.validate import validate
 from vla.datasets.dataset import Dataset

@@ -11,7 +11,8 @@ import pytest
 
 from vla.core.contract import Contract
 from vla.core.types import Episode
-from vla.datasets.care.validate import Finding, check_numbers, validate
+from vla.datasets.care.episode_findings import Finding, check_numbers
+from vla.datasets.care.validate import validate
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.edit import keep_only
 from vla.datasets.selection import Selection

@@ -1,6 +1,8 @@
 """Formats are recognised by what lies at a path."""
 
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import h5py
 import numpy as np
@@ -8,9 +10,10 @@ import pytest
 import zarr
 
 from vla.core.errors import DatasetError, UnknownNameError
+from vla.datasets.formats.mcap.topics import McapTopics
 from vla.datasets.formats.robomimic.source import RobomimicSource
 from vla.datasets.formats.source import Hints, Source
-from vla.datasets.formats.table import FORMATS, open_source, recognise
+from vla.datasets.formats.table import FORMATS, format_of, open_source, recognise
 
 
 def write_robomimic(path: Path) -> Path:
@@ -47,6 +50,37 @@ def test_exports_are_those_that_exist() -> None:
     assert [name for name, entry in FORMATS.items() if entry.export] == ["lerobot", "robomimic", "diffusion-policy"]
 
 
+def test_a_format_of_ones_own_is_named_by_its_module(tmp_path: Path) -> None:
+    path = write_robomimic(tmp_path / "a.hdf5")
+    name = "vla.datasets.formats.robomimic.format:ROBOMIMIC"
+    assert format_of(name) is FORMATS["robomimic"]
+    assert len(open_source(path, Hints(), name)) == 1
+
+
+def test_options_reach_the_format(tmp_path: Path) -> None:
+    source = open_source(write_robomimic(tmp_path / "a.hdf5"), Hints())
+    seen: list[object] = []
+
+    def takes_them(path: Path, hints: Hints, options: McapTopics) -> Source:
+        seen.append(options)
+        return source
+
+    topics = McapTopics(state=("/joint_states",))
+    with patch.dict(FORMATS, {"mcap": replace(FORMATS["mcap"], open=takes_them)}):
+        assert open_source(tmp_path, Hints(), "mcap", topics) is source
+    assert seen == [topics]
+
+
+def test_a_missing_library_is_named_with_its_extra(tmp_path: Path) -> None:
+    def needs_it(path: Path, hints: Hints) -> Source:
+        raise ModuleNotFoundError("No module named 'mcap'", name="mcap")
+
+    entry = replace(FORMATS["mcap"], open=needs_it)
+    expected = r"needs the package mcap: pip install 'vla\[mcap\]'"
+    with patch.dict(FORMATS, {"mcap": entry}), pytest.raises(DatasetError, match=expected):
+        open_source(tmp_path, Hints(), "mcap")
+
+
 def test_unknown_paths_say_what_was_found_and_what_is_known(tmp_path: Path) -> None:
     folder = tmp_path / "my episodes"
     folder.mkdir()
@@ -76,7 +110,7 @@ def test_a_damaged_file_is_called_damaged(tmp_path: Path) -> None:
 
 def test_a_name_that_is_wrong(tmp_path: Path) -> None:
     path = write_robomimic(tmp_path / "a.hdf5")
-    with pytest.raises(UnknownNameError, match="unknown format 'robomimik': did you mean 'robomimic'"):
+    with pytest.raises(UnknownNameError, match="unknown dataset format 'robomimik': did you mean 'robomimic'"):
         open_source(path, Hints(), "robomimik")
     with pytest.raises(DatasetError):
         open_source(path, Hints(), "diffusion-policy")

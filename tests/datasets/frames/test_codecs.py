@@ -9,15 +9,24 @@ from typing import Any
 
 import google_crc32c
 import imagecodecs
+import numcodecs
 import numpy as np
 import pytest
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec, ShardingCodec
+from zarr.codecs import BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec
 
 from vla.core.contract import Camera
 from vla.core.errors import DatasetError, UnknownNameError
-from vla.datasets.frames.codecs import FRAME_CODECS, JPEG_NAME, JpegCodec, decode_jpeg, encode_jpeg, frame_codec
+from vla.datasets.frames.codecs import (
+    FRAME_CODECS,
+    JPEG_NAME,
+    FrameCodec,
+    JpegCodec,
+    decode_jpeg,
+    encode_jpeg,
+    frame_codec,
+)
 from vla.datasets.frames.shard_reader import ShardReader
 from vla.datasets.frames.shard_writer import ShardWriter
 from vla.datasets.store.storage import LocalStorage
@@ -161,6 +170,21 @@ def test_jpeg_refuses_depth() -> None:
         frame_codec("jpeg", DEPTH)
     for codec in ("zstd", "raw"):
         frame_codec(codec, DEPTH)
+
+
+def test_a_codec_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named as module:Name; zarr-python reads what we cannot."""
+    gzip = FrameCodec(
+        encode=lambda frame: bytes(numcodecs.GZip(level=1).encode(frame)),
+        zarr=lambda: [BytesCodec(endian="little"), GzipCodec(level=1)],
+        depth=True,
+    )
+    monkeypatch.setattr("vla.datasets.frames.codecs.OWN", gzip, raising=False)
+    name = "vla.datasets.frames.codecs:OWN"
+    assert frame_codec(name, RGB) is gzip
+    for camera in (RGB, DEPTH):
+        frames = pictures(camera)
+        np.testing.assert_array_equal(read(write(tmp_path / camera.name, camera, name, frames), camera), frames)
 
 
 def test_unknown_codecs() -> None:

@@ -19,7 +19,7 @@ from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.frames.codecs import FRAME_CODECS
 from vla.datasets.recorder.episode_writer import EpisodeWriter
-from vla.datasets.recorder.recovery import recover
+from vla.datasets.recorder.journal import recover
 from vla.datasets.store.layout import image_name, sealed_segments, segment_name
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.staging import JOURNAL, StagedSegment, unfinished

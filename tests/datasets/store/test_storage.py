@@ -21,9 +21,10 @@ from vla.datasets.frames.shard_reader import ShardReader
 from vla.datasets.recorder.episode_writer import EpisodeWriter
 from vla.datasets.store.layout import read_commit, sealed_segments, segment_name
 from vla.datasets.store.manifest import publish, read_manifest
+from vla.datasets.store.object_storage import ObjectStorage
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.staging import unfinished
-from vla.datasets.store.storage import COMMIT, LocalStorage, ObjectStorage, Storage, open_storage
+from vla.datasets.store.storage import COMMIT, LocalStorage, Storage, open_storage
 
 MakeEpisode = Callable[..., Episode]
 Same = Callable[[Episode, Episode], None]

@@ -1,53 +1,42 @@
 """``vla data convert``: import from, or export to, another format."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from vla.cli.command import console, parse, progress, write_result
+from vla.cli.command import console, parse, parse_settings, progress, write_result
 from vla.core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from vla.datasets.formats.source import Source
+from vla.datasets.formats.source import Format, Hints, Source
 
 _EXAMPLES = """  vla data convert demo.hdf5 data/lift --instruction "lift the cube"
-  vla data convert ~/pusht_cchi_v7_replay.zarr data/pusht --hz 10 --codec jpeg
+  vla data convert ~/pusht_cchi_v7_replay.zarr data/pusht --control-hz 10 --codec jpeg
   vla data convert bridge/1.0.0 s3://lab/bridge --workers 8
+  vla data convert runs/ data/runs --from mcap --set state=[/joint_states] "cameras={front: /front/image}"
   vla data convert data/place out/place --to lerobot"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Say:
-    """What the source does not say."""
-
-    robot: str | None = None
-    hz: float | None = None
-    """Control rate."""
-    instruction: str | None = None
-    task: str | None = None
-    split: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
     """Import episodes of another format into a dataset, or with --to export a dataset.
 
-    The format of the source is recognised: LeRobot 2.1 and 3.0, robomimic and robosuite HDF5, diffusion_policy Zarr,
-    RLDS and MCAP. The same command continues an import that was stopped.
+    The format of the source is recognised. The same command continues an import that was stopped.
     """
 
     source: Annotated[str, tyro.conf.Positional]
     """What to read."""
     target: Annotated[str, tyro.conf.Positional]
     """Dataset to import into (path or URL), or what to export to (path)."""
-    to: Literal["lerobot", "robomimic", "diffusion-policy"] | None = None
-    """Export in this format."""
-    format: str | None = None
+    to: str | None = None
+    """Export in this format: a name of the list above, or module:Name for your own."""
+    from_: Annotated[str | None, tyro.conf.arg(name="from")] = None
     """Format of the source, where it is not recognised."""
-    say: Annotated[Say, tyro.conf.arg(name="")] = field(default_factory=Say)
+    hints: Annotated[Hints, tyro.conf.arg(name="")] = field(default_factory=Hints)
+    set: list[str] = field(default_factory=list)
+    """Options of the format of --from, as key=value: the topics or features that are state, action and cameras."""
     codec: Literal["zstd", "jpeg", "raw"] = "zstd"
     """How frames of colour cameras are packed; zstd is lossless, jpeg takes a quarter of the space."""
     workers: int = len(os.sched_getaffinity(0))
@@ -69,20 +58,25 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Import or export, with a progress bar."""
-    arguments = parse(Arguments, argv, verb="data convert", examples=_EXAMPLES)
+    from vla.datasets.formats.table import all_formats
+
+    arguments = parse(Arguments, argv, verb="data convert", examples=f"{_EXAMPLES}\n\n{_listed(all_formats())}")
     write_result(arguments.json, _export(arguments) if arguments.to else _import(arguments))
     return 0
+
+
+def _listed(formats: Mapping[str, Format]) -> str:
+    return "formats:\n" + "\n".join(
+        f"  {name} ({'read and written' if entry.export else 'read'}): {entry.looks}" for name, entry in formats.items()
+    )
 
 
 def _import(arguments: Arguments) -> dict[str, Any]:
     from vla.core.provenance import provenance
     from vla.datasets.formats.importing import ImportSettings, import_source
-    from vla.datasets.formats.source import Hints
     from vla.datasets.formats.table import open_source
 
-    say = arguments.say
-    hints = Hints(robot=say.robot, control_hz=say.hz, instruction=say.instruction, task=say.task, split=say.split)
-    source = open_source(Path(arguments.source), hints, arguments.format)
+    source = open_source(Path(arguments.source), arguments.hints, arguments.from_, _options(arguments))
     _print_notes("note", source.notes)
     settings = ImportSettings(
         codecs=_codecs(source, arguments.codec),
@@ -114,22 +108,40 @@ def _import(arguments: Arguments) -> dict[str, Any]:
     return {**asdict(imported), "notes": list(source.notes)}
 
 
-def _codecs(source: "Source", codec: str) -> dict[str, str]:
+def _options(arguments: Arguments) -> Any:
+    """What the user sets of the format's own options; None for nothing."""
+    from vla.core.config import from_dict
+    from vla.datasets.formats.table import format_of
+
+    if not arguments.set:
+        return None
+    if arguments.from_ is None:
+        raise ConfigError("convert: --set is of one format: name it with --from")
+    options = format_of(arguments.from_).options
+    if options is None:
+        raise ConfigError(f"convert: format {arguments.from_} has no options; leave --set out")
+    return from_dict(options, parse_settings(arguments.set), where="--set")
+
+
+def _codecs(source: Source, codec: str) -> dict[str, str]:
     """The codec of each camera: depth stays lossless."""
     return {c.name: codec if c.kind == "rgb" or codec == "raw" else "zstd" for c in source.contract.cameras}
 
 
 def _export(arguments: Arguments) -> dict[str, Any]:
     from vla.datasets.dataset import Dataset
-    from vla.datasets.formats.table import FORMATS
+    from vla.datasets.formats.table import all_formats, format_of, needed_libraries
 
-    export = FORMATS[arguments.to or ""].export
-    if export is None:
-        raise ConfigError(f"convert: {arguments.to} cannot be written")
+    assert arguments.to is not None
+    chosen = format_of(arguments.to)
+    if chosen.export is None:
+        written = [name for name, entry in all_formats().items() if entry.export is not None]
+        raise ConfigError(f"convert: format {arguments.to} is read, not written; written are {', '.join(written)}")
     dataset = Dataset.open(arguments.source, arguments.manifest)
-    with progress() as bar:
+    more = chosen.lossless if arguments.lossless else {}
+    with progress() as bar, needed_libraries(arguments.to, chosen):
         task = bar.add_task(f"export to {arguments.to}", total=len(dataset.episodes))
-        exported = export(dataset, Path(arguments.target), lambda steps: bar.advance(task), arguments.lossless)
+        exported = chosen.export(dataset, Path(arguments.target), lambda steps: bar.advance(task), **more)
     _print_notes("not in the export", exported.lost)
     console().print(f"{arguments.target}: {exported.episodes:,} episodes, {exported.steps:,} steps ({arguments.to})")
     return asdict(exported)

@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
 
     from vla.core.errors import DatasetError
     from vla.core.files import write_atomic
-    from vla.datasets.care.validate import check_numbers
+    from vla.datasets.care.episode_findings import check_numbers
     from vla.datasets.dataset import Dataset
     from vla.datasets.store.storage import location_name
 

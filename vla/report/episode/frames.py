@@ -16,6 +16,7 @@ from jaxtyping import Int64, UInt8, UInt16
 from vla.core.contract import Camera, Contract
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
+from vla.datasets.frames.clocks import latest_frame
 
 JPEG_QUALITY = 90
 MAX_WIDTH = 480
@@ -64,7 +65,7 @@ def frame_of_step(episode: Episode, camera: str) -> Int64[np.ndarray, " t"]:
             f"camera {camera!r}: expected {frames} capture times, the first not after step 0, got {len(clock)} "
             f"beginning {clock[0] - episode.time_ns[0]} ns after it; repair the recording"
         )
-    return np.searchsorted(clock, episode.time_ns, side="right").astype(np.int64) - 1
+    return latest_frame(clock, episode.time_ns)
 
 
 def require_fit(episode: Episode, contract: Contract) -> None:

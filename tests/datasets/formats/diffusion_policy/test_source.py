@@ -20,10 +20,11 @@ from zarr.storage import LocalStore
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
+from vla.datasets.checker import check_dataset
 from vla.datasets.dataset import Dataset, create_dataset
-from vla.datasets.formats.columns import dimensions_of, keys_of
 from vla.datasets.formats.diffusion_policy.export import export_diffusion_policy
 from vla.datasets.formats.diffusion_policy.source import open_diffusion_policy, recognise
+from vla.datasets.formats.dimensions import dimensions_of, keys_of
 from vla.datasets.formats.source import Hints, Source
 from vla.datasets.store.episode_check import check_episode
 from vla.datasets.store.manifest import publish
@@ -284,6 +285,7 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
         write(tmp_path / "in.zarr", pusht()), Hints(instruction="push", task="pusht", robot="pusher")
     )
     dataset, frames = store(source, tmp_path / "store"), []
+    check_dataset(dataset)
     out = tmp_path / name
     exported = export_diffusion_policy(dataset, out, frames.append)
     assert (exported.episodes, exported.steps, frames) == (3, 12, [4, 1, 7])

@@ -17,6 +17,8 @@ from PIL import Image
 
 from vla.core.errors import DatasetError
 from vla.core.video import AV1, H264, Encoding, encode_mp4
+from vla.datasets.checker import check_dataset
+from vla.datasets.formats.importing import ImportSettings, import_source
 from vla.datasets.formats.lerobot.source import open_lerobot, recognise
 from vla.datasets.formats.source import Hints, Source
 from vla.datasets.store.episode_check import check_episode
@@ -693,7 +695,7 @@ def test_damaged_and_missing_pictures_are_located(tmp_path: Path) -> None:
     source = open_lerobot(root, NO_HINTS)
     path = root / f"images/{KEY}/episode_000001/frame_000004.png"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(DatasetError, match=f"episode 1, step 4: the picture {KEY} cannot be decoded"):
+    with pytest.raises(DatasetError, match=f"episode 1, step 4: the picture {KEY}: 200 bytes cannot be decoded"):
         source.read(1)
     path.unlink()
     with pytest.raises(DatasetError, match="episode 1, step 4: expected a picture"):
@@ -784,3 +786,11 @@ def test_a_table_without_videos_is_refused(tmp_path: Path) -> None:
     write_rows(root, [{k: v for k, v in row.items() if not k.startswith("videos/")} for row in read_rows(root)])
     with pytest.raises(DatasetError, match=r"episodes: the table of episodes lacks .*chunk_index"):
         open_lerobot(root, NO_HINTS)
+
+
+def test_into_a_dataset(tmp_path: Path) -> None:
+    source, root = open_lerobot(build_v30(tmp_path / "d"), NO_HINTS), tmp_path / "data set"
+    settings = ImportSettings(codecs={}, engine="inline", segment_episodes=3)
+    imported = import_source(source, root, where="d", settings=settings, provenance={})
+    assert imported.episodes == len(LENGTHS)
+    check_dataset(root)

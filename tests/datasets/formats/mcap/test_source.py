@@ -16,6 +16,7 @@ from PIL import Image
 
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
+from vla.datasets.checker import check_dataset
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.formats.mcap.source import McapSource, open_mcap, recognise
 from vla.datasets.formats.mcap.topics import McapTopics
@@ -312,7 +313,7 @@ def test_named_topics(tmp_path: Path) -> None:
         open_mcap(path, Hints())
     topics = McapTopics(
         state=("/joint_states", "/second/joint_states"),
-        action="/anything",
+        action=("/anything",),
         cameras={"head": "/front/image_raw/compressed"},
         instruction="/instruction",
     )
@@ -329,13 +330,15 @@ def test_named_topics(tmp_path: Path) -> None:
     assert list(episode.images) == ["head"]
     np.testing.assert_array_equal(episode.action, [[0.25, 0.5]] * len(episode))
     with pytest.raises(DatasetError, match=r"topic '/nowhere' is not there"):
-        open_mcap(path, Hints(), McapTopics(state="/nowhere"))
+        open_mcap(path, Hints(), McapTopics(state=("/nowhere",)))
 
 
 def test_no_action(tmp_path: Path) -> None:
     topics = arm()[0]
     del topics["/arm/commands"]
-    with pytest.raises(DatasetError, match=r"no topic looks like the action; name it with McapTopics\(action=...\)"):
+    with pytest.raises(
+        DatasetError, match=r"no topic looks like the action; name it with .* --set action=\[/topic\]\."
+    ):
         open_mcap(write_ros(tmp_path / "a.mcap", topics), Hints())
 
 
@@ -531,6 +534,7 @@ def test_into_a_dataset(tmp_path: Path) -> None:
             writer.append(episode)
         publish(root, [writer.seal()], "import")
     dataset = Dataset.open(root)
+    check_dataset(dataset)
     assert dataset.contract == source.contract
     assert [record.length for record in dataset.episodes] == [len(episode) for episode in episodes]
     for number, episode in enumerate(episodes):

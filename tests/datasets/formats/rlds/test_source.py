@@ -15,6 +15,7 @@ from PIL import Image
 
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
+from vla.datasets.checker import check_dataset
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.formats.rlds.layout import RldsKeys
 from vla.datasets.formats.rlds.source import RldsSource, open_rlds, recognise
@@ -689,6 +690,7 @@ def test_into_a_dataset(tmp_path: Path) -> None:
             writer.append(episode)
         publish(root, [writer.seal()], "import")
     dataset = Dataset.open(root)
+    check_dataset(dataset)
     assert dataset.contract == source.contract
     assert [record.length for record in dataset.episodes] == [len(episode) for episode in episodes]
     for number, episode in enumerate(episodes):

@@ -15,6 +15,7 @@ import pytest
 from vla.core.contract import Camera, Contract, differences
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
+from vla.datasets.checker import check_dataset
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.formats.robomimic.export import export_robomimic
 from vla.datasets.formats.robomimic.source import open_robomimic, recognise
@@ -176,6 +177,7 @@ def test_raw_demonstrations_of_robosuite(folder: Path) -> None:
     }
     assert open_robomimic(path, Hints(control_hz=10.0)).read(0).time_ns.tolist() == [0, 10**8, 2 * 10**8, 3 * 10**8]
     dataset = store(source, folder / "store")
+    check_dataset(dataset)
     assert dataset.read_episode(0).state.shape == (4, 0)
     out = folder / "again.hdf5"
     export_robomimic(dataset, out)

@@ -1,7 +1,9 @@
-"""Named arrays side by side as one vector: a dimension is called ``key.place``, so that an export finds the keys again.
+"""Dimensions for files that write neither units nor limits.
 
-Files of this kind write neither units nor limits. Units follow from the names that robosuite, LIBERO and UMI use, and
-limits from the unit, so that recordings of one robot in several files get one contract.
+Limits are the range of the data, widened (`dimension_around`). Where arrays with the names of robosuite, LIBERO and
+UMI stand side by side as one vector, units follow from the names and limits from the unit, so that recordings of one
+robot in several files get one contract (`dimensions_of`); such a dimension is called ``key.place``, by which an export
+finds the keys again (`keys_of`).
 """
 
 import math
@@ -24,7 +26,23 @@ _KINDS: tuple[tuple[str, str, float], ...] = (
     (r"actions?", "1", 1.0),
 )
 """Ends of keys, with their unit and a limit that no arm on a table exceeds."""
+_MARGIN = 0.05
+"""Of the range seen in the data, added on both sides: limits must hold what the next recording does."""
 _PLACE = re.compile(r"(?P<key>.+)\.(?P<place>\d+)")
+
+
+def widened(low: float, high: float) -> tuple[float, float]:
+    """Limits around data in [low, high]; a number that never moved gets some room too."""
+    margin = _MARGIN * (high - low) if high > low else max(_MARGIN * abs(low), 1e-3)
+    return low - margin, high + margin
+
+
+def dimension_around(name: str, low: float, high: float) -> Dimension:
+    """A dimension without a unit, around data in [low, high]."""
+    if not low <= high:
+        low, high = -1.0, 1.0  # nothing finite was seen: reading says so
+    below, above = widened(low, high)
+    return Dimension(name=name, unit="1", low=below, high=above)
 
 
 def dimensions_of(

@@ -1,0 +1,112 @@
+"""What the numbers and pictures of one episode say: for validation, and for the page that shows an episode."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from vla.core.contract import Contract
+from vla.core.types import Episode
+from vla.datasets.store.layout import rows_of
+
+_FROZEN_S = 1.0
+"""A camera whose pixels stay the same for longer, while the robot moves, is frozen."""
+_JITTER = 0.5
+"""Of the control period: how far the time between two steps may be off."""
+_BEYOND = 0.02
+"""Of the range: how far an action may lie outside the limits of its contract."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    severity: Literal["error", "warning"]
+    """An error is damage or makes training wrong; a warning deserves a look."""
+    where: str
+    what: str
+
+    @staticmethod
+    def error(where: str, what: str) -> "Finding":
+        """Something damaged, or that makes training wrong."""
+        return Finding(severity="error", where=where, what=what)
+
+    @staticmethod
+    def warning(where: str, what: str) -> "Finding":
+        """Something that deserves a look."""
+        return Finding(severity="warning", where=where, what=what)
+
+
+def check_numbers(episode: Episode, contract: Contract) -> Iterator[Finding]:
+    """One episode: finite numbers, monotone and even times, actions within limits, cameras that are alive."""
+    for name, array in rows_of(episode, contract).items():
+        bad = ~np.isfinite(array.reshape(len(array), -1)).all(1)
+        if bad.any():
+            yield Finding.error("", f"{name} holds numbers that are not finite at {int(bad.sum())} steps")
+    yield from _check_times(episode, contract)
+    yield from _check_bounds(episode, contract)
+    if not episode.valid.any():
+        yield Finding.warning("", "no step may be learned from")
+    if episode.provenance.get("recovered"):
+        yield Finding.warning("", "recovered from a recorder that died: success is unknown")
+    for camera in contract.cameras:
+        yield from _check_camera(camera.name, episode, contract.control_hz if camera.hz is None else camera.hz)
+
+
+def _check_times(episode: Episode, contract: Contract) -> Iterator[Finding]:
+    gaps = np.diff(episode.time_ns)
+    backwards = int((gaps <= 0).sum())
+    if backwards:
+        yield Finding.error("", f"time runs backwards or stands still at {backwards} steps")
+        return
+    period = 1e9 / contract.control_hz
+    uneven = np.abs(gaps - period) > _JITTER * period
+    if uneven.any():
+        step = int(np.argmax(np.abs(gaps - period)))
+        yield Finding.warning(
+            "",
+            f"{int(uneven.sum())} of {len(gaps)} steps are not {period / 1e6:.1f} ms apart; "
+            f"the worst: {gaps[step] / 1e6:.1f} ms after step {step}",
+        )
+    if (episode.command_time_ns < episode.time_ns).any():
+        yield Finding.warning("", "commands left before their observation was captured")
+
+
+def _check_bounds(episode: Episode, contract: Contract) -> Iterator[Finding]:
+    for name, dimensions in (("action", contract.action), ("state", contract.state)):
+        for column, dimension in enumerate(dimensions):
+            values = getattr(episode, name)[:, column]
+            margin = _BEYOND * (dimension.high - dimension.low)
+            outside = (values < dimension.low - margin) | (values > dimension.high + margin)
+            if outside.any():
+                worst = float(values[np.argmax(np.maximum(dimension.low - values, values - dimension.high))])
+                yield Finding.warning(
+                    "",
+                    f"{name} {dimension.name} leaves [{dimension.low:g}, {dimension.high:g}] {dimension.unit} "
+                    f"at {int(outside.sum())} steps, to {worst:g}",
+                )
+
+
+def _check_camera(name: str, episode: Episode, hz: float) -> Iterator[Finding]:
+    frames = episode.images[name]
+    if not frames.any():
+        yield Finding.error("", f"camera {name} is black in all {len(frames)} frames")
+        return
+    same = np.array([np.array_equal(a, b) for a, b in zip(frames[1:], frames[:-1], strict=True)], bool)
+    longest, start = _longest_run(same)
+    moving = np.ptp(episode.state, axis=0).max(initial=0.0) > 0
+    if longest >= max(3, _FROZEN_S * hz) and moving:
+        yield Finding.warning(
+            "", f"camera {name} is frozen for {longest + 1} frames from frame {start} on, while the robot moves"
+        )
+
+
+def _longest_run(flags: np.ndarray) -> tuple[int, int]:
+    """Length and start of the longest run of true."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
+    starts, ends = edges[::2], edges[1::2]
+    if not len(starts):
+        return 0, 0
+    best = int(np.argmax(ends - starts))
+    return int(ends[best] - starts[best]), int(starts[best])
