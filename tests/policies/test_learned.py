@@ -1,7 +1,7 @@
 """A checkpoint as a policy: batching changes nothing, and what it is not given it asks for."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,15 @@ def _embodiment(contract: Contract, cameras: tuple[str | None, ...]) -> Embodime
         state=Statistics.between([d.low for d in contract.state], [d.high for d in contract.state]),
         action=Statistics.between([-0.3] * len(contract.action), [0.3] * len(contract.action)),
     )
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Models of this size only lose by sharing their work among threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
