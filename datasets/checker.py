@@ -68,6 +68,7 @@ def check_mixture(mixture: Mixture) -> None:
             "action_dim_valid": ("bool", (b, d)),
             "action_valid": ("bool", (b, h)),
             **dict.fromkeys(("instruction", "embodiment", "dataset", "index"), ("int64", (b,))),
+            **{signal_name(name): ("float32", (b, g)) for name, g in mixture.signals.items()},
         },
     )
     _require(

@@ -97,7 +97,8 @@ class Mixture:
         self._ends = np.cumsum(sizes)
         self._state_width = max(len(part.dataset.contract.state) for part in self._parts)
         self._action_width = max(len(part.dataset.contract.action) for part in self._parts)
-        self._signals = {name: len(g) for part in self._parts for name, g in part.dataset.contract.signals.items()}
+        self.signals = {name: len(g) for part in self._parts for name, g in part.dataset.contract.signals.items()}
+        """Widths of the signals that any dataset offers."""
         texts = dict.fromkeys(text for part in self._parts for text in part.windows.instructions)
         self.instructions = list(texts)
         """The distinct instructions of all datasets."""
@@ -213,7 +214,7 @@ class Mixture:
             "action_dim_valid": np.zeros((b, d), bool),
             "action_valid": np.zeros((b, h), bool),
             **{key: np.zeros(b, np.int64) for key in ("instruction", "embodiment", "dataset", "index")},
-            **{signal_name(name): np.full((b, g), np.nan, np.float32) for name, g in self._signals.items()},
+            **{signal_name(name): np.full((b, g), np.nan, np.float32) for name, g in self.signals.items()},
         }
 
 

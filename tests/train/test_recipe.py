@@ -8,7 +8,7 @@ import pytest
 from vla.collect.settings import CollectConfig
 from vla.core.config import from_dict, load_recipe, to_dict
 from vla.core.errors import ConfigError
-from vla.datasets.sampling.mixture import MixtureConfig
+from vla.datasets.sampling.settings import MixtureConfig
 from vla.train.recipe import TrainConfig
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))

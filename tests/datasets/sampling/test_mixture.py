@@ -18,8 +18,9 @@ from vla.core.images import resize_frame
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.sampling.loader import TensorBatches
-from vla.datasets.sampling.mixture import Mixture, MixtureConfig, MixtureEntry
+from vla.datasets.sampling.mixture import Mixture
 from vla.datasets.sampling.order import ResumableSampler
+from vla.datasets.sampling.settings import MixtureConfig, MixtureEntry
 from vla.datasets.sampling.statistics import compute
 from vla.datasets.sampling.windows import Windows
 from vla.datasets.store.manifest import publish
