@@ -266,6 +266,8 @@ class _Selection:
         url = " and ".join(selection._dataset.url for selection in selections)
         pairs = [sum(int(np.count_nonzero(s._pairs(step))) for step in s._ahead) for s in selections]
         steps = sum(int(np.count_nonzero(s._valid)) for s in selections)
+        if steps == 0:
+            raise DatasetError(f"{url}: expected at least 1 step to learn from, got none")
         states = map(np.concatenate, zip(*(s._states() for s in selections), strict=True))
         actions = map(
             np.concatenate, zip(*(s._actions(count) for s, count in zip(selections, pairs, strict=True)), strict=True)
