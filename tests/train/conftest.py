@@ -16,17 +16,19 @@ MakeRecipe = Callable[..., TrainConfig]
 def make_recipe(dataset: Path) -> MakeRecipe:
     """Recipes of a tiny model; the time never ends a run, the steps do."""
 
-    def make(**changes: Any) -> TrainConfig:
+    def make(**changes: Any) -> TrainConfig:  # what is a mapping there is merged key by key
         value: dict[str, Any] = {
-            "data": {"path": str(dataset), "validation": 0.2},
+            "data": {"path": str(dataset), "validation": 0.2, "strata": {"approach": 0.5}},
             "model": {
                 "trunk": {"width": 32, "layers": 1, "heads": 2},
-                "vision": {"channels": 8, "tokens": 4},
-                "action_bins": 16,
-                "grounding_bins": 8,
+                "readers": {"images": {"channels": 8, "tokens": 4}},
+                "head": {"bins": 16},
+                "auxiliaries": {"grounding": {"bins": 8}},
             },
             "engine": "inline",
             "workers": 1,
+            "device": "cpu",
+            "precision": "float32",
             "batch": 8,
             "steps": 4,
             "minutes": 1e6,

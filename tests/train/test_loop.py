@@ -17,7 +17,8 @@ from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
 from vla.models.checkpoint import load_model, read_tensors
 from vla.train.engines import Stopped, train
-from vla.train.loop import STOP, read_metrics
+from vla.train.loop import STOP
+from vla.train.metrics import read_metrics
 from vla.train.recipe import TrainConfig
 
 MakeRecipe = Callable[..., TrainConfig]
@@ -70,14 +71,16 @@ def test_the_same_seed_gives_the_same_curve(make_recipe: MakeRecipe, tmp_path: P
 
 def test_the_final_checkpoint_loads_and_holds_the_average(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     checkpoint = train(make_recipe(), tmp_path)
-    parts, model = load_model(checkpoint)
+    blueprint, model = load_model(checkpoint)
     average = {k.removeprefix("average."): v for k, v in _state(tmp_path).items() if k.startswith("average.")}
     assert all(torch.equal(average[k], v) for k, v in model.state_dict().items())
-    assert parts.contract.policy["dataset"]["manifest"] == 1
+    assert [version.manifest for version in blueprint.datasets] == [1]
     origin = json.loads((checkpoint / "provenance.json").read_text())
     assert origin["training"]["step"] == 4
     assert origin["training"]["consumed"] == 32
+    assert origin["training"]["precision"] == "float32"
     assert origin["recipe"]["seed"] == 3
+    assert origin["parameters"] == sum(p.numel() for p in model.parameters())
 
 
 def test_a_finished_run_is_not_trained_again(make_recipe: MakeRecipe, tmp_path: Path) -> None:
@@ -117,7 +120,7 @@ def test_validation_looks_at_the_average_and_leaves_the_weights_alone(make_recip
     train(make_recipe(validate_s=1e-6), tmp_path / "with")
     lines = [line for line in read_metrics(tmp_path / "with") if line["kind"] == "validation"]
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
-    assert all(0 < line["first_frame_error_m"] < 1 for line in lines)
+    assert all(0 < line["first_frame_grounding_error"] < 1 for line in lines)
     without, validated = _state(tmp_path / "without"), _state(tmp_path / "with")
     assert all(torch.equal(without[k], v) for k, v in validated.items())
 
@@ -186,7 +189,7 @@ def test_a_run_is_not_resumed_on_a_dataset_that_grew(
     with pytest.raises(
         ContractError,
         match=r"run/contract\.json was fitted to other data \(statistics of the training data: [0-9a-f]{32} there, "
-        r"[0-9a-f]{32} here; .*policy\.dataset differs.*--data\.manifest 1\), or choose another --out",
+        r"[0-9a-f]{32} here; .*policy\.datasets differs.*--data\.manifest 1\), or choose another --out",
     ):
         train(config, run)
     assert all(torch.equal(before[k], v) for k, v in _state(run).items())
