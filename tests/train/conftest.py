@@ -1,12 +1,16 @@
 """Recipes that learn from them in seconds."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vla.core.config import from_dict
+from vla.datasets.dataset import Dataset, create_dataset
+from vla.datasets.store.manifest import publish
+from vla.datasets.store.segment import SegmentWriter
 from vla.train.recipe import TrainConfig
 
 MakeRecipe = Callable[..., TrainConfig]
@@ -41,3 +45,17 @@ def make_recipe(dataset: Path) -> MakeRecipe:
         return from_dict(TrainConfig, value, where="a test")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def bare(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same episodes without any signal."""
+    source = Dataset.open(dataset)
+    root = tmp_path_factory.mktemp("bare") / "place"
+    contract = replace(source.contract, signals={})
+    create_dataset(root, contract)
+    with SegmentWriter(root, contract, {}) as writer:
+        for number in range(len(source.episodes)):
+            writer.append(replace(source.read_episode(number), signals={}))
+        publish(root, [writer.seal()], "without signals")
+    return root

@@ -23,7 +23,7 @@ def before_first_grasp(windows: Windows) -> Bool[np.ndarray, " items"]:
     dimension = contract.action[column]
     # Closing is below the middle, a tenth of the range to spare: larger opens.
     closing = data.action[:, column] < (dimension.low + dimension.high) / 2 + 0.1 * (dimension.high - dimension.low)
-    first = np.full(len(data.episodes), len(data))
+    first = np.full(len(data.episodes), len(data) + 1)  # beyond every step, where it never closes
     for episode, (start, length) in enumerate(zip(data.episode_starts, data.episode_lengths, strict=True)):
         if (hits := np.flatnonzero(closing[start : start + length])).size:
             first[episode] = start + hits[0]
