@@ -16,10 +16,12 @@ from vla.datasets.dataset import Dataset
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
 from vla.models.checkpoint import load_model, read_tensors
+from vla.train import state
 from vla.train.engines import Stopped, train
 from vla.train.loop import STOP
 from vla.train.metrics import read_metrics
-from vla.train.recipe import TrainConfig
+from vla.train.precision import PrecisionRates
+from vla.train.recipe import AugmentationConfig, TrainConfig
 
 MakeRecipe = Callable[..., TrainConfig]
 
@@ -51,6 +53,57 @@ def test_two_steps_and_two_more_are_four(make_recipe: MakeRecipe, tmp_path: Path
     assert whole.keys() == halves.keys()
     assert any(name.startswith("optimiser.1.") for name in whole), "Muon has no state"
     assert all(torch.equal(whole[name], halves[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"augmentation": {"shift": 0.2, "brightness": 0.2, "contrast": 0.2}},
+        {"model": {"history": 2, "head": {"kind": "tokens", "codec": {"bins": 16}}}},
+        {"model": {"head": {"layout": "joint"}, "auxiliaries": {"grounding": None, "pointing": None}}},
+        {"precision": "bfloat16"},
+    ],
+    ids=["augmentation", "tokens", "joint", "bfloat16"],
+)
+def test_whatever_is_trained_resumes_exactly(changes: dict[str, Any], make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    config = make_recipe(**changes)
+    train(config, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "halves", _stop_at(tmp_path / "halves", 2))
+    checkpoint = train(config, tmp_path / "halves")
+    whole, halves = _state(tmp_path / "whole"), _state(tmp_path / "halves")
+    assert all(torch.equal(whole[name], halves[name]) for name in whole)
+    assert {v.dtype for name, v in whole.items() if name.startswith(("model.", "average."))} == {torch.float32}
+    load_model(checkpoint)
+
+
+def test_augmentation_is_seen_by_training_alone(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    plain, changed = make_recipe(validate_s=1e-6, steps=1), {"brightness": 0.5}
+    train(plain, tmp_path / "plain")
+    train(dataclasses.replace(plain, augmentation=AugmentationConfig(**changed)), tmp_path / "changed")
+    lines = [read_metrics(tmp_path / name) for name in ("plain", "changed")]
+    assert lines[0][0]["loss"] != lines[1][0]["loss"]
+    assert lines[0][1].keys() == lines[1][1].keys()
+
+
+def test_a_run_keeps_the_precision_that_it_began_with(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(float32: float, bfloat16: float) -> None:
+        rates = PrecisionRates(float32=float32, bfloat16=bfloat16)
+        monkeypatch.setattr(state, "measure_precision", lambda device: rates)
+
+    config = make_recipe(precision="auto")
+    measure(1.0, 9.0)
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "run", _stop_at(tmp_path / "run", 2))
+    measure(9.0, 1.0)
+    train(config, tmp_path / "run")
+    origin = json.loads((tmp_path / "run" / "checkpoint" / "provenance.json").read_text())
+    assert origin["training"]["precision"] == "bfloat16"
+    train(make_recipe(precision="bfloat16"), tmp_path / "forced")
+    run, forced = _state(tmp_path / "run"), _state(tmp_path / "forced")
+    assert all(torch.equal(run[name], forced[name]) for name in run)
 
 
 def test_the_loss_falls(make_recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import DatasetError
 from vla.core.types import Observation
 from vla.datasets.dataset import Dataset, create_dataset
+from vla.datasets.sampling.settings import MixtureConfig
 from vla.datasets.sampling.statistics import compute, scale_of
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
@@ -198,6 +199,32 @@ def test_a_mixture_is_measured_where_it_can_be(make_mixture: MakeMixture, slide:
     lines = [line for line in read_metrics(tmp_path) if line["kind"] == "validation"]
     assert len(lines) == 2
     assert all(0 < line["first_frame_grounding_error"] < 2 for line in lines)
+
+
+def test_signals_that_nothing_held_out_knows_are_not_measured(
+    make_mixture: MakeMixture, slide: Path, dataset: Path, tmp_path: Path
+) -> None:
+    """Of the robot that has signals too few episodes may be there to hold one out; that is no divergence, and no 0."""
+    config = make_mixture(slide, data={"validation": 0.13}, steps=1, validate_s=1e-6)
+    data = replace(config.data, mixture=_only(config, dataset, tmp_path / "few"))
+    train(replace(config, data=data), tmp_path / "run")
+    (line,) = [line for line in read_metrics(tmp_path / "run") if line["kind"] == "validation"]
+    assert {"action_loss", "first_frame_action_error"} <= line.keys()
+    assert not [name for name in line if "grounding" in name or "pointing" in name]
+
+
+def _only(config: TrainConfig, dataset: Path, root: Path) -> MixtureConfig:
+    """The mixture with three episodes of the first dataset alone, of which 13 % are none."""
+    source = Dataset.open(dataset)
+    create_dataset(root, source.contract)
+    with SegmentWriter(root, source.contract, {}) as writer:
+        for number in range(3):
+            writer.append(source.read_episode(number))
+        publish(root, [writer.seal()], "test")
+    mixture = config.data.mixture
+    assert mixture is not None
+    first, *rest = mixture.entries
+    return replace(mixture, entries=(replace(first, path=str(root)), *rest))
 
 
 def test_a_robot_of_which_everything_is_held_out_is_refused(make_mixture: MakeMixture, slide: Path) -> None:

@@ -32,11 +32,13 @@ class HeldOutLoss:
         self._batch = None if items is None else samples.held_out(np.sort(items))
 
     def __call__(self, model: Model, device: torch.device) -> Iterator[tuple[str, float]]:
-        """The metrics of `Model.loss`."""
-        if self._batch is not None:
-            batch = self._batch.to(device)
-            _, metrics = model.loss(batch.inputs, batch.targets)
-            yield from ((name, value.item()) for name, value in metrics.items())
+        """The metrics of `Model.loss`; those of a signal that nothing held out knows are left out."""
+        if self._batch is None:
+            return
+        batch = self._batch.to(device)
+        _, metrics = model.loss(batch.inputs, batch.targets)
+        unknown = tuple(f"{name}_" for name, signal in batch.targets.signals.items() if signal.isnan().all())
+        yield from ((name, value.item()) for name, value in metrics.items() if not name.startswith(unknown))
 
 
 class FirstFrames:
@@ -47,14 +49,16 @@ class FirstFrames:
         self._batch = samples.held_out(items) if len(items) else None
 
     def __call__(self, model: Model, device: torch.device) -> Iterator[tuple[str, float]]:
-        """Mean distances: of actions in scaled units, of each signal in its own."""
+        """Mean distances: of actions in scaled units, of each signal that is known there in its own."""
         if self._batch is None:
             return
         batch = self._batch.to(device)
         found, truth = model.act(batch.inputs), batch.targets
         yield "first_frame_action_error", (found.actions - truth.actions)[truth.valid].abs().mean().item()
         for name, believed in found.signals.items():
-            yield f"first_frame_{name}_error", (believed - truth.signals[name]).abs().nanmean().item()
+            known = truth.signals[name].isfinite()
+            if known.any():
+                yield f"first_frame_{name}_error", (believed - truth.signals[name])[known].abs().mean().item()
 
 
 EVALUATORS: dict[str, type[Evaluator]] = {"held_out": HeldOutLoss, "first_frames": FirstFrames}
