@@ -53,7 +53,7 @@ def check_mixture(mixture: Mixture) -> None:
     borders = np.unique(np.concatenate([[0], ends[:-1], ends - 1])).astype(np.int64)
     _require(int(ends[-1]) == len(mixture), f"the mixture: {len(mixture)} items, and its datasets have {ends[-1]}")
     batch = mixture.batch(borders)
-    b, t, n, h = len(borders), config.history, len(config.slots), config.horizon
+    b, t, n, h = len(borders), mixture.history, len(config.slots), mixture.horizon
     s, d = batch["state"].shape[-1], batch["actions"].shape[-1]
     _check_arrays(
         "the mixture",
@@ -68,6 +68,7 @@ def check_mixture(mixture: Mixture) -> None:
             "action_dim_valid": ("bool", (b, d)),
             "action_valid": ("bool", (b, h)),
             **dict.fromkeys(("instruction", "embodiment", "dataset", "index"), ("int64", (b,))),
+            **{signal_name(name): ("float32", (b, g)) for name, g in mixture.signals.items()},
         },
     )
     _require(

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vla.core.contract import Contract, read_contract, require_match
-from vla.core.errors import CheckpointError, ConfigError, UnknownNameError
+from vla.core.contract import Contract, require_match
+from vla.core.errors import CheckpointError, ConfigError, ContractError, UnknownNameError
 from vla.core.lookup import known_names, lookup
 from vla.core.types import Policy
 
@@ -90,14 +90,19 @@ def _server(address: str, *, env: str = "", contract: Contract | None = None) ->
     return remote
 
 
-def _checkpoint(path: Path, *, env: str = "", contract: Contract | None = None, batch: int | None = None) -> Policy:
-    """With ``batch`` made repeatable; the contract is looked at before the weights are read."""
-    if contract is not None:
-        ours = read_contract(path / "contract.json")
-        require_match(ours, contract, who=f"checkpoint {path}", whom=f"environment {env}", fix=_FIX)
-    from vla.policies.unified import UnifiedPolicy
+def _checkpoint(
+    path: Path, *, env: str = "", contract: Contract | None = None, batch: int | None = None, device: str = "auto"
+) -> Policy:
+    """With ``batch`` made repeatable; of several robots the one that fits ``contract``, before a weight is read."""
+    from vla.models.checkpoint import read_blueprint
+    from vla.policies.learned import LearnedPolicy
 
-    policy = UnifiedPolicy(path)
+    if contract is not None:
+        try:
+            read_blueprint(path).preprocessor.embodiment_for(contract)
+        except ContractError as error:
+            raise ContractError(f"checkpoint {path} does not fit environment {env}: {error}. {_FIX}") from None
+    policy = LearnedPolicy(path, robot=contract, device=device)
     if batch is None:
         return policy
     from vla.evaluation.baselines import SameBatch

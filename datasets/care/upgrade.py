@@ -15,11 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from vla.core.contract import CONTRACT_VERSION, Contract
 from vla.core.errors import DatasetError
 from vla.core.files import make_folder
+from vla.core.version1 import signal_columns, upgraded_contract
 from vla.datasets.care.orphans import is_live
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.records import EpisodeIndex
@@ -59,21 +57,6 @@ def upgrade(root: Location | Storage, on_episode: Callable[[int], None] = lambda
     return True
 
 
-def upgraded_contract(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON of a contract of version 1, as version 2 writes it."""
-    entries = value.get("grounding", ())
-    signals = {name: [entries[i] for i in columns] for name, columns in _columns(value).items()}
-    rest = {key: item for key, item in value.items() if key != "grounding"}
-    return {**rest, "contract_version": CONTRACT_VERSION, "signals": signals}
-
-
-def _columns(contract: Mapping[str, Any]) -> dict[str, list[int]]:
-    """Which entries of ``grounding`` belong to each signal."""
-    points = [entry["unit"] == "image" for entry in contract.get("grounding", ())]
-    columns = {"grounding": np.flatnonzero(~np.array(points, bool)), "pointing": np.flatnonzero(points)}
-    return {name: found.tolist() for name, found in columns.items() if len(found)}
-
-
 def _read(storage: Storage, name: str) -> dict[str, Any]:
     missing = f"Check that {storage.url} is a dataset"
     return read_document(storage, name, missing=missing, damaged=_REPAIR, reads=_FORMAT)
@@ -92,7 +75,7 @@ def _require_quiet(storage: LocalStorage) -> None:
 def _grow(storage: LocalStorage, description: Mapping[str, Any], on_episode: Callable[[int], None]) -> None:
     """Write the new dataset beside the old one."""
     where = f"{storage.url}/dataset.json"
-    contract = Contract.from_json(upgraded_contract(description["contract"]), where=where)
+    contract = upgraded_contract(description["contract"], where=where)
     new = LocalStorage(storage.root / _GROWING)
     shutil.rmtree(new.root, ignore_errors=True)
     create_dataset(new, contract, description["codecs"])
@@ -137,7 +120,7 @@ def _convert(
         index,
         [commit],
     )
-    columns, signals = _columns(contract), {}
+    columns, signals = signal_columns(contract), {}
     if columns:
         shape = (commit.steps, len(contract["grounding"]))
         both = read_checked_array(storage, segment, commit, "grounding", shape=shape, dtype="float32")

@@ -1,6 +1,6 @@
 """Batches for training, read here or by loader processes: an item is a whole batch, in the order of steps."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -19,30 +19,40 @@ class BatchSource(Protocol):
         """The arrays of these items, with the batch axis in front."""
 
 
-class TensorBatches(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
-    """Item ``i`` is the batch of step ``i`` of a sampler as tensors; images stay uint8."""
+class Batches(torch.utils.data.Dataset[Batch]):
+    """Item ``i`` is the whole batch of step ``i`` of a sampler: so any number of loader processes keeps the order."""
 
-    def __init__(self, source: BatchSource, sampler: ResumableSampler) -> None:
-        self._source, self._sampler = source, sampler
+    def __init__(
+        self, source: BatchSource, sampler: ResumableSampler, collate: Callable[[dict[str, np.ndarray]], Batch]
+    ) -> None:
+        self._source, self._sampler, self._collate = source, sampler, collate
 
-    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
+    def __getitem__(self, step: int) -> Batch:
         """One batch."""
-        arrays = self._source.batch(self._sampler.items(step))
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return self._collate(self._source.batch(self._sampler.items(step)))
 
 
-def iterate_steps(batches: "torch.utils.data.Dataset[Batch]", loaders: int) -> Generator[Batch, None, None]:
+def tensors(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """Arrays as they are, as tensors; images stay uint8."""
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def iterate_steps(
+    batches: "torch.utils.data.Dataset[Batch]", loaders: int, *, pin_memory: bool = False
+) -> Generator[Batch, None, None]:
     """Items 0, 1, 2, ... without end: put together where they are decoded, and handed over through shared memory.
 
-    Closing the iterator (it is a generator) ends the loader processes.
+    ``pin_memory`` hands them over in page-locked memory, from where copies to a GPU run beside its work. Closing the
+    iterator (it is a generator) ends the loader processes.
     """
     if loaders == 0:
         step = 0
         while True:
-            yield batches[step]
+            batch = batches[step]
+            yield batch.pin_memory() if pin_memory else batch  # type: ignore[attr-defined]
             step += 1
     steps = _Steps()
-    options: dict[str, Any] = {"prefetch_factor": 4, "multiprocessing_context": "spawn"}
+    options: dict[str, Any] = {"pin_memory": pin_memory, "prefetch_factor": 4, "multiprocessing_context": "spawn"}
     loader = iter(torch.utils.data.DataLoader(batches, batch_size=None, sampler=steps, num_workers=loaders, **options))
     try:
         yield from loader

@@ -4,73 +4,24 @@ What a robot lacks is zero, and a mask says so; all masks are true where there i
 """
 
 import dataclasses
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, SupportsIndex
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float64, Int64
 
 from vla.core.contract import Contract
-from vla.core.errors import ConfigError, DatasetError
+from vla.core.errors import DatasetError
 from vla.datasets.dataset import Dataset
 from vla.datasets.sampling.mixture_part import MixturePart
 from vla.datasets.sampling.order import StratifiedOrder
-from vla.datasets.sampling.statistics import DatasetStatistics
+from vla.datasets.sampling.settings import MixtureConfig
+from vla.datasets.store.layout import signal_name
 
 _LEAST_SHARE = 1e-3
 """What `StratifiedOrder` can hold."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MixtureEntry:
-    """One dataset, and how much of it."""
-
-    path: str
-    """A folder or URL."""
-    weight: float = 1.0
-    """Its share of the samples, relative to the other entries."""
-    cameras: dict[str, str] = field(default_factory=dict)
-    """{slot: camera}; empty fills each slot with the camera of its name. Slots that get none are masked."""
-    manifest: int | None = None
-    """Version of the dataset; the latest by default."""
-    split: str | None = None
-    """Only the episodes of this split."""
-    hz: float | None = None
-    """Rate of its chunks and histories, if it is not that of the mixture."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.weight < np.inf:
-            raise ConfigError(f"{self.path}: weight={self.weight} must be positive; leave the dataset out instead")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MixtureConfig:
-    """Datasets, their weights, and the shape that all of their items get."""
-
-    entries: tuple[MixtureEntry, ...]
-    slots: tuple[str, ...]
-    """Names of the images of an item, in order."""
-    image_size: tuple[int, ...] = (224, 224)
-    """(y, x): frames of another size are stretched to it."""
-    horizon: int = 16
-    history: int = 1
-    hz: float | None = None
-    """Rate of all chunks and histories: the nearest recorded steps; None takes every dataset's own control rate."""
-    normalise: bool = True
-    """Scale states and actions by the statistics of their own dataset, actions after the action transform."""
-    balance: bool = False
-    """Multiply weights by numbers of steps: at weights of 1 every step is as likely as any other."""
-
-    def __post_init__(self) -> None:
-        if not self.entries:
-            raise ConfigError("entries: expected at least one dataset")
-        if len(self.image_size) != 2 or min(self.image_size) < 1:
-            raise ConfigError(f"image_size={list(self.image_size)} must be two positive numbers (y, x)")
-        if len(set(self.slots)) != len(self.slots):
-            raise ConfigError(f"slots={list(self.slots)}: each needs a name of its own")
-        keys = [(entry.path, entry.manifest, entry.split) for entry in self.entries]
-        for path, _, split in (key for key in keys if keys.count(key) > 1):
-            raise ConfigError(f"entries: {path} (split {split}) is listed twice; add its weights up")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,18 +53,39 @@ class Mixture:
         state              float32 (t, s)         s: the most of any robot
         state_valid        bool (s,)
         observation_valid  bool (t,)              false before the start of the episode
-        actions            float32 (h, d)         d: the most of any robot; absolute, or transformed and scaled
+        actions            float32 (h, d)         d: the most of any robot
         action_dim_valid   bool (d,)
         action_valid       bool (h,)              false past the end and where the label may not be learned from
         instruction        int64 ()               index into `instructions`
         embodiment         int64 ()               index into `embodiments`
         dataset            int64 ()               index into the entries
         index              int64 ()               step of its dataset
+        signals/NAME       float32 (g,)           NaN where a dataset does not offer the signal
     """
 
-    def __init__(self, config: MixtureConfig) -> None:
-        """Open all datasets, and compute the statistics that are not stored."""
-        self._parts = [_open(entry, config) for entry in config.entries]
+    def __init__(
+        self,
+        config: MixtureConfig,
+        *,
+        horizon: int,
+        history: int = 1,
+        datasets: Sequence[Dataset] | None = None,
+        episodes: Sequence[Int64[np.ndarray, " _"] | None] | None = None,
+        may_be_empty: bool = False,
+    ) -> None:
+        """Chunks of ``horizon`` steps, after ``history`` observations.
+
+        ``datasets`` are those of the entries, opened here by default; ``episodes`` chooses from each, by default those
+        of the entry's split. Entries without items are errors, unless they ``may_be_empty`` (what is held out).
+        """
+        self.horizon, self.history = horizon, history
+        datasets = datasets or [Dataset.open(entry.path, entry.manifest) for entry in config.entries]
+        chosen = episodes or [None] * len(datasets)
+        opened = partial(MixturePart, horizon=horizon, history=history, may_be_empty=may_be_empty)
+        self._parts = [
+            opened(dataset, entry, config, episodes=own)
+            for dataset, entry, own in zip(datasets, config.entries, chosen, strict=True)
+        ]
         pinned = [
             dataclasses.replace(entry, manifest=part.dataset.manifest.number)
             for entry, part in zip(config.entries, self._parts, strict=True)
@@ -125,6 +97,8 @@ class Mixture:
         self._ends = np.cumsum(sizes)
         self._state_width = max(len(part.dataset.contract.state) for part in self._parts)
         self._action_width = max(len(part.dataset.contract.action) for part in self._parts)
+        self.signals = {name: len(g) for part in self._parts for name, g in part.dataset.contract.signals.items()}
+        """Widths of the signals that any dataset offers."""
         texts = dict.fromkeys(text for part in self._parts for text in part.windows.instructions)
         self.instructions = list(texts)
         """The distinct instructions of all datasets."""
@@ -133,9 +107,10 @@ class Mixture:
             np.array([number[text] for text in part.windows.instructions], np.int64) for part in self._parts
         ]
         weights = np.array([entry.weight for entry in config.entries]) * (sizes if config.balance else 1)
-        self.asked: Float64[np.ndarray, " entries"] = weights / weights.sum()
+        self.asked: Float64[np.ndarray, " entries"] = weights / max(weights.sum(), np.finfo(float).tiny)
         """The share of each dataset, as weights say; an order rounds it to thousandths."""
-        self._check_shares()
+        if not may_be_empty:
+            self._check_shares()
 
     @property
     def embodiments(self) -> list[str]:
@@ -143,9 +118,19 @@ class Mixture:
         return [robot for robot, *_ in self._interfaces]
 
     @property
-    def statistics(self) -> list[DatasetStatistics | None]:
-        """Of each dataset; None if nothing is scaled."""
-        return [part.statistics for part in self._parts]
+    def parts(self) -> Sequence[MixturePart]:
+        """One for each entry, in order."""
+        return self._parts
+
+    def embodiment(self, part: MixturePart) -> int:
+        """Index into `embodiments` of the robot of a part."""
+        return self._interfaces.index(_interface(part.dataset.contract))
+
+    def first_items(self) -> Int64[np.ndarray, " episodes"]:
+        """The first item of each episode."""
+        starts = self._ends - [len(part.windows) for part in self._parts]
+        found = [start + part.windows.first_items() for start, part in zip(starts, self._parts, strict=True)]
+        return np.concatenate(found)
 
     def __len__(self) -> int:
         """The number of items."""
@@ -165,7 +150,7 @@ class Mixture:
             part, mine = self._parts[number], np.flatnonzero(owner == number)
             found = part.batch(items[mine] - self._ends[number] + len(part.windows))
             found["instruction"] = self._instruction[number][found["instruction"]]
-            found["embodiment"] = np.full(len(mine), self._interfaces.index(_interface(part.dataset.contract)))
+            found["embodiment"] = np.full(len(mine), self.embodiment(part))
             found["dataset"] = np.full(len(mine), number)
             for key, value in found.items():
                 batch[key][(mine, *map(slice, value.shape[1:]))] = value  # the rest stays zero
@@ -178,12 +163,6 @@ class Mixture:
             self.asked.tolist(),
             seed,
         )
-
-    def absolute(
-        self, dataset: int, state: Float[np.ndarray, "*b s"], actions: Float[np.ndarray, "*b h d"]
-    ) -> Float[np.ndarray, "*b h e"]:
-        """Actions of an entry as its robot takes them, without padding: undoes what an item's were put through."""
-        return self._parts[dataset].absolute(state, actions)
 
     def summary(self) -> list[MixtureRow]:
         """One row for each dataset."""
@@ -202,7 +181,7 @@ class Mixture:
                 MixtureRow(
                     dataset=part.dataset.url,
                     robot=part.dataset.contract.robot,
-                    embodiment=self._interfaces.index(_interface(part.dataset.contract)),
+                    embodiment=self.embodiment(part),
                     weight=entry.weight,
                     share=share,
                     steps=len(part.windows),
@@ -224,7 +203,7 @@ class Mixture:
 
     def _zeros(self, b: int) -> dict[str, np.ndarray]:
         config = self.config
-        t, slots, s, d, h = config.history, len(config.slots), self._state_width, self._action_width, config.horizon
+        t, slots, s, d, h = self.history, len(config.slots), self._state_width, self._action_width, self.horizon
         return {
             "images": np.zeros((b, t, slots, *config.image_size, 3), np.uint8),
             "camera_valid": np.zeros((b, slots), bool),
@@ -235,21 +214,8 @@ class Mixture:
             "action_dim_valid": np.zeros((b, d), bool),
             "action_valid": np.zeros((b, h), bool),
             **{key: np.zeros(b, np.int64) for key in ("instruction", "embodiment", "dataset", "index")},
+            **{signal_name(name): np.full((b, g), np.nan, np.float32) for name, g in self.signals.items()},
         }
-
-
-def _open(entry: MixtureEntry, config: MixtureConfig) -> MixturePart:
-    return MixturePart(
-        Dataset.open(entry.path, entry.manifest),
-        slots=config.slots,
-        cameras=entry.cameras,
-        image_size=config.image_size,
-        horizon=config.horizon,
-        history=config.history,
-        hz=config.hz if entry.hz is None else entry.hz,
-        split=entry.split,
-        normalise=config.normalise,
-    )
 
 
 def _interface(contract: Contract) -> tuple[Any, ...]:

@@ -3,14 +3,17 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Int64
 
 from vla.core.action_transform import ActionTransform
 from vla.core.errors import DatasetError, UnknownNameError
+from vla.core.images import resize_frame
 from vla.core.lookup import lookup
 from vla.datasets.dataset import Dataset
+from vla.datasets.sampling.settings import MixtureConfig, MixtureEntry
 from vla.datasets.sampling.statistics import load_or_compute
 from vla.datasets.sampling.windows import Windows, spacing
+from vla.datasets.store.layout import signal_name
 
 
 class MixturePart:
@@ -19,44 +22,40 @@ class MixturePart:
     def __init__(
         self,
         dataset: Dataset,
+        entry: MixtureEntry,
+        config: MixtureConfig,
         *,
-        slots: Sequence[str],
-        cameras: Mapping[str, str],
-        image_size: tuple[int, ...],
         horizon: int,
         history: int,
-        hz: float | None,
-        split: str | None,
-        normalise: bool,
+        episodes: Int64[np.ndarray, " _"] | None = None,
+        may_be_empty: bool = False,
     ) -> None:
-        """See `MixtureConfig` of `mixture.py`; what the dataset lacks is a `DatasetError` that names it."""
+        """``episodes`` are those of the entry's split by default; what the dataset lacks is a `DatasetError`."""
         contract = dataset.contract
+        hz = config.hz if entry.hz is None else entry.hz
         if hz is not None and not 0 < hz <= contract.control_hz:
             raise DatasetError(
                 f"{dataset.url}: hz={hz:g} must be positive and at most the {contract.control_hz:g} Hz at which it was "
                 "recorded; lower it, or give this entry an hz of its own"
             )
         self.dataset = dataset
-        self.cameras = _fill_slots(dataset, slots, cameras)
+        self.cameras = _fill_slots(dataset, config.slots, entry.cameras)
         """{slot: camera} of the slots that are filled."""
-        self._slots, self._size = tuple(slots), tuple(image_size)
-        episodes = _of_split(dataset, split)
+        self._slots, self._size = config.slots, tuple(config.image_size)
+        episodes = episodes_of_split(dataset, entry.split) if episodes is None else episodes
+        self.hz = hz or contract.control_hz
+        """Rate of chunks and histories."""
         self.windows = Windows(dataset, horizon, episodes, cameras=(), history=history, hz=hz)
-        if len(self.windows) == 0:
-            raise DatasetError(f"{dataset.url}: no step of it may be learned from (split {split}); leave it out")
+        if len(self.windows) == 0 and not may_be_empty:
+            raise DatasetError(f"{dataset.url}: no step of it may be learned from (split {entry.split}); leave it out")
         self._behind = spacing(history, contract.control_hz, hz)[::-1]
-        self.span_s = horizon / (hz or contract.control_hz)
+        self.span_s = horizon / self.hz
         """What a chunk covers."""
-        self.transform = ActionTransform.of(contract)
-        self.statistics = load_or_compute(dataset, self.transform, horizon, episodes, hz=hz) if normalise else None
 
     def batch(self, items: Int64[np.ndarray, " b"]) -> dict[str, np.ndarray]:
         """As `vla.datasets.sampling.mixture.Mixture.batch`, without padding; instructions are those of `windows`."""
         raw = self.windows.batch(items)
         state, actions = raw["state"], raw["actions"]
-        if self.statistics is not None:
-            actions = self.statistics.action.normalise(self.transform.apply(state[:, -1], actions))
-            state = self.statistics.state.normalise(state)
         filled = np.array([slot in self.cameras for slot in self._slots], bool)
         return {
             "images": self._images(raw["index"], raw["episode"]),
@@ -66,23 +65,14 @@ class MixturePart:
             "actions": actions,
             "action_dim_valid": np.ones((len(items), actions.shape[-1]), bool),
             **{key: raw[key] for key in ("observation_valid", "action_valid", "instruction", "index")},
+            **{key: value for key, value in raw.items() if key.startswith(signal_name(""))},
         }
-
-    def absolute(
-        self, state: Float[np.ndarray, "*b s"], actions: Float[np.ndarray, "*b h d"]
-    ) -> Float[np.ndarray, "*b h e"]:
-        """The mirror of what `batch` does to actions; padding is cut off first."""
-        contract = self.dataset.contract
-        state, actions = state[..., : len(contract.state)], actions[..., : len(contract.action)]
-        if self.statistics is None:
-            return actions
-        state, actions = self.statistics.state.denormalise(state), self.statistics.action.denormalise(actions)
-        absolute: np.ndarray = self.transform.undo(state, actions)
-        return absolute
 
     def problems(self) -> list[str]:
         """What people should know of it, one sentence each."""
-        found = [] if self.statistics is None else list(self.statistics.problems(self.dataset.contract))
+        transform = ActionTransform.of(self.dataset.contract)
+        statistics = load_or_compute(self.dataset, transform, self.windows.horizon, self.windows.episodes, hz=self.hz)
+        found = list(statistics.problems(self.dataset.contract))
         unused = [c.name for c in self.dataset.contract.cameras if c.name not in self.cameras.values()]
         if unused:
             found.append(f"no slot shows its cameras {', '.join(unused)}")
@@ -106,21 +96,6 @@ class MixturePart:
         return images
 
 
-def resize_frame(frame: UInt8[np.ndarray, "y x 3"], size: tuple[int, ...]) -> UInt8[np.ndarray, "v u 3"]:
-    """A frame stretched to ``size`` (y, x): each pixel is the mean of the area that it covers, with soft edges.
-
-    Where a side grows, pixels are interpolated linearly. No threads: safe in forked loader processes.
-    """
-    if frame.shape[:2] == tuple(size):
-        return frame
-    from PIL import Image
-
-    shrinks = frame.shape[0] >= size[0] and frame.shape[1] >= size[1]
-    # Not a box, which takes each pixel whole or not at all, and so shifts lines by half a pixel here and there.
-    kernel = Image.Resampling.HAMMING if shrinks else Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(frame).resize((size[1], size[0]), kernel))
-
-
 def _fill_slots(dataset: Dataset, slots: Sequence[str], chosen: Mapping[str, str]) -> dict[str, str]:
     """{slot: camera}, checked; by equal names if nothing is chosen."""
     colour = {camera.name: camera for camera in dataset.contract.cameras if camera.kind == "rgb"}
@@ -139,7 +114,7 @@ def _fill_slots(dataset: Dataset, slots: Sequence[str], chosen: Mapping[str, str
     return {slot: pairs[slot] for slot in slots if slot in pairs}
 
 
-def _of_split(dataset: Dataset, split: str | None) -> Int64[np.ndarray, " episodes"] | None:
+def episodes_of_split(dataset: Dataset, split: str | None) -> Int64[np.ndarray, " episodes"] | None:
     """The episodes of a split, or None for all."""
     if split is None:
         return None

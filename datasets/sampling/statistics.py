@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
@@ -18,8 +18,8 @@ import numpy as np
 from vla.core.action_transform import ActionTransform
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError, VlaError
+from vla.core.scaling import Statistics, column_statistics
 from vla.datasets.dataset import Dataset
-from vla.datasets.sampling.scale import Statistics, column_statistics
 from vla.datasets.sampling.windows import spacing
 from vla.datasets.store.documents import encode, read_document
 
@@ -119,6 +119,33 @@ def load_or_compute(
     except OSError as error:
         warnings.warn(f"{dataset.url}: statistics cannot be stored ({error}) and are computed each time", stacklevel=2)
     return computed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """What the inputs and outputs of one robot are scaled by."""
+
+    state: Statistics
+    action: Statistics
+    hashes: tuple[str, ...]
+    """Of the statistics of each dataset that they come from."""
+
+
+def scale_of(
+    parts: Sequence[tuple[Dataset, Iterable[SupportsIndex] | None, float | None]],
+    transform: ActionTransform,
+    horizon: int,
+) -> Scale:
+    """One scale for all datasets of a robot, each with its chosen episodes and the rate of its chunks.
+
+    Exact as those of one dataset are: every value of every dataset counts as often as it was recorded. Only the
+    statistics of a single dataset are stored.
+    """
+    if len(parts) == 1:
+        dataset, episodes, hz = parts[0]
+        found = load_or_compute(dataset, transform, horizon, episodes, hz=hz)
+        return Scale(state=found.state, action=found.action, hashes=(found.hash,))
+    return _Selection.pool([_Selection(dataset, transform, horizon, eps, hz) for dataset, eps, hz in parts])
 
 
 def recompute(
@@ -231,6 +258,24 @@ class _Selection:
             ahead=self._ahead,
             episodes=self._count,
             hash=self.hash,
+        )
+
+    @staticmethod
+    def pool(selections: "Sequence[_Selection]") -> Scale:
+        """Of the values of all, a column at a time."""
+        url = " and ".join(selection._dataset.url for selection in selections)
+        pairs = [sum(int(np.count_nonzero(s._pairs(step))) for step in s._ahead) for s in selections]
+        steps = sum(int(np.count_nonzero(s._valid)) for s in selections)
+        if steps == 0:
+            raise DatasetError(f"{url}: expected at least 1 step to learn from, got none")
+        states = map(np.concatenate, zip(*(s._states() for s in selections), strict=True))
+        actions = map(
+            np.concatenate, zip(*(s._actions(count) for s, count in zip(selections, pairs, strict=True)), strict=True)
+        )
+        return Scale(
+            state=column_statistics(states, steps, what=f"{url}: state"),
+            action=column_statistics(actions, sum(pairs), what=f"{url}: action"),
+            hashes=tuple(selection.hash for selection in selections),
         )
 
     def stored(self) -> DatasetStatistics | None:

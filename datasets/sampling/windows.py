@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Float32, Int64
 
 from vla.core.errors import DatasetError
 from vla.datasets.dataset import Dataset
@@ -55,6 +55,8 @@ class Windows:
         self._behind = spacing(history, dataset.contract.control_hz, hz)[::-1]
         self.cameras = tuple(cameras if cameras is not None else (c.name for c in dataset.contract.cameras))
         self._image_shape = _common_shape(dataset, self.cameras)
+        self.image_size = self._image_shape[:2]
+        """(y, x) of every image."""
         texts, codes = dataset.episodes.column("instruction")
         present, self._instruction = np.unique(codes, return_inverse=True)
         self.instructions = [texts[code] for code in present]
@@ -83,12 +85,9 @@ class Windows:
         if len(items) and not (items.min() >= 0 and items.max() < len(self)):
             raise IndexError(f"items {items.min()} to {items.max()} of {len(self)}")
         data = self.dataset
-        rows = self.rows[items]
-        owner = self.owner[items]
+        rows, owner = self.rows[items], self.owner[items]
         starts, lengths = data.episode_starts[owner], data.episode_lengths[owner]
-        ahead = rows[:, None] + self._ahead  # (b, h)
-        last = (starts + lengths - 1)[:, None]
-        clamped = np.minimum(ahead, last)
+        actions, action_valid = self.chunks(items)
         seen = rows[:, None] - self._behind  # (b, t)
         first = starts[:, None]
         observed = np.maximum(seen, first)
@@ -96,14 +95,26 @@ class Windows:
             "images": self._images(observed),
             "state": data.state[observed],  # (b, t, s)
             "observation_valid": seen >= first,
-            "actions": data.action[clamped],  # (b, h, d)
-            "action_valid": (ahead <= last) & data.valid[clamped],
+            "actions": actions,
+            "action_valid": action_valid,
             **{signal_name(name): signal[rows] for name, signal in data.signals.items()},
             "instruction": self._instruction[owner],
             "step_fraction": ((rows - starts) / np.maximum(lengths - 1, 1)).astype(np.float32),
             "index": rows,
             "episode": owner,
         }
+
+    def chunks(self, items: Int64[np.ndarray, " b"]) -> tuple[Float32[np.ndarray, "b h d"], Bool[np.ndarray, "b h"]]:
+        """The ``actions`` and the ``action_valid`` of `batch`, without reading a frame."""
+        data, owner = self.dataset, self.owner[items]
+        ahead = self.rows[items][:, None] + self._ahead  # (b, h)
+        last = (data.episode_starts[owner] + data.episode_lengths[owner] - 1)[:, None]
+        clamped = np.minimum(ahead, last)
+        return data.action[clamped], (ahead <= last) & data.valid[clamped]
+
+    def first_items(self) -> Int64[np.ndarray, " episodes"]:
+        """The first item of each episode, where only looking tells where things are."""
+        return np.flatnonzero(np.diff(self.owner, prepend=-1)).astype(np.int64)
 
     def _images(self, steps: Int64[np.ndarray, "b t"]) -> np.ndarray:
         """Frames of all cameras, uint8 (b, t, n, y, x, 3)."""

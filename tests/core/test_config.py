@@ -1,12 +1,14 @@
 """Recipes are read strictly: every mistake names the file, the key and the fix."""
 
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 
-from vla.core.config import from_dict, load_recipe, to_dict
+from vla.core.config import Kinded, from_dict, load_recipe, to_dict
 from vla.core.errors import ConfigError
 
 
@@ -121,3 +123,206 @@ def test_what_to_dict_writes_reads_back() -> None:
         names={"a": "b"},
     )
     assert from_dict(Outer, to_dict(config), where="here") == config
+
+
+# -- configurations that come in kinds -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codec(Kinded):
+    """The interface."""
+
+    what: ClassVar[str] = "kind of codec"
+    group: ClassVar[str] = "vla.test_codecs"
+
+    weight: float = 1.0
+
+    @classmethod
+    def table(cls) -> Mapping[str, type["Codec"]]:
+        return {"bins": BinsCodec, "tokens": TokensCodec, "bare": BareCodec}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BinsCodec(Codec):
+    """A kind with settings of its own."""
+
+    kind: str = "bins"
+    bins: int = 64
+    inner: Inner = field(default_factory=Inner)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokensCodec(Codec):
+    """A kind inside of which there is another."""
+
+    kind: str = "tokens"
+    size: int = 512
+    codec: Codec = field(default_factory=lambda: BinsCodec(bins=8))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BareCodec(Codec):
+    """A kind that must be given a setting."""
+
+    kind: str = "bare"
+    width: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """One configuration of a kind, and several by name."""
+
+    codec: Codec = field(default_factory=lambda: BinsCodec(bins=32))
+    other: Codec | None = None
+    parts: dict[str, Codec] = field(
+        default_factory=lambda: {"first": BinsCodec(bins=16), "second": TokensCodec(), "third": BinsCodec()}
+    )
+
+
+def _model(**value: Any) -> Model:
+    return from_dict(Model, value, where="here")
+
+
+def test_nothing_said_is_the_default() -> None:
+    assert _model() == Model()
+
+
+def test_a_kind_is_chosen() -> None:
+    assert _model(codec={"kind": "tokens", "size": 9}).codec == TokensCodec(size=9)
+    assert _model(codec={"kind": "bare", "width": 3}).codec == BareCodec(width=3)
+    nested = {"kind": "tokens", "codec": {"kind": "bare", "width": 2}}
+    assert _model(codec=nested).codec == TokensCodec(codec=BareCodec(width=2))
+
+
+def test_without_a_kind_the_default_is_changed_in_part() -> None:
+    assert _model(codec={"weight": 0.5}).codec == BinsCodec(bins=32, weight=0.5)
+    assert _model(codec={"inner": {"width": 4}}).codec == BinsCodec(bins=32, inner=Inner(width=4))
+    assert _model(codec={}).codec == BinsCodec(bins=32)
+    assert _model(codec={"kind": "bins", "weight": 0.5}).codec == BinsCodec(bins=32, weight=0.5)
+
+
+def test_another_kind_begins_from_its_own_defaults() -> None:
+    assert _model(codec={"kind": "tokens"}).codec == TokensCodec()
+    assert _model(parts={"second": {"kind": "bins"}}).parts["second"] == BinsCodec()
+
+
+def test_an_optional_kind() -> None:
+    assert _model(other=None).other is None
+    assert _model(other={"kind": "bins", "bins": 3}).other == BinsCodec(bins=3)
+    with pytest.raises(ConfigError, match="here: other needs a kind: bare, bins, tokens"):
+        _model(other={"bins": 3})
+
+
+def test_mappings_are_merged_with_their_defaults() -> None:
+    default = Model().parts
+    assert _model(parts={}).parts == default
+    assert _model(parts={"first": {"weight": 2.0}}).parts == default | {"first": BinsCodec(bins=16, weight=2.0)}
+    added = _model(parts={"fourth": {"kind": "bins", "bins": 5}}).parts
+    assert added == default | {"fourth": BinsCodec(bins=5)}
+    assert list(added) == ["first", "second", "third", "fourth"]
+    assert _model(parts={"second": None, "none": None}).parts == {k: v for k, v in default.items() if k != "second"}
+    assert _model(parts={"first": None, "second": None, "third": None}).parts == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            {"codec": {"kind": "bin"}},
+            "here: codec: unknown kind of codec 'bin': did you mean 'bins'.*known: bare, bins",
+        ),
+        ({"codec": {"kind": 3}}, "here: codec needs a kind: bare, bins, tokens"),
+        ({"codec": 3}, "here: codec must be a mapping of keys to values, got 3"),
+        ({"codec": {"bns": 3}}, "here: codec: unknown key 'bns': did you mean 'bins'"),
+        ({"codec": {"kind": "tokens", "bins": 3}}, "here: codec: unknown key 'bins'"),
+        ({"codec": {"bins": "x"}}, "here: codec.bins must be int, got 'x'"),
+        ({"codec": {"inner": {"width": 3}}}, "inner.width=3 must be even"),
+        ({"codec": {"kind": "bare"}}, "here: codec: .*width"),
+        ({"parts": [3]}, "here: parts must be a mapping"),
+        ({"parts": {"new": {"bins": 3}}}, "here: parts.new needs a kind: bare, bins, tokens"),
+        ({"parts": {"first": {"bns": 3}}}, "here: parts.first: unknown key 'bns'"),
+        ({"parts": {"second": {"codec": {"bns": 3}}}}, "here: parts.second.codec: unknown key 'bns'"),
+        ({"parts": {3: {"kind": "bins"}}}, "here: a key of parts must be str, got 3"),
+    ],
+)
+def test_mistakes_in_kinds_name_the_key_and_the_fix(value: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        from_dict(Model, value, where="here")
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of somebody else: a kind of theirs, and a class that is none."""
+    (tmp_path / "their_own_codecs.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from typing import Any\n"
+        "from vla.core.config import Kinded\n"
+        f"from {__name__} import Codec\n\n\n"
+        "@dataclass(frozen=True, kw_only=True)\n"
+        "class Theirs(Codec):\n"
+        '    kind: str = "their_own_codecs:Theirs"\n'
+        "    depth: int = 1\n\n\n"
+        "@dataclass(frozen=True, kw_only=True)\n"
+        "class Another(Kinded):\n"
+        '    kind: str = "another"\n'
+    )
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[Model.__module__])
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "their_own_codecs", raising=False)
+    return "their_own_codecs"
+
+
+def test_a_class_of_ones_own(own_module: str) -> None:
+    kind = f"{own_module}:Theirs"
+    config = _model(codec={"kind": kind, "depth": 3}, parts={"mine": {"kind": kind}})
+    assert type(config.codec).__name__ == "Theirs"
+    assert to_dict(config.codec) == {"kind": kind, "weight": 1.0, "depth": 3}
+    assert from_dict(Model, to_dict(config), where="here") == config
+    with pytest.raises(ConfigError, match="here: codec: unknown key 'dpth': did you mean 'depth'"):
+        _model(codec={"kind": kind, "dpth": 3})
+
+
+def test_a_wrong_class_is_refused(own_module: str) -> None:
+    for name in (f"{own_module}:Another", f"{own_module}:dataclass", "json:dumps"):
+        with pytest.raises(ConfigError, match=f"here: codec: kind '{name}' is no Codec; name a class that derives"):
+            _model(codec={"kind": name})
+    for name in (f"{own_module}:Nothing", "no_such_module:Codec"):
+        with pytest.raises(ConfigError, match=f"here: codec: kind of codec '{name}' cannot be imported"):
+            _model(codec={"kind": name})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Model(),
+        Model(codec=TokensCodec(codec=BareCodec(width=7)), other=BinsCodec()),
+        Model(parts={}),
+        Model(parts={"second": TokensCodec(size=3), "new": BareCodec(width=2)}),
+        Model(codec=replace(BinsCodec(), weight=0.0)),
+    ],
+)
+def test_kinds_read_back(config: Model) -> None:
+    assert from_dict(Model, to_dict(config), where="here") == config
+
+
+def test_what_was_removed_stays_removed() -> None:
+    assert to_dict(Model(parts={"first": BinsCodec()}))["parts"].items() >= {"second": None, "third": None}.items()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kinds", "expected"),
+    [
+        ("{}", {"codec.kind": "tokens"}, Model(codec=TokensCodec())),
+        ("codec: {bins: 3}", {"codec.kind": "tokens"}, Model(codec=TokensCodec())),
+        ("codec: {kind: tokens, size: 3}", {"codec.kind": "tokens"}, Model(codec=TokensCodec(size=3))),
+        (
+            "codec: {kind: tokens, size: 3, codec: {kind: bare, width: 3}}",
+            {"codec.codec.kind": "bins"},
+            Model(codec=TokensCodec(size=3)),
+        ),
+    ],
+)
+def test_kinds_of_the_command_line(tmp_path: Path, recipe: str, kinds: dict[str, str], expected: Model) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe)
+    assert load_recipe(Model, path, kinds=kinds) == expected

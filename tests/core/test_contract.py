@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from vla.core.contract import Camera, Contract, Dimension, differences, read_contract, require_match
 from vla.core.errors import ContractError
 from vla.core.files import write_json
+from vla.core.policy_spec import PolicySpec
 
 NAMES = st.text("abc_", min_size=1, max_size=6)
 NUMBERS = st.floats(-1e3, 1e3)
@@ -28,6 +30,24 @@ CAMERA = st.fixed_dictionaries(
         "hz": st.none() | st.floats(1, 100),
     }
 )
+DIGESTS = st.text("0123456789abcdef", min_size=12, max_size=12)
+JSON = st.recursive(st.integers() | NUMBERS | NAMES | st.none(), lambda inner: st.lists(inner, max_size=3))
+POLICY = st.fixed_dictionaries(
+    {
+        "kind": NAMES,
+        "horizon": st.integers(1, 99),
+        "execute": st.integers(1, 99),
+        "history": st.integers(1, 9),
+        "relative_to": st.lists(st.none() | NAMES, max_size=3),
+        "robots": st.lists(NAMES, min_size=1, max_size=3),
+        "datasets": st.lists(st.fixed_dictionaries({"path": NAMES, "manifest": st.integers(1, 9)}), max_size=2),
+        "statistics": st.lists(DIGESTS, max_size=2),
+        "preprocessor": DIGESTS,
+        "tokenizer": DIGESTS,
+        "model": st.dictionaries(NAMES, JSON, max_size=3),
+        "fitted": st.dictionaries(NAMES, JSON, max_size=3),
+    }
+)
 VALUES = st.fixed_dictionaries(
     {
         "contract_version": st.just(2),
@@ -38,7 +58,7 @@ VALUES = st.fixed_dictionaries(
         "signals": st.dictionaries(NAMES, st.lists(DIMENSION)),
         "gripper": st.none() | NAMES,
         "control_hz": st.floats(1, 100),
-        "policy": st.dictionaries(NAMES, st.integers() | st.lists(st.integers())),
+        "policy": st.none() | POLICY,
         "versions": st.dictionaries(NAMES, NAMES),
     }
 )
@@ -57,11 +77,25 @@ def _contract(**changes: Any) -> Contract:
     return Contract(**(values | changes))
 
 
+def _policy(**changes: Any) -> PolicySpec:
+    values: dict[str, Any] = {
+        "kind": "unified",
+        "horizon": 8,
+        "execute": 4,
+        "relative_to": ("joint",),
+        "robots": ("arm",),
+        "preprocessor": "aa",
+        "tokenizer": "bb",
+        "model": {"trunk": {"width": 8}},
+    }
+    return PolicySpec(**(values | changes))
+
+
 @given(VALUES)
 def test_json_round_trip(value: dict[str, Any]) -> None:
     contract = Contract.from_json(value, where="test")
     text = json.dumps(contract.to_json())
-    assert json.loads(text) == value
+    assert json.loads(text) == json.loads(json.dumps(value))
     again = Contract.from_json(json.loads(text), where="test")
     assert again == contract
     assert again.digest() == contract.digest()
@@ -70,8 +104,13 @@ def test_json_round_trip(value: dict[str, Any]) -> None:
 
 def test_digest_ignores_recorded_versions_and_nothing_else() -> None:
     assert _contract(versions={"numpy": "1"}).digest() == _contract(versions={"numpy": "2"}).digest()
-    digests = {_contract().digest(), _contract(control_hz=20.0).digest(), _contract(policy={"horizon": 8}).digest()}
-    assert len(digests) == 3
+    others = [
+        _contract(control_hz=20.0),
+        _contract(policy=_policy()),
+        _contract(policy=_policy(horizon=9)),
+        _contract(policy=_policy(fitted={"head": {"low": 0.5}})),
+    ]
+    assert len({contract.digest() for contract in (_contract(), *others)}) == 5
 
 
 @pytest.mark.parametrize(
@@ -117,9 +156,33 @@ def test_a_signal_is_compared_only_where_both_have_it() -> None:
 
 
 def test_policy_counts_only_for_the_whole() -> None:
-    other = _contract(policy={"horizon": 8})
-    assert differences(_contract(), other) == []
-    assert differences(_contract(), other, scope="all") == ["policy.horizon differs"]
+    mine, other = _contract(policy=_policy()), _contract(policy=_policy(horizon=9, tokenizer="cc"))
+    assert differences(mine, other) == []
+    assert differences(mine, other, scope="all") == ["policy.horizon differs", "policy.tokenizer differs"]
+    assert differences(_contract(), mine) == []
+    assert "policy.horizon differs" in differences(_contract(), mine, scope="all")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda policy: policy.pop("horizon"), "here: the policy part lacks horizon; the file is damaged"),
+        (lambda policy: policy.update(hrizon=8), "has unknown keys hrizon; use the version that wrote it"),
+        (lambda policy: policy.update(execute=0), "policy.execute: expected a whole number of at least 1, got 0"),
+        (lambda policy: policy.update(model=3), "here: policy.model: expected a mapping, got 3; .* is damaged"),
+        (lambda policy: policy.update(fitted=[3]), r"here: policy.fitted: expected a mapping, got \[3\]"),
+        (lambda policy: policy.update(kind=["unified"]), r"here: policy.kind: expected a string, got \['unified'\]"),
+        (lambda policy: policy.update(horizon=True), "policy.horizon: expected a whole number"),
+        (lambda policy: policy.update(relative_to=3), "here: .*the policy part is damaged"),
+        (lambda policy: policy.update(datasets=[{"path": "d"}]), "here: .*manifest.*the policy part is damaged"),
+    ],
+    ids=["missing", "unknown", "zero", "model", "fitted", "kind", "bool", "no list", "dataset"],
+)
+def test_damage_to_the_policy_part_is_named(change: Callable[[dict[str, Any]], object], message: str) -> None:
+    value = json.loads(json.dumps(_contract(policy=_policy()).to_json()))
+    change(value["policy"])
+    with pytest.raises(ContractError, match=message):
+        Contract.from_json(value, where="here")
 
 
 def test_require_match_names_both_sides_every_difference_and_the_fix() -> None:

@@ -11,7 +11,8 @@ from vla.core.errors import DatasetError
 from vla.datasets.checker import check_dataset, check_mixture
 from vla.datasets.dataset import Dataset
 from vla.datasets.edit import keep_only
-from vla.datasets.sampling.mixture import Mixture, MixtureConfig, MixtureEntry
+from vla.datasets.sampling.mixture import Mixture
+from vla.datasets.sampling.settings import MixtureConfig, MixtureEntry
 from vla.datasets.sampling.windows import Windows
 from vla.datasets.selection import Selection
 from vla.datasets.store.manifest import publish
@@ -36,11 +37,9 @@ def test_a_mixture_of_robots(dataset: Path, make_dataset: MakeDataset, make_rich
         MixtureEntry(path=make_dataset(LENGTHS).url, weight=2.0),
         MixtureEntry(path=make_rich_dataset(LENGTHS).url, cameras={"wrist": "front"}),
     )
-    for history, normalise in ((1, True), (3, False)):
-        config = MixtureConfig(
-            entries=entries, slots=("front", "wrist"), image_size=(16, 16), history=history, normalise=normalise
-        )
-        check_mixture(Mixture(config))
+    config = MixtureConfig(entries=entries, slots=("front", "wrist"), image_size=(16, 16))
+    for history in (1, 3):
+        check_mixture(Mixture(config, horizon=16, history=history))
 
 
 def test_a_version_without_some_episodes(make_dataset: MakeDataset) -> None:
@@ -118,7 +117,7 @@ def test_windows_that_read_something_else_are_named(
 
 def test_a_mixture_that_hides_what_it_has_is_named(make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     entries = (MixtureEntry(path=make_dataset(LENGTHS).url),)
-    mixture = Mixture(MixtureConfig(entries=entries, slots=("front", "top"), image_size=(6, 8), normalise=False))
+    mixture = Mixture(MixtureConfig(entries=entries, slots=("front", "top"), image_size=(6, 8)), horizon=16)
     check_mixture(mixture)
     original = Mixture.batch
 

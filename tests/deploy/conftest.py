@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from vla.core.contract import Camera, Contract, Dimension
+from vla.core.policy_spec import PolicySpec
 from vla.core.types import ActionChunk, Observation
 from vla.deploy.server import PolicyServer
 
@@ -16,7 +17,16 @@ CONTRACT = Contract(
     action=tuple(Dimension(name=n, unit="rad", low=-2.0, high=2.0) for n in ("shoulder", "elbow")),
     signals={"count": (Dimension(name="steps", unit="1", low=0.0, high=1e6),)},
     control_hz=20.0,
-    policy={"horizon": HORIZON},
+    policy=PolicySpec(
+        kind="counting",
+        horizon=HORIZON,
+        execute=HORIZON,
+        relative_to=(None, None),
+        robots=("two-link",),
+        preprocessor="",
+        tokenizer="",
+        model={},
+    ),
 )
 
 

@@ -1,26 +1,44 @@
 """A unified transformer of a few thousand weights, and a batch for it."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from vla.models.bins import ActionCodec, BinCodec
-from vla.models.config import TransformerConfig, UnifiedConfig, VisionConfig
-from vla.models.grounding import GroundingLayout
-from vla.models.unified import UnifiedTransformer
-from vla.models.vocabulary import Vocabulary
+from vla.core.contract import Dimension
+from vla.models.config import TransformerConfig, UnifiedConfig
+from vla.models.heads.config import BinsHeadConfig
+from vla.models.inputs import Batch, Inputs, Targets
+from vla.models.interface import Interface
+from vla.models.model import Model
+from vla.models.readers.config import ImagesConfig, StateConfig, TextConfig
 
 # Sizes that all differ, so that swapped axes are noticed.
-TEXT, HORIZON, JOINTS, STATE, CAMERAS = 40, 3, 4, 5, 2
-METRIC, GROUNDING = 2, 6  # two metric entries, then one point in each camera's image
-LOW = np.linspace(-1.0, -0.3, HORIZON * JOINTS, dtype=np.float32).reshape(HORIZON, JOINTS)
+TEXT, LENGTH, HORIZON, JOINTS, STATE, CAMERAS = 40, 6, 3, 4, 5, 2
+INTERFACE = Interface(
+    cameras=("front", "wrist"),
+    history=1,
+    state=STATE,
+    action=JOINTS,
+    horizon=HORIZON,
+    words=TEXT,
+    text=LENGTH,
+    embodiments=1,
+    signals={
+        "grounding": tuple(Dimension(name=n, unit="m", low=-1.0, high=1.0) for n in ("x", "y")),
+        "pointing": tuple(
+            Dimension(name=f"{camera}.thing.{axis}", unit="image", low=-1.0, high=1.0)
+            for camera in ("front", "wrist")
+            for axis in ("row", "column")
+        ),
+    },
+)
 
-MakeModel = Callable[..., UnifiedTransformer]
-Batch = dict[str, Tensor]
+MakeModel = Callable[..., Model]
+MakeBatch = Callable[..., Batch]
+Change = Callable[..., Batch]
 
 
 @pytest.fixture(autouse=True)
@@ -33,56 +51,72 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
+def interface() -> Interface:
+    return INTERFACE
+
+
+@pytest.fixture
 def make_model() -> MakeModel:
-    def make(*, relative_to: tuple[int | None, ...] = (0, 1, 2, None), **changes: Any) -> UnifiedTransformer:
+    def make(*, interface: Interface = INTERFACE, dropout: float = 0.0, **changes: Any) -> Model:
         torch.manual_seed(0)
         values: dict[str, Any] = {
             "trunk": TransformerConfig(width=24, layers=2, heads=3),
-            "vision": VisionConfig(channels=4, tokens=3),
-            "text_tokens": 6,
+            "readers": {
+                "text": TextConfig(heads=3),
+                "images": ImagesConfig(channels=4, tokens=3),
+                "state": StateConfig(dropout=dropout),
+            },
+            "text_tokens": LENGTH,
             "horizon": HORIZON,
-            "action_bins": 16,
-            "grounding_bins": 8,
-            "state_dropout": 0.0,
+            "history": interface.history,
+            "head": BinsHeadConfig(bins=16),
         }
         config = UnifiedConfig(**(values | changes))
-        vocabulary = Vocabulary(
-            text=TEXT,
-            grounding_dims=METRIC,
-            grounding_bins=config.grounding_bins,
-            action_dims=JOINTS,
-            action_bins=config.action_bins,
-        )
-        limits = np.full(METRIC, -1.0, np.float32), np.full(METRIC, 1.0, np.float32)
-        return UnifiedTransformer(
-            config,
-            vocabulary=vocabulary,
-            layout=GroundingLayout(metric=(0, 1), points=(((2, 3),), ((4, 5),))),
-            state_dims=STATE,
-            actions=ActionCodec(
-                codec=BinCodec(low=LOW, high=LOW + 1.5, bins=config.action_bins), relative_to=relative_to
+        chunks = torch.rand(200, HORIZON, interface.action) * 2 - 1
+        return config.build(interface, config.fit(chunks))
+
+    return make
+
+
+@pytest.fixture
+def make_batch() -> MakeBatch:
+    def make(size: int = 7, seed: int = 0, interface: Interface = INTERFACE) -> Batch:
+        random = torch.Generator().manual_seed(seed)
+        lengths = torch.randint(0, LENGTH + 1, (size, 1), generator=random)
+        valid = torch.arange(LENGTH) < lengths
+        t, n, s, d = interface.history, len(interface.cameras), interface.state, interface.action
+
+        def within(*shape: int) -> torch.Tensor:
+            return torch.rand(*shape, generator=random) * 2 - 1
+
+        return Batch(
+            inputs=Inputs(
+                images=torch.randint(0, 256, (size, t, n, 20, 24, 3), generator=random, dtype=torch.uint8),
+                camera_valid=torch.ones(size, n, dtype=torch.bool),
+                state=within(size, t, s),
+                state_valid=torch.ones(size, s, dtype=torch.bool),
+                observed=torch.ones(size, t, dtype=torch.bool),
+                text=torch.randint(0, TEXT, (size, LENGTH), generator=random) * valid,
+                text_valid=valid,
+                embodiment=torch.randint(0, interface.embodiments, (size,), generator=random),
             ),
-            grounding=BinCodec(low=limits[0], high=limits[1], bins=config.grounding_bins),
-            state_range=(torch.full((STATE,), -2.0), torch.full((STATE,), 2.0)),
+            targets=Targets(
+                actions=within(size, HORIZON, d),
+                valid=torch.ones(size, HORIZON, d, dtype=torch.bool),
+                signals={name: within(size, len(of)) for name, of in interface.signals.items()},
+            ),
         )
 
     return make
 
 
 @pytest.fixture
-def make_batch() -> Callable[..., Batch]:
-    def make(size: int = 7, seed: int = 0) -> Batch:
-        random = torch.Generator().manual_seed(seed)
-        lengths = torch.randint(0, 7, (size, 1), generator=random)
-        valid = torch.arange(6) < lengths
-        return {
-            "images": torch.randint(0, 256, (size, CAMERAS, 20, 24, 3), generator=random, dtype=torch.uint8),
-            "state": torch.rand(size, STATE, generator=random) * 2 - 1,
-            "text": torch.randint(0, TEXT, (size, 6), generator=random) * valid,
-            "text_valid": valid,
-            "actions": torch.rand(size, HORIZON, JOINTS, generator=random) - 0.5,
-            "action_valid": torch.ones(size, HORIZON, dtype=torch.bool),
-            "grounding": torch.rand(size, GROUNDING, generator=random) * 2 - 1,
-        }
+def change() -> Change:
+    """The batch with other inputs or targets, by their names."""
 
-    return make
+    def changed(batch: Batch, **values: Any) -> Batch:
+        inputs = {k: v for k, v in values.items() if hasattr(batch.inputs, k)}
+        targets = {k: v for k, v in values.items() if k not in inputs}
+        return Batch(inputs=replace(batch.inputs, **inputs), targets=replace(batch.targets, **targets))
+
+    return changed

@@ -1,25 +1,41 @@
-"""The unified transformer: every layout with every decoding, cached and uncached, padded and not."""
+"""The unified transformer with every head: cached and uncached, padded and not, with one robot and with several."""
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import product
+from typing import cast
 
-import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from vla.core.errors import ConfigError
-from vla.models.attention import attention_mask
-from vla.models.config import TransformerConfig, UnifiedConfig
+from vla.models.auxiliaries.config import GroundingConfig, PointingConfig
+from vla.models.codecs.bins import Bins
+from vla.models.codecs.config import BinsConfig
+from vla.models.heads.bins import BinsHead
+from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
+from vla.models.heads.tokens import TokensHead
+from vla.models.inputs import Batch
+from vla.models.interface import Interface
+from vla.models.sequence import read
+from vla.models.soft_bins import SoftBins
 from vla.models.text import InstructionTokenizer
 from vla.models.unified import UnifiedTransformer
 
-KINDS = [{"layout": a, "decoding": b} for a, b in product(("step", "joint"), ("parallel", "autoregressive"))]
+HEADS: dict[str, HeadConfig] = {
+    "step": BinsHeadConfig(bins=16),
+    "joint": BinsHeadConfig(bins=16, layout="joint"),
+    "tokens": TokensHeadConfig(codec=BinsConfig(bins=16)),
+}
 MakeModel = Callable[..., UnifiedTransformer]
-MakeBatch = Callable[..., dict[str, Tensor]]
-every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "-".join(kind.values()))
+MakeBatch = Callable[..., Batch]
+Change = Callable[..., Batch]
+every_head = pytest.mark.parametrize("head", HEADS.values(), ids=HEADS.keys())
+
+
+@pytest.fixture
+def several(interface: Interface) -> Interface:
+    """Three robots, seen twice."""
+    return replace(interface, history=2, embodiments=3)
 
 
 def _scaled(model: UnifiedTransformer, scale: float) -> UnifiedTransformer:
@@ -31,182 +47,374 @@ def _scaled(model: UnifiedTransformer, scale: float) -> UnifiedTransformer:
     return model
 
 
-def _training_logits(model: UnifiedTransformer, batch: dict[str, Tensor], ids: Tensor) -> Tensor:
-    """What training computes at the action positions when ``ids`` are the labels: one pass, no cache."""
-    x, block, valid, _ = model._prefix(batch, torch.zeros(len(ids), dtype=torch.bool))
-    x = torch.cat([x, model._action_inputs(ids)], dim=1)
-    block = torch.cat([block, model._action_blocks(block)], dim=1)
-    valid = F.pad(valid, (0, model.action_tokens), value=True)
-    hidden, _ = model.trunk(x, attention_mask(block, valid))
-    return model._action_logits(hidden[:, -model.action_tokens :])
+@torch.no_grad()
+def _logits(model: UnifiedTransformer, batch: Batch) -> Tensor:
+    """What training computes at the action positions: one pass, no cache."""
+    segments, _ = model._read_inputs(batch.inputs)
+    segments["action"] = model.head.teach(batch.targets, model.table)
+    hidden, _ = read(model.trunk, segments)
+    if isinstance(model.head, TokensHead):
+        ids, _ = model.head.codec.encode(batch.targets.actions, batch.targets.valid)
+        return model.head._logits(hidden["action"], model.head.codec.grammar(ids), model.table)
+    return cast(BinsHead, model.head)._logits(hidden["action"], model.table)
 
 
-def _decode(model: UnifiedTransformer, batch: dict[str, Tensor]) -> Tensor:
-    prefix = model.read(batch)
-    parallel = model.config.decoding == "parallel"
-    return (model._decode_parallel if parallel else model._decode_autoregressive)(prefix)
+def _change_of(before: Tensor, after: Tensor) -> Tensor:
+    """How far the logits of each sample went; what the grammar forbids is the same on both sides."""
+    return torch.where(before.isfinite(), before - after, 0.0).abs().flatten(1).amax(dim=1)
 
 
-@every_kind
-def test_overfits_one_batch(kind: dict[str, str], make_model: MakeModel, make_batch: MakeBatch) -> None:
-    model, batch = make_model(**kind), make_batch(size=4)
+def _cells(model: UnifiedTransformer) -> SoftBins:
+    """The bins between whose limits actions are."""
+    return model.head.codec.cells if isinstance(model.head, TokensHead) else cast(BinsHead, model.head).cells  # type: ignore[return-value]
+
+
+@every_head
+def test_overfits_one_batch(head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch) -> None:
+    model, batch = make_model(head=head), make_batch(size=4)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses = []
     for _ in range(25):
         optimiser.zero_grad()
-        loss, metrics = model.loss(batch)
+        loss, metrics = model.loss(batch.inputs, batch.targets)
         loss.backward()
         optimiser.step()
         losses.append(metrics["action_loss"].item())
     assert losses[-1] < 0.75 * losses[0]
-    assert {"action_loss", "grounding_loss", "grounding_error_m", "pointing_loss"} == set(metrics)
+    assert {"action_loss", "grounding_loss", "grounding_error", "pointing_loss"} == set(metrics)
 
 
-@every_kind
-def test_every_weight_learns(kind: dict[str, str], make_model: MakeModel, make_batch: MakeBatch) -> None:
-    model = _scaled(make_model(**kind, state_dropout=0.5), 0.2)
+@every_head
+def test_every_weight_learns(
+    head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch, several: Interface
+) -> None:
+    model = _scaled(make_model(head=head, interface=several, dropout=0.5), 0.2)
     torch.manual_seed(0)
-    model.loss(make_batch(size=16))[0].backward()
+    batch = make_batch(size=16, interface=several)
+    model.loss(batch.inputs, batch.targets)[0].backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().any()] == []
+    rows = {name: p.grad for name, p in model.named_parameters() if name.rsplit(".", 1)[1] in ("time", "embodiment")}
+    assert {name: len(g) for name, g in rows.items() if g is not None} == {
+        "readers.images.time": 2,
+        "readers.state.time": 2,
+        "readers.state.embodiment": 3,
+    }
+    assert all(g is not None and g.abs().amax(dim=1).min() > 0 for g in rows.values())  # of each moment and robot
 
 
-@every_kind
+@every_head
 @pytest.mark.parametrize("scale", [0.02, 0.3, 3.0])
 def test_any_weights_write_a_valid_chunk(
-    kind: dict[str, str], scale: float, make_model: MakeModel, make_batch: MakeBatch
+    head: HeadConfig, scale: float, make_model: MakeModel, make_batch: MakeBatch
 ) -> None:
-    model, batch = _scaled(make_model(**kind), scale), make_batch()
-    actions, grounding = model.act(batch)
-    offsets = model.actions.offsets(batch["state"], actions)
-    assert actions.shape == (7, 3, 4)
-    assert (offsets >= torch.from_numpy(model.actions.codec.low) - 1e-5).all()
-    assert (offsets <= torch.from_numpy(model.actions.codec.high) + 1e-5).all()
-    assert (grounding.abs() <= 1).all()
-
-
-@every_kind
-def test_decoding_equals_training(kind: dict[str, str], make_model: MakeModel, make_batch: MakeBatch) -> None:
-    model, batch = _scaled(make_model(**kind), 0.2), make_batch()
-    with torch.no_grad():
-        decoded = _decode(model, batch)
-        taught = _training_logits(model, batch, decoded.argmax(dim=-1))
-    torch.testing.assert_close(decoded, taught, atol=1e-4, rtol=1e-4)
-    expected = model.actions.actions(batch["state"], model.actions.codec.decode(taught))
-    torch.testing.assert_close(model.act(batch)[0], expected, atol=1e-4, rtol=1e-4)
+    model, batch = _scaled(make_model(head=head), scale), make_batch()
+    prediction, cells = model.act(batch.inputs), _cells(model)
+    assert prediction.actions.shape == (7, 3, 4)
+    assert (prediction.actions >= cells.low).all()
+    assert (prediction.actions <= cells.high).all()
+    assert set(prediction.signals) == {"grounding", "pointing"}
+    assert all((signal.abs() <= 1).all() for signal in prediction.signals.values())
 
 
 @pytest.mark.parametrize("layout", ["step", "joint"])
-def test_autoregressive_logits_never_see_their_own_label(
-    layout: str, make_model: MakeModel, make_batch: MakeBatch
+def test_decoding_in_one_pass_equals_training(layout: str, make_model: MakeModel, make_batch: MakeBatch) -> None:
+    model, batch = _scaled(make_model(head=HEADS[layout]), 0.2), make_batch()
+    taught = _cells(model).decode(_logits(model, batch))
+    torch.testing.assert_close(model.act(batch.inputs).actions, taught, atol=1e-4, rtol=1e-4)
+
+
+def test_decoding_token_by_token_equals_training(make_model: MakeModel, make_batch: MakeBatch, change: Change) -> None:
+    """Taught what it sampled, the model would sample it again."""
+    model, batch = _scaled(make_model(head=HEADS["tokens"]), 0.2), make_batch()
+    head = cast(TokensHead, model.head)
+    actions = model.act(batch.inputs).actions
+    sampled, _ = head.codec.encode(actions, batch.targets.valid)
+    assert torch.equal(head.codec.decode(sampled), actions)
+    logits = _logits(model, change(batch, actions=actions))
+    assert torch.equal(logits.argmax(dim=-1), sampled)
+    assert len(sampled.unique(dim=0)) > 1
+
+
+@torch.no_grad()
+@every_head
+def test_reading_piece_by_piece_equals_reading_at_once(
+    head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch
 ) -> None:
-    model, batch = _scaled(make_model(layout=layout, decoding="autoregressive"), 0.2), make_batch(size=1)
-    ids = torch.zeros(1, 3, 4, dtype=torch.long)
-    with torch.no_grad():
-        before = _training_logits(model, batch, ids).flatten(1, 2)
-        for changed in range(12):
-            other = ids.flatten(1).clone()
-            other[0, changed] = 5
-            after = _training_logits(model, batch, other.view(1, 3, 4)).flatten(1, 2)
-            same = changed + 1 if layout == "joint" else (changed // 4 + 1) * 4  # a step's joints are read at once
-            assert torch.equal(before[:, :same], after[:, :same])
-            if same < 12:
-                assert not torch.equal(before, after)
+    model, batch = _scaled(make_model(head=head), 0.2), make_batch()
+    segments, _ = model._read_inputs(batch.inputs)
+    action = model.head.teach(batch.targets, model.table)
+    whole, _ = read(model.trunk, segments | {"action": action})
+    pieces, prefix = read(model.trunk, segments)
+    last, _ = prefix.extend(model.trunk, action)
+    for name, hidden in (pieces | {"action": last}).items():
+        torch.testing.assert_close(hidden, whole[name], atol=1e-5, rtol=1e-5)
 
 
-@every_kind
-def test_padding_is_invisible(kind: dict[str, str], make_model: MakeModel, make_batch: MakeBatch) -> None:
-    model, batch = _scaled(make_model(**kind), 0.2), make_batch()
-    other = batch | {"text": torch.where(batch["text_valid"], batch["text"], 17)}
-    assert not torch.equal(other["text"], batch["text"])
-    with torch.no_grad():
-        torch.testing.assert_close(_decode(model, other), _decode(model, batch), atol=1e-5, rtol=1e-5)
+def test_autoregressive_logits_never_see_their_own_label(
+    make_model: MakeModel, make_batch: MakeBatch, change: Change
+) -> None:
+    model, batch = _scaled(make_model(head=HEADS["tokens"]), 0.2), make_batch(size=1)
+    low, high = _cells(model).low[None], _cells(model).high[None]
+    before = _logits(model, change(batch, actions=low))
+    for label in range(12):
+        other = low.flatten(1).clone()
+        other[0, label] = high.flatten()[label]
+        after = _logits(model, change(batch, actions=other.view(1, 3, 4)))
+        assert torch.equal(before[:, : label + 1], after[:, : label + 1])
+        if label < 11:
+            assert not torch.equal(before, after)
 
 
-@every_kind
-def test_samples_of_a_batch_are_independent(kind: dict[str, str], make_model: MakeModel, make_batch: MakeBatch) -> None:
-    model, batch = _scaled(make_model(**kind), 0.2), make_batch()
-    with torch.no_grad():
-        together = _decode(model, batch)
-        alone = torch.cat([_decode(model, {k: v[i : i + 1] for k, v in batch.items()}) for i in range(7)])
-    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+@pytest.mark.parametrize("layout", ["step", "joint"])
+def test_parallel_logits_see_no_label(
+    layout: str, make_model: MakeModel, make_batch: MakeBatch, change: Change
+) -> None:
+    model, batch = _scaled(make_model(head=HEADS[layout]), 0.2), make_batch()
+    assert torch.equal(_logits(model, batch), _logits(model, change(batch, actions=-batch.targets.actions)))
 
 
-@pytest.mark.parametrize("key", ["images", "state", "text"])
-def test_every_input_is_read(key: str, make_model: MakeModel, make_batch: MakeBatch) -> None:
-    model, batch, other = _scaled(make_model(), 0.2), make_batch(), make_batch(seed=1)
-    batch["text_valid"][:] = True
-    with torch.no_grad():
-        before, after = _decode(model, batch), _decode(model, batch | {key: other[key]})
-    assert ((before - after).abs().amax(dim=(1, 2, 3)) > 1e-4).all()
+@every_head
+def test_padding_is_invisible(head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch, change: Change) -> None:
+    model, batch = _scaled(make_model(head=head), 0.2), make_batch()
+    other = change(batch, text=torch.where(batch.inputs.text_valid, batch.inputs.text, 17))
+    assert not torch.equal(other.inputs.text, batch.inputs.text)
+    torch.testing.assert_close(_logits(model, other), _logits(model, batch), atol=1e-5, rtol=1e-5)
 
 
-def test_dropped_state_is_not_seen(make_model: MakeModel, make_batch: MakeBatch) -> None:
+@every_head
+def test_samples_of_a_batch_are_independent(
+    head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch, several: Interface
+) -> None:
+    model, batch = _scaled(make_model(head=head, interface=several), 0.2), make_batch(interface=several)
+    alone = torch.cat([_logits(model, batch[i : i + 1]) for i in range(7)])
+    torch.testing.assert_close(_logits(model, batch), alone, atol=1e-4, rtol=1e-4)
+    each = torch.cat([model.act(batch[i : i + 1].inputs).actions for i in range(7)])
+    torch.testing.assert_close(model.act(batch.inputs).actions, each, atol=1e-4, rtol=1e-4)
+
+
+@every_head
+@pytest.mark.parametrize("name", ["images", "state", "text", "embodiment"])
+def test_every_input_is_read(
+    head: HeadConfig, name: str, make_model: MakeModel, make_batch: MakeBatch, change: Change, several: Interface
+) -> None:
+    model, batch = _scaled(make_model(head=head, interface=several), 0.2), make_batch(interface=several)
+    batch = change(batch, text_valid=torch.ones_like(batch.inputs.text_valid))
+    other = getattr(make_batch(seed=1, interface=several).inputs, name)
+    if name == "embodiment":
+        other = (batch.inputs.embodiment + 1) % 3
+    before, after = _logits(model, batch), _logits(model, change(batch, **{name: other}))
+    assert (_change_of(before, after) > 1e-4).all()
+
+
+def test_each_camera_and_each_moment_is_read(
+    make_model: MakeModel, make_batch: MakeBatch, change: Change, several: Interface
+) -> None:
+    model, batch = _scaled(make_model(interface=several), 0.2), make_batch(interface=several)
+    for moment in range(2):
+        for camera in range(2):
+            images = batch.inputs.images.clone()
+            images[:, moment, camera] = 255 - images[:, moment, camera]
+            assert (_change_of(_logits(model, batch), _logits(model, change(batch, images=images))) > 1e-4).all()
+        state = batch.inputs.state.clone()
+        state[:, moment] += 0.5
+        assert (_change_of(_logits(model, batch), _logits(model, change(batch, state=state))) > 1e-4).all()
+
+
+@every_head
+def test_a_camera_that_is_not_there_is_not_seen(
+    head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch, change: Change
+) -> None:
+    model, batch = _scaled(make_model(head=head), 0.2), make_batch()
+    lacking = change(batch, camera_valid=torch.tensor([[True, False]]).expand(7, 2))
+    images = batch.inputs.images.clone()
+    images[:, :, 1] = 255 - images[:, :, 1]
+    other = change(lacking, images=images)
+    torch.testing.assert_close(_logits(model, other), _logits(model, lacking), atol=1e-5, rtol=1e-5)
+    assert (_change_of(_logits(model, batch), _logits(model, lacking)) > 1e-4).all()
+
+
+@every_head
+def test_a_moment_before_the_episode_is_not_seen(
+    head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch, change: Change, several: Interface
+) -> None:
+    model, batch = _scaled(make_model(head=head, interface=several), 0.2), make_batch(interface=several)
+    begun = change(batch, observed=torch.tensor([[False, True]]).expand(7, 2))
+    images, state = batch.inputs.images.clone(), batch.inputs.state.clone()
+    images[:, 0], state[:, 0] = 255 - images[:, 0], state[:, 0] + 0.5
+    other = change(begun, images=images, state=state)
+    torch.testing.assert_close(_logits(model, other), _logits(model, begun), atol=1e-5, rtol=1e-5)
+    assert (_change_of(_logits(model, batch), _logits(model, begun)) > 1e-4).all()
+
+
+@torch.no_grad()
+def test_dropped_state_is_not_seen(make_model: MakeModel, make_batch: MakeBatch, change: Change) -> None:
     batch = make_batch()
-    other = batch | {"state": batch["state"] + 0.5}
-    absolute = (None,) * 4  # labels that do not depend on the state, so that only the input can
-    dropped, kept = (_scaled(make_model(relative_to=absolute, state_dropout=p), 0.2) for p in (1.0, 0.0))
+    other = change(batch, state=batch.inputs.state + 0.5)
+    dropped, kept = (_scaled(make_model(dropout=p), 0.2) for p in (1.0, 0.0))
+    assert torch.equal(dropped(batch.inputs, batch.targets)[0], dropped(other.inputs, other.targets)[0])
+    assert not torch.equal(kept(batch.inputs, batch.targets)[0], kept(other.inputs, other.targets)[0])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_acting_never_drops_the_state(
+    training: bool, make_model: MakeModel, make_batch: MakeBatch, change: Change
+) -> None:
+    model, batch = _scaled(make_model(dropout=1.0), 0.2).train(training), make_batch()
+    other = change(batch, state=batch.inputs.state + 0.5)
+    first, second, third = (model.act(inputs).actions for inputs in (batch.inputs, batch.inputs, other.inputs))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, third)
+    assert model.training == training
+    assert not first.requires_grad
+
+
+@every_head
+def test_what_is_not_valid_teaches_nothing(
+    head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch, change: Change
+) -> None:
+    """Neither steps past the end nor dimensions that a robot lacks: no gradient of the loss sees their labels."""
+    model, batch = make_model(head=head), make_batch()
+    valid = torch.ones_like(batch.targets.valid)
+    valid[:, 2:], valid[:, :, 3] = False, False
+    actions = torch.where(valid, batch.targets.actions, -batch.targets.actions)
+    hidden = torch.randn(7, 3 if head == HEADS["step"] else 12, 24, generator=torch.Generator().manual_seed(0))
+    losses = []
+    for labels in (batch.targets.actions, actions):
+        targets = change(batch, valid=valid, actions=labels).targets
+        losses.append(model.head.loss(hidden, targets, model.table)[0])
+    assert torch.equal(*losses)
+    nothing = change(batch, valid=torch.zeros_like(valid))
+    loss, metrics = model.loss(nothing.inputs, nothing.targets)
+    assert torch.isfinite(loss)
+    assert metrics["action_loss"] == 0
+
+
+@pytest.mark.parametrize("layout", ["step", "joint"])
+def test_steps_beyond_the_episode_change_no_loss(
+    layout: str, make_model: MakeModel, make_batch: MakeBatch, change: Change
+) -> None:
+    model, batch = make_model(head=HEADS[layout]), make_batch()
+    valid = torch.ones_like(batch.targets.valid)
+    valid[:, 1:] = False
+    actions = torch.where(valid, batch.targets.actions, batch.targets.actions + 0.3)
+    ours, theirs = change(batch, valid=valid), change(batch, valid=valid, actions=actions)
     with torch.no_grad():
-        assert torch.equal(dropped.loss(batch)[0], dropped.loss(other)[0])
-        assert not torch.equal(kept.loss(batch)[0], kept.loss(other)[0])
+        assert torch.equal(model.loss(ours.inputs, ours.targets)[0], model.loss(theirs.inputs, theirs.targets)[0])
 
 
-def test_acting_never_drops_the_state(make_model: MakeModel, make_batch: MakeBatch) -> None:
-    model, batch = _scaled(make_model(state_dropout=1.0), 0.2), make_batch()
-    with torch.no_grad():
-        assert torch.equal(_decode(model, batch), _decode(model, batch))
-        assert not torch.equal(_decode(model, batch), _decode(model, batch | {"state": batch["state"] + 0.5}))
-
-
-def test_steps_beyond_the_episode_teach_nothing(make_model: MakeModel, make_batch: MakeBatch) -> None:
-    model, batch = make_model(), make_batch()
-    batch["action_valid"][:, 1:] = False
-    actions = batch["actions"].clone()
-    actions[:, 1:] += 0.3
-    with torch.no_grad():
-        assert torch.equal(model.loss(batch)[0], model.loss(batch | {"actions": actions})[0])
-        batch["action_valid"][:] = False
-        assert torch.isfinite(model.loss(batch)[0])
-
-
-def test_a_blank_instruction_is_finite(make_model: MakeModel, make_batch: MakeBatch) -> None:
-    model, batch = _scaled(make_model(), 0.2), make_batch(size=1)
+@every_head
+def test_a_blank_instruction_is_finite(
+    head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch, change: Change
+) -> None:
+    model, batch = _scaled(make_model(head=head), 0.2), make_batch(size=1)
     tokenizer = InstructionTokenizer.train(["put the red block on the blue plate"])
     ids, valid = map(torch.from_numpy, tokenizer.encode([""], 6))
     assert not valid.any()
-    loss, _ = model.loss(batch | {"text": ids, "text_valid": valid})
+    blank = change(batch, text=ids, text_valid=valid)
+    loss, _ = model.loss(blank.inputs, blank.targets)
     loss.backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
-    assert torch.isfinite(model.act(batch | {"text": ids, "text_valid": valid})[0]).all()
+    assert torch.isfinite(model.act(blank.inputs).actions).all()
 
 
-def test_grounding_does_not_look_at_actions(make_model: MakeModel, make_batch: MakeBatch) -> None:
-    model, batch = _scaled(make_model(decoding="autoregressive"), 0.2), make_batch()
-    with torch.no_grad():
-        first, second = (
-            model.loss(batch | {"actions": actions})[1]["grounding_loss"]
-            for actions in (batch["actions"], -batch["actions"])
-        )
+@torch.no_grad()
+@every_head
+def test_grounding_does_not_look_at_actions(
+    head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch, change: Change
+) -> None:
+    model, batch = _scaled(make_model(head=head), 0.2), make_batch()
+    other = change(batch, actions=-batch.targets.actions)
+    first, second = (model.loss(b.inputs, b.targets)[1]["grounding_loss"] for b in (batch, other))
     torch.testing.assert_close(first, second, atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.gpu
-@every_kind
-def test_gpu_equals_cpu(kind: dict[str, str], make_model: MakeModel, make_batch: MakeBatch) -> None:
-    model, batch = _scaled(make_model(**kind), 0.2), make_batch()
+@every_head
+def test_without_its_signal_an_auxiliary_is_left_out(
+    head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch, interface: Interface
+) -> None:
+    """No switch is needed: the model is that without auxiliaries, weight by weight."""
+    silent = replace(interface, signals={})
+    model, batch = make_model(head=head, interface=silent), make_batch(interface=silent)
+    _, metrics = model.loss(batch.inputs, batch.targets)
+    assert set(metrics) == {"action_loss"}
+    assert model.act(batch.inputs).signals == {}
+    bare = make_model(head=head, interface=silent, auxiliaries={})
+    assert {k: v.shape for k, v in model.state_dict().items()} == {k: v.shape for k, v in bare.state_dict().items()}
+    points = {"pointing": interface.signals["pointing"]}
+    assert set(make_model(interface=replace(interface, signals=points)).auxiliaries) == {"pointing"}
+
+
+def test_an_auxiliary_of_no_weight_is_left_out(make_model: MakeModel) -> None:
+    model = make_model(auxiliaries={"grounding": GroundingConfig(weight=0.0), "pointing": PointingConfig()})
+    assert set(model.auxiliaries) == {"pointing"}
+    assert "grounding" not in model.table.vocabulary
+
+
+def test_the_loss_is_the_weighted_sum(make_model: MakeModel, make_batch: MakeBatch) -> None:
+    model, batch = make_model(auxiliaries={"grounding": GroundingConfig(weight=0.5)}), make_batch()
+    loss, metrics = model.loss(batch.inputs, batch.targets)
+    torch.testing.assert_close(loss.detach(), metrics["action_loss"] + 0.5 * metrics["grounding_loss"])
+
+
+def test_signals_that_are_not_known_teach_nothing(make_model: MakeModel, make_batch: MakeBatch, change: Change) -> None:
+    model, batch = _scaled(make_model(), 0.2), make_batch()
+    half = {name: signal.clone() for name, signal in batch.targets.signals.items()}
+    for signal in half.values():
+        signal[3:] = torch.nan
     with torch.no_grad():
-        here = _decode(model, batch)
-        there = _decode(model.cuda(), {k: v.cuda() for k, v in batch.items()})
+        some = model.loss(batch.inputs, change(batch, signals=half).targets)[1]
+        alone = model.loss(batch[:3].inputs, batch[:3].targets)[1]
+    for name in ("grounding_loss", "grounding_error", "pointing_loss"):
+        torch.testing.assert_close(some[name], alone[name], atol=1e-4, rtol=1e-4)
+    nothing = {name: torch.full_like(signal, torch.nan) for name, signal in half.items()}
+    loss, metrics = model.loss(batch.inputs, change(batch, signals=nothing).targets)
+    torch.testing.assert_close(loss.detach(), metrics["action_loss"])
+    loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+@torch.no_grad()
+@every_head
+def test_a_prefix_can_be_read_from_twice(head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch) -> None:
+    model, batch = _scaled(make_model(head=head), 0.2), make_batch()
+    segments, _ = model._read_inputs(batch.inputs)
+    _, prefix = read(model.trunk, segments)
+    first = model.head.sample(model.trunk, prefix, model.table)
+    assert torch.equal(model.head.sample(model.trunk, prefix, model.table), first)
+
+
+@torch.no_grad()
+@every_head
+def test_bfloat16_stays_close(head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch) -> None:
+    model, batch = make_model(head=head), make_batch()
+    exact, _ = model.loss(batch.inputs, batch.targets)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough, _ = model.loss(batch.inputs, batch.targets)
+        prediction = model.act(batch.inputs)
+    assert not torch.equal(rough, exact)
+    assert rough.dtype == torch.float32
+    torch.testing.assert_close(rough, exact, atol=0, rtol=0.02)
+    assert torch.isfinite(prediction.actions).all()
+
+
+@pytest.mark.gpu
+@every_head
+def test_gpu_equals_cpu(head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch) -> None:
+    model, batch = _scaled(make_model(head=head), 0.2), make_batch()
+    here = _logits(model, batch)
+    there = _logits(model.cuda(), batch.to(torch.device("cuda")))
     torch.testing.assert_close(there.cpu(), here, atol=1e-3, rtol=1e-3)
 
 
-def test_impossible_sizes() -> None:
-    with pytest.raises(ConfigError, match=r"width=10 must be a multiple of model.trunk.heads=4"):
-        UnifiedConfig(trunk=TransformerConfig(width=10))
-    for name, value in (("horizon", 0), ("text_tokens", 0), ("action_bins", 1), ("grounding_bins", 1)):
-        with pytest.raises(ConfigError, match=name):
-            replace(UnifiedConfig(), **{name: value})
+def test_matrices_are_those_of_transformer_blocks(make_model: MakeModel) -> None:
+    model = make_model()
+    names = {name.rsplit(".", 2)[-2] for name in model.matrices()}
+    assert names == {"qkv", "out", "up", "down"}
+    assert {name.split(".blocks.")[0] for name in model.matrices()} == {"trunk", "readers.text.transformer"}
+    assert model.blocks() == list(model.trunk.blocks)
 
 
-def test_layouts_have_the_tokens_they_say(make_model: MakeModel) -> None:
-    tokens = [make_model(layout=layout).action_tokens for layout in ("step", "joint")]
-    np.testing.assert_array_equal(tokens, [3, 12])
+def test_limits_travel_in_the_contract_and_not_in_the_weights(make_model: MakeModel) -> None:
+    assert not [name for name in make_model().state_dict() if name.endswith((".low", ".high"))]
+    model = make_model(head=HEADS["tokens"])
+    assert isinstance(cast(TokensHead, model.head).codec, Bins)

@@ -16,9 +16,10 @@ import yaml
 
 from vla.core.config import to_dict
 from vla.core.errors import ConfigError
+from vla.core.processes import start_ray
 from vla.models.checkpoint import load_model
-from vla.train.engines import start_ray, train
-from vla.train.loop import read_metrics
+from vla.train.engines import train
+from vla.train.metrics import read_metrics
 from vla.train.recipe import TrainConfig
 
 MakeRecipe = Callable[..., TrainConfig]

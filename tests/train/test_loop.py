@@ -16,9 +16,12 @@ from vla.datasets.dataset import Dataset
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
 from vla.models.checkpoint import load_model, read_tensors
+from vla.train import state
 from vla.train.engines import Stopped, train
-from vla.train.loop import STOP, read_metrics
-from vla.train.recipe import TrainConfig
+from vla.train.loop import STOP
+from vla.train.metrics import read_metrics
+from vla.train.precision import PrecisionRates
+from vla.train.recipe import AugmentationConfig, TrainConfig
 
 MakeRecipe = Callable[..., TrainConfig]
 
@@ -52,6 +55,57 @@ def test_two_steps_and_two_more_are_four(make_recipe: MakeRecipe, tmp_path: Path
     assert all(torch.equal(whole[name], halves[name]) for name in whole)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"augmentation": {"shift": 0.2, "brightness": 0.2, "contrast": 0.2}},
+        {"model": {"history": 2, "head": {"kind": "tokens", "codec": {"bins": 16}}}},
+        {"model": {"head": {"layout": "joint"}, "auxiliaries": {"grounding": None, "pointing": None}}},
+        {"precision": "bfloat16"},
+    ],
+    ids=["augmentation", "tokens", "joint", "bfloat16"],
+)
+def test_whatever_is_trained_resumes_exactly(changes: dict[str, Any], make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    config = make_recipe(**changes)
+    train(config, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "halves", _stop_at(tmp_path / "halves", 2))
+    checkpoint = train(config, tmp_path / "halves")
+    whole, halves = _state(tmp_path / "whole"), _state(tmp_path / "halves")
+    assert all(torch.equal(whole[name], halves[name]) for name in whole)
+    assert {v.dtype for name, v in whole.items() if name.startswith(("model.", "average."))} == {torch.float32}
+    load_model(checkpoint)
+
+
+def test_augmentation_is_seen_by_training_alone(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    plain, changed = make_recipe(validate_s=1e-6, steps=1), {"brightness": 0.5}
+    train(plain, tmp_path / "plain")
+    train(dataclasses.replace(plain, augmentation=AugmentationConfig(**changed)), tmp_path / "changed")
+    lines = [read_metrics(tmp_path / name) for name in ("plain", "changed")]
+    assert lines[0][0]["loss"] != lines[1][0]["loss"]
+    assert lines[0][1].keys() == lines[1][1].keys()
+
+
+def test_a_run_keeps_the_precision_that_it_began_with(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(float32: float, bfloat16: float) -> None:
+        rates = PrecisionRates(float32=float32, bfloat16=bfloat16)
+        monkeypatch.setattr(state, "measure_precision", lambda device: rates)
+
+    config = make_recipe(precision="auto")
+    measure(1.0, 9.0)
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "run", _stop_at(tmp_path / "run", 2))
+    measure(9.0, 1.0)
+    train(config, tmp_path / "run")
+    origin = json.loads((tmp_path / "run" / "checkpoint" / "provenance.json").read_text())
+    assert origin["training"]["precision"] == "bfloat16"
+    train(make_recipe(precision="bfloat16"), tmp_path / "forced")
+    run, forced = _state(tmp_path / "run"), _state(tmp_path / "forced")
+    assert all(torch.equal(run[name], forced[name]) for name in run)
+
+
 def test_the_loss_falls(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     train(make_recipe(steps=30, log_steps=10), tmp_path)
     first, _, last = read_metrics(tmp_path)
@@ -70,14 +124,16 @@ def test_the_same_seed_gives_the_same_curve(make_recipe: MakeRecipe, tmp_path: P
 
 def test_the_final_checkpoint_loads_and_holds_the_average(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     checkpoint = train(make_recipe(), tmp_path)
-    parts, model = load_model(checkpoint)
+    blueprint, model = load_model(checkpoint)
     average = {k.removeprefix("average."): v for k, v in _state(tmp_path).items() if k.startswith("average.")}
     assert all(torch.equal(average[k], v) for k, v in model.state_dict().items())
-    assert parts.contract.policy["dataset"]["manifest"] == 1
+    assert [version.manifest for version in blueprint.datasets] == [1]
     origin = json.loads((checkpoint / "provenance.json").read_text())
     assert origin["training"]["step"] == 4
     assert origin["training"]["consumed"] == 32
+    assert origin["training"]["precision"] == "float32"
     assert origin["recipe"]["seed"] == 3
+    assert origin["parameters"] == sum(p.numel() for p in model.parameters())
 
 
 def test_a_finished_run_is_not_trained_again(make_recipe: MakeRecipe, tmp_path: Path) -> None:
@@ -117,7 +173,7 @@ def test_validation_looks_at_the_average_and_leaves_the_weights_alone(make_recip
     train(make_recipe(validate_s=1e-6), tmp_path / "with")
     lines = [line for line in read_metrics(tmp_path / "with") if line["kind"] == "validation"]
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
-    assert all(0 < line["first_frame_error_m"] < 1 for line in lines)
+    assert all(0 < line["first_frame_grounding_error"] < 1 for line in lines)
     without, validated = _state(tmp_path / "without"), _state(tmp_path / "with")
     assert all(torch.equal(without[k], v) for k, v in validated.items())
 
@@ -186,7 +242,7 @@ def test_a_run_is_not_resumed_on_a_dataset_that_grew(
     with pytest.raises(
         ContractError,
         match=r"run/contract\.json was fitted to other data \(statistics of the training data: [0-9a-f]{32} there, "
-        r"[0-9a-f]{32} here; .*policy\.dataset differs.*--data\.manifest 1\), or choose another --out",
+        r"[0-9a-f]{32} here; .*policy\.datasets differs.*--data\.manifest 1\), or choose another --out",
     ):
         train(config, run)
     assert all(torch.equal(before[k], v) for k, v in _state(run).items())

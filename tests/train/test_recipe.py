@@ -8,11 +8,12 @@ import pytest
 from vla.collect.settings import CollectConfig
 from vla.core.config import from_dict, load_recipe, to_dict
 from vla.core.errors import ConfigError
-from vla.datasets.sampling.mixture import MixtureConfig
+from vla.datasets.sampling.settings import MixtureConfig
 from vla.train.recipe import TrainConfig
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 KINDS = {"mixture.yaml": MixtureConfig}
+MIXTURE = {"slots": ["a"], "entries": [{"path": "b"}]}
 
 
 def test_there_are_recipes() -> None:
@@ -46,7 +47,14 @@ def test_every_recipe_begins_with_its_command(path: Path) -> None:
         ({"constant": 1.0}, "constant"),
         ({"ema": -0.5}, "ema"),
         ({"max_failures": -1}, "max_failures"),
-        ({"data": {"approach": 1.0}}, "data.approach"),
+        ({"data": {"strata": {"approach": 1.0}}}, "data.strata"),
+        ({"data": {"strata": {"approach": 0.0}}}, "data.strata"),
+        ({"data": {"strata": {"approach": 0.5, "other": 0.5}}}, "data.strata"),
+        ({"data": {"path": "a", "mixture": MIXTURE}}, "data: path and mixture"),
+        ({"data": {"mixture": MIXTURE, "manifest": 3}}, "data: strata, manifest and select belong to path"),
+        ({"data": {"mixture": MIXTURE, "strata": {"approach": 0.5}}}, "data: strata, manifest and select"),
+        ({"data": {"mixture": MIXTURE, "select": {"success": True}}}, "data: strata, manifest and select"),
+        ({"data": {"mixture": {"slots": ["a"], "entries": []}}}, "at least one dataset"),
         ({"data": {"validation": -0.1}}, "data.validation"),
         ({"data": {"loaders": -1}}, "data.loaders"),
         ({"data": {"pth": "x"}}, "path"),
@@ -59,17 +67,42 @@ def test_every_recipe_begins_with_its_command(path: Path) -> None:
         ({"model": {"trunk": {"width": 30, "heads": 4}}}, "model.trunk.width"),
         ({"model": {"trunk": {"heads": 0}}}, "model.trunk.heads"),
         ({"model": {"trunk": {"layers": 0}}}, "model.trunk.layers"),
-        ({"model": {"vision": {"tokens": 0}}}, "model.vision.tokens"),
-        ({"model": {"action_bins": 1}}, "model.action_bins"),
+        ({"model": {"readers": {"images": {"tokens": 0}}}}, "model.readers.images.tokens"),
+        ({"model": {"head": {"bins": 1}}}, "model.head.bins"),
+        ({"model": {"head": {"layout": "flat"}}}, "model.head.layout"),
+        ({"model": {"head": {"kind": "token"}}}, "model.head: unknown kind of head 'token': did you mean 'tokens'"),
+        ({"model": {"kind": "unifed"}}, "model: unknown kind of model 'unifed': did you mean 'unified'"),
+        ({"model": {"auxiliaries": {"depth": {}}}}, "model.auxiliaries.depth needs a kind: grounding, pointing"),
         ({"model": {"execute": 0}}, "model.execute"),
-        ({"model": {"state_dropout": 1.5}}, "model.state_dropout"),
-        ({"model": {"layout": "flat"}}, "model.layout"),
+        ({"model": {"readers": {"state": {"dropout": 1.5}}}}, "model.readers.state.dropout"),
+        ({"augmentation": {"shift": 1.0}}, "augmentation.shift"),
+        ({"augmentation": {"contrast": -0.1}}, "augmentation.contrast"),
+        ({"precision": "float16"}, "precision"),
     ],
     ids=lambda value: str(value),
 )
 def test_what_cannot_work_is_refused_by_its_key(value: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
         from_dict(TrainConfig, value, where="recipe.yaml")
+
+
+def test_every_dataset_of_a_recipe_has_a_version() -> None:
+    entries = [{"path": "a", "manifest": 3}, {"path": "b"}]
+    for data, versions in (
+        ({}, []),
+        ({"path": "a"}, [("a", None)]),
+        ({"path": "a", "manifest": 2}, [("a", 2)]),
+        ({"mixture": {"slots": [], "entries": entries}}, [("a", 3), ("b", None)]),
+    ):
+        assert from_dict(TrainConfig, {"data": data}, where="here").data.versions == versions
+
+
+def test_paths_hold_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for data in ({"path": "a"}, {"mixture": {"slots": [], "entries": [{"path": "a"}, {"path": "b/c"}]}}):
+        config = from_dict(TrainConfig, {"data": data}, where="here").data
+        expected = [str(tmp_path / path) for path, _ in config.versions]
+        assert [path for path, _ in config.absolute().versions] == expected
 
 
 @pytest.mark.parametrize("key", ["episodes", "workers"])

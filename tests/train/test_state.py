@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from vla.core.config import to_dict
 from vla.core.contract import Contract
 from vla.core.errors import CheckpointError, ContractError, VlaError
+from vla.core.policy_spec import DatasetVersion, PolicySpec
 from vla.models.attention import Transformer
 from vla.models.config import TransformerConfig
+from vla.models.model import Model
 from vla.train.optimiser import build_optimisers
 from vla.train.recipe import OptimiserConfig, TrainConfig
 from vla.train.state import Position, claim_data, claim_run, load_state, save_state
@@ -20,8 +22,10 @@ from vla.train.state import Position, claim_data, claim_run, load_state, save_st
 MakeRecipe = Callable[..., TrainConfig]
 
 
-class _Model(nn.Module):
+class _Model(Model):
     """A table for AdamW and matrices for Muon."""
+
+    loss = predict = None  # type: ignore[assignment]
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -135,7 +139,10 @@ def test_data_is_claimed_by_one_worker_and_checked_by_all(tmp_path: Path) -> Non
     mine, other = (
         Contract(
             robot="arm", cameras=(), state=(), action=(), control_hz=10.0,
-            policy={"statistics": {"hash": digest}, "dataset": {"path": "d", "manifest": 1}, "tokenizer": "t"},
+            policy=PolicySpec(
+                kind="unified", horizon=8, execute=4, relative_to=(), robots=("arm",), statistics=(digest,),
+                datasets=(DatasetVersion(path="d", manifest=1),), preprocessor=digest, tokenizer="t", model={},
+            ),
         )
         for digest in ("aa", "bb")
     )  # fmt: skip

@@ -65,3 +65,18 @@ class CrashConfig:
     """How often a process is killed at a random moment."""
     seed: int = 0
     """Of the moments."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionConfig:
+    """Which precision matrix products should run in."""
+
+    device: str = "auto"
+    threads: int = 1
+    batch: int = 32
+    turns: int = 3
+    """How often each precision is measured, in turn; the best counts."""
+    seconds: float = 3.0
+    """For each turn of each precision."""
+    hopeless: float = 0.1
+    """Below this share of float32's rate, training in bfloat16 is not tried."""

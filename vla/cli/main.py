@@ -12,6 +12,8 @@ VERBS = {
     "eval": "run a policy in closed loop and report its success rate",
     "report": "put results of evaluations on one page and into Markdown",
     "data": "inspect, check, repair, convert, edit and replay datasets",
+    "info": "say what a checkpoint is",
+    "upgrade": "convert a checkpoint that an earlier version wrote",
     "serve": "serve a policy to robots and simulators over a websocket",
     "envs": "list the environments",
     "bench": "measure speed against peers and floors",

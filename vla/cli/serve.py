@@ -24,6 +24,8 @@ class Arguments:
     port: int = 8000
     api_key: str | None = None
     """What clients must send as ``Authorization: Api-Key …``."""
+    device: str = "auto"
+    """Where a checkpoint computes: auto, cpu, cuda."""
     max_clients: int = 8
     """Connections at a time; their requests share inferences."""
     json: Path | None = None
@@ -37,7 +39,7 @@ def main(argv: list[str]) -> int:
     from vla.deploy.server import PolicyServer
     from vla.policies.table import build_policy, find_policy
 
-    policy = build_policy(find_policy(arguments.policy))
+    policy = build_policy(find_policy(arguments.policy), device=arguments.device)
     server = PolicyServer(
         policy,
         host=arguments.host,

@@ -14,7 +14,8 @@ from vla.train.recipe import TrainConfig
 
 _EXAMPLES = """  vla train configs/demo.yaml --data.path data/place --out runs/place
   vla train configs/demo.yaml --engine inline --workers 1 --minutes 2
-  vla train configs/demo.yaml --model.layout joint      (any key of the recipe)"""
+  vla train configs/demo.yaml --model.head.layout joint      (any key of the recipe)
+  vla train configs/demo.yaml --model.head.kind tokens       (another kind of a part)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,8 @@ def main(argv: list[str]) -> int:
     recipe, rest = None, argv
     if argv and not argv[0].startswith("-"):
         recipe, rest = Path(argv[0]), argv[1:]
-    config = load_recipe(TrainConfig, recipe) if recipe else TrainConfig()
+    kinds, rest = _kinds(rest)
+    config = load_recipe(TrainConfig, recipe, kinds=kinds) if recipe else TrainConfig()
     default = Arguments(config=config)
     arguments = parse(Arguments, rest, verb="train [RECIPE]", examples=_EXAMPLES, default=default)
     if recipe is None:
@@ -43,10 +45,30 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _kinds(argv: list[str]) -> tuple[dict[str, str], list[str]]:
+    """``--model.head.kind tokens`` by key, and the other arguments: a kind decides which flags there are."""
+    kinds: dict[str, str] = {}
+    rest: list[str] = []
+    words = iter(argv)
+    for word in words:
+        flag, given, value = word.partition("=")
+        if flag.startswith("--") and flag.endswith(".kind"):
+            kinds[flag.removeprefix("--")] = value if given else next(words, "")
+        else:
+            rest.append(word)
+    return kinds, rest
+
+
+def _told(line: dict[str, Any]) -> str:
+    """What the evaluators measured, without the parts of the loss."""
+    shown = {key: value for key, value in line.items() if key == "action_loss" or key.startswith("first_frame_")}
+    return ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in shown.items())
+
+
 def run(config: TrainConfig, out: Path) -> dict[str, Any]:
     """Train with a progress bar and return where the checkpoint is and the last metrics."""
     from vla.train.engines import train
-    from vla.train.loop import read_metrics
+    from vla.train.metrics import read_metrics
 
     with progress("text") as bar:
         task = bar.add_task("train", total=100, text="starting")
@@ -58,9 +80,7 @@ def run(config: TrainConfig, out: Path) -> dict[str, Any]:
                 if not sys.stdout.isatty() and line["step"] % (20 * config.log_steps) == 0:
                     bar.console.print(f"train {text}")
             else:
-                where = line.get("first_frame_error_m")
-                looked = f", first-frame grounding error {1e3 * where:.1f} mm" if where is not None else ""
-                bar.console.print(f"held out at step {line['step']:,}: loss {line.get('action_loss', 0):.3f}{looked}")
+                bar.console.print(f"held out at step {line['step']:,}: {_told(line) or 'nothing was held out'}")
 
         checkpoint = train(config, out, log)
         bar.update(task, completed=100)

@@ -1,10 +1,20 @@
-"""Recipes: YAML files that hold only what differs from the defaults of frozen dataclasses, loaded strictly."""
+"""Recipes: YAML files that hold only what differs from the defaults of frozen dataclasses, loaded strictly.
+
+A configuration that comes in kinds derives from `Kinded`; in a recipe, ``kind`` says which one::
+
+    head: {kind: tokens, codec: {kind: bins, bins: 256}}
+
+A mapping of such configurations is merged with its defaults: a key changes one, a new key adds one, and ``null``
+removes one.
+"""
 
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 
@@ -14,8 +24,30 @@ from vla.core.lookup import lookup
 T = TypeVar("T")
 
 
-def load_recipe(cls: type[T], path: Path) -> T:
-    """Build ``cls`` from the differences in a YAML file; unknown keys and wrong types name the key and the fix."""
+@dataclass(frozen=True, kw_only=True)
+class Kinded:
+    """Base of configurations of which ``kind`` chooses one; the class of each interface names its table."""
+
+    kind: str
+    """Which one: a name of the table, of an entry point, or ``module:Name`` of a configuration class."""
+
+    what: ClassVar[str] = "kind"
+    """What an error calls it."""
+    group: ClassVar[str] = ""
+    """The entry point group in which packages offer their own."""
+
+    @classmethod
+    def table(cls) -> Mapping[str, type["Kinded"]]:
+        """The classes of this project, by kind."""
+        raise NotImplementedError
+
+
+def load_recipe(cls: type[T], path: Path, *, kinds: Mapping[str, str] | None = None) -> T:
+    """Build ``cls`` from the differences in a YAML file; unknown keys and wrong types name the key and the fix.
+
+    ``kinds`` are kinds that the command line asks for, by dotted key (``model.head.kind``). One that is not what the
+    recipe says takes what the recipe says of the other kind with it.
+    """
     try:
         value = yaml.safe_load(path.read_text())
     except FileNotFoundError:
@@ -24,7 +56,18 @@ def load_recipe(cls: type[T], path: Path) -> T:
         raise ConfigError(f"recipe {path} does not exist; recipes in {folder}: {known}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from None
-    return from_dict(cls, value or {}, where=str(path))
+    value = value or {}
+    for key, kind in (kinds or {}).items():
+        _choose_kind(value, key.split("."), kind)
+    return from_dict(cls, value, where=str(path))
+
+
+def _choose_kind(value: Any, keys: list[str], kind: str) -> None:
+    """Write ``kind`` into nested mappings at ``keys``, the last of which is ``kind``."""
+    for key in keys[:-2]:
+        value = value.setdefault(key, {}) if isinstance(value, dict) else {}
+    if isinstance(value, dict) and len(keys) > 1 and dict(value.get(keys[-2]) or {}).get("kind") != kind:
+        value[keys[-2]] = {"kind": kind}
 
 
 def from_dict(cls: type[T], value: Any, *, where: str, key: str = "") -> T:
@@ -36,10 +79,11 @@ def from_dict(cls: type[T], value: Any, *, where: str, key: str = "") -> T:
     built = {}
     for name, item in value.items():
         try:
-            lookup("key", str(name), fields)
+            field = lookup("key", str(name), fields)
         except UnknownNameError as error:
             raise ConfigError(f"{where}: {key + ': ' if key else ''}{error}") from None
-        built[name] = _convert(hints[name], item, where=where, key=f"{key}.{name}" if key else name)
+        inner = f"{key}.{name}" if key else name
+        built[name] = _convert(hints[name], item, where=where, key=inner, default=_default(field))
     try:
         return cls(**built)
     except TypeError as error:
@@ -48,40 +92,43 @@ def from_dict(cls: type[T], value: Any, *, where: str, key: str = "") -> T:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """The resolved configuration as plain JSON values that `from_dict` reads back."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: plain(v) for k, v in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(v) for v in value]
-        return str(value) if isinstance(value, Path) else value
-
-    return {key: plain(value) for key, value in dataclasses.asdict(config).items()}
+    return {f.name: _plain(getattr(config, f.name), _default(f)) for f in dataclasses.fields(config) if f.init}
 
 
-def _convert(hint: Any, value: Any, *, where: str, key: str) -> Any:
+def _plain(value: Any, default: Any = MISSING) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, Mapping):
+        removed = default.keys() - value.keys() if isinstance(default, Mapping) else ()
+        return {k: _plain(v) for k, v in value.items()} | dict.fromkeys(sorted(removed))
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    return field.default_factory() if field.default_factory is not MISSING else field.default
+
+
+def _convert(hint: Any, value: Any, *, where: str, key: str, default: Any = MISSING) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in args:
-            return None
-        return _convert(next(a for a in args if a is not type(None)), value, where=where, key=key)
+        return _one_of(args, value, where=where, key=key, default=default)
     if origin is typing.Literal:
         if value not in args:
             raise ConfigError(f"{where}: {key} must be one of {', '.join(map(str, args))}, got {value!r}")
         return value
     if dataclasses.is_dataclass(hint):
-        return from_dict(typing.cast(type, hint), value, where=where, key=key)
+        cls = typing.cast(type, hint)
+        if issubclass(cls, Kinded):
+            return _of_kind(cls, value, where=where, key=key, default=default)
+        return from_dict(cls, value, where=where, key=key)
     if origin is tuple:
-        if not isinstance(value, list):
+        if not isinstance(value, list | tuple):
             raise ConfigError(f"{where}: {key} must be a list, got {value!r}")
         return tuple(_convert(args[0], v, where=where, key=f"{key}[{i}]") for i, v in enumerate(value))
     if origin is dict:
-        if not isinstance(value, dict):
-            raise ConfigError(f"{where}: {key} must be a mapping, got {value!r}")
-        if args[1] is Any:
-            return value
-        names = [_convert(args[0], name, where=where, key=f"a key of {key}") for name in value]
-        return {name: _convert(args[1], value[name], where=where, key=f"{key}.{name}") for name in names}
+        return _mapping(args, value, where=where, key=key, default=default)
     if hint is Path and isinstance(value, str):
         return Path(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
@@ -90,3 +137,57 @@ def _convert(hint: Any, value: Any, *, where: str, key: str) -> Any:
         note = "; YAML reads 1e-4 as a string, write 1.0e-4" if hint is float and isinstance(value, str) else ""
         raise ConfigError(f"{where}: {key} must be {hint.__name__}, got {value!r} ({type(value).__name__}){note}")
     return value
+
+
+def _one_of(hints: tuple[Any, ...], value: Any, *, where: str, key: str, default: Any) -> Any:
+    """The first member of a union that takes ``value``; the last one's complaint if none does."""
+    if value is None and type(None) in hints:
+        return None
+    members = [hint for hint in hints if hint is not type(None)]
+    for hint in members[:-1]:
+        try:
+            return _convert(hint, value, where=where, key=key, default=default)
+        except ConfigError:
+            continue
+    return _convert(members[-1], value, where=where, key=key, default=default)
+
+
+def _of_kind(base: type[Kinded], value: Any, *, where: str, key: str, default: Any) -> Any:
+    """The configuration of the kind that ``value`` names, or of the default's; what is not said is the default's."""
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: {key} must be a mapping of keys to values, got {value!r}")
+    kind = value.get("kind", default.kind if isinstance(default, Kinded) else None)
+    if not isinstance(kind, str):
+        known = ", ".join(sorted(base.table()))
+        raise ConfigError(f"{where}: {key} needs a kind: {known}")
+    try:
+        cls = lookup(base.what, kind, base.table(), group=base.group)
+    except UnknownNameError as error:
+        raise ConfigError(f"{where}: {key}: {error}") from None
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise ConfigError(f"{where}: {key}: kind {kind!r} is no {base.__name__}; name a class that derives from it")
+    if isinstance(default, cls) and default.kind == kind:
+        given = {f.name: getattr(default, f.name) for f in dataclasses.fields(default)}
+        changes = from_dict(cls, {"kind": kind} | value, where=where, key=key)
+        given |= {name: getattr(changes, name) for name in value}
+        return cls(**given)
+    return from_dict(cls, {"kind": kind} | value, where=where, key=key)
+
+
+def _mapping(args: tuple[Any, ...], value: Any, *, where: str, key: str, default: Any) -> Any:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: {key} must be a mapping, got {value!r}")
+    if args[1] is Any:
+        return value
+    for name in value:
+        _convert(args[0], name, where=where, key=f"a key of {key}")
+    if not (isinstance(args[1], type) and issubclass(args[1], Kinded)):
+        return {name: _convert(args[1], item, where=where, key=f"{key}.{name}") for name, item in value.items()}
+    merged = dict(default) if isinstance(default, Mapping) else {}
+    for name, item in value.items():
+        if item is None:
+            merged.pop(name, None)
+        else:
+            old = merged.get(name, MISSING)
+            merged[name] = _convert(args[1], item, where=where, key=f"{key}.{name}", default=old)
+    return merged

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vla.core.errors import ContractError
+from vla.core.policy_spec import PolicySpec
 
 CONTRACT_VERSION = 2
 
@@ -65,8 +66,8 @@ class Contract:
     gripper: str | None = None
     """The name of the action dimension that is the gripper; larger opens."""
     control_hz: float
-    policy: Mapping[str, Any] = field(default_factory=dict)
-    """Checkpoints only: horizon, codec with its statistics, tokenizer hash, dataset manifest."""
+    policy: PolicySpec | None = None
+    """Checkpoints and what serves them only: how the policy was trained to read all this."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Software that produced this: recorded, and compared by nobody."""
 
@@ -98,6 +99,8 @@ class Contract:
             for key in ("state", "action"):
                 values[key] = _dimensions(values[key])
             values["signals"] = {name: _dimensions(signal) for name, signal in values.get("signals", {}).items()}
+            if values.get("policy") is not None:
+                values["policy"] = PolicySpec.from_json(values["policy"], where=where)
         except (TypeError, AttributeError) as error:
             raise ContractError(f"{where}: {error}; the contract is damaged") from None
         return Contract(**values)
@@ -126,9 +129,10 @@ def differences(ours: Contract, theirs: Contract, *, scope: Meeting = "interface
     for name, signal in ours.signals.items():
         if name in theirs.signals:  # a robot that cannot give a signal still fits a policy trained with it
             lines += _item_differences(f"signals.{name}", signal, theirs.signals[name])
-    if scope == "all" and dict(ours.policy) != dict(theirs.policy):
-        keys = sorted(set(ours.policy) | set(theirs.policy))
-        lines += [f"policy.{k} differs" for k in keys if ours.policy.get(k) != theirs.policy.get(k)]
+    if scope == "all" and ours.policy != theirs.policy:
+        ours_policy, theirs_policy = ({} if p is None else dataclasses.asdict(p) for p in (ours.policy, theirs.policy))
+        keys = sorted(ours_policy.keys() | theirs_policy.keys())
+        lines += [f"policy.{k} differs" for k in keys if ours_policy.get(k) != theirs_policy.get(k)]
     return lines
 
 

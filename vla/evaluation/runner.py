@@ -113,8 +113,10 @@ class EpisodeRunner:
             report(Origin(env=name, renderer=envs[0].renderer, contract=envs[0].contract.digest()))
             policy = self.makers[condition.policy](name, envs)
             require_match(policy.contract, envs[0].contract, who="the policy", whom=f"environment {name}", fix=_FIX)
-            execute = self.execute or int(policy.contract.policy.get("execute", _WHOLE_CHUNK))
-            slots = [Slot(env, execute=execute, ensemble=self.ensemble) for env in envs]
+            trained = policy.contract.policy
+            execute = self.execute or (trained.execute if trained else _WHOLE_CHUNK)
+            history = trained.history if trained else 1
+            slots = [Slot(env, execute=execute, ensemble=self.ensemble, history=history) for env in envs]
             self._stages[condition.stage] = _Stage(envs, policy, slots)
         return self._stages[condition.stage]
 

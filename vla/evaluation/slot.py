@@ -1,6 +1,7 @@
 """One environment and the episode that runs in it, step by step, driven by whatever answers for the policy."""
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -27,9 +28,10 @@ class Refusal:
 class Slot:
     """Runs one trial after the other in ``env``; an environment that raises ends its episode as a crash."""
 
-    def __init__(self, env: RobotEnv, *, execute: int, ensemble: float) -> None:
+    def __init__(self, env: RobotEnv, *, execute: int, ensemble: float, history: int = 1) -> None:
+        """``history`` is the number of observations that the policy reads, the present one included."""
         self._inner, self._env = env, env
-        self._execute, self._ensemble = execute, ensemble
+        self._execute, self._ensemble, self._history = execute, ensemble, history
         self._limits = _limits(env.contract)
         self.running = False
         self.crashed = False
@@ -47,6 +49,7 @@ class Slot:
         self._info: dict[str, Any] = {}
         self._instruction, self._said = "", None
         self._best, self._clipped = 0.0, 0
+        self._past: deque[Observation] = deque(maxlen=self._history - 1)
         self._errors: dict[str, float] | None = None
         condition = trial.condition
         self.running = True
@@ -114,8 +117,10 @@ class Slot:
             self._finish()
 
     def _look(self, raw: Mapping[str, Any]) -> None:
-        observation = to_observation(raw, self._info)
-        self.observation = observation if self._said is None else replace(observation, instruction=self._said)
+        seen = to_observation(raw, self._info)
+        seen = seen if self._said is None else replace(seen, instruction=self._said)
+        self.observation = replace(seen, history=tuple(self._past))
+        self._past.append(seen)
         self._best = max(self._best, self._progress())
 
     def _progress(self) -> float:

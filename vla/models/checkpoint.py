@@ -1,7 +1,8 @@
 """Checkpoints: weights as safetensors, everything else as JSON, the contract read and checked before any weight.
 
 CHECKPOINT/
-contract.json         the robot's interface, and under ``policy`` the model's configuration and codecs
+contract.json         the robot's interface, and under ``policy`` what the policy is: kind, configuration, codecs
+preprocessor.json     how inputs and outputs are made of the robot's, for each robot that it was trained on
 tokenizer.json        the instruction tokenizer
 weights.safetensors
 provenance.json       command, commit, versions, hardware, resolved recipe
@@ -13,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -21,112 +21,109 @@ from torch import Tensor
 
 from vla.core.config import from_dict, to_dict
 from vla.core.contract import Contract, read_contract
-from vla.core.errors import CheckpointError, ContractError
+from vla.core.errors import CheckpointError, ConfigError, ContractError, UnknownNameError
 from vla.core.files import write_atomic, write_json
-from vla.models.bins import ActionCodec, BinCodec
-from vla.models.config import UnifiedConfig
-from vla.models.grounding import GroundingLayout
+from vla.core.lookup import lookup
+from vla.core.policy_spec import DatasetVersion, PolicySpec
+from vla.models.config import MODELS, ModelConfig
+from vla.models.model import Model
+from vla.models.preprocessor import Preprocessor, robot_of
 from vla.models.text import InstructionTokenizer
-from vla.models.unified import UnifiedTransformer
-from vla.models.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelParts:
-    """All that a unified transformer is built from, besides its weights."""
+class Blueprint:
+    """All that a model is built from, besides its weights."""
 
-    contract: Contract
-    """With the policy part filled in by `bind`."""
-    tokenizer: InstructionTokenizer
-    config: UnifiedConfig
-    actions: ActionCodec
-    grounding: BinCodec
-    state_range: tuple[np.ndarray, np.ndarray]
+    preprocessor: Preprocessor
+    config: ModelConfig
+    fitted: Mapping[str, Any]
+    """What the configuration's `fit` gave."""
+    datasets: tuple[DatasetVersion, ...] = ()
+    statistics: tuple[str, ...] = ()
 
-    def build(self) -> UnifiedTransformer:
+    def build(self) -> Model:
         """The model with fresh weights."""
-        layout = GroundingLayout.of(self.contract)
-        vocabulary = Vocabulary(
-            text=len(self.tokenizer),
-            grounding_dims=len(layout.metric),
-            grounding_bins=self.config.grounding_bins,
-            action_dims=len(self.contract.action),
-            action_bins=self.config.action_bins,
+        return self.config.build(self.preprocessor.interface, self.fitted)
+
+    @property
+    def contract(self) -> Contract:
+        """The first robot's, with the policy part that describes all this."""
+        return self.contract_of(0)
+
+    def contract_of(self, embodiment: int) -> Contract:
+        """That of one robot."""
+        preprocessor = self.preprocessor
+        robot = preprocessor.embodiments[embodiment]
+        names = [d.name for d in robot.contract.state]
+        spec = PolicySpec(
+            kind=self.config.kind,
+            horizon=self.config.horizon,
+            execute=self.config.execute,
+            history=self.config.history,
+            relative_to=tuple(None if i is None else names[i] for i in robot.space.relative_to),
+            robots=tuple(e.contract.robot for e in preprocessor.embodiments),
+            datasets=self.datasets,
+            statistics=self.statistics,
+            preprocessor=preprocessor.digest(),
+            tokenizer=preprocessor.tokenizer.digest(),
+            model=to_dict(self.config),
+            fitted=self.fitted,
         )
-        low, high = self.state_range
-        return UnifiedTransformer(
-            self.config,
-            vocabulary=vocabulary,
-            layout=layout,
-            state_dims=len(self.contract.state),
-            actions=self.actions,
-            grounding=self.grounding,
-            state_range=(torch.from_numpy(low), torch.from_numpy(high)),
-        )
-
-    def bind(self, **extra: Any) -> "ModelParts":
-        """The same, with the contract's policy part describing them, plus ``extra``."""
-        low, high = self.state_range
-        policy = {
-            "kind": "unified",
-            "model": to_dict(self.config),
-            "codec": self.actions.to_json(),
-            "grounding": self.grounding.to_json(),
-            "state_low": low.tolist(),
-            "state_high": high.tolist(),
-            "tokenizer": self.tokenizer.digest(),
-            "horizon": self.config.horizon,
-            "execute": self.config.execute,
-            **extra,
-        }
-        return replace(self, contract=replace(self.contract, policy=policy))
+        return replace(robot.contract, policy=spec)
 
 
-def read_parts(path: Path) -> ModelParts:
-    """Read the contract and the tokenizer of a checkpoint; no weight is touched."""
+def read_blueprint(path: Path) -> Blueprint:
+    """Read the contract, the preprocessor and the tokenizer of a checkpoint; no weight is touched."""
     if not path.is_dir():
         raise CheckpointError(f"checkpoint {path} does not exist; train one with: vla train configs/demo.yaml")
     contract = read_contract(path / "contract.json")
-    policy = contract.policy
-    if policy.get("kind") != "unified":
-        raise ContractError(f"{path / 'contract.json'}: policy kind {policy.get('kind')!r}, expected 'unified'")
+    spec, where = contract.policy, path / "contract.json"
+    if spec is None:
+        raise ContractError(f"{where} has no policy part: it is a robot's contract, and {path} is no checkpoint")
+    tokenizer = InstructionTokenizer.from_json(_read(path, "tokenizer.json"))
+    value = _read_object(path, "preprocessor.json")
+    preprocessor = Preprocessor.from_json(value, tokenizer, where=str(path / "preprocessor.json"))
+    for name, found, named in (
+        ("tokenizer.json", tokenizer.digest(), spec.tokenizer),
+        ("preprocessor.json", preprocessor.digest(), spec.preprocessor),
+    ):
+        if found != named:
+            raise CheckpointError(f"{path}: {name} is not the one that the contract names; copy the whole folder")
     try:
-        tokenizer = InstructionTokenizer.from_json((path / "tokenizer.json").read_text())
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} lacks tokenizer.json; copy the whole checkpoint folder") from None
-    try:
-        if tokenizer.digest() != policy["tokenizer"]:
-            raise CheckpointError(
-                f"{path}: tokenizer.json is not the one that the contract names; copy the whole folder"
-            )
-        return ModelParts(
-            contract=contract,
-            tokenizer=tokenizer,
-            config=from_dict(UnifiedConfig, policy["model"], where=f"{path}/contract.json"),
-            actions=ActionCodec.from_json(policy["codec"]),
-            grounding=BinCodec.from_json(policy["grounding"]),
-            state_range=(np.asarray(policy["state_low"], np.float32), np.asarray(policy["state_high"], np.float32)),
-        )
-    except KeyError as error:
-        raise ContractError(f"{path / 'contract.json'}: the policy part lacks {error}; the file is damaged") from None
+        cls = lookup(ModelConfig.what, spec.kind, MODELS, group=ModelConfig.group)
+        config = from_dict(cls, dict(spec.model), where=str(where), key="policy.model")
+    except (UnknownNameError, ConfigError) as error:
+        raise ContractError(f"{where}: {error}") from None
+    blueprint = Blueprint(
+        preprocessor=preprocessor,
+        config=config,
+        fitted=spec.fitted,
+        datasets=spec.datasets,
+        statistics=spec.statistics,
+    )
+    if robot_of(contract).digest() != robot_of(blueprint.contract).digest():
+        raise CheckpointError(f"{path}: contract.json is not of the robot in preprocessor.json; copy the whole folder")
+    return blueprint
 
 
-def load_model(path: Path) -> tuple[ModelParts, UnifiedTransformer]:
+def load_model(path: Path, device: torch.device | None = None) -> tuple[Blueprint, Model]:
     """Build the model of a checkpoint and fill every weight, ready for inference."""
-    parts = read_parts(path)
-    model = parts.build()
+    blueprint = read_blueprint(path)
+    model = blueprint.build()
     fill(model, read_tensors(path / "weights.safetensors"), where=path / "weights.safetensors")
-    return parts, model.eval()
+    return blueprint, model.to(device or torch.device("cpu")).eval()
 
 
 def write_checkpoint(
-    path: Path, parts: ModelParts, weights: Mapping[str, Tensor], provenance: Mapping[str, Any]
+    path: Path, blueprint: Blueprint, weights: Mapping[str, Tensor], provenance: Mapping[str, Any]
 ) -> None:
     """Write the files of a checkpoint into the folder ``path``; the contract comes last."""
     write_tensors(path / "weights.safetensors", weights)
-    write_atomic(path / "tokenizer.json", parts.tokenizer.to_json().encode())
+    write_atomic(path / "tokenizer.json", blueprint.preprocessor.tokenizer.to_json().encode())
+    write_json(path / "preprocessor.json", blueprint.preprocessor.to_json())
     write_json(path / "provenance.json", dict(provenance))
-    write_json(path / "contract.json", parts.contract.to_json())
+    write_json(path / "contract.json", blueprint.contract.to_json())
 
 
 def fill(model: torch.nn.Module, weights: Mapping[str, Tensor], *, where: Path) -> None:
@@ -155,3 +152,20 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} does not exist; copy the whole checkpoint folder") from None
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} is truncated or damaged ({error}); copy it again or use an older one") from None
+
+
+def _read(path: Path, name: str) -> str:
+    try:
+        return (path / name).read_text()
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} lacks {name}; copy the whole checkpoint folder") from None
+
+
+def _read_object(path: Path, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(_read(path, name))
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path / name} is not valid JSON ({error}); copy it again") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path / name} must hold a JSON object, got {value!r}; it is damaged, copy it again")
+    return value

@@ -1,73 +1,100 @@
-"""Sizes and kinds of models: what a recipe says under ``model``. Free of heavy imports, so that help is instant."""
+"""Kinds and sizes of models: what a recipe says under ``model``. Free of heavy imports, so that help is instant."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from vla.core.config import Kinded
 from vla.core.errors import ConfigError
+from vla.models.auxiliaries.config import AuxiliaryConfig, GroundingConfig, PointingConfig
+from vla.models.heads.config import BinsHeadConfig, HeadConfig
+from vla.models.interface import Interface
+from vla.models.readers.config import ImagesConfig, ReaderConfig, StateConfig, TextConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from vla.models.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
-    """Size of the trunk."""
+    """Size of a transformer."""
 
     width: int = 128
     layers: int = 4
     heads: int = 4
     mlp_ratio: float = 2.0
 
-
-@dataclass(frozen=True, kw_only=True)
-class VisionConfig:
-    """Size of the image tokenizer; each camera has its own weights."""
-
-    channels: int = 32
-    tokens: int = 8
-    """Tokens of a camera."""
+    def __post_init__(self) -> None:
+        for name in ("width", "layers", "heads"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"model.trunk.{name}={getattr(self, name)} must be at least 1")
+        if self.width % self.heads:
+            raise ConfigError(f"model.trunk.width={self.width} must be a multiple of model.trunk.heads={self.heads}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnifiedConfig:
-    """Size and kind of the unified transformer."""
+class ModelConfig(Kinded):
+    """What every kind of model says of itself; each kind adds its own."""
 
-    trunk: TransformerConfig = field(default_factory=TransformerConfig)
-    vision: VisionConfig = field(default_factory=VisionConfig)
-    text_tokens: int = 12
-    """Longest instruction, in tokens."""
+    what: ClassVar[str] = "kind of model"
+    group: ClassVar[str] = "vla.models"
+
     horizon: int = 8
     """Steps of an action chunk."""
     execute: int = 4
     """Steps of a chunk that are executed before the next inference; evaluators and robots take it from the contract."""
-    action_bins: int = 128
-    grounding_bins: int = 64
-    label_sigma: float = 1.0
-    """Deviation of the soft targets, in bins."""
-    layout: Literal["step", "joint"] = "step"
-    decoding: Literal["parallel", "autoregressive"] = "parallel"
-    state_dropout: float = 0.3
-    """Share of samples that are trained without proprioception, so that objects are found by looking."""
-    grounding_weight: float = 1.0
-    """Weight of the grounding token's loss beside the action loss."""
-    pointing_weight: float = 1.0
-    """Weight of the pointing maps' loss."""
+    history: int = 1
+    """Observations that the model reads, the present one included."""
+    text_tokens: int = 12
+    """Longest instruction, in tokens."""
 
     def __post_init__(self) -> None:
-        sizes = {"trunk.width": self.trunk.width, "trunk.layers": self.trunk.layers, "trunk.heads": self.trunk.heads}
-        sizes |= {"vision.channels": self.vision.channels, "vision.tokens": self.vision.tokens}
-        for name, size in sizes.items():
-            if size < 1:
-                raise ConfigError(f"model.{name}={size} must be at least 1")
-        if self.trunk.width % self.trunk.heads:
-            raise ConfigError(
-                f"model.trunk.width={self.trunk.width} must be a multiple of model.trunk.heads={self.trunk.heads}"
-            )
-        for name, least in (
-            ("text_tokens", 1),
-            ("horizon", 1),
-            ("execute", 1),
-            ("action_bins", 2),
-            ("grounding_bins", 2),
-        ):
-            if getattr(self, name) < least:
-                raise ConfigError(f"model.{name}={getattr(self, name)} must be at least {least}")
-        if not 0 <= self.state_dropout <= 1:
-            raise ConfigError(f"model.state_dropout={self.state_dropout} must be between 0 and 1")
+        for name in ("horizon", "execute", "history", "text_tokens"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"model.{name}={getattr(self, name)} must be at least 1")
+
+    @classmethod
+    def table(cls) -> Mapping[str, type["ModelConfig"]]:
+        """The kinds of this project."""
+        return MODELS
+
+    def fit(self, chunks: "torch.Tensor") -> dict[str, Any]:
+        """What is fitted to scaled chunks (w, h, d) beside the weights, as JSON: it travels in the contract."""
+        return {}
+
+    def build(self, interface: Interface, fitted: Mapping[str, Any]) -> "Model":
+        """The model with fresh weights; ``fitted`` is what `fit` gave."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnifiedConfig(ModelConfig):
+    """One sequence of all tokens, one transformer: see `vla.models.unified`."""
+
+    kind: str = "unified"
+    trunk: TransformerConfig = field(default_factory=TransformerConfig)
+    readers: dict[str, ReaderConfig] = field(
+        default_factory=lambda: {"text": TextConfig(), "images": ImagesConfig(), "state": StateConfig()}
+    )
+    """What turns inputs into tokens, in the order of the sequence; each sees what those before it have read."""
+    head: HeadConfig = field(default_factory=BinsHeadConfig)
+    """What writes actions."""
+    auxiliaries: dict[str, AuxiliaryConfig] = field(
+        default_factory=lambda: {"grounding": GroundingConfig(), "pointing": PointingConfig()}
+    )
+    """What else is learned, where the data offers a signal for it; without one, an auxiliary is left out."""
+
+    def fit(self, chunks: "torch.Tensor") -> dict[str, Any]:
+        """See `ModelConfig.fit`."""
+        return {"head": self.head.fit(chunks)}
+
+    def build(self, interface: Interface, fitted: Mapping[str, Any]) -> "Model":
+        """See `ModelConfig.build`."""
+        from vla.models.unified import UnifiedTransformer
+
+        return UnifiedTransformer(self, interface, fitted)
+
+
+MODELS: dict[str, type[ModelConfig]] = {"unified": UnifiedConfig}

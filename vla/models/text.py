@@ -50,6 +50,11 @@ class InstructionTokenizer:
         """Number of text tokens."""
         return int(self._tokenizer.get_vocab_size())
 
+    def words(self) -> list[str]:
+        """The longest pieces that it knows: words, where it was trained on few; beginnings of others are left out."""
+        pieces = {piece[1:] for piece in self._tokenizer.get_vocab() if piece.startswith("Ġ") and len(piece) > 1}
+        return sorted(p for p in pieces if not any(other != p and other.startswith(p) for other in pieces))
+
     def encode(self, sentences: Sequence[str], length: int) -> tuple[Int64[np.ndarray, "b l"], Bool[np.ndarray, "b l"]]:
         """Ids padded with 0 to ``length`` and which of them are real; longer sentences keep their first tokens."""
         ids = np.zeros((len(sentences), length), np.int64)

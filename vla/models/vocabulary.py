@@ -1,47 +1,68 @@
 """One vocabulary for everything that is read or written, one table, one tied head.
 
-    [ text | specials | grounding: a range of bins for each coordinate | action: a range of bins for each joint ]
+    [ text | special | a range for each auxiliary that speaks in tokens | action ]
 
-Decoding slices the table to the ids that the grammar allows at a position: the bins of *that* joint, and no others.
+Each part of a model asks for a range by name, and reads and writes nothing outside of its own: decoding slices the
+table to the ids that the grammar allows at a position, the bins of *that* joint and no others.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from vla.core.lookup import lookup
 
 SPECIALS = ("pad", "begin", "query", "no_state")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """Where each kind of token lives in the table."""
+    """Named ranges of ids, one after the other in the order given."""
 
-    text: int
-    """Number of text tokens."""
-    grounding_dims: int
-    grounding_bins: int
-    action_dims: int
-    action_bins: int
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        starts, end = {}, 0
+        for name, size in sizes.items():
+            starts[name] = range(end, end + size)
+            end += size
+        self._ranges = starts
 
-    def special(self, name: str) -> int:
-        """Id of a special token."""
-        return self.text + SPECIALS.index(name)
+    def range(self, name: str) -> range:
+        """The ids of ``name``; an unknown name is an `UnknownNameError` that lists the ranges."""
+        return lookup("range of the vocabulary", name, self._ranges)
 
-    @property
-    def grounding(self) -> slice:
-        """Ids of all coordinates' bins, coordinate-major."""
-        start = self.text + len(SPECIALS)
-        return slice(start, start + self.grounding_dims * self.grounding_bins)
-
-    @property
-    def action(self) -> slice:
-        """Ids of all joints' bins, joint-major."""
-        start = self.grounding.stop
-        return slice(start, start + self.action_dims * self.action_bins)
-
-    def joint(self, index: int) -> slice:
-        """Ids of the bins of joint ``index``: all that the grammar allows where that joint is due."""
-        start = self.action.start + index * self.action_bins
-        return slice(start, start + self.action_bins)
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a range of this name."""
+        return name in self._ranges
 
     def __len__(self) -> int:
         """Rows of the table."""
-        return int(self.action.stop)
+        return sum(map(len, self._ranges.values()))
+
+
+class TokenTable(nn.Module):
+    """The embedding of every token, which is also the head that writes it."""
+
+    def __init__(self, vocabulary: Vocabulary, width: int) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+        self.weight = nn.Parameter(torch.empty(len(vocabulary), width))
+        nn.init.normal_(self.weight, std=0.02)
+
+    def rows(self, name: str) -> Float[Tensor, "v e"]:
+        """The rows of a range."""
+        ids = self.vocabulary.range(name)
+        return self.weight[ids.start : ids.stop]
+
+    def special(self, name: str) -> Float[Tensor, " e"]:
+        """The row of one of `SPECIALS`."""
+        return self.weight[self.vocabulary.range("special")[SPECIALS.index(name)]]
+
+    def embed(self, name: str, ids: Int64[Tensor, "*b"]) -> Float[Tensor, "*b e"]:
+        """Embeddings of ids that count from the start of the range."""
+        return F.embedding(ids, self.rows(name))
+
+    def logits(self, name: str, hidden: Float[Tensor, "*b e"]) -> Float[Tensor, "*b v"]:
+        """Logits over a range, and nothing else."""
+        return F.linear(hidden, self.rows(name))

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vla.models.model import Model
 from vla.train.recipe import OptimiserConfig
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -57,9 +58,9 @@ def orthogonalise(matrices: Float[Tensor, "k rows columns"]) -> Float[Tensor, "k
     return x.transpose(1, 2) if tall else x
 
 
-def build_optimisers(model: nn.Module, config: OptimiserConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the two-dimensional weights inside transformer blocks, AdamW for all else; each parameter once."""
-    matrices = {name for name, p in model.named_parameters() if p.ndim == 2 and ".blocks." in name}
+def build_optimisers(model: Model, config: OptimiserConfig) -> list[torch.optim.Optimizer]:
+    """Muon for what the model calls its matrices, AdamW for all else; each parameter once."""
+    matrices = model.matrices()
     if not config.muon_lr:
         matrices = set()
     rest = [p for name, p in model.named_parameters() if name not in matrices]

@@ -1,19 +1,22 @@
 """What training runs are made of: the dataclasses behind every recipe in ``configs/``."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from vla.core.errors import ConfigError
+from vla.datasets.sampling.settings import MixtureConfig
 from vla.datasets.selection import Selection
-from vla.models.config import UnifiedConfig
+from vla.models.config import ModelConfig, UnifiedConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Which samples are drawn, and how often."""
 
-    path: str = "data/place"
+    path: str = ""
     """A dataset as ``vla collect`` writes it: a folder or a URL such as ``s3://bucket/prefix``."""
+    mixture: MixtureConfig | None = None
+    """Several datasets, of one robot or of several, instead of ``path``."""
     manifest: int | None = None
     """Version of the dataset; the latest by default."""
     select: Selection = field(default_factory=Selection)
@@ -22,14 +25,40 @@ class DataConfig:
     """The split that is held out of training; None holds out a random share of the episodes."""
     validation: float = 0.02
     """That share."""
-    approach: float = 0.5
-    """Share of each batch drawn from the approach, before the arm's own pose gives the object away."""
+    strata: dict[str, float] = field(default_factory=dict)
+    """Shares of each batch that are drawn from certain moments: names of ``STRATA``, the rest is drawn from all."""
     loaders: int = 0
     """Loader processes of each worker; 0 reads in the training process, best when cores are few."""
 
     def __post_init__(self) -> None:
         if self.loaders < 0:
             raise ConfigError(f"train.data.loaders={self.loaders} must be at least 0")
+        if self.path and self.mixture is not None:
+            raise ConfigError("train.data: path and mixture are both given; give one of them")
+        if not 0 <= self.validation < 1:
+            raise ConfigError(f"train.data.validation={self.validation} must be at least 0 and below 1")
+        if min(self.strata.values(), default=1) <= 0 or sum(self.strata.values()) >= 1:
+            raise ConfigError(f"train.data.strata={self.strata}: shares must be positive, and below 1 in all")
+        if self.mixture is not None and (self.strata or self.manifest or self.select != Selection()):
+            raise ConfigError(
+                "train.data: strata, manifest and select belong to path; a mixture's entries say their own"
+            )
+
+    @property
+    def versions(self) -> list[tuple[str, int | None]]:
+        """Path and version of every dataset."""
+        if self.mixture is not None:
+            return [(entry.path, entry.manifest) for entry in self.mixture.entries]
+        return [(self.path, self.manifest)] if self.path else []
+
+    def absolute(self) -> "DataConfig":
+        """The same with paths that hold in any folder, for workers that run in folders of their own."""
+        from vla.datasets.store.storage import open_storage
+
+        if self.mixture is None:
+            return replace(self, path=open_storage(self.path).url)
+        entries = tuple(replace(entry, path=open_storage(entry.path).url) for entry in self.mixture.entries)
+        return replace(self, mixture=replace(self.mixture, entries=entries))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +84,29 @@ class OptimiserConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AugmentationConfig:
+    """How much pictures are changed while training; nothing by default."""
+
+    shift: float = 0.0
+    """Largest shift of a camera's picture, as a share of its size; the border is repeated (arXiv 2004.13649)."""
+    brightness: float = 0.0
+    """Largest change of all pixels, as a share of the full range."""
+    contrast: float = 0.0
+    """Largest change of the distances from the mean, as a share of them."""
+
+    def __post_init__(self) -> None:
+        for name in ("shift", "brightness", "contrast"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"train.augmentation.{name}={getattr(self, name)} must be at least 0 and below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One training run."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    model: UnifiedConfig = field(default_factory=UnifiedConfig)
+    model: ModelConfig = field(default_factory=UnifiedConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     engine: Literal["ray", "inline"] = "ray"
     """Ray Train workers, or the same loop in this process."""
@@ -67,6 +114,12 @@ class TrainConfig:
     """Data-parallel workers; ``inline`` has one."""
     threads: int = 1
     """Threads of each worker."""
+    parallel: str = "auto"
+    """How workers share one model: a name of ``PARALLEL``; auto is ``ddp`` where there are several."""
+    device: str = "auto"
+    """auto takes a GPU where there is one; or cpu, cuda, cuda:1."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of matrix products; auto measures once which is faster on this machine, and a run keeps what it chose."""
     batch: int = 32
     """Samples of each worker in a step."""
     minutes: float = 10.0
@@ -79,6 +132,8 @@ class TrainConfig:
     """The averaged weights look back over this share of the steps so far."""
     seed: int = 0
     log_steps: int = 50
+    evaluators: tuple[str, ...] = ("held_out", "first_frames")
+    """What is measured on held-out episodes: names of ``EVALUATORS``."""
     validate_s: float = 60.0
     """Seconds between validations."""
     checkpoint_s: float = 120.0
@@ -93,14 +148,8 @@ class TrainConfig:
                 raise ConfigError(f"train.{name}={getattr(self, name)} must be positive")
         if self.engine == "inline" and self.workers != 1:
             raise ConfigError(f"train.workers={self.workers}: engine inline has one worker; set workers to 1")
-        shares = {
-            "data.approach": self.data.approach,
-            "data.validation": self.data.validation,
-            "constant": self.constant,
-        }
-        for name, value in shares.items():
-            if not 0 <= value < 1:
-                raise ConfigError(f"train.{name}={value} must be at least 0 and below 1")
+        if not 0 <= self.constant < 1:
+            raise ConfigError(f"train.constant={self.constant} must be at least 0 and below 1")
         for name in ("warmup_steps", "ema", "max_failures"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name}={getattr(self, name)} must be at least 0")

@@ -3,6 +3,7 @@
 RUN/
 recipe.json            the resolved recipe; a run folder belongs to one
 contract.json          the robot, and what was fitted to the data: statistics, limits, tokenizer
+precision.json         what ``precision: auto`` measured and chose
 metrics.jsonl          one line for each log and each validation
 states/<step>/         state.safetensors, state.json; the newest two are kept
 checkpoint/            the averaged weights, written when training ends (see `vla.models.checkpoint`)
@@ -14,7 +15,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,9 @@ from torch import Tensor, nn
 from vla.core.contract import Contract, differences, read_contract
 from vla.core.errors import CheckpointError, ContractError, VlaError
 from vla.core.files import sync_folder, write_json
-from vla.models.checkpoint import ModelParts, fill, read_tensors, write_checkpoint, write_tensors
+from vla.models.checkpoint import Blueprint, fill, read_tensors, write_checkpoint, write_tensors
+from vla.train.parallel import Parallel
+from vla.train.precision import Precision, measure_precision
 
 _KEPT = 2
 
@@ -96,16 +99,28 @@ def load_state(
     return Position(**json.loads((newest / "state.json").read_text()))
 
 
-def write_final(run: Path, parts: ModelParts, average: Mapping[str, Tensor], provenance: Mapping[str, Any]) -> Path:
+def write_final(run: Path, blueprint: Blueprint, average: Mapping[str, Tensor], provenance: Mapping[str, Any]) -> Path:
     """Write ``RUN/checkpoint`` beside the old one and swap them."""
     final, fresh, old = run / "checkpoint", run / f".checkpoint-{os.getpid()}", run / f".checkpoint-old-{os.getpid()}"
-    write_checkpoint(fresh, parts, average, provenance)
+    write_checkpoint(fresh, blueprint, average, provenance)
     if final.exists():
         os.rename(final, old)
     os.rename(fresh, final)
     sync_folder(run)
     shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def settle_precision(run: Path, asked: Literal["auto", "float32", "bfloat16"], parallel: Parallel) -> Precision:
+    """The precision of this run: as asked; for ``auto``, what rank 0 chose when the run began, on every rank."""
+    if asked != "auto":
+        return asked
+    path = run / "precision.json"
+    if parallel.rank == 0 and not path.exists():
+        rates = measure_precision(parallel.device)
+        write_json(path, {"precision": rates.best, "device": str(parallel.device), "gflop_per_s": asdict(rates)})
+    chosen = path.exists() and json.loads(path.read_text())["precision"] == "bfloat16"
+    return "bfloat16" if parallel.broadcast(torch.tensor(float(chosen))).item() else "float32"
 
 
 def claim_run(run: Path, recipe: Mapping[str, Any]) -> None:
@@ -140,16 +155,19 @@ def claim_data(run: Path, contract: Contract, *, write: bool) -> None:
 
 def _require_same_data(ours: Contract, theirs: Contract, place: Path) -> None:
     """Raise `ContractError` that names what differs, the statistics first."""
-    hashes = [str(dict(c.policy.get("statistics", {})).get("hash")) for c in (theirs, ours)]
-    bare = [replace(c, policy={k: v for k, v in c.policy.items() if k != "statistics"}) for c in (theirs, ours)]
+    specs = [c.policy for c in (theirs, ours)]
+    hashes = [", ".join(spec.statistics) if spec else "none" for spec in specs]
+    bare = [replace(c, policy=c.policy and replace(c.policy, statistics=(), preprocessor="")) for c in (theirs, ours)]
     lines = differences(*bare, scope="all")
     if hashes[0] != hashes[1]:
         lines.insert(0, f"statistics of the training data: {hashes[0]} there, {hashes[1]} here")
+    elif not lines and len({spec.preprocessor for spec in specs if spec}) > 1:
+        lines.append("preprocessor.json: another one there")
     if not lines:
         return
-    then, now = (dict(c.policy.get("dataset", {})).get("manifest") for c in (theirs, ours))
-    fix = f"resume on version {then} of the dataset (--data.manifest {then})"
-    if then is None or then == now:
+    then, now = ([v.manifest for v in spec.datasets] if spec else [] for spec in specs)
+    fix = f"resume on version {then[0]} of the dataset (--data.manifest {then[0]})" if len(then) == 1 else ""
+    if not fix or then == now:
         fix = "restore the dataset or the checkpoint that belongs here"
     raise ContractError(f"{place} was fitted to other data ({'; '.join(lines)}); {fix}, or choose another --out")
 
@@ -157,10 +175,10 @@ def _require_same_data(ours: Contract, theirs: Contract, place: Path) -> None:
 def _pinned(run: Path) -> str | None:
     """The one change of a recipe that changes nothing: naming the version that was the latest when the run began."""
     path = run / "contract.json"
-    if not path.exists():
+    spec = read_contract(path).policy if path.exists() else None
+    if spec is None or len(spec.datasets) != 1:
         return None
-    manifest = dict(read_contract(path).policy.get("dataset", {})).get("manifest")
-    return f"data.manifest: None there, {manifest!r} here"
+    return f"data.manifest: None there, {spec.datasets[0].manifest!r} here"
 
 
 def _changes(old: Any, new: Any, key: str = "") -> list[str]:

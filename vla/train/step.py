@@ -3,30 +3,31 @@
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
-
-from vla.models.unified import Batch
 
 
 def train_step(
-    model: nn.Module, batch: Batch, optimisers: Sequence[torch.optim.Optimizer], *, lr_scale: float, clip: float
+    model: nn.Module,
+    loss: Float[Tensor, ""],
+    optimisers: Sequence[torch.optim.Optimizer],
+    *,
+    lr_scale: float,
+    clip: float,
 ) -> dict[str, Tensor]:
-    """Update ``model`` on one batch and return what to log.
+    """Update ``model`` by the gradients of ``loss`` and return what to log of it.
 
-    ``model(batch)`` gives the loss and its metrics. Each parameter group runs at its own ``initial_lr`` times
-    ``lr_scale``.
+    Each parameter group runs at its own ``initial_lr`` times ``lr_scale``.
     """
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * lr_scale
-    metrics: dict[str, Tensor]
-    loss, metrics = model(batch)
     loss.backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
     for optimiser in optimisers:
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-    return {"loss": loss.detach(), "gradient_norm": norm} | metrics
+    return {"loss": loss.detach(), "gradient_norm": norm}
 
 
 def lr_scale(step: int, fraction: float, *, warmup_steps: int, constant: float) -> float:

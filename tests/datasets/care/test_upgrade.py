@@ -12,8 +12,9 @@ import zarr
 
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError
+from vla.core.version1 import upgraded_contract
 from vla.datasets.care.repair import repair
-from vla.datasets.care.upgrade import upgrade, upgraded_contract
+from vla.datasets.care.upgrade import upgrade
 from vla.datasets.care.validate import validate
 from vla.datasets.dataset import Dataset
 from vla.datasets.store.documents import FormatVersionError, encode
@@ -174,7 +175,7 @@ def test_object_stores_are_refused(bucket: Any) -> None:
 def test_contracts(units: list[str], contract: Contract) -> None:
     entries = [{"name": f"e{i}", "unit": unit, "low": 0.0, "high": 1.0} for i, unit in enumerate(units)]
     value = {k: v for k, v in contract.to_json().items() if k != "signals"}
-    found = Contract.from_json(upgraded_contract({**value, "contract_version": 1, "grounding": entries}), where="test")
+    found = upgraded_contract({**value, "contract_version": 1, "grounding": entries}, where="test")
     names = {name: [d.name for d in signal] for name, signal in found.signals.items()}
     expected = {"grounding": [], "pointing": []}  # type: dict[str, list[str]]
     for i, unit in enumerate(units):

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from vla.core.config import load_recipe
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import ConfigError, DatasetError
+from vla.core.images import resize_frame
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
-from vla.datasets.sampling.loader import TensorBatches
-from vla.datasets.sampling.mixture import Mixture, MixtureConfig, MixtureEntry
-from vla.datasets.sampling.mixture_part import resize_frame
+from vla.datasets.sampling.loader import Batches, tensors
+from vla.datasets.sampling.mixture import Mixture
 from vla.datasets.sampling.order import ResumableSampler
-from vla.datasets.sampling.statistics import compute
+from vla.datasets.sampling.settings import MixtureConfig, MixtureEntry
 from vla.datasets.sampling.windows import Windows
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
@@ -95,8 +95,11 @@ def _config(roots: dict[str, str], weights: tuple[float, ...] = (2, 1, 1), **cha
         MixtureEntry(path=roots[name], weight=float(weight), cameras=cameras[name])
         for name, weight in zip(ROBOTS, weights, strict=True)
     )
-    known = {"entries": entries, "slots": SLOTS, "image_size": SIZE, "horizon": 4, "history": 2, "normalise": False}
-    return MixtureConfig(**{**known, **changes})
+    return MixtureConfig(**({"entries": entries, "slots": SLOTS, "image_size": SIZE} | changes))
+
+
+def _open(config: MixtureConfig, horizon: int = 4, **changes: Any) -> Mixture:
+    return Mixture(config, **({"horizon": horizon, "history": 2} | changes))
 
 
 def _entry(config: MixtureConfig, number: int, **changes: Any) -> MixtureConfig:
@@ -108,7 +111,7 @@ def _entry(config: MixtureConfig, number: int, **changes: Any) -> MixtureConfig:
 
 @pytest.fixture(scope="module")
 def mixture(roots: dict[str, str]) -> Mixture:
-    return Mixture(_config(roots))
+    return _open(_config(roots))
 
 
 def test_dtypes_and_shapes(mixture: Mixture) -> None:
@@ -131,7 +134,7 @@ def test_dtypes_and_shapes(mixture: Mixture) -> None:
 
 @pytest.mark.parametrize("hz", [None, 5.0])
 def test_every_item_is_the_window_of_its_dataset_padded_with_zeros(roots: dict[str, str], hz: float | None) -> None:
-    mixture = Mixture(_config(roots, hz=hz))
+    mixture = _open(_config(roots, hz=hz))
     everything = mixture.batch(np.arange(len(mixture)))
     first = 0
     for number, (name, contract) in enumerate(ROBOTS.items()):
@@ -186,7 +189,7 @@ def test_cameras_go_to_their_slots(mixture: Mixture, roots: dict[str, str]) -> N
 
 def test_rates_give_the_same_spacing_in_time(roots: dict[str, str]) -> None:
     """At 5 Hz a robot of 20 Hz is seen every 4 steps, and one of 10 Hz every 2."""
-    mixture = Mixture(_config(roots, hz=5.0, horizon=3))
+    mixture = _open(_config(roots, hz=5.0), horizon=3)
     batch = mixture.batch(np.arange(len(mixture)))
     for number, name in enumerate(ROBOTS):
         data = Dataset.open(roots[name])
@@ -208,36 +211,10 @@ def test_rates_give_the_same_spacing_in_time(roots: dict[str, str]) -> None:
 def test_a_slow_robot_may_keep_its_own_rate(roots: dict[str, str]) -> None:
     config = _config(roots, hz=15.0)
     with pytest.raises(DatasetError, match=r"two arms: hz=15 must be positive and at most the 10 Hz .* hz of its own"):
-        Mixture(config)
-    rows = Mixture(_entry(config, 1, hz=10.0)).summary()
+        _open(config)
+    rows = _open(_entry(config, 1, hz=10.0)).summary()
     assert [any("set hz" in p for p in row.problems) for row in rows] == [True] * 3
-    assert not any("set hz" in p for row in Mixture(_config(roots, hz=10.0)).summary() for p in row.problems)
-
-
-def test_scaled_by_the_statistics_of_its_own_dataset(roots: dict[str, str]) -> None:
-    plain, scaled = (Mixture(_config(roots, normalise=n)) for n in (False, True))
-    items = np.arange(len(plain))
-    raw, batch = plain.batch(items), scaled.batch(items)
-    for number, name in enumerate(ROBOTS):
-        data, mine = Dataset.open(roots[name]), batch["dataset"] == number
-        statistics = scaled.statistics[number]
-        assert statistics is not None
-        assert statistics == compute(data, statistics.transform, 4)
-        assert statistics.transform.relative_to[1] == 1
-        s, d = data.state.shape[1], data.action.shape[1]
-        inside = batch["action_valid"][mine]
-        low, high = np.quantile(batch["actions"][mine][inside][:, :d], [0.01, 0.99], axis=0)
-        np.testing.assert_allclose([low, high], [[-1] * d, [1] * d], atol=1e-5)
-        assert not batch["actions"][mine][..., d:].any()
-        assert not batch["state"][mine][..., s:].any()
-        now = batch["state"][mine, -1]
-        np.testing.assert_allclose(
-            scaled.absolute(number, now, batch["actions"][mine]), raw["actions"][mine][..., :d], atol=1e-5
-        )
-        np.testing.assert_array_equal(
-            plain.absolute(number, raw["state"][mine, -1], raw["actions"][mine]), raw["actions"][mine][..., :d]
-        )
-    assert plain.statistics == [None] * 3
+    assert not any("set hz" in p for row in _open(_config(roots, hz=10.0)).summary() for p in row.problems)
 
 
 def test_shares_are_exact(mixture: Mixture) -> None:
@@ -256,24 +233,24 @@ def test_each_dataset_is_walked_whole(mixture: Mixture) -> None:
 
 
 def test_balance_makes_every_step_as_likely(roots: dict[str, str]) -> None:
-    mixture = Mixture(_config(roots, (1, 1, 1), balance=True))
+    mixture = _open(_config(roots, (1, 1, 1), balance=True))
     rows = mixture.summary()
     np.testing.assert_allclose(mixture.asked, [row.steps / len(mixture) for row in rows])
     assert np.ptp([row.epochs_per_million for row in rows]) < 1e-6 * rows[0].epochs_per_million
-    doubled = Mixture(_config(roots, (2, 1, 1), balance=True)).summary()
+    doubled = _open(_config(roots, (2, 1, 1), balance=True)).summary()
     assert doubled[0].epochs_per_million == pytest.approx(2 * doubled[1].epochs_per_million, rel=0.02)
 
 
 def test_small_shares(roots: dict[str, str]) -> None:
     with pytest.raises(DatasetError, match=r"at least 0\.001 of the samples, but \S.*two arms has 4\.\d+e-04\. Raise"):
-        Mixture(_config(roots, (1, 0.0005, 0.05)))
-    rows = Mixture(_config(roots, (1, 0.00150001, 0.3))).summary()
+        _open(_config(roots, (1, 0.0005, 0.05)))
+    rows = _open(_config(roots, (1, 0.00150001, 0.3))).summary()
     assert any("drawn as 0.1%: shares are rounded to thousandths" in p for p in rows[1].problems)
-    assert Mixture(_config(roots, (0.998, 0.001, 0.001))).summary()[1].share == 0.001
+    assert _open(_config(roots, (0.998, 0.001, 0.001))).summary()[1].share == 0.001
 
 
 def test_summary(roots: dict[str, str]) -> None:
-    rows = Mixture(_config(roots, normalise=True)).summary()
+    rows = _open(_config(roots)).summary()
     sizes = [len(Windows(Dataset.open(root), 1, cameras=[])) for root in roots.values()]
     assert [(row.dataset, row.robot, row.embodiment, row.weight, row.share) for row in rows] == [
         (roots["arm"], "arm", 0, 2, 0.5),
@@ -296,7 +273,7 @@ def test_what_cannot_be_scaled_is_in_the_summary(tmp_path: Path) -> None:
         writer.append(episode)
         publish(tmp_path / "still", [writer.seal()], "test")
     entry = MixtureEntry(path=str(tmp_path / "still"))
-    (row,) = Mixture(MixtureConfig(entries=(entry,), slots=("wrist",), image_size=SIZE)).summary()
+    (row,) = _open(MixtureConfig(entries=(entry,), slots=("wrist",), image_size=SIZE)).summary()
     assert row.problems[0].startswith("action j0 never changes: it is 0.5 in all ")
 
 
@@ -304,24 +281,24 @@ def test_embodiments_are_interfaces(mixture: Mixture, roots: dict[str, str]) -> 
     """Two robots of one name and different joints are two; one robot in two datasets is one."""
     assert mixture.embodiments == ["arm", "two arms", "arm"]
     entries = tuple(MixtureEntry(path=roots["arm"], split=split) for split in ("train", "test"))
-    twice = Mixture(_config(roots, entries=entries, slots=("front",)))
+    twice = _open(_config(roots, entries=entries, slots=("front",)))
     assert twice.embodiments == ["arm"]
     assert set(twice.batch(np.arange(len(twice)))["embodiment"]) == {0}
 
 
 def test_splits(roots: dict[str, str]) -> None:
     data = Dataset.open(roots["arm"])
-    mixture = Mixture(_entry(_config(roots), 0, split="test"))
+    mixture = _open(_entry(_config(roots), 0, split="test"))
     assert mixture.summary()[0].steps == data.valid[data.episode_starts[2] :].sum()
     batch = mixture.batch(np.arange(mixture.summary()[0].steps))
     assert (batch["index"] >= data.episode_starts[2]).all()
     with pytest.raises(DatasetError, match=r"arm: unknown split 'tets': did you mean 'test'\? known: test, train"):
-        Mixture(_entry(_config(roots), 0, split="tets"))
+        _open(_entry(_config(roots), 0, split="tets"))
 
 
 def test_the_version_is_pinned(roots: dict[str, str], mixture: Mixture) -> None:
     assert [entry.manifest for entry in mixture.config.entries] == [1, 1, 1]
-    assert len(Mixture(mixture.config)) == len(mixture)
+    assert len(_open(mixture.config)) == len(mixture)
 
 
 @pytest.mark.parametrize(
@@ -339,12 +316,12 @@ def test_the_version_is_pinned(roots: dict[str, str], mixture: Mixture) -> None:
 )
 def test_unknown_cameras_and_slots(roots: dict[str, str], number: int, cameras: dict[str, str], message: str) -> None:
     with pytest.raises(DatasetError, match=message):
-        Mixture(_entry(_config(roots), number, cameras=cameras))
+        _open(_entry(_config(roots), number, cameras=cameras))
 
 
 def test_without_images(roots: dict[str, str]) -> None:
     entries = tuple(MixtureEntry(path=root) for root in roots.values())
-    assert Mixture(_config(roots, entries=entries, slots=()))[0]["images"].shape == (2, 0, 6, 8, 3)
+    assert _open(_config(roots, entries=entries, slots=()))[0]["images"].shape == (2, 0, 6, 8, 3)
 
 
 def test_a_dataset_without_steps_is_named(tmp_path: Path, roots: dict[str, str]) -> None:
@@ -354,7 +331,51 @@ def test_a_dataset_without_steps_is_named(tmp_path: Path, roots: dict[str, str])
         writer.append(dataclasses.replace(_episode(contract, 3, 0, "train"), valid=np.zeros(3, bool)))
         publish(tmp_path / "none", [writer.seal()], "test")
     with pytest.raises(DatasetError, match="none: no step of it may be learned from"):
-        Mixture(_entry(_config(roots), 0, path=str(tmp_path / "none")))
+        _open(_entry(_config(roots), 0, path=str(tmp_path / "none")))
+
+
+def test_first_items_begin_episodes(mixture: Mixture, roots: dict[str, str]) -> None:
+    batch = mixture.batch(mixture.first_items())
+    expected = []
+    for number, root in enumerate(roots.values()):
+        windows = Windows(Dataset.open(root), 4, cameras=[])
+        expected += [(number, int(windows.rows[i])) for i in windows.first_items()]
+    assert list(zip(batch["dataset"].tolist(), batch["index"].tolist(), strict=True)) == expected
+    assert len(expected) == 7
+
+
+def test_episodes_are_chosen_from_each_dataset(roots: dict[str, str]) -> None:
+    chosen = [np.array([1]), np.array([], np.int64), np.array([0, 1])]
+    with pytest.raises(DatasetError, match="two arms: no step of it may be learned from"):
+        _open(_config(roots), episodes=chosen)
+    mixture = _open(_config(roots), episodes=chosen, may_be_empty=True)
+    data = Dataset.open(roots["arm"])
+    assert [len(part.windows) for part in mixture.parts] == [
+        data.valid[data.episode_starts[1] : data.episode_starts[2]].sum(),
+        0,
+        Dataset.open(roots["depth"]).valid.sum(),
+    ]
+    assert set(mixture.batch(np.arange(len(mixture)))["dataset"].tolist()) == {0, 2}
+    assert len(_open(_config(roots), episodes=[np.array([], np.int64)] * 3, may_be_empty=True)) == 0
+
+
+def test_signals_are_unknown_where_a_dataset_does_not_offer_them(tmp_path: Path, roots: dict[str, str]) -> None:
+    place = (Dimension(name="x", unit="m", low=0.0, high=3.0), Dimension(name="y", unit="m", low=0.0, high=3.0))
+    contract = dataclasses.replace(ROBOTS["arm"], robot="teacher", signals={"place": place})
+    episode = _episode(ROBOTS["arm"], 12, 0, "train")
+    said = np.random.default_rng(3).uniform(1, 2, (12, 2)).astype(np.float32)
+    create_dataset(tmp_path / "taught", contract)
+    with SegmentWriter(tmp_path / "taught", contract, {}) as writer:
+        writer.append(dataclasses.replace(episode, signals={"place": said}))
+        publish(tmp_path / "taught", [writer.seal()], "test")
+    config = _config(roots)
+    entry = MixtureEntry(path=str(tmp_path / "taught"), cameras={"base": "front"})
+    mixture = _open(dataclasses.replace(config, entries=(*config.entries, entry)))
+    batch = mixture.batch(np.arange(len(mixture)))
+    mine = batch["dataset"] == 3
+    np.testing.assert_array_equal(batch["signals/place"][mine], said[episode.valid])
+    assert np.isnan(batch["signals/place"][~mine]).all()
+    assert batch["signals/place"].dtype == np.float32
 
 
 def test_items_are_checked(mixture: Mixture) -> None:
@@ -443,14 +464,14 @@ def _plain(mixture: Mixture, sampler: ResumableSampler, loaders: int) -> Iterabl
 def _whole(mixture: Mixture, sampler: ResumableSampler, loaders: int) -> Iterable[dict[str, torch.Tensor]]:
     """Three batches, each put together where it is read, in spawned processes."""
     options: Any = {"num_workers": loaders, "multiprocessing_context": "spawn" if loaders else None}
-    return torch.utils.data.DataLoader(TensorBatches(mixture, sampler), batch_size=None, sampler=range(3), **options)
+    return torch.utils.data.DataLoader(Batches(mixture, sampler, tensors), batch_size=None, sampler=range(3), **options)
 
 
 @pytest.mark.parametrize("load", [_plain, _whole])
 def test_loader_processes_resume_with_other_ranks(
     roots: dict[str, str], load: Callable[[Mixture, ResumableSampler, int], Iterable[dict[str, torch.Tensor]]]
 ) -> None:
-    mixture = Mixture(_config(roots, normalise=True))
+    mixture = _open(_config(roots))
     order = mixture.order(3)
     everything = mixture.batch(order.at(np.arange(3 * 8 + 2 * 3 * 4)))
 

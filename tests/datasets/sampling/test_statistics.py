@@ -11,10 +11,10 @@ import pytest
 from vla.core.action_transform import ActionTransform
 from vla.core.contract import Contract
 from vla.core.errors import ContractError, DatasetError
+from vla.core.scaling import compute_statistics
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
-from vla.datasets.sampling.scale import compute_statistics
-from vla.datasets.sampling.statistics import DatasetStatistics, compute, drift, load_or_compute, recompute
+from vla.datasets.sampling.statistics import DatasetStatistics, compute, drift, load_or_compute, recompute, scale_of
 from vla.datasets.sampling.windows import Windows, spacing
 from vla.datasets.store.documents import encode
 from vla.datasets.store.manifest import publish, publish_change
@@ -268,3 +268,54 @@ def test_spacing() -> None:
     assert spacing(4, 10.0, 5.0).tolist() == [0, 2, 4, 6]
     assert spacing(4, 15.0, 10.0).tolist() == [0, 2, 3, 4]
     assert spacing(0, 15.0, 10.0).tolist() == []
+
+
+def test_datasets_of_one_robot_are_pooled_exactly(
+    tmp_path: Path, contract: Contract, make_episode: MakeEpisode
+) -> None:
+    """Every value counts as often as it was recorded: as if all episodes were in one dataset."""
+    a, b, c, d = (make_episode(n, seed) for n, seed in ((40, 0), (30, 1), (5, 2), (9, 3)))
+    first, second = _write(tmp_path / "first", contract, [[a, b]]), _write(tmp_path / "second", contract, [[c], [d]])
+    whole = compute(_write(tmp_path / "whole", contract, [[a, b], [c, d]]), RELATIVE, 6)
+    pooled = scale_of([(first, None, None), (second, None, None)], RELATIVE, 6)
+    for ours, theirs in ((pooled.state, whole.state), (pooled.action, whole.action)):
+        assert (ours.count, ours.min, ours.max, ours.q01, ours.q99, ours.kind) == (
+            theirs.count, theirs.min, theirs.max, theirs.q01, theirs.q99, theirs.kind,
+        )  # fmt: skip
+        np.testing.assert_allclose(ours.mean, theirs.mean, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(ours.std, theirs.std, rtol=1e-12)
+    assert pooled.hashes == (compute(first, RELATIVE, 6).hash, compute(second, RELATIVE, 6).hash)
+    assert not _stored(first)
+    assert not _stored(second)
+
+
+def test_pools_choose_episodes_and_rates(tmp_path: Path, contract: Contract, make_episode: MakeEpisode) -> None:
+    """The second robot's steps are nearer to each other: at half its rate, its chunks are those of every other step."""
+    first, second = (_write(tmp_path / str(i), contract, [[make_episode(40, i), make_episode(30, 9)]]) for i in (0, 1))
+    pooled = scale_of([(first, [0], None), (second, [0], 10.0)], RELATIVE, 3)
+    rows = []
+    for data, hz in ((first, None), (second, 10.0)):
+        windows = Windows(data, 3, [0], cameras=[], hz=hz)
+        batch = windows.batch(np.arange(len(windows)))
+        rows.append(RELATIVE.apply(batch["state"][:, -1], batch["actions"])[batch["action_valid"]])
+    expected = compute_statistics(np.concatenate(rows))
+    assert (pooled.action.count, pooled.action.q01, pooled.action.q99) == (
+        len(rows[0]) + len(rows[1]),
+        expected.q01,
+        expected.q99,
+    )
+
+
+def test_one_dataset_is_no_pool_and_is_stored(make_dataset: MakeDataset) -> None:
+    data = make_dataset(LENGTHS)
+    scale = scale_of([(data, [0, 1], 10.0)], RELATIVE, 3)
+    stored = load_or_compute(data, RELATIVE, 3, [0, 1], hz=10.0)
+    assert (scale.state, scale.action, scale.hashes) == (stored.state, stored.action, (stored.hash,))
+    assert len(_stored(data)) == 1
+
+
+def test_a_pool_without_steps_is_refused(tmp_path: Path, contract: Contract, make_episode: MakeEpisode) -> None:
+    nothing = np.zeros(7, bool)
+    empty = [_write(tmp_path / name, contract, [[make_episode(valid=nothing)]]) for name in ("one", "two")]
+    with pytest.raises(DatasetError, match=r"one and .*two: expected at least 1 step to learn from, got none"):
+        scale_of([(data, None, None) for data in empty], RELATIVE, 3)

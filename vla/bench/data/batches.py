@@ -7,12 +7,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from vla.bench.data.frames import record, write_dataset
 from vla.bench.measure import Note, Row, cpu_seconds, in_fresh_process, resident_bytes
 from vla.bench.settings import LoaderConfig
 from vla.datasets.dataset import Dataset
-from vla.datasets.sampling.loader import TensorBatches, iterate_steps
+from vla.datasets.sampling.loader import Batches, iterate_steps, tensors
 from vla.datasets.sampling.order import Order, ResumableSampler
 from vla.datasets.sampling.windows import Windows
 
@@ -22,10 +23,10 @@ _WARM_UP = 4
 _MEMORY_SIZE = 64
 
 
-def batches(root: Path, batch: int, seed: int) -> TensorBatches:
+def batches(root: Path, batch: int, seed: int) -> Batches[dict[str, torch.Tensor]]:
     """Shuffled windows of a dataset, two steps of history and 16 of actions."""
     windows = Windows(Dataset.open(root), HORIZON, history=HISTORY)
-    return TensorBatches(windows, ResumableSampler(order=Order(seed, len(windows)), batch=batch))
+    return Batches(windows, ResumableSampler(order=Order(seed, len(windows)), batch=batch), tensors)
 
 
 def bench_training(config: LoaderConfig, note: Note) -> list[Row]:

@@ -7,11 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vla.bench.envs.settings import EnvConfig
 from vla.bench.measure import Note, Row, compare, cpu_rates, in_fresh_process
 from vla.core.action_transform import ActionTransform
+from vla.core.scaling import Statistics
 from vla.core.types import Policy
 from vla.envs.registry import env_spec
 from vla.envs.spec import to_observation
@@ -74,20 +73,19 @@ def network_episodes_per_s(checkpoint: Path, episodes: int, workers: int, batch:
 def _make_network(checkpoint: Path) -> Policy:
     import torch
 
-    from vla.policies.unified import UnifiedPolicy
+    from vla.policies.learned import LearnedPolicy
 
     torch.set_num_threads(1)  # as the workers of an evaluation have it; on a busy machine two are slower than one
-    return UnifiedPolicy(checkpoint)
+    return LearnedPolicy(checkpoint, device="cpu")
 
 
 def write_random_checkpoint(path: Path, seed: int, settings: Mapping[str, Any] | None = None) -> Path:
     """A model of the default size with random weights, for the tabletop with these settings."""
     import torch
 
-    from vla.models.bins import ActionCodec, BinCodec
-    from vla.models.checkpoint import ModelParts, write_checkpoint
+    from vla.models.checkpoint import Blueprint, write_checkpoint
     from vla.models.config import UnifiedConfig
-    from vla.models.grounding import GroundingLayout, entries
+    from vla.models.preprocessor import Embodiment, Preprocessor
     from vla.models.text import InstructionTokenizer
 
     env = env_spec(ENV).make(settings or {})
@@ -95,26 +93,25 @@ def write_random_checkpoint(path: Path, seed: int, settings: Mapping[str, Any] |
     contract, words = env.contract, [env.instruction, *env.instruction_alternatives]
     env.close()
     config = UnifiedConfig()
-    reach = np.full((config.horizon, len(contract.action)), 0.1, np.float32)
-    metric = [entries(contract)[i] for i in GroundingLayout.of(contract).metric]
-    parts = ModelParts(
+    reach = [0.1] * len(contract.action)
+    robot = Embodiment(
         contract=contract,
+        cameras=tuple(camera.name for camera in contract.cameras),
+        space=ActionTransform.of(contract),
+        state=Statistics.between([d.low for d in contract.state], [d.high for d in contract.state]),
+        action=Statistics.between([-r for r in reach], reach),
+    )
+    preprocessor = Preprocessor(
+        embodiments=(robot,),
         tokenizer=InstructionTokenizer.train(words),
-        config=config,
-        actions=ActionCodec(
-            codec=BinCodec(low=-reach, high=reach, bins=config.action_bins),
-            relative_to=ActionTransform.of(contract).relative_to,
-        ),
-        grounding=BinCodec(
-            low=np.array([d.low for d in metric], np.float32),
-            high=np.array([d.high for d in metric], np.float32),
-            bins=config.grounding_bins,
-        ),
-        state_range=(
-            np.array([d.low for d in contract.state], np.float32),
-            np.array([d.high for d in contract.state], np.float32),
-        ),
-    ).bind()
+        words=tuple(sorted({word for text in words for word in text.split()})),
+        text_tokens=config.text_tokens,
+        image_size=(contract.cameras[0].height, contract.cameras[0].width),
+        history=config.history,
+        horizon=config.horizon,
+    )
     torch.manual_seed(seed)
-    write_checkpoint(path, parts, parts.build().state_dict(), {})
+    chunks = torch.rand(100, config.horizon, len(reach)) * 2 - 1
+    blueprint = Blueprint(preprocessor=preprocessor, config=config, fitted=config.fit(chunks))
+    write_checkpoint(path, blueprint, blueprint.build().state_dict(), {})
     return path

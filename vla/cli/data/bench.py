@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     """Read, and print frames and samples a second."""
     arguments = parse(Arguments, argv, verb="data bench", examples=_EXAMPLES)
     from vla.datasets.dataset import Dataset
-    from vla.datasets.sampling.loader import TensorBatches, iterate_steps
+    from vla.datasets.sampling.loader import Batches, iterate_steps, tensors
     from vla.datasets.sampling.order import Order, ResumableSampler
     from vla.datasets.sampling.windows import Windows
 
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
     opened = time.perf_counter() - began
     windows = Windows(dataset, arguments.horizon, history=arguments.history)
     sampler = ResumableSampler(order=Order(0, len(windows)), batch=arguments.batch)
-    batches = iterate_steps(TensorBatches(windows, sampler), arguments.loaders)
+    batches = iterate_steps(Batches(windows, sampler, tensors), arguments.loaders)
     next(batches)  # workers have started
     count, began = 0, time.perf_counter()
     with progress("rate") as bar:

@@ -22,6 +22,10 @@ class Arguments:
     batches: int = 10
     """Batches to read."""
     batch: int = 32
+    horizon: int = 16
+    """Steps of a chunk."""
+    history: int = 1
+    """Observations of an item."""
     seed: int = 0
     json: Path | None = None
     """Write the outcome to this file."""
@@ -33,10 +37,13 @@ def main(argv: list[str]) -> int:
     from rich.table import Table
 
     from vla.core.config import load_recipe
-    from vla.datasets.sampling.mixture import Mixture, MixtureConfig
+    from vla.datasets.sampling.mixture import Mixture
     from vla.datasets.sampling.order import ResumableSampler
+    from vla.datasets.sampling.settings import MixtureConfig
 
-    mixture = Mixture(load_recipe(MixtureConfig, arguments.recipe))
+    mixture = Mixture(
+        load_recipe(MixtureConfig, arguments.recipe), horizon=arguments.horizon, history=arguments.history
+    )
     rows = mixture.summary()
     table = Table("dataset", "robot", "embodiment", "weight", "share", "steps", "epochs/1M", "cameras", box=None)
     for row in rows:

@@ -9,7 +9,7 @@ import tyro
 from vla.cli.command import console, parse, progress, write_result
 
 if TYPE_CHECKING:
-    from vla.datasets.sampling.scale import Statistics
+    from vla.core.scaling import Statistics
 
 _EXAMPLES = """  vla data stats data/place
   vla data stats data/place --horizon 16 --absolute --json stats.json

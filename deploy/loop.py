@@ -1,0 +1,84 @@
+"""The control loop: a policy drives a robot at the robot's rate, on absolute deadlines.
+
+Inference is part of the period in which a chunk is due: a policy that takes longer than a period makes the loop late,
+which is counted, and never makes it hurry afterwards.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float32
+
+from vla.core.chunks import ChunkBuffer
+from vla.core.contract import require_match
+from vla.core.errors import ConfigError, ContractError
+from vla.core.types import Observation, Policy
+from vla.deploy.robots.robot import Robot
+
+OnStep = Callable[[Observation, Float32[np.ndarray, " d"]], None]
+"""Called with what was seen and what was commanded, before the robot gets it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drive:
+    """What a drive was like."""
+
+    steps: int
+    inferences: int
+    late: int
+    """Steps whose command left more than half a period after its deadline."""
+    clipped: int
+    """Steps of which the command was outside of the robot's limits, and was brought inside."""
+    longest_inference_s: float
+
+
+def drive(
+    policy: Policy,
+    robot: Robot,
+    *,
+    steps: int,
+    instruction: str | None = None,
+    execute: int | None = None,
+    on_step: OnStep = lambda observation, action: None,
+) -> Drive:
+    """Run ``policy`` for ``steps`` control periods; it must fit the robot.
+
+    ``instruction`` replaces the robot's own, ``execute`` the number of steps of a chunk that run before the next.
+    """
+    if steps < 1:
+        raise ConfigError(f"steps={steps} must be at least 1")
+    contract, trained = robot.contract, policy.contract.policy
+    fix = "Choose a policy of this robot and these cameras"
+    require_match(policy.contract, contract, who="the policy", whom="the robot", fix=fix)
+    low, high = (np.array([getattr(d, end) for d in contract.action], np.float32) for end in ("low", "high"))
+    # A horizon is at least one step, so a policy that says nothing of it runs each chunk to its end.
+    buffer = ChunkBuffer(execute=execute or (trained.execute if trained else 10**9))
+    past: deque[Observation] = deque(maxlen=(trained.history if trained else 1) - 1)
+    period, late, clipped, inferences, longest = 1 / contract.control_hz, 0, 0, 0, 0.0
+    policy.reset(0)
+    deadline = time.monotonic()
+    for _ in range(steps):
+        seen = robot.observe()
+        if instruction is not None:
+            seen = replace(seen, instruction=instruction)
+        if buffer.wants_chunk:
+            began = time.monotonic()
+            (chunk,) = policy.act([replace(seen, history=tuple(past))])
+            longest, inferences = max(longest, time.monotonic() - began), inferences + 1
+            if chunk is None or not np.isfinite(chunk.actions).all():
+                raise ContractError("the policy answered with nothing, or with numbers that are not finite")
+            buffer.add(chunk)
+        past.append(seen)
+        wanted = buffer.pop()
+        action = np.clip(wanted, low, high)
+        clipped += bool((action != wanted).any())
+        on_step(seen, action)
+        robot.command(action)
+        now = time.monotonic()
+        late += now > deadline + period / 2
+        deadline = max(deadline + period, now - period)  # what is lost is lost: nothing is caught up in a burst
+        time.sleep(max(0.0, deadline - now))
+    return Drive(steps=steps, inferences=inferences, late=late, clipped=clipped, longest_inference_s=longest)

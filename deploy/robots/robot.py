@@ -1,0 +1,59 @@
+"""What a robot is to the control loop: something to look at that takes commands, whatever bus is behind it."""
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32
+
+from vla.core.contract import Contract
+from vla.core.types import Observation
+
+
+@runtime_checkable
+class Robot(Protocol):
+    """One robot with its cameras, real or simulated."""
+
+    @property
+    def contract(self) -> Contract:
+        """What it shows and takes, and how often."""
+
+    @property
+    def instruction(self) -> str:
+        """What it is told where nobody says otherwise; empty for a robot that waits to be told."""
+
+    def observe(self) -> Observation:
+        """What it sees and feels now; ``time_ns`` is the capture time on a clock of its own that never runs back."""
+
+    def command(self, action: Float32[np.ndarray, " d"]) -> None:
+        """Set the targets, in its own units; they hold until the next command. Returns without waiting for motion."""
+
+    def close(self) -> None:
+        """Hold still, then let go of the hardware. May be called twice."""
+
+
+def check_robot(robot: Robot, *, steps: int = 3) -> None:
+    """Check what every robot promises, moving it no further than to where it is; an `AssertionError` says what fails.
+
+    It is commanded its own state where an action has a state of the same name, and the middle of its range elsewhere.
+    """
+    contract = robot.contract
+    assert contract.policy is None, "contract: a robot's own contract has no policy part"
+    assert isinstance(robot.instruction, str), "instruction: expected a str, empty where there is none"
+    names = [d.name for d in contract.state]
+    last = -1
+    for _ in range(steps):
+        seen = robot.observe()
+        assert set(seen.images) == {c.name for c in contract.cameras}, f"images: got {sorted(seen.images)}"
+        for camera in contract.cameras:
+            image = seen.images[camera.name]
+            found, promised = (image.shape, image.dtype.name), (camera.shape, camera.dtype)
+            assert found == promised, f"camera {camera.name}: the contract promises {promised}, got {found}"
+        assert seen.state.shape == (len(names),), f"state: expected {len(names)} values, got {seen.state.shape}"
+        assert seen.state.dtype == np.float32, f"state: expected float32, got {seen.state.dtype}"
+        assert np.isfinite(seen.state).all(), "state: numbers that are not finite"
+        assert seen.time_ns > last, f"time_ns: {seen.time_ns} does not come after {last}"
+        last = seen.time_ns
+        hold = [seen.state[names.index(d.name)] if d.name in names else (d.low + d.high) / 2 for d in contract.action]
+        robot.command(np.clip(hold, [d.low for d in contract.action], [d.high for d in contract.action]).astype("f4"))
+    robot.close()
+    robot.close()

@@ -1,0 +1,71 @@
+"""An environment as a robot: for trying a loop, a recorder or a server's client before there is anything to break."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from vla.core.contract import Contract
+from vla.core.types import Observation
+from vla.envs.registry import env_spec
+from vla.envs.spec import to_observation
+
+
+class SimulatedRobot:
+    """One control period passes with each command, so simulated time is that of a loop that keeps its rate.
+
+    An episode that ends is followed by the next scene, seed by seed; ``successes`` counts those that ended well.
+    """
+
+    def __init__(
+        self, env: str = "tabletop/place", *, seed: int = 0, settings: Mapping[str, Any] | None = None
+    ) -> None:
+        self._env = env_spec(env).make(settings or {})
+        self._contract = self._env.contract
+        self._seed, self._elapsed_ns = seed, 0
+        self._period_ns = round(1e9 / self._contract.control_hz)
+        self.episodes = 0
+        self.successes = 0
+        self._open = True
+        self._begin()
+
+    @property
+    def contract(self) -> Contract:
+        """That of the environment."""
+        return self._contract
+
+    @property
+    def instruction(self) -> str:
+        """That of the present scene."""
+        return self._env.instruction
+
+    def observe(self) -> Observation:
+        """The present; time goes on over all scenes."""
+        self._elapsed_ns += 1  # looking twice without a command is still two moments
+        return Observation(
+            images=self._seen.images,
+            state=self._seen.state,
+            instruction=self._seen.instruction,
+            time_ns=self._elapsed_ns,
+        )
+
+    def command(self, action: Float32[np.ndarray, " d"]) -> None:
+        """Run one control period."""
+        found, _, terminated, truncated, info = self._env.step(action)
+        self._seen = to_observation(found, info)
+        self._elapsed_ns += self._period_ns
+        if terminated or truncated:
+            self.episodes += 1
+            self.successes += bool(info["success"])
+            self._seed += 1
+            self._begin()
+
+    def close(self) -> None:
+        """Free the environment."""
+        if self._open:
+            self._env.close()
+        self._open = False
+
+    def _begin(self) -> None:
+        self._seen = to_observation(*self._env.reset(seed=self._seed))

@@ -1,0 +1,24 @@
+"""Robots by name; users' own come from their packages (entry points ``vla.robots``) or as ``module:Name``."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vla.core.errors import ConfigError
+from vla.core.lookup import lookup
+from vla.deploy.robots.robot import Robot
+from vla.deploy.robots.simulated import SimulatedRobot
+
+ROBOTS: dict[str, Callable[..., Robot]] = {"simulated": SimulatedRobot}
+
+
+def make_robot(name: str, settings: Mapping[str, Any]) -> Robot:
+    """Connect to the robot called ``name`` with the keyword arguments ``settings``."""
+    maker = lookup("robot", name, ROBOTS, group="vla.robots")
+    try:
+        robot = maker(**settings)
+    except TypeError as error:
+        raise ConfigError(f"robot {name} does not take these settings ({error}); see {maker.__module__}") from error
+    if not isinstance(robot, Robot):
+        found = type(robot).__name__
+        raise ConfigError(f"robot {name} gives {found}, which lacks part of vla.deploy.robots.robot.Robot")
+    return robot

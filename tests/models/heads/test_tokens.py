@@ -1,0 +1,47 @@
+"""The autoregressive head: each token in a block of its own, and nothing but what the grammar allows."""
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+
+from vla.models.codecs.config import BinsConfig
+from vla.models.heads.config import TokensHeadConfig
+from vla.models.heads.tokens import TokensHead
+from vla.models.inputs import Batch
+from vla.models.model import Model
+from vla.models.unified import UnifiedTransformer
+
+MakeModel = Callable[..., Model]
+MakeBatch = Callable[..., Batch]
+
+
+def _model(make_model: MakeModel) -> tuple[UnifiedTransformer, TokensHead]:
+    model = cast(UnifiedTransformer, make_model(head=TokensHeadConfig(codec=BinsConfig(bins=16))))
+    return model, cast(TokensHead, model.head)
+
+
+def test_each_token_is_a_block_that_holds_the_one_before_it(make_model: MakeModel, make_batch: MakeBatch) -> None:
+    model, head = _model(make_model)
+    targets = make_batch().targets
+    segment = head.teach(targets, model.table)
+    assert segment.x.shape == (7, 12, 24)
+    assert segment.blocks()[0].tolist() == list(range(2, 14))
+    ids, _ = head.codec.encode(targets.actions, targets.valid)
+    before = segment.x - head.position
+    torch.testing.assert_close(before[:, 0], model.table.special("begin").expand(7, -1))
+    torch.testing.assert_close(before[:, 1:], model.table.rows("action")[ids[:, :-1]])
+
+
+def test_the_loss_is_that_of_the_ids_that_are_allowed(make_model: MakeModel, make_batch: MakeBatch) -> None:
+    model, head = _model(make_model)
+    targets = make_batch().targets
+    hidden = torch.randn(7, 12, 24, generator=torch.Generator().manual_seed(0))
+    ids, _ = head.codec.encode(targets.actions, targets.valid)
+    rows = model.table.rows("action").view(4, 16, 24)
+    expected = []
+    for position in range(12):
+        joint = position % 4
+        chance = (hidden[:, position] @ rows[joint].T).log_softmax(dim=-1)
+        expected.append(-chance.gather(1, ids[:, position, None] - 16 * joint))
+    torch.testing.assert_close(head.loss(hidden, targets, model.table)[0], torch.stack(expected).mean())

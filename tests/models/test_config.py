@@ -1,0 +1,40 @@
+"""What cannot be built is refused by its key."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from vla.core.errors import ConfigError
+from vla.models.auxiliaries.config import GroundingConfig, PointingConfig
+from vla.models.codecs.config import BinsConfig
+from vla.models.config import TransformerConfig, UnifiedConfig
+from vla.models.heads.config import BinsHeadConfig
+from vla.models.readers.config import ImagesConfig, StateConfig
+
+
+@pytest.mark.parametrize(
+    ("build", "values", "key"),
+    [
+        (UnifiedConfig, {"horizon": 0}, "model.horizon"),
+        (UnifiedConfig, {"execute": 0}, "model.execute"),
+        (UnifiedConfig, {"history": 0}, "model.history"),
+        (UnifiedConfig, {"text_tokens": 0}, "model.text_tokens"),
+        (TransformerConfig, {"width": 10}, "width=10 must be a multiple of model.trunk.heads=4"),
+        (TransformerConfig, {"layers": 0}, "model.trunk.layers"),
+        (TransformerConfig, {"heads": 0}, "model.trunk.heads"),
+        (ImagesConfig, {"tokens": 0}, "model.readers.images.tokens"),
+        (ImagesConfig, {"channels": 0}, "model.readers.images.channels"),
+        (StateConfig, {"dropout": 1.5}, "model.readers.state.dropout"),
+        (BinsHeadConfig, {"bins": 1}, "model.head.bins"),
+        (BinsHeadConfig, {"label_sigma": 0.0}, "model.head.label_sigma"),
+        (BinsConfig, {"bins": 1}, "codec.bins"),
+        (BinsConfig, {"quantile": 0.5}, "codec.quantile"),
+        (GroundingConfig, {"bins": 1}, "model.auxiliaries.grounding.bins"),
+        (PointingConfig, {"weight": -1.0}, "weight=-1.0 of pointing"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_impossible_sizes(build: Callable[..., Any], values: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
+        build(**values)

@@ -1,0 +1,249 @@
+"""A checkpoint as a policy: batching changes nothing, and what it is not given it asks for."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vla.core.action_transform import ActionTransform
+from vla.core.contract import Camera, Contract, Dimension
+from vla.core.errors import CheckpointError, ConfigError, ContractError
+from vla.core.scaling import Statistics
+from vla.core.types import ActionChunk, Observation, Policy
+from vla.models.checkpoint import Blueprint, write_checkpoint
+from vla.models.codecs.config import BinsConfig
+from vla.models.config import TransformerConfig, UnifiedConfig
+from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
+from vla.models.preprocessor import Embodiment, Preprocessor
+from vla.models.readers.config import ImagesConfig, StateConfig, TextConfig
+from vla.models.text import InstructionTokenizer
+from vla.policies.learned import LearnedPolicy
+
+_JOINTS = tuple(Dimension(name=name, unit="rad", low=-2.0, high=2.0) for name in ("shoulder", "elbow", "wrist"))
+_POINTS = tuple(
+    Dimension(name=f"{camera}.cup.{axis}", unit="image", low=-1.0, high=1.0)
+    for camera in ("front", "hand")
+    for axis in ("row", "column")
+)
+_ARM = Contract(
+    robot="three-link",
+    cameras=(Camera(name="front", height=16, width=16), Camera(name="hand", height=16, width=16)),
+    state=_JOINTS,
+    action=_JOINTS,
+    signals={"grounding": (Dimension(name="x", unit="m", low=-1.0, high=1.0),), "pointing": _POINTS},
+    control_hz=10.0,
+)
+_SLIDE = Contract(
+    robot="slide",
+    cameras=(Camera(name="top", height=20, width=16),),
+    state=(Dimension(name="place", unit="m", low=0.0, high=1.0),),
+    action=(Dimension(name="place", unit="m", low=0.0, high=1.0),),
+    control_hz=10.0,
+)
+_SENTENCES = ("reach the red cup", "reach the blue cup", "")
+HEADS: dict[str, HeadConfig] = {
+    "step": BinsHeadConfig(bins=8),
+    "joint": BinsHeadConfig(bins=8, layout="joint"),
+    "tokens": TokensHeadConfig(codec=BinsConfig(bins=8)),
+}
+MakeCheckpoint = Callable[..., Path]
+
+
+def _embodiment(contract: Contract, cameras: tuple[str | None, ...]) -> Embodiment:
+    return Embodiment(
+        contract=contract,
+        cameras=cameras,
+        space=ActionTransform.of(contract),
+        state=Statistics.between([d.low for d in contract.state], [d.high for d in contract.state]),
+        action=Statistics.between([-0.3] * len(contract.action), [0.3] * len(contract.action)),
+    )
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Models of this size only lose by sharing their work among threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def make_checkpoint(tmp_path: Path) -> MakeCheckpoint:
+    def make(head: str = "step", history: int = 1) -> Path:
+        config = UnifiedConfig(
+            trunk=TransformerConfig(width=32, layers=1, heads=2),
+            readers={"text": TextConfig(), "images": ImagesConfig(channels=8, tokens=4), "state": StateConfig()},
+            text_tokens=6,
+            horizon=4,
+            history=history,
+            head=HEADS[head],
+        )
+        preprocessor = Preprocessor(
+            embodiments=(_embodiment(_ARM, ("front", "hand")), _embodiment(_SLIDE, ("top", None))),
+            tokenizer=InstructionTokenizer.train(_SENTENCES),
+            words=(),
+            text_tokens=6,
+            image_size=(16, 16),
+            history=history,
+            horizon=4,
+        )
+        fitted = config.fit(torch.tensor([-1.0, 1.0])[:, None, None].expand(2, 4, 3))
+        blueprint = Blueprint(preprocessor=preprocessor, config=config, fitted=fitted)
+        torch.manual_seed(0)
+        model = blueprint.build()
+        with torch.no_grad():  # weights far from their small initial values, so that everything matters
+            model.table.weight.normal_(std=0.3)  # type: ignore[union-attr, operator]
+        write_checkpoint(tmp_path / "checkpoint", blueprint, model.state_dict(), {})
+        return tmp_path / "checkpoint"
+
+    return make
+
+
+@pytest.fixture
+def policy(make_checkpoint: MakeCheckpoint) -> LearnedPolicy:
+    return LearnedPolicy(make_checkpoint())
+
+
+def _observe(seed: int, robot: Contract = _ARM, **changes: Any) -> Observation:
+    rng = np.random.default_rng(seed)
+    values = {
+        "images": {c.name: rng.integers(0, 256, c.shape, np.uint8) for c in reversed(robot.cameras)},
+        "state": rng.uniform([d.low for d in robot.state], [d.high for d in robot.state]).astype(np.float32),
+        "instruction": _SENTENCES[seed % len(_SENTENCES)],
+        "time_ns": 100 + seed,
+    }
+    return Observation(**(values | changes))
+
+
+def _one(policy: LearnedPolicy, observation: Observation) -> ActionChunk:
+    (chunk,) = policy.act([observation])
+    assert chunk is not None
+    return chunk
+
+
+def _assert_close(ours: Sequence[ActionChunk | None], theirs: Sequence[ActionChunk | None]) -> None:
+    for a, b in zip(ours, theirs, strict=True):
+        assert a is not None
+        assert b is not None
+        assert a.time_ns == b.time_ns
+        np.testing.assert_allclose(a.actions, b.actions, atol=1e-4)
+        assert set(a.signals) == set(b.signals) == {"grounding", "pointing"}
+        for name, signal in a.signals.items():
+            np.testing.assert_allclose(signal, b.signals[name], atol=1e-4)
+
+
+def test_it_is_a_policy(policy: LearnedPolicy) -> None:
+    assert isinstance(policy, Policy)
+    assert policy.contract.policy is not None
+    assert policy.contract.policy.kind == "unified"
+    policy.reset(0)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("history", [1, 2])
+def test_a_batch_answers_as_single_observations_do(make_checkpoint: MakeCheckpoint, head: str, history: int) -> None:
+    policy = LearnedPolicy(make_checkpoint(head, history))
+    observations = [_observe(seed, history=(_observe(9 + seed),) * (seed % 3)) for seed in range(6)]
+    _assert_close(policy.act(observations), [_one(policy, observation) for observation in observations])
+
+
+def test_slots_without_observation_stay_empty_and_the_rest_in_order(policy: LearnedPolicy) -> None:
+    a, b = _observe(0), _observe(1)
+    answers = policy.act([None, b, None, a])
+    assert answers[0] is None
+    assert answers[2] is None
+    _assert_close([answers[1], answers[3]], policy.act([b, a]))
+    assert policy.act([None, None]) == [None, None]
+    assert policy.act([]) == []
+
+
+def test_answers_have_the_shapes_of_the_contract(policy: LearnedPolicy) -> None:
+    chunk = _one(policy, _observe(0))
+    assert (chunk.actions.shape, chunk.actions.dtype) == ((4, 3), np.float32)
+    assert {name: (s.shape, s.dtype) for name, s in chunk.signals.items()} == {
+        "grounding": ((1,), np.float32),
+        "pointing": ((4,), np.float32),
+    }
+    assert chunk.time_ns == 100
+
+
+def test_answers_are_in_the_units_of_the_robot(policy: LearnedPolicy) -> None:
+    """Angles begin at the state: nowhere further from it than the scale and the margins of the bins allow."""
+    for seed in range(5):
+        observation = _observe(seed)
+        assert np.abs(_one(policy, observation).actions - observation.state).max() <= 0.3 * 1.05
+
+
+@pytest.mark.parametrize("instruction", ["", "   ", "Привет 你好 🤖", "cup " * 100])
+def test_any_instruction_gives_finite_actions(policy: LearnedPolicy, instruction: str) -> None:
+    chunk = _one(policy, _observe(0, instruction=instruction))
+    assert np.isfinite(chunk.actions).all()
+    assert all(np.isfinite(signal).all() for signal in chunk.signals.values())
+
+
+def test_the_order_of_cameras_in_an_observation_does_not_matter(policy: LearnedPolicy) -> None:
+    observation = _observe(0)
+    other = _observe(0, images=dict(reversed(list(observation.images.items()))))
+    _assert_close([_one(policy, observation)], [_one(policy, other)])
+
+
+def test_history_is_read(make_checkpoint: MakeCheckpoint) -> None:
+    policy = LearnedPolicy(make_checkpoint(history=2))
+    one, other = (_one(policy, _observe(0, history=(_observe(seed),))) for seed in (1, 2))
+    assert np.abs(one.signals["grounding"] - other.signals["grounding"]).max() > 1e-6
+    further = _one(policy, _observe(0, history=(_observe(3), _observe(1))))
+    _assert_close([one], [further])  # no more of it than the model was trained with
+
+
+def test_it_acts_for_the_robot_that_it_is_told(make_checkpoint: MakeCheckpoint) -> None:
+    checkpoint = make_checkpoint()
+    slide = LearnedPolicy(checkpoint, robot=_SLIDE)
+    assert (slide.contract.robot, LearnedPolicy(checkpoint, robot=_ARM).contract.robot) == ("slide", "three-link")
+    assert LearnedPolicy(checkpoint).contract.robot == "three-link"
+    observation = _observe(0, _SLIDE)
+    chunk = _one(slide, observation)
+    assert chunk.actions.shape == (4, 1)
+    assert np.abs(chunk.actions).max() <= 0.3 * 1.05  # a length is absolute
+    with pytest.raises(ContractError, match=r"\['front', 'hand'\].*\['top'\]; send front"):
+        LearnedPolicy(checkpoint).act([observation])
+
+
+def test_a_robot_that_does_not_fit_is_refused(make_checkpoint: MakeCheckpoint) -> None:
+    checkpoint = make_checkpoint()
+    with pytest.raises(
+        ContractError,
+        match=r"checkpoint .*checkpoint does not fit: trained for three-link, slide; control_hz: 10\.0 ≠ 50\.0$",
+    ):
+        LearnedPolicy(checkpoint, robot=dataclasses.replace(_ARM, control_hz=50.0))
+
+
+def test_a_device_that_is_not_there_is_refused(make_checkpoint: MakeCheckpoint) -> None:
+    with pytest.raises(ConfigError, match="cuda:99"):
+        LearnedPolicy(make_checkpoint(), device="cuda:99")
+
+
+def test_a_missing_camera_is_named(policy: LearnedPolicy) -> None:
+    images = {"front": _observe(0).images["front"], "left": _observe(0).images["hand"]}
+    with pytest.raises(ContractError, match=r"has \['front', 'left'\]; send hand"):
+        policy.act([_observe(0, images=images)])
+
+
+def test_images_of_another_size_are_refused(policy: LearnedPolicy) -> None:
+    images = {"front": _observe(0).images["front"], "hand": np.zeros((32, 16, 3), np.uint8)}
+    with pytest.raises(ContractError, match=r"hand.*\(16, 16, 3\), got uint8 \(32, 16, 3\)"):
+        policy.act([_observe(0, images=images)])
+
+
+def test_a_state_of_another_size_is_refused(policy: LearnedPolicy) -> None:
+    with pytest.raises(ContractError, match=r"needs 3 state values, got shape \(2,\)"):
+        policy.act([_observe(0, state=np.zeros(2, np.float32))])
+
+
+def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nowhere"):
+        LearnedPolicy(tmp_path / "nowhere")

@@ -1,0 +1,96 @@
+"""What ``precision: auto`` chooses on this machine, and what it brings a training step."""
+
+import time
+
+import torch
+
+from vla.bench.measure import Note, Row, compare
+from vla.bench.settings import PrecisionConfig
+from vla.core.contract import Dimension
+from vla.models.config import UnifiedConfig
+from vla.models.device import choose_device
+from vla.models.inputs import Batch, Inputs, Targets
+from vla.models.interface import Interface
+from vla.models.model import Model
+from vla.train.optimiser import build_optimisers
+from vla.train.precision import Precision, autocast, measure_precision
+from vla.train.recipe import OptimiserConfig
+from vla.train.step import train_step
+
+_INTERFACE = Interface(
+    cameras=("front", "wrist"),
+    history=1,
+    state=8,
+    action=8,
+    horizon=8,
+    words=512,
+    text=12,
+    embodiments=1,
+    signals={"grounding": tuple(Dimension(name=f"d{i}", unit="m", low=-1.0, high=1.0) for i in range(5))},
+)
+"""The sizes of the tabletop's policy."""
+
+
+def bench_precision(config: PrecisionConfig, note: Note) -> list[Row]:
+    """Products of both precisions, and whole training steps of the default model in turn."""
+    device = choose_device(config.device)
+    torch.set_num_threads(config.threads)
+    rates = measure_precision(device)
+    note(f"{device}, {config.threads} threads: precision auto chooses {rates}")
+    rows = [compare("products, bfloat16 against float32", rates.bfloat16, "GFLOP/s", against=rates.float32)]
+    kinds: tuple[Precision, ...] = ("float32", "bfloat16")
+    best = dict.fromkeys(kinds, 0.0)
+    if rates.bfloat16 < config.hopeless * rates.float32:
+        note("training steps in bfloat16 would take minutes here, and are left out")
+        return rows
+    for _ in range(config.turns):  # in turns, so that both see the same machine
+        for kind in kinds:
+            best[kind] = max(best[kind], _samples_per_s(device, kind, config))
+    rows.append(compare("training, bfloat16 against float32", best["bfloat16"], "samples/s", against=best["float32"]))
+    return rows
+
+
+def _samples_per_s(device: torch.device, precision: Precision, config: PrecisionConfig) -> float:
+    torch.manual_seed(0)
+    model = _model().to(device)
+    optimisers = build_optimisers(model, OptimiserConfig())
+    batch = _batch(config.batch).to(device)
+
+    def step() -> None:
+        with autocast(precision, device):
+            loss, _ = model.loss(batch.inputs, batch.targets)
+        train_step(model, loss, optimisers, lr_scale=1.0, clip=1.0)["loss"].item()
+
+    step()
+    began, steps = time.perf_counter(), 0
+    while time.perf_counter() - began < config.seconds:
+        step()
+        steps += 1
+    return steps * config.batch / (time.perf_counter() - began)
+
+
+def _model() -> Model:
+    config = UnifiedConfig()
+    return config.build(_INTERFACE, config.fit(torch.rand(100, config.horizon, _INTERFACE.action) * 2 - 1))
+
+
+def _batch(b: int) -> Batch:
+    i = _INTERFACE
+    ones = torch.ones
+    return Batch(
+        inputs=Inputs(
+            images=torch.randint(0, 256, (b, i.history, len(i.cameras), 64, 64, 3), dtype=torch.uint8),
+            camera_valid=ones(b, len(i.cameras), dtype=torch.bool),
+            state=torch.rand(b, i.history, i.state),
+            state_valid=ones(b, i.state, dtype=torch.bool),
+            observed=ones(b, i.history, dtype=torch.bool),
+            text=torch.randint(0, i.words, (b, i.text)),
+            text_valid=ones(b, i.text, dtype=torch.bool),
+            embodiment=torch.zeros(b, dtype=torch.long),
+        ),
+        targets=Targets(
+            actions=torch.rand(b, i.horizon, i.action) * 2 - 1,
+            valid=ones(b, i.horizon, i.action, dtype=torch.bool),
+            signals={name: torch.rand(b, len(of)) for name, of in i.signals.items()},
+        ),
+    )

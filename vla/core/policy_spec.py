@@ -1,0 +1,80 @@
+"""The policy part of a contract: what a trained policy is, beside the robot's interface that it fits."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vla.core.errors import ContractError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetVersion:
+    """Which version of which dataset something was trained on."""
+
+    path: str
+    """Its name or URL, without the folder of one machine."""
+    manifest: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySpec:
+    """What a checkpoint says of its policy: all that decides what it answers is here, or named here by a digest."""
+
+    kind: str
+    """Which model: a name of ``MODELS``."""
+    horizon: int
+    """Steps of a chunk."""
+    execute: int
+    """Steps of a chunk that are executed before the next inference; evaluators and robots follow it."""
+    history: int = 1
+    """Observations that it reads, the present one included."""
+    relative_to: tuple[str | None, ...]
+    """For each action dimension the state dimension that it is learned relative to; None is absolute."""
+    robots: tuple[str, ...]
+    """The robots that it was trained on, in the order of its preprocessor; the contract is that of the first."""
+    datasets: tuple[DatasetVersion, ...] = ()
+    statistics: tuple[str, ...] = ()
+    """Hashes of the statistics that inputs and outputs are scaled by, one for each dataset."""
+    preprocessor: str
+    """Digest of the checkpoint's ``preprocessor.json``."""
+    tokenizer: str
+    """Digest of the checkpoint's ``tokenizer.json``."""
+    model: Mapping[str, Any]
+    """Its configuration: what the class of ``kind`` is built from."""
+    fitted: Mapping[str, Any] = field(default_factory=dict)
+    """What was fitted to data beside the weights: codecs with their limits."""
+
+    def __post_init__(self) -> None:
+        for name in ("horizon", "execute", "history"):
+            if not (type(value := getattr(self, name)) is int and value >= 1):
+                raise ContractError(f"policy.{name}: expected a whole number of at least 1, got {value!r}")
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any], *, where: str) -> "PolicySpec":
+        """Read what `dataclasses.asdict` wrote; ``where`` names the source in errors."""
+        fields = {f.name: f for f in dataclasses.fields(PolicySpec)}
+        required = {name for name, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING}
+        if missing := required - value.keys():
+            raise ContractError(f"{where}: the policy part lacks {', '.join(sorted(missing))}; the file is damaged")
+        if unknown := value.keys() - fields.keys():
+            raise ContractError(
+                f"{where}: the policy part has unknown keys {', '.join(sorted(unknown))}; use the version that wrote it"
+            )
+        values = dict(value)
+        for name, kind, said in (
+            ("kind", str, "string"),
+            ("model", Mapping, "mapping"),
+            ("fitted", Mapping, "mapping"),
+        ):
+            if name in values and not isinstance(values[name], kind):
+                raise ContractError(
+                    f"{where}: policy.{name}: expected a {said}, got {values[name]!r}; the policy part is damaged"
+                )
+        try:
+            for name in ("relative_to", "robots", "statistics"):
+                values[name] = tuple(values.get(name, ()))
+            values["datasets"] = tuple(DatasetVersion(**version) for version in values.get("datasets", ()))
+        except TypeError as error:
+            raise ContractError(f"{where}: {error}; the policy part is damaged") from None
+        return PolicySpec(**values)

@@ -1,0 +1,77 @@
+"""Auxiliaries by kind: what is learned beside actions, where the data says it. Free of heavy imports."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from vla.core.config import Kinded
+from vla.core.errors import ConfigError
+from vla.models.interface import Interface
+
+if TYPE_CHECKING:
+    from vla.models.auxiliaries.auxiliary import Auxiliary
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuxiliaryConfig(Kinded):
+    """What is learned from a signal of the dataset; see `vla.models.auxiliaries.auxiliary.Auxiliary`."""
+
+    what: ClassVar[str] = "kind of auxiliary"
+    group: ClassVar[str] = "vla.auxiliaries"
+
+    signal: str
+    """The signal that it learns from; where a dataset does not offer it, the auxiliary is left out."""
+    weight: float = 1.0
+    """Of its loss, beside that of the actions."""
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise ConfigError(f"model.auxiliaries: weight={self.weight} of {self.signal} must be at least 0")
+
+    @classmethod
+    def table(cls) -> Mapping[str, type["AuxiliaryConfig"]]:
+        """The kinds of this project."""
+        return AUXILIARIES
+
+    def build(self, interface: Interface, width: int) -> "Auxiliary":
+        """The auxiliary on hidden states of ``width``."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroundingConfig(AuxiliaryConfig):
+    """A token that says where the named things are, in bins between the limits of the signal's dimensions."""
+
+    kind: str = "grounding"
+    signal: str = "grounding"
+    bins: int = 64
+    label_sigma: float = 1.0
+    """Deviation of the soft targets, in bins."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bins < 2:
+            raise ConfigError(f"model.auxiliaries.grounding.bins={self.bins} must be at least 2")
+
+    def build(self, interface: Interface, width: int) -> "Auxiliary":
+        """See `AuxiliaryConfig.build`."""
+        from vla.models.auxiliaries.grounding import Grounding
+
+        return Grounding(self, interface.signals[self.signal], width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointingConfig(AuxiliaryConfig):
+    """Pooling maps of the image reader that point at the named things."""
+
+    kind: str = "pointing"
+    signal: str = "pointing"
+
+    def build(self, interface: Interface, width: int) -> "Auxiliary":
+        """See `AuxiliaryConfig.build`."""
+        from vla.models.auxiliaries.pointing import Pointing
+
+        return Pointing(self, interface)
+
+
+AUXILIARIES: dict[str, type[AuxiliaryConfig]] = {"grounding": GroundingConfig, "pointing": PointingConfig}

@@ -1,0 +1,54 @@
+"""A token that says where the named things are, in metres: each coordinate in bins of its own."""
+
+from collections.abc import Sequence
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vla.core.contract import Dimension
+from vla.models.auxiliaries.auxiliary import AUXILIARY_BLOCK, Auxiliary
+from vla.models.auxiliaries.config import GroundingConfig
+from vla.models.inputs import Metrics
+from vla.models.readers.reader import Activations
+from vla.models.sequence import Segment
+from vla.models.soft_bins import SoftBins, soft_cross_entropy
+from vla.models.vocabulary import TokenTable
+
+
+class Grounding(Auxiliary):
+    """One query at the end of the inputs, read as distributions between the limits of the signal's dimensions."""
+
+    def __init__(self, config: GroundingConfig, dimensions: Sequence[Dimension], width: int) -> None:
+        super().__init__()
+        self.signal, self.weight = config.signal, config.weight
+        low, high = (torch.tensor([getattr(d, end) for d in dimensions]) for end in ("low", "high"))
+        self.cells = SoftBins(low, high, bins=config.bins, sigma=config.label_sigma)
+        self.ids = len(dimensions) * config.bins
+        self.position = nn.Parameter(torch.empty(width))
+        nn.init.normal_(self.position, std=0.02)
+
+    def segment(self, b: int, table: TokenTable) -> Segment:
+        """The query."""
+        return Segment.of(repeat(table.special("query") + self.position, "e -> b 1 e", b=b), AUXILIARY_BLOCK)
+
+    def predict(self, activations: Activations, table: TokenTable) -> Float[Tensor, "b g"]:
+        """The mean near the mode of each coordinate."""
+        return self.cells.decode(self._logits(activations, table))
+
+    def loss(
+        self, activations: Activations, target: Float[Tensor, "b g"], table: TokenTable
+    ) -> tuple[Float[Tensor, ""], Metrics]:
+        """Cross entropy against soft targets."""
+        logits = self._logits(activations, table)
+        known = target.isfinite()
+        target = torch.where(known, target, self.cells.low)
+        weight = known.to(logits.dtype)
+        loss = (soft_cross_entropy(logits, self.cells.targets(target)) * weight).sum() / weight.sum().clamp(min=1)
+        error = ((self.cells.decode(logits.detach()) - target).abs() * weight).sum() / weight.sum().clamp(min=1)
+        return loss, {f"{self.signal}_loss": loss.detach(), f"{self.signal}_error": error}
+
+    def _logits(self, activations: Activations, table: TokenTable) -> Float[Tensor, "b g v"]:
+        logits = table.logits(self.signal, activations[self.signal][:, 0])
+        return rearrange(logits, "b (g v) -> b g v", v=self.cells.bins)

@@ -1,0 +1,87 @@
+"""Pooling maps that point at the named things: gradients that reach the pixels directly.
+
+The image reader's first seekers get a target, the place of a thing in the image. Nothing else taught a small model from
+scratch to look for what the instruction names (DECISIONS.md, "What made it learn").
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from vla.core.errors import ConfigError, ContractError
+from vla.models.auxiliaries.auxiliary import Auxiliary
+from vla.models.auxiliaries.config import PointingConfig
+from vla.models.inputs import Metrics
+from vla.models.interface import Interface
+from vla.models.points import cell_grid, points_of
+from vla.models.readers.reader import Activations
+from vla.models.vocabulary import TokenTable
+
+_SPOT = 0.1
+"""Deviation of the target spot of a pointing map; the image is 2 across."""
+
+
+class Pointing(Auxiliary):
+    """Has no weights of its own."""
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, config: PointingConfig, interface: Interface) -> None:
+        super().__init__()
+        self.signal, self.weight = config.signal, config.weight
+        dimensions = interface.signals[config.signal]
+        points = points_of(config.signal, dimensions, interface.cameras)
+        if len({len(of_camera) for of_camera in points}) > 1 or not points or not points[0]:
+            found = {camera: len(things) for camera, things in zip(interface.cameras, points, strict=True)}
+            raise ContractError(
+                f"signal {config.signal}: every camera needs the same number of things to point at, got {found} "
+                f"of {[d.name for d in dimensions]}"
+            )
+        self._size = len(dimensions)
+        entries = torch.tensor(points)  # (n, m, 2)
+        self.register_buffer("rows", entries[..., 0], persistent=False)
+        self.register_buffer("columns", entries[..., 1], persistent=False)
+
+    def predict(self, activations: Activations, table: TokenTable) -> Float[Tensor, "b g"]:
+        """Where the maps point; entries that are no points are 0."""
+        points = self._pointing(activations["images.points"])  # (b, n, m, 2)
+        found = points.new_zeros(len(points), self._size)
+        found[:, self.rows.flatten()] = points[..., 0].flatten(1)
+        found[:, self.columns.flatten()] = points[..., 1].flatten(1)
+        return found
+
+    def loss(
+        self, activations: Activations, target: Float[Tensor, "b g"], table: TokenTable
+    ) -> tuple[Float[Tensor, ""], Metrics]:
+        """Mean over all points that are in view."""
+        places = torch.stack([target[:, self.rows], target[:, self.columns]], dim=-1)  # (b, n, m, 2)
+        loss, seen = pointing_loss(self._pointing(activations["images.scores"]), places)
+        mean = loss.sum() / seen.sum().clamp(min=1)
+        return mean, {f"{self.signal}_loss": mean.detach()}
+
+    def _pointing(self, maps: Tensor) -> Tensor:
+        """The maps (b, n, m, ...) of the first seekers of each camera, as many as there are things."""
+        things = self.rows.shape[1]
+        if maps.shape[2] < things:
+            raise ConfigError(
+                f"model.readers.images.tokens must be at least {2 * things}: half of them can point, "
+                f"and the dataset has {things} things to point at in each image"
+            )
+        return maps[:, :, :things]
+
+
+def pointing_loss(
+    scores: Float[Tensor, "*b rows columns"], target: Float[Tensor, "*b 2"]
+) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]:
+    """Cross entropy of each map against a spot around its point, and 1 where that is in view, which NaN is not."""
+    grid = cell_grid(scores.shape[-2], scores.shape[-1], target)
+    seen = (target.abs() <= 1).all(dim=-1)
+    place = torch.where(seen[..., None], target, 0.0)
+    distance = ((grid - place[..., None, :]) ** 2).sum(dim=-1)  # (*b, p)
+    spot = torch.softmax(-0.5 * distance / _SPOT**2, dim=-1)
+    flat = rearrange(scores, "... y x -> ... (y x)").float()
+    loss = -(spot * F.log_softmax(flat, dim=-1)).sum(dim=-1)
+    return loss * seen, seen.to(loss.dtype)

@@ -1,0 +1,66 @@
+"""All actions in one pass: each position is a query, and is read as distributions over bins (arXiv 2502.19645)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vla.models.attention import Transformer
+from vla.models.codecs.bins import Bins
+from vla.models.heads.config import BinsHeadConfig
+from vla.models.heads.head import ACTION_BLOCK, Head
+from vla.models.inputs import Metrics, Targets
+from vla.models.interface import Interface
+from vla.models.sequence import Prefix, Segment
+from vla.models.soft_bins import SoftBins, soft_cross_entropy
+from vla.models.vocabulary import TokenTable
+
+
+class BinsHead(Head):
+    """Layout ``step``: one token writes all joints of a step; ``joint``: one token for each joint of each step."""
+
+    def __init__(self, config: BinsHeadConfig, interface: Interface, width: int, fitted: Mapping[str, Any]) -> None:
+        super().__init__()
+        codec = Bins.from_json(fitted).cells
+        self.cells = SoftBins(codec.low, codec.high, bins=config.bins, sigma=config.label_sigma)
+        self.layout, self._dims = config.layout, interface.action
+        self.ids = interface.action * config.bins
+        per_step = interface.action if config.layout == "joint" else 1
+        self.step_position = nn.Parameter(torch.zeros(interface.horizon, 1, width))
+        self.joint_position = nn.Parameter(torch.zeros(1, per_step, width))
+        for position in (self.step_position, self.joint_position):
+            nn.init.normal_(position, std=0.02)
+
+    def teach(self, targets: Targets, table: TokenTable) -> Segment:
+        """Queries: they say which step and joint they are, and nothing of the labels."""
+        return self._queries(len(targets.actions), table)
+
+    def loss(
+        self, hidden: Float[Tensor, "b q e"], targets: Targets, table: TokenTable
+    ) -> tuple[Float[Tensor, ""], Metrics]:
+        """Cross entropy against soft targets, over what may be learned."""
+        loss = soft_cross_entropy(self._logits(hidden, table), self.cells.targets(targets.actions))  # (b, h, d)
+        weight = targets.valid.to(loss.dtype)
+        mean = (loss * weight).sum() / weight.sum().clamp(min=1)
+        return mean, {"action_loss": mean.detach()}
+
+    def sample(self, trunk: Transformer, prefix: Prefix, table: TokenTable) -> Float[Tensor, "b h d"]:
+        """One pass; each distribution becomes the mean near its mode."""
+        hidden, _ = prefix.extend(trunk, self._queries(len(prefix.valid), table))
+        return self.cells.decode(self._logits(hidden, table))
+
+    def _queries(self, b: int, table: TokenTable) -> Segment:
+        position = rearrange(self.step_position + self.joint_position, "h j e -> (h j) e")
+        return Segment.of(repeat(table.special("query") + position, "q e -> b q e", b=b), ACTION_BLOCK)
+
+    def _logits(self, hidden: Float[Tensor, "b q e"], table: TokenTable) -> Float[Tensor, "b h d v"]:
+        """At each position only over the bins of the joints that are due there."""
+        if self.layout == "step":
+            return rearrange(table.logits("action", hidden), "b h (d v) -> b h d v", d=self._dims)
+        rows = rearrange(table.rows("action"), "(d v) e -> d e v", d=self._dims)
+        tokens = rearrange(hidden, "b (h d) e -> d (b h) e", d=self._dims)
+        # One product for each joint; broadcasting over (b, h) would copy the table for every token.
+        return rearrange(tokens @ rows, "d (b h) v -> b h d v", b=len(hidden))

@@ -1,0 +1,60 @@
+"""Actions as the tokens of a codec, each written in the light of those before it."""
+
+import torch
+import torch.nn.functional as F
+from einops import repeat
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from vla.models.attention import Transformer
+from vla.models.codecs.codec import ActionCodec
+from vla.models.heads.head import ACTION_BLOCK, Head
+from vla.models.inputs import Metrics, Targets
+from vla.models.sequence import Prefix, Segment
+from vla.models.vocabulary import TokenTable
+
+
+class TokensHead(Head):
+    """Autoregressive: every token is a block of its own, so it sees all before it; the codec's grammar is obeyed."""
+
+    def __init__(self, codec: ActionCodec, width: int) -> None:
+        super().__init__()
+        self.codec = codec
+        self.ids = codec.size
+        self.position = nn.Parameter(torch.zeros(codec.length, width))
+        nn.init.normal_(self.position, std=0.02)
+
+    def teach(self, targets: Targets, table: TokenTable) -> Segment:
+        """At each position the token before it; at the first, ``begin``."""
+        ids, _ = self.codec.encode(targets.actions, targets.valid)
+        begin = repeat(table.special("begin"), "e -> b 1 e", b=len(ids))
+        x = torch.cat([begin, table.embed("action", ids[:, :-1])], dim=1) + self.position
+        return Segment.of(x, ACTION_BLOCK + torch.arange(self.codec.length, device=x.device))
+
+    def loss(
+        self, hidden: Float[Tensor, "b q e"], targets: Targets, table: TokenTable
+    ) -> tuple[Float[Tensor, ""], Metrics]:
+        """Cross entropy over the ids that the grammar allows."""
+        ids, learn = self.codec.encode(targets.actions, targets.valid)
+        logits = self._logits(hidden, self.codec.grammar(ids), table)
+        loss = F.cross_entropy(logits.transpose(1, 2), ids, reduction="none")  # (b, l)
+        mean = (loss * learn).sum() / learn.sum().clamp(min=1)
+        return mean, {"action_loss": mean.detach()}
+
+    def sample(self, trunk: Transformer, prefix: Prefix, table: TokenTable) -> Float[Tensor, "b h d"]:
+        """Greedy: the likeliest id that is allowed, fed back."""
+        b = len(prefix.valid)
+        ids = torch.zeros(b, 0, dtype=torch.long, device=prefix.valid.device)
+        x = repeat(table.special("begin"), "e -> b 1 e", b=b)
+        for i in range(self.codec.length):
+            hidden, prefix = prefix.extend(trunk, Segment.of(x + self.position[i], ACTION_BLOCK + i))
+            logits = self._logits(hidden, self.codec.allowed(ids)[:, None], table)  # (b, 1, v)
+            ids = torch.cat([ids, logits.argmax(dim=-1)], dim=1)
+            x = table.embed("action", ids[:, -1:])
+        return self.codec.decode(ids)
+
+    @staticmethod
+    def _logits(
+        hidden: Float[Tensor, "b q e"], allowed: Bool[Tensor, "b q v"], table: TokenTable
+    ) -> Float[Tensor, "b q v"]:
+        return table.logits("action", hidden).float().masked_fill(~allowed, -torch.inf)

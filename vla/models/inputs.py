@@ -1,0 +1,109 @@
+"""What every model reads and learns from. The page to read first in this folder.
+
+    b batch   t observations, oldest first   n image slots   y x image   s state   h horizon   d action   l text
+
+    recorded samples ─┐                                                    ┌─▶ loss        (training)
+                      ├─▶ Preprocessor ─▶ Inputs, Targets ─▶ Model ────────┤
+    live observations ┘                                                    └─▶ Prediction ─▶ Preprocessor ─▶ ActionChunk
+
+A model sees numbers of about [-1, 1], whatever the robot: `vla.models.preprocessor.Preprocessor` scales states and
+actions on the way in and undoes it on the way out. Of several robots, each has the same widths, and masks say what a
+robot lacks; what is masked is zero.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+
+T = TypeVar("T", bound="_OnDevice")
+
+Metrics = dict[str, Tensor]
+"""What to log of a loss: scalars, detached."""
+
+
+class _OnDevice:
+    """A value made of tensors, or of mappings of them, that moves from device to device as one."""
+
+    def to(self: T, device: torch.device) -> T:
+        """The same on ``device``; copies from pinned memory do not wait."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self: T) -> T:
+        """The same in page-locked memory, which `torch.utils.data.DataLoader` calls by this name."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def __getitem__(self: T, rows: slice) -> T:
+        """Some samples of the batch."""
+        return self._each(lambda tensor: tensor[rows])
+
+    def _each(self: T, change: Any) -> T:
+        def changed(value: Any) -> Any:
+            if isinstance(value, _OnDevice):
+                return value._each(change)
+            return {k: change(v) for k, v in value.items()} if isinstance(value, Mapping) else change(value)
+
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return type(self)(**{f.name: changed(getattr(self, f.name)) for f in fields})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs(_OnDevice):
+    """Observations of ``b`` robots."""
+
+    images: UInt8[Tensor, "b t n y x 3"]
+    """RGB in [0, 255], one image for each slot; a reader brings them to [-1, 1]."""
+    camera_valid: Bool[Tensor, "b n"]
+    """The robot has a camera for the slot."""
+    state: Float[Tensor, "b t s"]
+    """Scaled: most values are in [-1, 1]."""
+    state_valid: Bool[Tensor, "b s"]
+    """The robot has this dimension."""
+    observed: Bool[Tensor, "b t"]
+    """False before the episode began: there the first observation is repeated."""
+    text: Int64[Tensor, "b l"]
+    text_valid: Bool[Tensor, "b l"]
+    embodiment: Int64[Tensor, " b"]
+    """Which robot of the preprocessor."""
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(self.state)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets(_OnDevice):
+    """What the robots did next, and what else is known of the moment."""
+
+    actions: Float[Tensor, "b h d"]
+    """Relative where the action space says so, then scaled: most values are in [-1, 1]."""
+    valid: Bool[Tensor, "b h d"]
+    """False past the end, where the label may not be learned from, and for dimensions that the robot lacks."""
+    signals: Mapping[str, Float[Tensor, "b g"]] = field(default_factory=dict)
+    """Whatever else the dataset says, in its own units; NaN where it is not known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch(_OnDevice):
+    """What one step of training takes."""
+
+    inputs: Inputs
+    targets: Targets
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(self.inputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction(_OnDevice):
+    """What a model answers."""
+
+    actions: Float[Tensor, "b h d"]
+    """As in `Targets`."""
+    signals: Mapping[str, Float[Tensor, "b g"]] = field(default_factory=dict)
+    """What it believes, by signal, in the units of the dataset."""

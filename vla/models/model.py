@@ -1,0 +1,50 @@
+"""What every kind of model is to training, checkpoints and policies."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vla.models.config import ModelConfig
+from vla.models.inputs import Inputs, Metrics, Prediction, Targets
+from vla.models.interface import Interface
+
+
+class Model(nn.Module, ABC):
+    """Reads `Inputs`; its kind is that of its configuration, and a checkpoint names it."""
+
+    config: ModelConfig
+    interface: Interface
+
+    def forward(self, inputs: Inputs, targets: Targets) -> tuple[Float[Tensor, ""], Metrics]:
+        """The same as `loss`: what data-parallel wrappers call."""
+        return self.loss(inputs, targets)
+
+    @abstractmethod
+    def loss(self, inputs: Inputs, targets: Targets) -> tuple[Float[Tensor, ""], Metrics]:
+        """The mean loss of the batch, and what to log of it; ``action_loss`` among them."""
+
+    @abstractmethod
+    def predict(self, inputs: Inputs) -> Prediction:
+        """The chunk for each sample, and what the model believes beside it; of a model in evaluation mode."""
+
+    @torch.no_grad()
+    def act(self, inputs: Inputs) -> Prediction:
+        """`predict` without gradients and dropout, whatever mode the model is in."""
+        training = self.training
+        if training:
+            self.eval()
+        try:
+            return self.predict(inputs)
+        finally:
+            if training:
+                self.train()
+
+    def blocks(self) -> list[nn.Module]:
+        """The units of sharding, checkpointing and compiling, in the order in which they run."""
+        return []
+
+    def matrices(self) -> set[str]:
+        """Names of the parameters that an optimiser for matrices takes: the products inside of transformer blocks."""
+        return {name for name, p in self.named_parameters() if p.ndim == 2 and ".blocks." in name}

@@ -1,0 +1,87 @@
+"""Readers by kind: what turns inputs into tokens. Free of heavy imports."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from vla.core.config import Kinded
+from vla.core.errors import ConfigError
+from vla.models.interface import Interface
+
+if TYPE_CHECKING:
+    from vla.models.readers.reader import Reader
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReaderConfig(Kinded):
+    """What turns a part of the inputs into tokens; see `vla.models.readers.reader.Reader`."""
+
+    what: ClassVar[str] = "kind of reader"
+    group: ClassVar[str] = "vla.readers"
+
+    @classmethod
+    def table(cls) -> Mapping[str, type["ReaderConfig"]]:
+        """The kinds of this project."""
+        return READERS
+
+    def build(self, interface: Interface, width: int) -> "Reader":
+        """The reader, which gives tokens of ``width``."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig(ReaderConfig):
+    """The instruction, read by a small transformer of its own."""
+
+    kind: str = "text"
+    layers: int = 1
+    heads: int = 4
+
+    def build(self, interface: Interface, width: int) -> "Reader":
+        """See `ReaderConfig.build`."""
+        from vla.models.readers.text import TextReader
+
+        return TextReader(self, interface, width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesConfig(ReaderConfig):
+    """Images in the light of the instruction: convolutions, then pooling to a few tokens for each camera."""
+
+    kind: str = "images"
+    channels: int = 32
+    tokens: int = 8
+    """Tokens of one image; each camera has its own weights."""
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "tokens"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"model.readers.images.{name}={getattr(self, name)} must be at least 1")
+
+    def build(self, interface: Interface, width: int) -> "Reader":
+        """See `ReaderConfig.build`."""
+        from vla.models.readers.images import ImagesReader
+
+        return ImagesReader(self, interface, width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateConfig(ReaderConfig):
+    """Proprioception, one token for each observation."""
+
+    kind: str = "state"
+    dropout: float = 0.3
+    """Share of samples that are trained without it, so that objects are found by looking."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout <= 1:
+            raise ConfigError(f"model.readers.state.dropout={self.dropout} must be between 0 and 1")
+
+    def build(self, interface: Interface, width: int) -> "Reader":
+        """See `ReaderConfig.build`."""
+        from vla.models.readers.state import StateReader
+
+        return StateReader(self, interface, width)
+
+
+READERS: dict[str, type[ReaderConfig]] = {"text": TextConfig, "images": ImagesConfig, "state": StateConfig}

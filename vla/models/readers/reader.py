@@ -1,0 +1,23 @@
+"""Readers: each turns a part of the inputs into tokens of the sequence."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from vla.models.inputs import Inputs
+from vla.models.sequence import Segment
+from vla.models.vocabulary import TokenTable
+
+Activations = dict[str, Tensor]
+"""What the parts of a model leave for auxiliaries and people: ``images.scores``, the hidden states of a segment."""
+
+
+class Reader(nn.Module, ABC):
+    """One part of the inputs to tokens."""
+
+    @abstractmethod
+    def forward(
+        self, inputs: Inputs, context: Mapping[str, Segment], table: TokenTable, activations: Activations
+    ) -> Segment:
+        """Tokens of the inputs, in the light of ``context``: the segments of the readers before it, by name."""

@@ -1,0 +1,38 @@
+"""Proprioception: one token for each observation, left out of some samples while training."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from vla.models.inputs import Inputs
+from vla.models.interface import Interface
+from vla.models.readers.config import StateConfig
+from vla.models.readers.reader import Activations, Reader
+from vla.models.sequence import Segment
+from vla.models.vocabulary import TokenTable
+
+
+class StateReader(Reader):
+    """The state, and which robot it is the state of."""
+
+    def __init__(self, config: StateConfig, interface: Interface, width: int) -> None:
+        super().__init__()
+        self.dropout = config.dropout
+        self.project = nn.Sequential(nn.Linear(interface.state, width), nn.GELU(), nn.Linear(width, width))
+        self.position = nn.Parameter(torch.empty(width))
+        # Zero: one observation of one robot begins as if neither were there, and both are learned where there are more.
+        self.time = nn.Parameter(torch.zeros(interface.history, width))
+        self.embodiment = nn.Parameter(torch.zeros(interface.embodiments, width))
+        nn.init.normal_(self.position, std=0.02)
+
+    def forward(
+        self, inputs: Inputs, context: Mapping[str, Segment], table: TokenTable, activations: Activations
+    ) -> Segment:
+        """T tokens."""
+        x = self.project(inputs.state)  # (b, t, e)
+        if self.training and self.dropout:
+            drop = torch.rand(len(x), 1, 1, device=x.device) < self.dropout
+            x = torch.where(drop, table.special("no_state").to(x.dtype), x)
+        x = x + self.position + self.time + self.embodiment[inputs.embodiment][:, None]
+        return Segment(x=x, valid=inputs.observed, block=0)
