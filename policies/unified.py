@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from vla.core.contract import Contract
-from vla.core.errors import ContractError
+from vla.core.fit import check_observation
 from vla.core.types import ActionChunk, Observation
 from vla.models.checkpoint import load_model
 
@@ -17,7 +17,6 @@ class UnifiedPolicy:
 
     def __init__(self, checkpoint: Path) -> None:
         self._parts, self._model = load_model(checkpoint)
-        self._cameras = {camera.name: (camera.height, camera.width, 3) for camera in self._parts.contract.cameras}
 
     @property
     def contract(self) -> Contract:
@@ -30,6 +29,8 @@ class UnifiedPolicy:
     def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
         """One inference for all observations at once."""
         live = [observation for observation in observations if observation is not None]
+        for observation in live:
+            check_observation(observation, self.contract, who="the observation")
         if not live:
             return [None] * len(observations)
         text, valid = self._parts.tokenizer.encode(
@@ -37,7 +38,7 @@ class UnifiedPolicy:
         )
         batch = {
             "images": torch.from_numpy(np.stack([self._images(observation) for observation in live])),
-            "state": torch.from_numpy(np.stack([self._state(observation) for observation in live])),
+            "state": torch.from_numpy(np.stack([observation.state for observation in live])),
             "text": torch.from_numpy(text),
             "text_valid": torch.from_numpy(valid),
         }
@@ -50,21 +51,4 @@ class UnifiedPolicy:
 
     def _images(self, observation: Observation) -> np.ndarray:
         """uint8 (n, y, x, 3) in the order of the contract."""
-        missing = [name for name in self._cameras if name not in observation.images]
-        if missing:
-            raise ContractError(
-                f"the policy needs cameras {list(self._cameras)}, the observation has {sorted(observation.images)}; "
-                f"send {', '.join(missing)}"
-            )
-        for name, shape in self._cameras.items():
-            if observation.images[name].shape != shape:
-                raise ContractError(
-                    f"camera {name}: the policy needs an image of shape {shape}, got {observation.images[name].shape}"
-                )
-        return np.stack([observation.images[name] for name in self._cameras])
-
-    def _state(self, observation: Observation) -> np.ndarray:
-        expected = len(self._parts.contract.state)
-        if observation.state.shape != (expected,):
-            raise ContractError(f"the policy needs {expected} state values, got shape {observation.state.shape}")
-        return observation.state.astype(np.float32)
+        return np.stack([observation.images[camera.name] for camera in self.contract.cameras])

@@ -14,6 +14,7 @@ from gymnasium.envs.mujoco import MujocoEnv
 from metaworld.env_dict import ENV_CLS_MAP
 
 from vla.core.errors import ConfigError
+from vla.core.fit import limits
 from vla.core.lookup import lookup
 from vla.envs.metaworld.contract import CONTROL_HZ, metaworld_contract
 from vla.envs.metaworld.tasks import TASKS
@@ -89,12 +90,11 @@ class MetaworldEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._observed = np.zeros(2 * _FRAME + 3)
         self._start_s = 0.0
         self.action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
-        pixels = (self.config.image_size, self.config.image_size, 3)
         beyond = _FALL_M if self.config.privileged else 0.0
-        low, high = (np.array([getattr(d, side) for d in self.contract.state], np.float32) for side in ("low", "high"))
+        low, high = limits(self.contract.state)
         self.observation_space = spaces.Dict(
             {
-                "images": spaces.Dict({name: spaces.Box(0, 255, pixels, np.uint8) for name in self.config.cameras}),
+                "images": spaces.Dict({c.name: spaces.Box(0, 255, c.shape, np.uint8) for c in self.contract.cameras}),
                 "state": spaces.Box(low - beyond, high + beyond, dtype=np.float32),
                 "instruction": spaces.Text(max_length=128, min_length=0, charset=" ,-abcdefghijklmnopqrstuvwxyz"),
             }

@@ -7,8 +7,8 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
-from vla.core.contract import Dimension
 from vla.core.errors import ConfigError
+from vla.core.fit import limits
 from vla.envs.rendering import CameraRenderer, image_point
 from vla.envs.robosuite.appearance import set_appearance
 from vla.envs.robosuite.config import TIMESTEP_S, RobosuiteConfig
@@ -60,13 +60,13 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._steps, self._way_m = 0, 1.0
         self._grip_geoms = self.scene.geoms_of(self.task.body)
         self._renderers: dict[int, CameraRenderer] = {}
-        self._low, self._high = _limits(self.contract.action)
+        self._low, self._high = limits(self.contract.action)
         self.action_space = spaces.Box(self._low, self._high, dtype=np.float32)
-        pixels = (self.config.image_size, self.config.image_size, 3)
+        low, high = limits(self.contract.state)
         self.observation_space = spaces.Dict(
             {
-                "images": spaces.Dict({name: spaces.Box(0, 255, pixels, np.uint8) for name in CAMERAS}),
-                "state": spaces.Box(*_limits(self.contract.state, margin=0.1), dtype=np.float32),
+                "images": spaces.Dict({c.name: spaces.Box(0, 255, c.shape, np.uint8) for c in self.contract.cameras}),
+                "state": spaces.Box(low - 0.1, high + 0.1, dtype=np.float32),
                 "instruction": spaces.Text(max_length=128, min_length=0, charset=" ,abcdefghijklmnopqrstuvwxyz"),
             }
         )
@@ -210,8 +210,3 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         for kind in _DIVERGED:
             if self.data.warning[kind].number:
                 raise RuntimeError(f"robosuite/{self.name}: diverged ({kind.name}) at step {self._steps}")
-
-
-def _limits(dimensions: tuple[Dimension, ...], margin: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    low = np.array([d.low - margin for d in dimensions], np.float32)
-    return low, np.array([d.high + margin for d in dimensions], np.float32)

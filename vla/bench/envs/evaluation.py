@@ -12,6 +12,7 @@ import numpy as np
 from vla.bench.envs.settings import EnvConfig
 from vla.bench.measure import Note, Row, compare, cpu_rates, in_fresh_process
 from vla.core.action_transform import ActionTransform
+from vla.core.fit import limits
 from vla.core.types import Policy
 from vla.envs.registry import env_spec
 from vla.envs.spec import RobotEnv, to_observation
@@ -98,6 +99,7 @@ def write_random_checkpoint(path: Path, seed: int, settings: Mapping[str, Any] |
     config = UnifiedConfig()
     reach = np.full((config.horizon, len(contract.action)), 0.1, np.float32)
     metric = [contract.grounding[i] for i in GroundingLayout.of(contract).metric]
+    low, high = limits(metric)
     parts = ModelParts(
         contract=contract,
         tokenizer=InstructionTokenizer.train(words),
@@ -107,14 +109,11 @@ def write_random_checkpoint(path: Path, seed: int, settings: Mapping[str, Any] |
             relative_to=ActionTransform.of(contract).relative_to,
         ),
         grounding=BinCodec(
-            low=np.array([d.low for d in metric], np.float32),
-            high=np.array([d.high for d in metric], np.float32),
+            low=low,
+            high=high,
             bins=config.grounding_bins,
         ),
-        state_range=(
-            np.array([d.low for d in contract.state], np.float32),
-            np.array([d.high for d in contract.state], np.float32),
-        ),
+        state_range=limits(contract.state),
     ).bind()
     torch.manual_seed(seed)
     write_checkpoint(path, parts, parts.build().state_dict(), {})
