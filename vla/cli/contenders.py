@@ -26,7 +26,7 @@ def contender(name: str, env: str, seed: int, batch: int) -> "MakePolicy":
 
 def identity(name: str) -> dict[str, Any]:
     """What tells one policy from another: its name, and the digest of a checkpoint's files."""
-    from vla.core.digests import folder_digest
+    from vla.core.provenance import folder_digest
 
     path = Path(name)
     return {"name": name} | ({"digest": folder_digest(path)} if path.is_dir() else {})

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from vla.cli.command import console, parse, parse_settings, show_config, write_result
-from vla.cli.evaluating import Plan, cores, document, environments, execute
+from vla.cli.evaluating import Plan, document, environments, execute
 from vla.core.errors import ConfigError
-from vla.core.processes import Engine
+from vla.core.processes import Engine, cores
 from vla.envs.spec import Language
 from vla.evaluation.settings import LANGUAGE_TEST, EvaluationConfig
 

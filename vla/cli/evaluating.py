@@ -1,6 +1,5 @@
 """Running what ``vla eval`` was asked for: conditions, policies, a folder that keeps episodes, and the result."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -220,8 +219,3 @@ def _installed(policy: str) -> list[str]:
     if missing:
         console().print(f"not installed, left out: {', '.join(missing)}", style="dim")
     return [name for name in names if name not in missing]
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0))

@@ -1,11 +1,10 @@
 """Settings of evaluations. Free of heavy imports, so that help is instant."""
 
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
 from vla.core.errors import ConfigError
-from vla.core.processes import Engine
+from vla.core.processes import Engine, cores
 from vla.envs.spec import Language
 
 LANGUAGE_TEST: tuple[Language, ...] = ("right", "paraphrase", "blank", "wrong")
@@ -32,7 +31,7 @@ class EvaluationConfig:
     """Steps of a chunk that run before the policy is asked again; by default what its checkpoint says, or all."""
     ensemble: float = 0.0
     """Weight of older chunks that cover a step, per request of age; 0 uses the newest alone."""
-    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    workers: int = field(default_factory=cores)
     """Processes; one runs everything in this process."""
     batch: int = 10
     """Environments that share one inference in a worker."""

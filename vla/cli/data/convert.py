@@ -1,6 +1,5 @@
 """``vla data convert``: import from, or export to, another format."""
 
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,6 +8,7 @@ import tyro
 
 from vla.cli.command import console, parse, progress, write_result
 from vla.core.errors import ConfigError
+from vla.core.processes import cores
 
 if TYPE_CHECKING:
     from vla.datasets.formats.source import Source
@@ -50,7 +50,7 @@ class Arguments:
     say: Annotated[Say, tyro.conf.arg(name="")] = field(default_factory=Say)
     codec: Literal["zstd", "jpeg", "raw"] = "zstd"
     """How frames of colour cameras are packed; zstd is lossless, jpeg takes a quarter of the space."""
-    workers: int = len(os.sched_getaffinity(0))
+    workers: int = cores()
     """Of the engine processes; Ray uses its cluster."""
     engine: Literal["ray", "processes", "inline"] = "ray"
     segment_episodes: int = 100
