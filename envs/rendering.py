@@ -105,15 +105,11 @@ class CameraRenderer:
         self._finalizer()
 
 
-_UNREACHABLE: list[tuple[Any, Any]] = []
-"""Contexts that cannot be freed, at most the latest of each thread: they end with the process."""
-
-
 def _free(context: Any, gl: Any) -> None:
     try:
         gl.make_current()
     except Exception:  # garbage was collected by another thread than the one in which this context is current
-        _UNREACHABLE.append((context, gl))
+        atexit.register(_free, context, gl)
         return
     context.free()
     gl.free()

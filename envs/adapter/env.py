@@ -14,10 +14,10 @@ from vla.core.errors import ConfigError, RenderError
 from vla.core.fit import limits
 from vla.core.provenance import versions
 from vla.envs.adapter.setup import AdapterCamera, GymnasiumSetup
+from vla.envs.mujoco_state import put_state, read_state
 from vla.envs.rendering import CameraRenderer
 from vla.envs.spec import LANGUAGES
 
-_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _ANY = 1e6  # the limits of a state say what is usual; nothing holds an environment to them
 _VIEW = 256
 _DRAWS = 100
@@ -125,16 +125,12 @@ class GymnasiumEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             self.observed = self.setup.observe(self.inner)
 
     def _sim_state(self) -> np.ndarray:
-        model = self.inner.model
-        state = np.empty(mujoco.mj_stateSize(model, _STATE))
-        mujoco.mj_getState(model, self.inner.data, state, _STATE)
-        return np.append(state, self._steps)
+        return np.append(read_state(self.inner.model, self.inner.data), self._steps)
 
     def _restore(self, state: np.ndarray) -> dict[str, Any]:
-        physics = np.array(state[:-1])  # MuJoCo wants to be able to write
-        mujoco.mj_setState(self.inner.model, self.inner.data, physics, _STATE)
-        self._settle()
-        mujoco.mj_setState(self.inner.model, self.inner.data, physics, _STATE)  # the solver's warm start has moved
+        assert self.setup.observe is not None
+        put_state(self.inner.model, self.inner.data, state[:-1])
+        self.observed = self.setup.observe(self.inner)
         self._steps = int(state[-1])
         return self._observation()
 

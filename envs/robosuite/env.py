@@ -9,6 +9,7 @@ from gymnasium import spaces
 
 from vla.core.errors import ConfigError
 from vla.core.fit import limits
+from vla.envs.mujoco_state import put_state, read_state, state_size
 from vla.envs.rendering import CameraRenderer, image_point
 from vla.envs.robosuite.appearance import set_appearance
 from vla.envs.robosuite.config import TIMESTEP_S, RobosuiteConfig
@@ -22,7 +23,6 @@ from vla.envs.spec import LANGUAGES, Language
 
 _PEOPLE_PIXELS = 256
 _DIVERGED = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
-_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _ALMOST = 0.99
 """Progress without success stays below."""
 
@@ -155,15 +155,12 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     def sim_state(self) -> np.ndarray:
         """float64 (m,): positions, velocities, controls, time, the solver's warm start, the controller's memory."""
-        state = np.empty(mujoco.mj_stateSize(self.model, _STATE))
-        mujoco.mj_getState(self.model, self.data, state, _STATE)
-        return np.concatenate([state, self.control.memory()])
+        return np.concatenate([read_state(self.model, self.data), self.control.memory()])
 
     def restore(self, state: np.ndarray) -> dict[str, Any]:
         """Go back to a state of the scene that `reset` has laid out with its seed; the observation there."""
-        size = mujoco.mj_stateSize(self.model, _STATE)
-        mujoco.mj_setState(self.model, self.data, np.array(state[:size]), _STATE)
-        mujoco.mj_step1(self.model, self.data)  # not mj_forward, which writes the solver's warm start
+        size = state_size(self.model)
+        put_state(self.model, self.data, state[:size])
         self.control.remember(state[size:])
         return self._observation()
 

@@ -15,9 +15,9 @@ from vla.core.provenance import versions
 from vla.envs.rendering import CameraRenderer, image_point
 from vla.envs.spec import LANGUAGES, Language
 from vla.envs.splits import ALL, HELD_OUT_PHRASINGS, SPLITS
-from vla.envs.tabletop.config import TabletopConfig
 from vla.envs.tabletop.scene.appearance import Appearance
 from vla.envs.tabletop.scene.arm import GRIPPER_OPEN_M, HOME_RAD, JOINT_HIGH_RAD, JOINT_LOW_RAD, JOINTS
+from vla.envs.tabletop.scene.config import TabletopConfig
 from vla.envs.tabletop.scene.layout import Layout, add_distractors, draw_layout, set_up
 from vla.envs.tabletop.scene.mjcf import AREA_M, CAMERAS, TIMESTEP_S, Scene
 from vla.envs.tabletop.scene.world import Thing, World

@@ -19,7 +19,7 @@ class CollectConfig:
     seed: int = 0
     """Episode i runs on seed + i."""
     disturbance: Disturbance = field(default_factory=Disturbance)
-    """What pushes the arm off the expert's path; ``--disturbance.episodes 0`` for none."""
+    """What pushes the arm off the expert's path; ``--disturbance.episode-share 0`` for none."""
     workers: int = field(default_factory=cores)
 
     def __post_init__(self) -> None:

@@ -72,7 +72,7 @@ def _convert(hint: Any, value: Any, *, where: str, key: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast(type, hint), value, where=where, key=key)
     if origin is tuple:
-        if not isinstance(value, list):
+        if not isinstance(value, list | tuple):
             raise ConfigError(f"{where}: {key} must be a list, got {value!r}")
         return tuple(_convert(args[0], v, where=where, key=f"{key}[{i}]") for i, v in enumerate(value))
     if origin is dict:
