@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from vla.bench.envs.settings import EnvConfig
 from vla.bench.measure import Note, Row, compare, cpu_rates, in_fresh_process
+from vla.bench.settings import EnvConfig
 from vla.core.action_transform import ActionTransform
 from vla.core.fit import limits
 from vla.core.types import Policy
