@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from vla.core.errors import ServeError, VlaError
+from vla.core.fit import check_chunk
 from vla.core.types import ActionChunk, Observation, Policy
 
 _log = logging.getLogger(__name__)
@@ -110,17 +109,7 @@ class Batcher:
     def _checked(self, chunks: Sequence[ActionChunk | None], slot: int) -> ActionChunk:
         if len(chunks) != self._slots:
             raise ServeError(f"the policy answered {len(chunks)} of {self._slots} slots; it must answer all, in order")
-        chunk = chunks[slot]
-        if chunk is None:
-            raise ServeError("the policy answered None to an observation; it must answer with a chunk")
-        dim = len(self._policy.contract.action)
-        shape = chunk.actions.shape
-        if chunk.actions.dtype != np.float32 or len(shape) != 2 or shape[0] < 1 or shape[1] != dim:
-            raise ServeError(
-                f"the policy answered actions {chunk.actions.dtype.name} {shape}; expected float32 (horizon, {dim})"
-            )
-        if not np.isfinite(chunk.actions).all():
-            raise ServeError("the policy answered actions with NaN or infinity; nothing was sent")
+        chunk = check_chunk(chunks[slot], self._policy.contract, who="the policy's answer")
         for name, signal in chunk.signals.items():
             if signal.ndim != 1:
                 raise ServeError(f"the policy answered signal {name} {signal.shape}; expected one dimension")

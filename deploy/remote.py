@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from vla.core.contract import Contract
-from vla.core.errors import ServeError
+from vla.core.errors import ContractError, ServeError
+from vla.core.fit import check_actions
 from vla.core.types import ActionChunk, Observation
 from vla.deploy.client import PolicyClient
 
@@ -61,7 +62,7 @@ class RemotePolicy:
         chunks: list[ActionChunk | None] = [None] * len(observations)
         for slot in sent:  # every answer is taken in, even after an error: it would be read as the next one
             try:
-                chunks[slot] = _chunk(clients[slot].receive(), asked[slot], len(self._contract.action))
+                chunks[slot] = _chunk(clients[slot].receive(), asked[slot], self._contract)
                 self._new_episode.discard(slot)
             except ServeError as error:
                 errors.append(error)
@@ -107,10 +108,12 @@ def _contract(client: PolicyClient, uri: str) -> Contract:
     return Contract.from_json(value, where=uri)
 
 
-def _chunk(answer: dict[str, Any], observation: Observation, dim: int) -> ActionChunk:
+def _chunk(answer: dict[str, Any], observation: Observation, contract: Contract) -> ActionChunk:
     actions = answer.get("actions")
-    if not isinstance(actions, np.ndarray) or actions.dtype != np.float32 or actions.shape[1:] != (dim,):
-        got = f"{actions.dtype.name} {actions.shape}" if isinstance(actions, np.ndarray) else type(actions).__name__
-        raise ServeError(f"the server answered actions {got}; expected float32 (horizon, {dim})")
+    try:
+        check_actions(actions, contract, who="the server's answer")
+    except ContractError as error:
+        raise ServeError(str(error)) from None
+    assert isinstance(actions, np.ndarray)
     signals = {name: np.asarray(signal, np.float32) for name, signal in answer.get("signals", {}).items()}
     return ActionChunk(actions=actions, time_ns=observation.time_ns, signals=signals)

@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
-from numpy.typing import NDArray
 
-from vla.core.contract import Camera, Contract
-from vla.core.errors import ServeError
+from vla.core.contract import Contract
+from vla.core.errors import ContractError, ServeError
+from vla.core.fit import check_images, check_state, describe, limits
 from vla.core.types import ActionChunk, Observation
 from vla.deploy.wire import unpack
-
-Array = NDArray[Any]
 
 _PREFIX = "observation/"
 _STATE_KEYS = ("observation/state", "state")
@@ -34,16 +31,22 @@ def read_request(frame: bytes | str, contract: Contract) -> Request:
         raise ServeError("expected a binary frame with a msgpack map, got a text frame")
     message = unpack(frame)
     if not isinstance(message, dict):
-        raise ServeError(f"expected a map, got {_describe(message)}")
+        raise ServeError(f"expected a map, got {describe(message)}")
     _refuse_unknown_keys(message)
     reset = message.get("reset", False)
     if not isinstance(reset, bool):
-        raise ServeError(f"reset: expected true or false, got {_describe(reset)}")
+        raise ServeError(f"reset: expected true or false, got {describe(reset)}")
     if reset and message.keys() == {"reset"}:
         return Request(observation=None, reset=True)
+    images, state = _read_images(message, contract), _read_state(message, contract)
+    try:
+        check_images(images, contract, who="the request")
+        check_state(state, contract, who="the request")
+    except ContractError as error:
+        raise ServeError(str(error)) from None
     observation = Observation(
-        images=_read_images(message, contract),
-        state=_read_state(message, contract),
+        images={camera.name: images[camera.name] for camera in contract.cameras},
+        state=state,
         instruction=_read_prompt(message),
         time_ns=_read_time(message),
     )
@@ -74,8 +77,9 @@ def write_metadata(contract: Contract, *, policy: str, action_horizon: int) -> d
 
 def neutral_observation(contract: Contract) -> Observation:
     """Black images and the state nearest to zero within its limits: what a policy is warmed up with."""
-    state = np.array([min(max(0.0, s.low), s.high) for s in contract.state], np.float32)
-    images = {c.name: np.zeros((c.height, c.width, 3), np.uint8) for c in contract.cameras}
+    low, high = limits(contract.state)
+    state = np.zeros(len(contract.state), np.float32).clip(low, high)
+    images = {camera.name: np.zeros(camera.shape, camera.dtype) for camera in contract.cameras}
     return Observation(images=images, state=state, instruction="warm up", time_ns=time.time_ns())
 
 
@@ -89,10 +93,10 @@ def _refuse_unknown_keys(message: Mapping[Any, Any]) -> None:
             )
 
 
-def _read_images(message: Mapping[str, Any], contract: Contract) -> dict[str, UInt8[Array, "_ _ 3"]]:
+def _read_images(message: Mapping[str, Any], contract: Contract) -> dict[str, Any]:
     images = message.get("images", {})
     if not isinstance(images, dict):
-        raise ServeError(f"images: expected a map from camera to image, got {_describe(images)}")
+        raise ServeError(f"images: expected a map from camera to image, got {describe(images)}")
     given = dict(images)
     for key in message:
         if key.startswith(_PREFIX) and key not in _STATE_KEYS:
@@ -104,42 +108,19 @@ def _read_images(message: Mapping[str, Any], contract: Contract) -> dict[str, UI
     for name in given:
         if name not in expected:
             raise ServeError(f"unknown camera {_quote(name)}; expected {', '.join(expected) or 'no camera'}")
-    missing = [name for name in expected if name not in given]
-    if missing:
-        got = ", ".join(given) or "none"
-        raise ServeError(
-            f"missing image; expected cameras {', '.join(expected)}, got {got}; send observation/{missing[0]}"
-        )
-    return {name: _read_image(camera, given[name]) for name, camera in expected.items()}
+    return given
 
 
-def _read_image(camera: Camera, image: Any) -> UInt8[Array, "y x 3"]:
-    shape = (camera.height, camera.width, 3)
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape == shape:
-        return image
-    hint = ""
-    if isinstance(image, np.ndarray) and image.shape == (3, *shape[:2]):
-        hint = "; put the channels last"
-    raise ServeError(f"image of camera {camera.name}: expected uint8 {shape}, got {_describe(image)}{hint}")
-
-
-def _read_state(message: Mapping[str, Any], contract: Contract) -> Float32[Array, " s"]:
+def _read_state(message: Mapping[str, Any], contract: Contract) -> Any:
     keys = [key for key in _STATE_KEYS if key in message]
-    names = ", ".join(f"{s.name} [{s.unit}]" for s in contract.state)
     if len(keys) != 1:
-        got = "both" if keys else "neither"
-        raise ServeError(f"expected observation/state or state ({names}), got {got}")
+        names = ", ".join(f"{s.name} [{s.unit}]" for s in contract.state)
+        raise ServeError(f"expected observation/state or state ({names}), got {'both' if keys else 'neither'}")
     state = message[keys[0]]
-    shape = (len(contract.state),)
-    # openpi clients send either precision, whatever their robot's driver gives.
-    if not isinstance(state, np.ndarray) or state.dtype not in (np.float32, np.float64) or state.shape != shape:
-        raise ServeError(f"{keys[0]}: expected float32 or float64 {shape} ({names}), got {_describe(state)}")
-    with np.errstate(over="ignore"):
-        single = state.astype(np.float32)
-    bad = [s.name for s, ok in zip(contract.state, np.isfinite(single), strict=True) if not ok]
-    if bad:
-        raise ServeError(f"{keys[0]}: expected finite numbers, got NaN or infinity for {', '.join(bad)}")
-    return single
+    if not isinstance(state, np.ndarray) or state.dtype != np.float64:
+        return state
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+        return state.astype(np.float32)  # openpi clients send either precision, whatever their robot's driver gives
 
 
 def _read_prompt(message: Mapping[str, Any]) -> str:
@@ -147,7 +128,7 @@ def _read_prompt(message: Mapping[str, Any]) -> str:
         raise ServeError("expected prompt, the instruction as a string, got no such key")
     prompt = message["prompt"]
     if not isinstance(prompt, str):
-        raise ServeError(f"prompt: expected a string, got {_describe(prompt)}")
+        raise ServeError(f"prompt: expected a string, got {describe(prompt)}")
     return prompt
 
 
@@ -156,14 +137,8 @@ def _read_time(message: Mapping[str, Any]) -> int:
     if time_ns is None:
         return time.time_ns()
     if type(time_ns) is not int:
-        raise ServeError(f"time_ns: expected integer nanoseconds, got {_describe(time_ns)}")
+        raise ServeError(f"time_ns: expected integer nanoseconds, got {describe(time_ns)}")
     return time_ns
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype.name} {value.shape}"
-    return type(value).__name__
 
 
 def _quote(key: Any) -> str:

@@ -118,7 +118,7 @@ class PolicyServer:
             raise ServeError(f"port: expected 0 (any free one) to 65535, got {self._port}")
         if self._max_clients < 1:
             raise ServeError(f"max_clients: expected at least 1, got {self._max_clients}")
-        needed = sum(camera.height * camera.width * 3 for camera in self._contract.cameras)
+        needed = sum(image.nbytes for image in neutral_observation(self._contract).images.values())
         if needed >= self._max_message_bytes:
             raise ServeError(
                 f"max_message_bytes is {self._max_message_bytes}, but the images of one observation have {needed}; "

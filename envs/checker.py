@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium.utils.env_checker import check_env as check_gymnasium
 
 from vla.core.errors import VlaError
+from vla.core.fit import check_images, check_state, limits
 from vla.envs.spec import RobotEnv, SimulatorState
 
 _STEPS = 4
@@ -44,7 +45,7 @@ def _rollout(env: RobotEnv, seed: int) -> list[tuple[Mapping[str, Any], Mapping[
     rng = np.random.default_rng(seed)
     observation, info = env.reset(seed=seed)
     seen: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = [(observation, info)]
-    low, high = (np.array([getattr(d, end) for d in env.contract.action]) for end in ("low", "high"))
+    low, high = limits(env.contract.action)
     for _ in range(_STEPS):
         _check_observation(env, observation, info)
         action = (low + (high - low) * rng.uniform(0.4, 0.6, len(low))).astype(np.float32)
@@ -66,19 +67,11 @@ def _rollout(env: RobotEnv, seed: int) -> list[tuple[Mapping[str, Any], Mapping[
 
 def _check_observation(env: RobotEnv, observation: Mapping[str, Any], info: Mapping[str, Any]) -> None:
     contract = env.contract
-    if set(observation["images"]) != {camera.name for camera in contract.cameras}:
-        raise VlaError(
-            f"images: the contract has {[c.name for c in contract.cameras]}, got {list(observation['images'])}"
-        )
-    for camera in contract.cameras:
-        image = observation["images"][camera.name]
-        if image.shape != camera.shape or image.dtype != np.dtype(camera.dtype):
-            raise VlaError(
-                f"camera {camera.name}: expected {camera.dtype} {camera.shape}, got {image.dtype} {image.shape}"
-            )
-    state = observation["state"]
-    if state.shape != (len(contract.state),) or state.dtype != np.float32 or not np.isfinite(state).all():
-        raise VlaError(f"state: expected finite float32 ({len(contract.state)},), got {state.dtype} {state.shape}")
+    check_images(observation["images"], contract, who="the environment")
+    unknown = set(observation["images"]) - {camera.name for camera in contract.cameras}
+    if unknown:
+        raise VlaError(f"images: {', '.join(sorted(unknown))} is shown, and the contract has no such camera")
+    check_state(observation["state"], contract, who="the environment")
     if observation["instruction"] != env.instruction or not env.instruction.strip():
         raise VlaError(f"instruction: {observation['instruction']!r} is observed, and {env.instruction!r} is the goal")
     signals = info.get("signals", {})
@@ -100,7 +93,8 @@ def _check_observation(env: RobotEnv, observation: Mapping[str, Any], info: Mapp
 def _check_restore(env: Any) -> None:
     """A state that was put back shows the same and leads to the same."""
     env.reset(seed=_SEEDS[0])
-    middle = np.array([(d.low + d.high) / 2 for d in env.contract.action], np.float32)
+    low, high = limits(env.contract.action)
+    middle = (low + high) / 2
     observation = env.step(middle)[0]
     state = env.sim_state()
     after = env.step(middle)[0]

@@ -11,13 +11,15 @@ class Disturbance:
     (DART, arXiv 1703.09327).
     """
 
-    episodes: float = 0.8
+    episode_share: float = 0.8
     """Share of episodes that are disturbed at all."""
-    steps: float = 0.5
+    step_share: float = 0.5
     """Share of their steps with noise on the joint targets."""
     noise_rad: float = 0.02
-    """Deviation of that noise."""
-    kicks: float = 0.05
-    """Probability that a kick begins at a step: one constant joint offset for several steps."""
-    kick_rad: float = 0.05
-    kick_steps: int = 4
+    """Standard deviation of that noise."""
+    offset_share: float = 0.05
+    """Share of their steps at which an offset of the joint targets begins, constant for several steps."""
+    offset_rad: float = 0.05
+    """Standard deviation of that offset."""
+    offset_steps: int = 4
+    """Steps that it lasts at most."""

@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from vla.core.contract import Contract, Dimension
 from vla.core.errors import ConfigError
+from vla.core.fit import limits
 from vla.envs.spec import RobotEnv
 
 _KINDS = ("frames", "image", "state", "action")
@@ -184,7 +185,8 @@ def _streams(seed: int | None) -> dict[str, np.random.Generator]:
 
 def _deviation(dimensions: Sequence[Dimension], share: float, name: str) -> np.ndarray:
     """(dimensions,): deviation of each, in its own unit."""
-    ranges = np.array([d.high - d.low for d in dimensions])
+    low, high = limits(dimensions, np.float64)
+    ranges = high - low
     for dimension, width in zip(dimensions, ranges, strict=True):
         if share and not np.isfinite(width):
             raise ConfigError(

@@ -17,21 +17,21 @@ class _Pusher:
 
     def __init__(self, disturbance: Disturbance, rng: np.random.Generator, joints: np.ndarray) -> None:
         self._settings, self._rng, self._joints = disturbance, rng, joints
-        self._active = rng.random() < disturbance.episodes
-        self._kick, self._left = np.zeros(len(joints)), 0
+        self._active = rng.random() < disturbance.episode_share
+        self._offset, self._left = np.zeros(len(joints)), 0
 
     def __call__(self, action: np.ndarray) -> np.ndarray:
         if not self._active:
             return action
         settings, rng = self._settings, self._rng
-        if self._left == 0 and rng.random() < settings.kicks:
-            self._kick = rng.normal(0.0, settings.kick_rad, len(self._joints)) * self._joints
-            self._left = int(rng.integers(1, settings.kick_steps + 1))
+        if self._left == 0 and rng.random() < settings.offset_share:
+            self._offset = rng.normal(0.0, settings.offset_rad, len(self._joints)) * self._joints
+            self._left = int(rng.integers(1, settings.offset_steps + 1))
         offset = np.zeros(len(self._joints))
         if self._left:
-            offset += self._kick
+            offset += self._offset
             self._left -= 1
-        if rng.random() < settings.steps:
+        if rng.random() < settings.step_share:
             offset += rng.normal(0.0, settings.noise_rad, len(self._joints)) * self._joints
         return (action + offset).astype(np.float32)
 

@@ -106,7 +106,11 @@ class CameraRenderer:
 
 
 def _free(context: Any, gl: Any) -> None:
-    gl.make_current()
+    try:
+        gl.make_current()
+    except Exception:  # garbage was collected by another thread than the one in which this context is current
+        atexit.register(_free, context, gl)
+        return
     context.free()
     gl.free()
 

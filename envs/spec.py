@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -88,7 +89,7 @@ class EnvSpec:
     instruction: str
     """An example."""
     max_steps: int
-    """Steps until an episode is truncated."""
+    """Steps until an episode is truncated; 0 where that is not known before it is built."""
     chance: float | None = None
     """Success of a perfect arm that ignores the words, in the default scene; None where nobody has said."""
     suite: str = ""
@@ -99,6 +100,11 @@ class EnvSpec:
     """The extra of this package that it needs, beyond ``sim``."""
     module: str = ""
     """The module that this extra brings: where it cannot be found, the environment cannot be built."""
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether what it needs is there."""
+        return not self.module or find_spec(self.module) is not None
 
 
 def to_observation(observation: Mapping[str, Any], info: Mapping[str, Any]) -> Observation:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vla.core.contract import Contract
 from vla.core.errors import ContractError
+from vla.core.fit import limits
 from vla.core.types import ActionChunk, Observation
 
 Array = NDArray[Any]
@@ -33,8 +34,7 @@ class RandomPolicy:
         self._contract = contract
         self._horizon = horizon
         self._seed = seed
-        self._low = np.array([d.low for d in contract.action])  # (d,)
-        self._high = np.array([d.high for d in contract.action])  # (d,)
+        self._low, self._high = limits(contract.action, np.float64)
         for d in contract.action:
             if not (np.isfinite([d.low, d.high]).all() and d.low < d.high):
                 raise ContractError(f"action.{d.name}: expected finite limits low < high, got [{d.low}, {d.high}]")

@@ -1,5 +1,6 @@
 """For all tests: seeded hypothesis, reasons for what is not run, and what several folders share."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,9 @@ settings.register_profile("seeded", derandomize=True, deadline=None, max_example
 settings.load_profile("seeded")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out tests that take minutes, and those that want a GPU where there is none, unless ``-m`` asks for them."""
-    chosen = config.getoption("markexpr")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what wants a GPU where there is none."""
     for item in items:
-        if item.get_closest_marker("long") and "long" not in chosen:
-            item.add_marker(pytest.mark.skip(reason="takes minutes; run with -m long"))
         if item.get_closest_marker("gpu") and not _has_gpu():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
@@ -25,6 +23,21 @@ def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One Ray for all tests of this process that want one: starting it takes seconds."""
+    import ray
+
+    from vla.core.processes import start_ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # how soon an ended or a dead worker is seen
+        start_ray()
+        yield
+        ray.shutdown()
+    gc.collect()  # here, where its leftovers are expected, and not in somebody else's test
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,13 @@ from gymnasium import spaces
 
 from vla.core.contract import Camera, Contract
 from vla.core.errors import ConfigError, RenderError
+from vla.core.fit import limits
 from vla.core.provenance import versions
 from vla.envs.adapter.setup import AdapterCamera, GymnasiumSetup
+from vla.envs.mujoco_state import put_state, read_state
 from vla.envs.rendering import CameraRenderer
 from vla.envs.spec import LANGUAGES
 
-_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _ANY = 1e6  # the limits of a state say what is usual; nothing holds an environment to them
 _VIEW = 256
 _DRAWS = 100
@@ -48,8 +49,7 @@ class GymnasiumEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         """What the environment itself showed last."""
         self._renderers: dict[tuple[int, int], CameraRenderer] = {}
         self._sign = np.array([-1 if d.name in setup.flipped else 1 for d in setup.action], np.float32)
-        self._low = np.array([d.low for d in setup.action], np.float32)
-        self._high = np.array([d.high for d in setup.action], np.float32)
+        self._low, self._high = limits(setup.action)
         self._steps, self._start_m = 0, 0.0
         if setup.observe is not None:
             self.sim_state, self.restore = self._sim_state, self._restore
@@ -57,9 +57,7 @@ class GymnasiumEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         letters = "".join(sorted(set("".join(setup.sentences)) | {" "}))
         self.observation_space = spaces.Dict(
             {
-                "images": spaces.Dict(
-                    {c.name: spaces.Box(0, 255, (c.height, c.width, 3), np.uint8) for c in setup.cameras}
-                ),
+                "images": spaces.Dict({c.name: spaces.Box(0, 255, c.shape, np.uint8) for c in self.contract.cameras}),
                 "state": spaces.Box(-_ANY, _ANY, (len(self.contract.state),), np.float32),
                 "instruction": spaces.Text(max_length=256, min_length=0, charset=letters),
             }
@@ -127,16 +125,12 @@ class GymnasiumEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             self.observed = self.setup.observe(self.inner)
 
     def _sim_state(self) -> np.ndarray:
-        model = self.inner.model
-        state = np.empty(mujoco.mj_stateSize(model, _STATE))
-        mujoco.mj_getState(model, self.inner.data, state, _STATE)
-        return np.append(state, self._steps)
+        return np.append(read_state(self.inner.model, self.inner.data), self._steps)
 
     def _restore(self, state: np.ndarray) -> dict[str, Any]:
-        physics = np.array(state[:-1])  # MuJoCo wants to be able to write
-        mujoco.mj_setState(self.inner.model, self.inner.data, physics, _STATE)
-        self._settle()
-        mujoco.mj_setState(self.inner.model, self.inner.data, physics, _STATE)  # the solver's warm start has moved
+        assert self.setup.observe is not None
+        put_state(self.inner.model, self.inner.data, state[:-1])
+        self.observed = self.setup.observe(self.inner)
         self._steps = int(state[-1])
         return self._observation()
 
@@ -161,9 +155,9 @@ class GymnasiumEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     def _observation(self) -> dict[str, Any]:
         images = {}
-        for camera in self.setup.cameras:
+        for camera, said in zip(self.setup.cameras, self.contract.cameras, strict=True):
             image = images[camera.name] = self._picture(camera)
-            if image.shape != (camera.height, camera.width, 3):
+            if image.shape != said.shape:
                 raise ConfigError(
                     f"adapter of {self.setup.id}: camera {camera.name} is said to be {camera.height} by "
                     f"{camera.width} pixels, render() gives {image.shape}; change it, or make=(width=…, height=…)"

@@ -12,8 +12,7 @@ def _make(task: str, settings: Mapping[str, Any]) -> RobotEnv:
     from vla.envs.adapter.env import GymnasiumEnv
     from vla.envs.fetch.setups import FetchConfig, fetch_setup
 
-    listed = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
-    return GymnasiumEnv(fetch_setup(task, from_dict(FetchConfig, listed, where=f"fetch/{task}")))
+    return GymnasiumEnv(fetch_setup(task, from_dict(FetchConfig, dict(settings), where=f"fetch/{task}")))
 
 
 def _reach(env: Any) -> Any:

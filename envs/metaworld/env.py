@@ -14,9 +14,11 @@ from gymnasium.envs.mujoco import MujocoEnv
 from metaworld.env_dict import ENV_CLS_MAP
 
 from vla.core.errors import ConfigError
+from vla.core.fit import limits
 from vla.core.lookup import lookup
 from vla.envs.metaworld.contract import CONTROL_HZ, metaworld_contract
 from vla.envs.metaworld.tasks import TASKS
+from vla.envs.mujoco_state import put_state, read_state
 from vla.envs.rendering import CameraRenderer
 from vla.envs.spec import LANGUAGES
 
@@ -33,7 +35,6 @@ UPSIDE_DOWN = {
 
 _FRAME = 18
 """Numbers of one frame of the privileged observation: hand, gripper, two things."""
-_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _NEVER = 10**9
 _FALL_M = 1e4
 """Further than anything falls off the table within an episode."""
@@ -89,12 +90,11 @@ class MetaworldEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._observed = np.zeros(2 * _FRAME + 3)
         self._start_s = 0.0
         self.action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
-        pixels = (self.config.image_size, self.config.image_size, 3)
         beyond = _FALL_M if self.config.privileged else 0.0
-        low, high = (np.array([getattr(d, side) for d in self.contract.state], np.float32) for side in ("low", "high"))
+        low, high = limits(self.contract.state)
         self.observation_space = spaces.Dict(
             {
-                "images": spaces.Dict({name: spaces.Box(0, 255, pixels, np.uint8) for name in self.config.cameras}),
+                "images": spaces.Dict({c.name: spaces.Box(0, 255, c.shape, np.uint8) for c in self.contract.cameras}),
                 "state": spaces.Box(low - beyond, high + beyond, dtype=np.float32),
                 "instruction": spaces.Text(max_length=128, min_length=0, charset=" ,-abcdefghijklmnopqrstuvwxyz"),
             }
@@ -156,16 +156,11 @@ class MetaworldEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     def sim_state(self) -> np.ndarray:
         """float64 (m,): positions, velocities, the hand's target, time, warm start, and the last privileged frame."""
-        state = np.empty(mujoco.mj_stateSize(self.model, _STATE))
-        mujoco.mj_getState(self.model, self.data, state, _STATE)
-        return np.append(state, self._observed[_FRAME : 2 * _FRAME])
+        return np.append(read_state(self.model, self.data), self._observed[_FRAME : 2 * _FRAME])
 
     def restore(self, state: np.ndarray) -> dict[str, Any]:
         """Go back to a state of the scene that `reset` has laid out with its seed; the observation there."""
-        physics = np.array(state[:-_FRAME])  # MuJoCo wants to be able to write
-        mujoco.mj_setState(self.model, self.data, physics, _STATE)
-        mujoco.mj_forward(self.model, self.data)
-        mujoco.mj_setState(self.model, self.data, physics, _STATE)  # the line above has moved the solver's warm start
+        put_state(self.model, self.data, state[:-_FRAME])
         self._inner._prev_obs = np.array(state[-_FRAME:])
         self._observed = self._look()
         return self._observation()

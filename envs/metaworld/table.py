@@ -17,8 +17,7 @@ from vla.envs.spec import EnvSpec, RobotEnv
 def _make(task: str, settings: Mapping[str, Any]) -> RobotEnv:
     from vla.envs.metaworld.env import MetaworldConfig, MetaworldEnv
 
-    listed = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
-    return MetaworldEnv(task, from_dict(MetaworldConfig, listed, where=f"metaworld/{task}"))
+    return MetaworldEnv(task, from_dict(MetaworldConfig, dict(settings), where=f"metaworld/{task}"))
 
 
 def _expert(env: Any) -> Any:

@@ -7,8 +7,9 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
-from vla.core.contract import Dimension
 from vla.core.errors import ConfigError
+from vla.core.fit import limits
+from vla.envs.mujoco_state import put_state, read_state, state_size
 from vla.envs.rendering import CameraRenderer, image_point
 from vla.envs.robosuite.appearance import set_appearance
 from vla.envs.robosuite.config import TIMESTEP_S, RobosuiteConfig
@@ -22,7 +23,6 @@ from vla.envs.spec import LANGUAGES, Language
 
 _PEOPLE_PIXELS = 256
 _DIVERGED = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
-_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _ALMOST = 0.99
 """Progress without success stays below."""
 
@@ -60,13 +60,13 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._steps, self._way_m, self._was_grasped = 0, 1.0, False
         self._grip_geoms = self.scene.geoms_of(self.task.body)
         self._renderers: dict[int, CameraRenderer] = {}
-        self._low, self._high = _limits(self.contract.action)
+        self._low, self._high = limits(self.contract.action)
         self.action_space = spaces.Box(self._low, self._high, dtype=np.float32)
-        pixels = (self.config.image_size, self.config.image_size, 3)
+        low, high = limits(self.contract.state)
         self.observation_space = spaces.Dict(
             {
-                "images": spaces.Dict({name: spaces.Box(0, 255, pixels, np.uint8) for name in CAMERAS}),
-                "state": spaces.Box(*_limits(self.contract.state, margin=0.1), dtype=np.float32),
+                "images": spaces.Dict({c.name: spaces.Box(0, 255, c.shape, np.uint8) for c in self.contract.cameras}),
+                "state": spaces.Box(low - 0.1, high + 0.1, dtype=np.float32),
                 "instruction": spaces.Text(max_length=128, min_length=0, charset=" ,abcdefghijklmnopqrstuvwxyz"),
             }
         )
@@ -155,15 +155,12 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     def sim_state(self) -> np.ndarray:
         """float64 (m,): positions, velocities, controls, time, the solver's warm start, the controller's memory."""
-        state = np.empty(mujoco.mj_stateSize(self.model, _STATE))
-        mujoco.mj_getState(self.model, self.data, state, _STATE)
-        return np.concatenate([state, self.control.memory()])
+        return np.concatenate([read_state(self.model, self.data), self.control.memory()])
 
     def restore(self, state: np.ndarray) -> dict[str, Any]:
         """Go back to a state of the scene that `reset` has laid out with its seed; the observation there."""
-        size = mujoco.mj_stateSize(self.model, _STATE)
-        mujoco.mj_setState(self.model, self.data, np.array(state[:size]), _STATE)
-        mujoco.mj_step1(self.model, self.data)  # not mj_forward, which writes the solver's warm start
+        size = state_size(self.model)
+        put_state(self.model, self.data, state[:size])
         self.control.remember(state[size:])
         return self._observation()
 
@@ -213,8 +210,3 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         for kind in _DIVERGED:
             if self.data.warning[kind].number:
                 raise RuntimeError(f"robosuite/{self.name}: diverged ({kind.name}) at step {self._steps}")
-
-
-def _limits(dimensions: tuple[Dimension, ...], margin: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    low = np.array([d.low - margin for d in dimensions], np.float32)
-    return low, np.array([d.high + margin for d in dimensions], np.float32)

@@ -9,14 +9,15 @@ from gymnasium import spaces
 
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import ConfigError
+from vla.core.fit import limits
 from vla.core.lookup import lookup
 from vla.core.provenance import versions
 from vla.envs.rendering import CameraRenderer, image_point
 from vla.envs.spec import LANGUAGES, Language
 from vla.envs.splits import ALL, HELD_OUT_PHRASINGS, SPLITS
-from vla.envs.tabletop.config import TabletopConfig
 from vla.envs.tabletop.scene.appearance import Appearance
 from vla.envs.tabletop.scene.arm import GRIPPER_OPEN_M, HOME_RAD, JOINT_HIGH_RAD, JOINT_LOW_RAD, JOINTS
+from vla.envs.tabletop.scene.config import TabletopConfig
 from vla.envs.tabletop.scene.layout import Layout, add_distractors, draw_layout, set_up
 from vla.envs.tabletop.scene.mjcf import AREA_M, CAMERAS, TIMESTEP_S, Scene
 from vla.envs.tabletop.scene.world import Thing, World
@@ -68,12 +69,12 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self.instruction_alternatives: tuple[str, ...] = ()
         self._substeps = round(1 / config.control_hz / TIMESTEP_S)
         self._steps, self._grasped = 0, False
-        self.action_space = spaces.Box(*_limits(self.contract.action), dtype=np.float32)
-        pixels = (config.image_size, config.image_size, 3)
+        self.action_space = spaces.Box(*limits(self.contract.action), dtype=np.float32)
+        low, high = limits(self.contract.state)
         self.observation_space = spaces.Dict(
             {
-                "images": spaces.Dict({name: spaces.Box(0, 255, pixels, np.uint8) for name in CAMERAS}),
-                "state": spaces.Box(*_limits(self.contract.state, margin=0.1), dtype=np.float32),
+                "images": spaces.Dict({c.name: spaces.Box(0, 255, c.shape, np.uint8) for c in self.contract.cameras}),
+                "state": spaces.Box(low - 0.1, high + 0.1, dtype=np.float32),
                 "instruction": spaces.Text(max_length=128, min_length=0, charset=" ,abcdefghijklmnopqrstuvwxyz"),
             }
         )
@@ -289,8 +290,3 @@ def _contract(config: TabletopConfig) -> Contract:
         control_hz=config.control_hz,
         versions=versions(),
     )
-
-
-def _limits(dimensions: tuple[Dimension, ...], margin: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    low = np.array([d.low - margin for d in dimensions], np.float32)
-    return low, np.array([d.high + margin for d in dimensions], np.float32)

@@ -9,13 +9,11 @@ from vla.envs.spec import EnvSpec, RobotEnv
 
 
 def _make(name: str, defaults: Mapping[str, Any], settings: Mapping[str, Any]) -> RobotEnv:
-    from vla.envs.tabletop.config import TabletopConfig
     from vla.envs.tabletop.env import TabletopEnv
+    from vla.envs.tabletop.scene.config import TabletopConfig
     from vla.envs.tabletop.tasks.table import FAMILIES
 
-    merged = {**defaults, **settings}
-    listed = {key: list(value) if isinstance(value, tuple) else value for key, value in merged.items()}
-    return TabletopEnv(FAMILIES[name], from_dict(TabletopConfig, listed, where=name))
+    return TabletopEnv(FAMILIES[name], from_dict(TabletopConfig, {**defaults, **settings}, where=name))
 
 
 def _expert(env: Any) -> Any:

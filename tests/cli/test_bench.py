@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vla.bench.measure import Row
-from vla.cli.bench import BENCHES
+from vla.bench.table import BENCHES
 from vla.cli.main import main
 
 

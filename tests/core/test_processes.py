@@ -68,10 +68,8 @@ def test_no_shares_no_workers(adder: Any) -> None:
     assert run_shares(adder, [], workers=2) == []
 
 
-@pytest.mark.long
+@pytest.mark.usefixtures("ray_cluster")
 def test_ray_keeps_the_same_promises() -> None:
-    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
-
     class Work:  # local, so that Ray sends it by value
         total = 0
 

@@ -50,7 +50,7 @@ def test_infer_and_metadata(address, observation):
 def test_an_error_of_the_server_leaves_the_connection_usable(address, observation):
     with PolicyClient(address) as client:
         with pytest.raises(
-            ServeError, match="answered with an error: missing image; expected cameras front, wrist, got front"
+            ServeError, match="answered with an error: the request: expected cameras front, wrist, got front"
         ):
             client.infer({k: v for k, v in observation().items() if k != "observation/wrist"})
         assert client.infer(observation())["actions"].shape == (4, 2)

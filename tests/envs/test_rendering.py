@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 
 import mujoco
 import numpy as np
@@ -41,6 +42,17 @@ def test_things_are_seen_where_geometry_puts_them(env: TabletopEnv, camera: str)
         checked += 1
     renderer.close()
     assert checked >= 3
+
+
+def test_a_renderer_may_be_dropped_by_another_thread(env: TabletopEnv) -> None:
+    """As garbage is: whichever thread collects it."""
+    env.reset(seed=0)
+    expected = CameraRenderer(env.world.model, 16, 16).render(env.world.data, "front")
+    kept = [CameraRenderer(env.world.model, 16, 16)]
+    thread = threading.Thread(target=kept.clear)
+    thread.start()
+    thread.join()
+    np.testing.assert_array_equal(CameraRenderer(env.world.model, 16, 16).render(env.world.data, "front"), expected)
 
 
 def test_front_image_has_the_arm_at_the_top(env: TabletopEnv) -> None:

@@ -1,22 +1,21 @@
 """Engine ray, end to end: two workers, one of them killed, Ctrl-C, and more workers than CPUs."""
 
-import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from vla.cli.main import main
 from vla.core.config import to_dict
 from vla.core.errors import ConfigError
-from vla.core.processes import start_ray
 from vla.models.checkpoint import load_model
 from vla.train.engines import train
 from vla.train.metrics import read_metrics
@@ -28,17 +27,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),  # Ray Data warns about its own settings
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the processes of workers through /proc"),
 ]
-
-
-@pytest.fixture(scope="module")
-def ray_session() -> Iterator[None]:
-    """One Ray for the tests that run in this process."""
-    import ray
-
-    start_ray()
-    yield
-    ray.shutdown()
-    gc.collect()  # here, where its leftovers are expected, and not in somebody else's test
 
 
 def _workers_of(ancestor: int) -> list[int]:
@@ -67,14 +55,14 @@ def _position(run: Path) -> dict[str, Any]:
     return position
 
 
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("ray_cluster")
 def test_more_workers_than_cpus_are_refused(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     config = make_recipe(engine="ray", workers=99)
     with pytest.raises(ConfigError, match=r"workers=99.*\d+ CPUs; lower --workers"):
         train(config, tmp_path)
 
 
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("ray_cluster")
 def test_a_killed_worker_is_replaced_and_no_step_is_lost(
     make_recipe: MakeRecipe, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,11 +90,16 @@ def test_a_killed_worker_is_replaced_and_no_step_is_lost(
     assert heard[-1] == 300
 
 
-def test_ctrl_c_stops_with_130_and_the_same_command_resumes(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_ctrl_c_stops_with_130_and_the_same_command_resumes(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process of its own is interrupted, with a Ray of its own; this one resumes, with the Ray of the tests."""
     recipe, run = tmp_path / "recipe.yaml", tmp_path / "run"
     config = make_recipe(engine="ray", workers=2, steps=200, batch=4, log_steps=5)
     recipe.write_text(yaml.safe_dump(to_dict(config)))
-    command = [sys.executable, "-m", "vla.cli.main", "train", str(recipe), "--out", str(run)]
+    arguments = ["train", str(recipe), "--out", str(run)]
+    command = [sys.executable, "-m", "vla.cli.main", *arguments]
     with subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         _wait_for(lambda: bool(read_metrics(run)), process)
         os.killpg(process.pid, signal.SIGINT)
@@ -117,8 +110,8 @@ def test_ctrl_c_stops_with_130_and_the_same_command_resumes(make_recipe: MakeRec
     (state,) = (run / "states").glob("[0-9]*")
     stopped_at = json.loads((state / "state.json").read_text())["step"]
     assert 0 < stopped_at < 200
-    again = subprocess.run(command, capture_output=True, text=True, timeout=150)
-    assert again.returncode == 0, again.stderr
+    monkeypatch.setattr(sys, "argv", ["vla", *arguments])
+    assert main() == 0
     assert (_position(run)["step"], _position(run)["consumed"]) == (200, 200 * 4 * 2)
     steps = [line["step"] for line in read_metrics(run)]
     assert steps == list(range(5, 201, 5))

@@ -1,81 +1,22 @@
 """``vla bench``: measured speed."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import field, make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 
-from vla.bench.envs.settings import EnvConfig
-from vla.bench.settings import CrashConfig, IndexConfig, LoaderConfig, RecorderConfig
+from vla.bench.measure import to_json, to_table
+from vla.bench.table import BENCHES, Bench
 from vla.cli.command import console, parse, show_config, write_result
+from vla.core.config import to_dict
 from vla.core.lookup import lookup
-
-if TYPE_CHECKING:
-    from vla.bench.measure import Note, Row
 
 _EXAMPLES = """  vla bench loader --json loader.json
   vla bench loader --sizes 224 --budget 3
   vla bench index --episodes 100000
   vla bench recorder --hz 50
   vla bench crash --kills 200 --strict --json crash.json"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bench:
-    """One measurement."""
-
-    config: Callable[[], Any]
-    run: "Callable[[Any, Note], list[Row]]"
-    summary: str
-
-
-def _loader(config: LoaderConfig, note: "Note") -> "list[Row]":
-    from vla.bench.data.loader import bench_loader
-
-    return bench_loader(config, note)
-
-
-def _index(config: IndexConfig, note: "Note") -> "list[Row]":
-    from vla.bench.data.index import bench_index
-
-    return bench_index(config, note)
-
-
-def _recorder(config: RecorderConfig, note: "Note") -> "list[Row]":
-    from vla.bench.data.recorder import bench_recorder
-
-    return bench_recorder(config, note)
-
-
-def _crash(config: CrashConfig, note: "Note") -> "list[Row]":
-    from vla.bench.crash.bench import bench_crash
-
-    return bench_crash(config, note)
-
-
-def _env(config: EnvConfig, note: "Note") -> "list[Row]":
-    from vla.bench.envs.stepping import bench_env
-
-    return bench_env(config, note)
-
-
-BENCHES: dict[str, Bench] = {
-    "env": Bench(
-        config=EnvConfig, run=_env, summary="environments that step and render on one core, and whole evaluations"
-    ),
-    "loader": Bench(
-        config=LoaderConfig,
-        run=_loader,
-        summary="random frames against zarr-python, HDF5 and mp4; batches as training takes them; memory",
-    ),
-    "index": Bench(
-        config=IndexConfig, run=_index, summary="opening a dataset of very many episodes, and memory of its index"
-    ),
-    "recorder": Bench(config=RecorderConfig, run=_recorder, summary="how long recording holds up a control loop"),
-    "crash": Bench(config=CrashConfig, run=_crash, summary="what is lost when that which writes is killed"),
-}
 
 
 def _arguments(bench: Bench) -> Any:
@@ -102,9 +43,6 @@ def main(argv: list[str]) -> int:
     bench = lookup("bench", name, BENCHES)
     arguments = parse(_arguments(bench), argv[1:], verb=f"bench {name}", examples=_EXAMPLES)
     show_config(f"bench {name}", arguments.config)
-    from vla.bench.measure import to_json, to_table
-    from vla.core.config import to_dict
-
     rows = bench.run(arguments.config, lambda text: console().print(text, style="dim", markup=False))
     console().print(to_table(rows))
     write_result(arguments.json, to_json(rows, bench=name, config=to_dict(arguments.config)))

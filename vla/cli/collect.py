@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vla.collect.experts import Collected
 
 _EXAMPLES = """  vla collect data/place --episodes 2000
-  vla collect data/calm --episodes 100 --disturbance.episodes 0
+  vla collect data/calm --episodes 100 --disturbance.episode-share 0
   vla collect data/crowd --set blocks=4 plates=3"""
 
 

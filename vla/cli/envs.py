@@ -30,13 +30,14 @@ def main(argv: list[str]) -> int:
         return _check(arguments.check, parse_settings(arguments.set))
     from rich.table import Table
 
-    from vla.envs.registry import ENVS
+    from vla.envs.registry import env_names, env_spec
 
     table = Table("environment", "robot", "steps", "expert", "instruction, for example", box=None, padding=(0, 2, 0, 0))
     rows: list[dict[str, Any]] = []
-    for name, spec in ENVS.items():
+    for name in env_names():
+        spec = env_spec(name)
         expert = spec.expert is not None
-        table.add_row(name, spec.robot, str(spec.max_steps), "yes" if expert else "no", spec.instruction)
+        table.add_row(name, spec.robot, str(spec.max_steps or "?"), "yes" if expert else "no", spec.instruction)
         rows.append(
             {
                 "name": name,

@@ -1,10 +1,10 @@
 """Which demonstrations to collect. Free of heavy imports, so that help is instant."""
 
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
 from vla.core.errors import ConfigError
+from vla.core.processes import cores
 from vla.envs.disturbance import Disturbance
 
 
@@ -19,8 +19,8 @@ class CollectConfig:
     seed: int = 0
     """Episode i runs on seed + i."""
     disturbance: Disturbance = field(default_factory=Disturbance)
-    """What pushes the arm off the expert's path; ``--disturbance.episodes 0`` for none."""
-    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    """What pushes the arm off the expert's path; ``--disturbance.episode-share 0`` for none."""
+    workers: int = field(default_factory=cores)
 
     def __post_init__(self) -> None:
         if self.episodes < 1 or self.workers < 1:

@@ -111,10 +111,10 @@ class Contract:
         return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
-Meeting = Literal["interface", "all"]
+Scope = Literal["interface", "all"]
 
 
-def differences(ours: Contract, theirs: Contract, *, scope: Meeting = "interface") -> list[str]:
+def differences(ours: Contract, theirs: Contract, *, scope: Scope = "interface") -> list[str]:
     """Each disagreement as one line ``field: ours ≠ theirs``; an empty list means that they fit.
 
     ``interface`` compares what a robot shows and takes; ``all`` also what the policy part says (resuming a run).
@@ -137,7 +137,7 @@ def differences(ours: Contract, theirs: Contract, *, scope: Meeting = "interface
 
 
 def require_match(
-    ours: Contract, theirs: Contract, *, who: str, whom: str, fix: str, scope: Meeting = "interface"
+    ours: Contract, theirs: Contract, *, who: str, whom: str, fix: str, scope: Scope = "interface"
 ) -> None:
     """Raise `ContractError` with every difference unless the two contracts fit."""
     lines = differences(ours, theirs, scope=scope)

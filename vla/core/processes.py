@@ -12,12 +12,17 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-from vla.core.spawned import WorkerDiedError, run_in_workers
+from vla.core.spawned import Work, WorkerDiedError, run_in_workers
 
 Share = TypeVar("Share")
 Result = TypeVar("Result")
 Report = Callable[[Any], None]
 Engine = Literal["ray", "processes", "inline"]
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def run_shares(
@@ -38,43 +43,31 @@ def run_shares(
     """
     if not shares:
         return []
-    runner = {"ray": _run_on_ray, "processes": _run_in_processes, "inline": _run_here}[engine]
-    return runner(function, shares, min(workers, len(shares)), on_report or (lambda report: None), stop)
+    work = Work(function, shares, min(workers, len(shares)), on_report or (lambda report: None), stop)
+    return {"ray": _run_on_ray, "processes": _run_in_processes, "inline": _run_here}[engine](work)
 
 
-def _run_here(
-    function: Callable[[Share, Report], Result],
-    shares: Sequence[Share],
-    workers: int,
-    on_report: Report,
-    stop: Callable[[], bool],
-) -> list[Future[Result]]:
+def _run_here(work: Work) -> list[Future[Any]]:
     """One share after the other."""
-    futures: list[Future[Result]] = []
-    for share in shares:
-        future: Future[Result] = Future()
+    futures: list[Future[Any]] = []
+    for share in work.shares:
+        future: Future[Any] = Future()
         futures.append(future)
-        if stop():
+        if work.stop():
             future.cancel()
             continue
         try:
-            future.set_result(function(share, on_report))
+            future.set_result(work.function(share, work.on_report))
         except Exception as error:
             future.set_exception(error)
     return futures
 
 
-def _run_in_processes(
-    function: Callable[[Share, Report], Result],
-    shares: Sequence[Share],
-    workers: int,
-    on_report: Report,
-    stop: Callable[[], bool],
-) -> list[Future[Result]]:
-    return run_in_workers(function, shares, workers, on_report, stop, partial(_begin_worker, workers))
+def _run_in_processes(work: Work) -> list[Future[Any]]:
+    return run_in_workers(work, partial(_begin_worker, work.workers))
 
 
-class _RayWorker:
+class _RayActor:
     """An actor that keeps the function from share to share."""
 
     def __init__(self, function: Callable[[Any, Report], Any], reports: Any) -> None:
@@ -86,13 +79,7 @@ class _RayWorker:
         return self._function(share, self._reports.put)
 
 
-def _run_on_ray(
-    function: Callable[[Share, Report], Result],
-    shares: Sequence[Share],
-    workers: int,
-    on_report: Report,
-    stop: Callable[[], bool],
-) -> list[Future[Result]]:
+def _run_on_ray(work: Work) -> list[Future[Any]]:
     import ray
     from ray.util.queue import Queue
 
@@ -100,11 +87,11 @@ def _run_on_ray(
     if started:
         start_ray()
     reports = Queue(actor_options={"num_cpus": 0})
-    actor = ray.remote(num_cpus=1, max_restarts=0)(_RayWorker)
+    actor = ray.remote(num_cpus=1, max_restarts=0)(_RayActor)
     crew: dict[Any, Any] = {}  # what a share's result will be → its actor
-    futures: list[Future[Result]] = [Future() for _ in shares]
-    waiting = deque(zip(shares, futures, strict=True))
-    busy: dict[Any, Future[Result]] = {}
+    futures: list[Future[Any]] = [Future() for _ in work.shares]
+    waiting = deque(zip(work.shares, futures, strict=True))
+    busy: dict[Any, Future[Any]] = {}
 
     def give(worker: Any) -> None:
         share, future = waiting.popleft()
@@ -112,17 +99,17 @@ def _run_on_ray(
         crew[result], busy[result] = worker, future
 
     try:
-        for _ in range(min(len(shares), max(1, int(ray.cluster_resources().get("CPU", 1))))):
-            give(actor.remote(function, reports))
+        for _ in range(min(len(work.shares), max(1, int(ray.cluster_resources().get("CPU", 1))))):
+            give(actor.remote(work.function, reports))
         while busy:
             done, _ = ray.wait(list(busy), timeout=0.2)
-            _pass_on(reports, on_report)
+            _pass_on(reports, work.on_report)
             for result in done:
                 worker, future = crew.pop(result), busy.pop(result)
                 died = _settle(future, result)
-                if waiting and not stop():
-                    give(actor.remote(function, reports) if died else worker)
-        _pass_on(reports, on_report)
+                if waiting and not work.stop():
+                    give(actor.remote(work.function, reports) if died else worker)
+        _pass_on(reports, work.on_report)
         for _, future in waiting:
             future.cancel()
         return futures
@@ -165,7 +152,7 @@ def start_ray() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # its default of 15 lets any other process go first
     ray.init(
-        num_cpus=len(os.sched_getaffinity(0)),
+        num_cpus=cores(),
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
@@ -190,7 +177,7 @@ def end_with_parent() -> None:
 def _begin_worker(workers: int) -> None:
     """No worker outlives its pool. Threads: its part of the cores, and one for software GL, which reads this early."""
     end_with_parent()
-    threads = str(max(1, len(os.sched_getaffinity(0)) // workers))
+    threads = str(max(1, cores() // workers))
     os.environ.setdefault("LP_NUM_THREADS", "1")
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, threads)

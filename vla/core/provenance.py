@@ -1,6 +1,6 @@
-"""Where a result comes from: command, commit, versions, hardware."""
+"""Where a result comes from: command, commit, versions, hardware, and the contents of folders that it used."""
 
-import os
+import hashlib
 import platform
 import shlex
 import subprocess
@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from vla.core.processes import cores
 
 PACKAGES = ("vla", "torch", "numpy", "mujoco", "zarr", "ray", "gymnasium", "transformers")
 
@@ -31,7 +33,7 @@ def provenance(**extra: Any) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "git": git_commit(),
         "versions": versions(),
-        "hardware": {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "system": platform.platform()},
+        "hardware": {"cpu": _cpu(), "cores": cores(), "system": platform.platform()},
         **extra,
     }
 
@@ -49,6 +51,22 @@ def git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return commit + ("+dirty" if dirty else "")
+
+
+def folder_digest(path: Path) -> str:
+    """Sixteen hexadecimal digits of all files below ``path``, their names and what is in them.
+
+    Only where it comes from (``provenance.json``: command, date) is left out: the same content made twice is the same.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for file in sorted(path.rglob("*")):
+        if file.is_file() and file.name != "provenance.json":
+            name = file.relative_to(path).as_posix()
+            digest.update(f"{len(name)} {name} {file.stat().st_size} ".encode())
+            with file.open("rb") as content:
+                while block := content.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()
 
 
 def _cpu() -> str:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -18,6 +19,17 @@ _GRACE_S = 2.0
 
 class WorkerDiedError(VlaError):
     """The process that ran a share was killed, by a signal or by a fault in native code."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done, in the words of `vla.core.processes.run_shares`."""
+
+    function: Callable[[Any, Callable[[Any], None]], Any]
+    shares: Sequence[Any]
+    workers: int
+    on_report: Callable[[Any], None]
+    stop: Callable[[], bool]
 
 
 class _Worker:
@@ -42,30 +54,23 @@ class _Worker:
             self.pipe.send(share)
 
 
-def run_in_workers(
-    function: Callable[[Any, Any], Any],
-    shares: Sequence[Any],
-    workers: int,
-    on_report: Callable[[Any], None],
-    stop: Callable[[], bool],
-    begin: Callable[[], None],
-) -> list["Future[Any]"]:
-    """See `run_shares`; ``begin`` is called first in each process. An error of ``on_report`` kills all workers."""
-    futures: list[Future[Any]] = [Future() for _ in shares]
-    waiting = deque(zip(shares, futures, strict=True))
+def run_in_workers(work: Work, begin: Callable[[], None]) -> list["Future[Any]"]:
+    """Each share in one of the processes; ``begin`` is called first in each. An error of ``on_report`` kills all."""
+    futures: list[Future[Any]] = [Future() for _ in work.shares]
+    waiting = deque(zip(work.shares, futures, strict=True))
     crew: list[_Worker] = []
     try:
-        for _ in range(workers):
-            crew.append(_Worker(function, begin))
+        for _ in range(work.workers):
+            crew.append(_Worker(work.function, begin))
             crew[-1].give(*waiting.popleft())
         while busy := [worker for worker in crew if worker.busy]:
             ready = set(wait([worker.pipe for worker in busy]))
-            for worker in [worker for worker in busy if worker.pipe in ready and _listen(worker, on_report)]:
-                if not waiting or stop():
+            for worker in [worker for worker in busy if worker.pipe in ready and _listen(worker, work.on_report)]:
+                if not waiting or work.stop():
                     continue
                 if not worker.process.is_alive():
                     crew.remove(worker)
-                    worker = _Worker(function, begin)
+                    worker = _Worker(work.function, begin)
                     crew.append(worker)
                 worker.give(*waiting.popleft())
         for _, future in waiting:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from vla.core.config import to_dict
-from vla.core.digests import folder_digest
 from vla.core.errors import ConfigError
-from vla.core.provenance import provenance, versions
+from vla.core.provenance import folder_digest, provenance, versions
 from vla.envs.registry import env_spec
 from vla.evaluation.conditions import language_gaps, robustness_curves
 from vla.evaluation.folder import ResultFolder, sessions

@@ -3,17 +3,11 @@
 Where, on how many processes and in what batches episodes run changes nothing of them; ``execute`` and ``ensemble`` do.
 """
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vla.core.errors import ConfigError
-from vla.core.processes import Engine
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0))
+from vla.core.processes import Engine, cores
 
 
 @dataclass(frozen=True, kw_only=True)

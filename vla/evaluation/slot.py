@@ -11,7 +11,8 @@ import numpy as np
 from vla.core.chunks import ChunkBuffer
 from vla.core.config import from_dict
 from vla.core.contract import Contract
-from vla.core.errors import ConfigError, UnknownNameError, VlaError
+from vla.core.errors import ConfigError, ContractError, UnknownNameError, VlaError
+from vla.core.fit import check_chunk, limits
 from vla.core.types import ActionChunk, Observation
 from vla.envs.spec import RobotEnv, to_observation
 from vla.evaluation.trials import EpisodeResult, Trial, digest
@@ -76,13 +77,10 @@ class Slot:
     def take(self, chunk: ActionChunk | None, elapsed_ms: float) -> None:
         """Receive the policy's answer; one that is of the wrong shape or not finite ends the episode as a failure."""
         self._latencies_ms.append(round(elapsed_ms, 3))  # as the folder keeps it
-        expected = len(self._limits[0])
-        if chunk is None or chunk.actions.ndim != 2 or chunk.actions.shape[1] != expected or not len(chunk.actions):
-            got = None if chunk is None else chunk.actions.shape
-            self.fail(f"the policy must return a chunk of (steps, {expected}) actions, got {got}")
-            return
-        if not np.isfinite(chunk.actions).all():
-            self.fail("the policy returned actions that are not finite")
+        try:
+            chunk = check_chunk(chunk, self._env.contract, who="the policy's answer")
+        except ContractError as error:
+            self.fail(str(error))
             return
         if self._errors is None:
             truth = self._info.get("signals", {})
@@ -178,6 +176,5 @@ def _perturbed(env: RobotEnv, settings: Mapping[str, Any]) -> RobotEnv:
 
 def _limits(contract: Contract) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """float32 (d,) each: low, high, and how far outside of them is rounding."""
-    low = np.array([d.low for d in contract.action], np.float32)
-    high = np.array([d.high for d in contract.action], np.float32)
+    low, high = limits(contract.action)
     return low, high, np.float32(1e-6) * np.where(np.isfinite(high - low), high - low, 0).astype(np.float32)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import mujoco
 import numpy as np
 
-from vla.envs.tabletop.config import TabletopConfig
+from vla.envs.tabletop.scene.config import TabletopConfig
 from vla.envs.tabletop.scene.world import World
 
 _LOOKS_AT_M = np.array([0.50, 0.0, 0.0])

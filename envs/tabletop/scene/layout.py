@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla.core.errors import ConfigError
-from vla.envs.tabletop.config import TabletopConfig
+from vla.envs.tabletop.scene.config import TabletopConfig
 from vla.envs.tabletop.scene.furniture import CABINET_M, DRAWER_PITCH_M
 from vla.envs.tabletop.scene.mjcf import AREA_M, COLOURS, EXTRA_COLOURS, NOUNS, SHAPES
 from vla.envs.tabletop.scene.world import Thing, World

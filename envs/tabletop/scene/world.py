@@ -5,11 +5,10 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
+from vla.envs.mujoco_state import put_state, read_state
 from vla.envs.tabletop.scene.arm import GRIPPER_OPEN_M, JOINTS
 from vla.envs.tabletop.scene.kinematics import InverseKinematics
 from vla.envs.tabletop.scene.mjcf import SHAPES, Scene, build_mjcf
-
-_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
 @dataclass(frozen=True)
@@ -64,16 +63,11 @@ class World:
 
     def sim_state(self) -> np.ndarray:
         """float64 (m,): positions, velocities, controls, time and the solver's warm start."""
-        state = np.empty(mujoco.mj_stateSize(self.model, _STATE))
-        mujoco.mj_getState(self.model, self.data, state, _STATE)
-        return state
+        return read_state(self.model, self.data)
 
     def restore(self, state: np.ndarray) -> None:
         """Go back to a state of this scene, so that what follows is the same, bit for bit."""
-        state = np.array(state)  # MuJoCo wants to be able to write
-        mujoco.mj_setState(self.model, self.data, state, _STATE)
-        mujoco.mj_forward(self.model, self.data)
-        mujoco.mj_setState(self.model, self.data, state, _STATE)  # the solver's warm start, which that has moved on
+        put_state(self.model, self.data, state)
 
     def tool_m(self) -> np.ndarray:
         """(3,): the point between the finger pads."""

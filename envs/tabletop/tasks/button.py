@@ -2,8 +2,8 @@
 
 from vla.envs.tabletop.scene.furniture import BUTTON_TRAVEL_M
 from vla.envs.tabletop.scene.layout import Layout
-from vla.envs.tabletop.skills import press
 from vla.envs.tabletop.tasks.progress import moved
+from vla.envs.tabletop.tasks.skills import press
 from vla.envs.tabletop.tasks.task import Goal, Move, Situation, Task
 
 _PRESSED_M = 0.75 * BUTTON_TRAVEL_M

@@ -4,8 +4,8 @@ import numpy as np
 
 from vla.envs.tabletop.scene.furniture import DRAWER_TRAVEL_M
 from vla.envs.tabletop.scene.world import Thing, World
-from vla.envs.tabletop.skills import close_drawer, pull, rise
 from vla.envs.tabletop.tasks.progress import moved
+from vla.envs.tabletop.tasks.skills import close_drawer, pull, rise
 from vla.envs.tabletop.tasks.task import Move, Situation, Task, each_drawer
 
 OPEN_M = 0.085

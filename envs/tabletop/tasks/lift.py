@@ -3,8 +3,8 @@
 import numpy as np
 
 from vla.envs.tabletop.scene.world import Thing
-from vla.envs.tabletop.skills import CARRY_M, held, pick
 from vla.envs.tabletop.tasks.progress import moved
+from vla.envs.tabletop.tasks.skills import CARRY_M, held, pick
 from vla.envs.tabletop.tasks.task import Move, Situation, Task, each_block
 
 _HIGH_M = 0.06

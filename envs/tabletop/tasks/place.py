@@ -4,12 +4,12 @@ from functools import partial
 
 import numpy as np
 
-from vla.envs.tabletop.config import TabletopConfig
+from vla.envs.tabletop.scene.config import TabletopConfig
 from vla.envs.tabletop.scene.layout import Layout
 from vla.envs.tabletop.scene.mjcf import PLATE_HEIGHT_M, PLATE_RADIUS_M
 from vla.envs.tabletop.scene.world import Thing
-from vla.envs.tabletop.skills import rests, transfer
 from vla.envs.tabletop.tasks.progress import brought
+from vla.envs.tabletop.tasks.skills import rests, transfer
 from vla.envs.tabletop.tasks.task import Goal, Move, Situation, Task, each_block_and
 
 PlaceConfig = partial(TabletopConfig, plates=2)

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vla.envs.tabletop import skills
 from vla.envs.tabletop.scene.layout import Layout
 from vla.envs.tabletop.scene.mjcf import AREA_M
 from vla.envs.tabletop.scene.world import Thing
+from vla.envs.tabletop.tasks import skills
 from vla.envs.tabletop.tasks.progress import moved
 from vla.envs.tabletop.tasks.task import Goal, Move, Situation, Task
 

@@ -5,8 +5,8 @@ from functools import partial
 import numpy as np
 
 from vla.envs.tabletop.scene.furniture import BOWL_FLOOR_M, BOWL_RADIUS_M
-from vla.envs.tabletop.skills import rests, transfer
 from vla.envs.tabletop.tasks.progress import brought
+from vla.envs.tabletop.tasks.skills import rests, transfer
 from vla.envs.tabletop.tasks.task import Move, Situation, Task, each_block_and
 
 

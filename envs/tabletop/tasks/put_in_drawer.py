@@ -6,9 +6,9 @@ import numpy as np
 
 from vla.envs.tabletop.scene.furniture import DRAWER_FLOOR_M, DRAWER_MIDDLE_M
 from vla.envs.tabletop.scene.world import Thing
-from vla.envs.tabletop.skills import rests, transfer
 from vla.envs.tabletop.tasks.drawer import open_all
 from vla.envs.tabletop.tasks.progress import brought
+from vla.envs.tabletop.tasks.skills import rests, transfer
 from vla.envs.tabletop.tasks.task import Move, Situation, Task, each_block_and
 
 _RADIUS_M = 0.045

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vla.envs.tabletop.skills import nearness
+from vla.envs.tabletop.tasks.progress import nearness
 from vla.envs.tabletop.tasks.task import Move, Situation, Task, each_block
 
 _ABOVE_M = 0.03

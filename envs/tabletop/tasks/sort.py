@@ -6,9 +6,9 @@ import numpy as np
 
 from vla.envs.tabletop.scene.layout import Layout
 from vla.envs.tabletop.scene.world import Thing
-from vla.envs.tabletop.skills import among_things, held, rise
 from vla.envs.tabletop.tasks.place import on_plate, to_plate
 from vla.envs.tabletop.tasks.progress import brought
+from vla.envs.tabletop.tasks.skills import among_things, held, rise
 from vla.envs.tabletop.tasks.task import Goal, Move, Situation, Task
 
 OWN, OTHER = "its own", "the other"

@@ -3,8 +3,8 @@
 import numpy as np
 
 from vla.envs.tabletop.scene.layout import Layout
-from vla.envs.tabletop.skills import rests, transfer
 from vla.envs.tabletop.tasks.progress import brought
+from vla.envs.tabletop.tasks.skills import rests, transfer
 from vla.envs.tabletop.tasks.task import Goal, Move, Situation, Task
 
 _RADIUS_M = 0.02

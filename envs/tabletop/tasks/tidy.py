@@ -4,10 +4,10 @@ from functools import partial
 
 import numpy as np
 
-from vla.envs.tabletop.skills import among_things, close_drawer, held, pull, rise
 from vla.envs.tabletop.tasks.drawer import closed, is_closed, is_open, opened
 from vla.envs.tabletop.tasks.progress import brought
 from vla.envs.tabletop.tasks.put_in_drawer import in_drawer, middle_m, to_drawer
+from vla.envs.tabletop.tasks.skills import among_things, close_drawer, held, pull, rise
 from vla.envs.tabletop.tasks.task import Move, Situation, Task, each_block_and
 
 _STEPS = {

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from vla.bench.envs.evaluation import bench_evaluation, write_random_checkpoint
-from vla.bench.envs.settings import EnvConfig
 from vla.bench.envs.stepping import measure_rates
+from vla.bench.settings import EnvConfig
 from vla.core.contract import read_contract
 from vla.envs.registry import env_spec
 

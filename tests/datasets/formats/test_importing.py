@@ -79,7 +79,9 @@ def numbers(root: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("engine", ["inline", "processes", "ray"])
-def test_engines(path: Path, root: Path, assert_same: Same, engine: str) -> None:
+def test_engines(path: Path, root: Path, assert_same: Same, engine: str, request: pytest.FixtureRequest) -> None:
+    if engine == "ray":
+        request.getfixturevalue("ray_cluster")
     source, seen = open_source(path, HINTS), []
     settings = ImportSettings(codecs={}, engine=engine, workers=2, segment_episodes=2)  # type: ignore[arg-type]
     result = import_source(

@@ -101,7 +101,7 @@ def test_it_has_no_memory(lift: RobosuiteEnv) -> None:
 
 
 def test_it_recovers_from_pushes(lift: RobosuiteEnv) -> None:
-    push = Disturbance(episodes=1.0, noise_rad=0.04, kick_rad=0.08)
+    push = Disturbance(episode_share=1.0, noise_rad=0.04, offset_rad=0.08)
     episodes = [record_episode(lift, make_expert(lift), task="lift", seed=s, disturbance=push) for s in range(8)]
     assert sum(bool(episode.success) for episode in episodes) >= 7
     assert any(np.abs(e.action - e.action_executed).max() > 0.05 for e in episodes)

@@ -63,7 +63,7 @@ def test_episodes_are_complete_and_their_labels_are_what_was_executed(env: Table
 
 
 def test_disturbed_labels_stay_the_experts_and_most_episodes_succeed(env: TabletopEnv) -> None:
-    push = Disturbance(episodes=1.0)
+    push = Disturbance(episode_share=1.0)
     episodes = [record_episode(env, TabletopExpert(env), task="place", seed=s, disturbance=push) for s in range(10)]
     assert sum(bool(episode.success) for episode in episodes) >= 8
     for episode in episodes:

@@ -254,7 +254,7 @@ def test_a_real_episode_with_its_signals():
     spec = env_spec("tabletop/place")
     env = spec.make({})
     try:
-        disturbance = Disturbance(episodes=1.0)
+        disturbance = Disturbance(episode_share=1.0)
         episode = record_episode(
             env, make_expert("tabletop/place", env), task="tabletop/place", seed=1, disturbance=disturbance
         )

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vla.bench.envs.settings import EnvConfig
 from vla.bench.measure import Note, Row, compare, cpu_rates, in_fresh_process
+from vla.bench.settings import EnvConfig
 from vla.core.action_transform import ActionTransform
 from vla.core.scaling import Statistics
 from vla.core.types import Policy

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from vla.bench.envs.evaluation import bench_evaluation
-from vla.bench.envs.settings import EnvConfig
 from vla.bench.measure import Note, Row, Work, compare, cpu_rates, in_fresh_process
+from vla.bench.settings import EnvConfig
 from vla.envs.registry import env_spec, make_expert
 from vla.envs.tabletop.table import TABLETOP
 

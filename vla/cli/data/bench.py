@@ -1,6 +1,5 @@
 """``vla data bench``: how fast a dataset is read here."""
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from vla.cli.command import console, parse, progress, write_result
+from vla.core.processes import cores
 
 _EXAMPLES = """  vla data bench data/place
   vla data bench s3://lab/place --history 2 --horizon 16 --loaders 2"""
@@ -24,7 +24,7 @@ class Arguments:
     history: int = 1
     horizon: int = 8
     batch: int = 32
-    loaders: int = len(os.sched_getaffinity(0))
+    loaders: int = cores()
     """Loader processes; 0 reads in this one."""
     manifest: int | None = None
     """Version; the latest by default."""

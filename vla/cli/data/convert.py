@@ -1,6 +1,5 @@
 """``vla data convert``: import from, or export to, another format."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ import tyro
 
 from vla.cli.command import console, parse, parse_settings, progress, write_result
 from vla.core.errors import ConfigError
+from vla.core.processes import cores
 from vla.datasets.formats.source import Format, Hints, Source
 
 _EXAMPLES = """  vla data convert demo.hdf5 data/lift --instruction "lift the cube"
@@ -39,7 +39,7 @@ class Arguments:
     """Options of the format of --from, as key=value: the topics or features that are state, action and cameras."""
     codec: Literal["zstd", "jpeg", "raw"] = "zstd"
     """How frames of colour cameras are packed; zstd is lossless, jpeg takes a quarter of the space."""
-    workers: int = len(os.sched_getaffinity(0))
+    workers: int = cores()
     """Of the engine processes; Ray uses its cluster."""
     engine: Literal["ray", "processes", "inline"] = "ray"
     segment_episodes: int = 100

@@ -1,6 +1,5 @@
 """``vla data merge``: several datasets of one robot become one."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from vla.cli.command import console, parse, progress, write_result
+from vla.core.processes import cores
 
 _EXAMPLES = "  vla data merge data/monday data/tuesday --out data/week"
 
@@ -22,7 +22,7 @@ class Arguments:
     """Path or URL of the dataset that they are copied to; made if it does not exist."""
     allow_duplicates: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Copy episodes that are there already as well."""
-    workers: int = len(os.sched_getaffinity(0))
+    workers: int = cores()
     json: Path | None = None
     """Write what was done to this file."""
 

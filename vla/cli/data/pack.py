@@ -1,6 +1,5 @@
 """``vla data pack``: few large segments instead of many small ones."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from vla.cli.command import console, parse, progress, write_result
+from vla.core.processes import cores
 
 _EXAMPLES = "  vla data pack data/place --target-mb 256"
 
@@ -20,7 +20,7 @@ class Arguments:
     """Path or URL."""
     target_mb: float = 64.0
     """Size of a segment, megabytes."""
-    workers: int = len(os.sched_getaffinity(0))
+    workers: int = cores()
     json: Path | None = None
     """Write what was done to this file."""
 

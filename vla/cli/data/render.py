@@ -1,6 +1,5 @@
 """``vla data render``: render episodes anew from their simulator states."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +9,7 @@ import tyro
 from vla.cli.command import console, parse, parse_settings, progress, write_result
 from vla.cli.data.replay import recorded_settings
 from vla.core.errors import ConfigError
+from vla.core.processes import cores
 
 _EXAMPLES = "  vla data render data/place data/place-128 --set image_size=128"
 
@@ -24,7 +24,7 @@ class Arguments:
     """Path or URL of the dataset to write."""
     set: tuple[str, ...] = ()
     """Settings of the environment as key=value, on top of those that it was recorded with."""
-    workers: int = len(os.sched_getaffinity(0))
+    workers: int = cores()
     engine: Literal["ray", "processes", "inline"] = "processes"
     json: Path | None = None
     """Write the outcome to this file."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vla.core.digests import folder_digest
+from vla.core.provenance import folder_digest
 from vla.evaluation.result import EvaluationResult
 from vla.report.charts import Series, line_chart, series
-from vla.train.loop import read_metrics
+from vla.train.metrics import read_metrics
 
 _PROVENANCE = "provenance.json"
 _TRAIN, _HELD_OUT = ("accent", "muted", "ink"), ("second", "ink", "muted")

@@ -185,7 +185,7 @@ def test_signals_are_where_the_named_things_are_seen(env: TabletopEnv, name: str
 
 
 def test_disturbed_experts_recover(env: TabletopEnv, name: str) -> None:
-    push = Disturbance(episodes=1.0)
+    push = Disturbance(episode_share=1.0)
     expert = TABLETOP[name].expert(env)
     episodes = [record_episode(env, expert, task=name, seed=s, disturbance=push) for s in (20, 21)]
     assert any(episode.success for episode in episodes)

@@ -166,8 +166,3 @@ def press(world: World, button: Thing) -> Move:
     if beside < 0.012 and tool[2] < top[2] + _TIP_M + 0.03:
         return Move(tool_m=np.array([*top[:2], top[2] + _TIP_M - BUTTON_TRAVEL_M - 0.01]), width_m=0.0)
     return come_down(world, top[:2], top[2] + _TIP_M + 0.015)
-
-
-def nearness(world: World, point_m: np.ndarray) -> float:
-    """1 where the tool is at the point, 0 from 0.4 m on."""
-    return max(0.0, 1.0 - float(np.linalg.norm(world.tool_m() - point_m)) / 0.4)

@@ -1,0 +1,66 @@
+"""All measurements by name, free of heavy imports."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from vla.bench.measure import Note, Row
+from vla.bench.settings import CrashConfig, EnvConfig, IndexConfig, LoaderConfig, RecorderConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """One measurement."""
+
+    config: type
+    """The dataclass of what it can be told."""
+    run: Callable[[Any, Note], list[Row]]
+    """Measures; imports what it needs."""
+    summary: str
+
+
+def _loader(config: LoaderConfig, note: Note) -> list[Row]:
+    from vla.bench.data.loader import bench_loader
+
+    return bench_loader(config, note)
+
+
+def _index(config: IndexConfig, note: Note) -> list[Row]:
+    from vla.bench.data.index import bench_index
+
+    return bench_index(config, note)
+
+
+def _recorder(config: RecorderConfig, note: Note) -> list[Row]:
+    from vla.bench.data.recorder import bench_recorder
+
+    return bench_recorder(config, note)
+
+
+def _crash(config: CrashConfig, note: Note) -> list[Row]:
+    from vla.bench.crash.bench import bench_crash
+
+    return bench_crash(config, note)
+
+
+def _env(config: EnvConfig, note: Note) -> list[Row]:
+    from vla.bench.envs.stepping import bench_env
+
+    return bench_env(config, note)
+
+
+BENCHES: dict[str, Bench] = {
+    "env": Bench(
+        config=EnvConfig, run=_env, summary="environments that step and render on one core, and whole evaluations"
+    ),
+    "loader": Bench(
+        config=LoaderConfig,
+        run=_loader,
+        summary="random frames against zarr-python, HDF5 and mp4; batches as training takes them; memory",
+    ),
+    "index": Bench(
+        config=IndexConfig, run=_index, summary="opening a dataset of very many episodes, and memory of its index"
+    ),
+    "recorder": Bench(config=RecorderConfig, run=_recorder, summary="how long recording holds up a control loop"),
+    "crash": Bench(config=CrashConfig, run=_crash, summary="what is lost when that which writes is killed"),
+}
