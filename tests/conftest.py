@@ -55,8 +55,8 @@ def env() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve episodes of ``tabletop/place``, recorded once."""
-    from vla.collect.experts import collect
-    from vla.collect.settings import CollectConfig
+    from vla.collection.experts import collect
+    from vla.collection.settings import CollectConfig
 
     root = tmp_path_factory.mktemp("demonstrations") / "place"
     collect(CollectConfig(episodes=12, workers=1, settings={"image_size": 32}), root)

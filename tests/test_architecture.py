@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ALL = {
     *("core", "models", "datasets", "envs", "policies", "deploy"),
-    *("evaluation", "collect", "train", "report", "bench", "cli"),
+    *("evaluation", "collection", "training", "report", "bench", "cli"),
 }
 MAY_IMPORT = {
     "core": set(),
@@ -21,9 +21,9 @@ MAY_IMPORT = {
     "policies": {"core", "models"},
     "deploy": {"core", "policies", "models", "envs"},
     "evaluation": {"core", "envs"},
-    "collect": {"core", "datasets", "envs"},
-    "train": ALL - {"deploy", "report", "bench", "cli"},
-    "report": {"core", "envs", "evaluation", "train", "datasets"},
+    "collection": {"core", "datasets", "envs"},
+    "training": ALL - {"deploy", "report", "bench", "cli"},
+    "report": {"core", "envs", "evaluation", "training", "datasets"},
     "bench": ALL - {"deploy", "cli"},
     "cli": ALL,
 }
@@ -147,7 +147,7 @@ def test_the_sources_keep_the_rule(rule: str) -> None:
 def test_every_folder_is_looked_at() -> None:
     parts = {source.part for source in _sources()}
     assert parts <= set(MAY_IMPORT)
-    assert {"core", "models", "datasets", "envs", "policies", "deploy", "train"} <= parts
+    assert {"core", "models", "datasets", "envs", "policies", "deploy", "training"} <= parts
 
 
 @pytest.mark.parametrize(
@@ -161,16 +161,16 @@ def test_every_folder_is_looked_at() -> None:
         ("layers", "vla.policies.x", "class A:\n    def f(self):\n        import vla.envs.registry"),
         ("layers", "vla.policies.table", "from vla.evaluation.baselines import ExpertPolicy"),
         ("layers", "vla.policies.x", "def f():\n    from vla.evaluation.baselines import ExpertPolicy"),
-        ("layers", "vla.policies.table", "def f():\n    import vla.train.loop"),
+        ("layers", "vla.policies.table", "def f():\n    import vla.training.loop"),
         ("layers", "vla.policies.x", "from vla.datasets.dataset import Dataset"),
-        ("layers", "vla.deploy.x", "from vla.train.loop import train"),
-        ("layers", "vla.train.x", "from vla.deploy.server import serve"),
-        ("layers", "vla.train.x", "import vla.cli.main"),
+        ("layers", "vla.deploy.x", "from vla.training.loop import train"),
+        ("layers", "vla.training.x", "from vla.deploy.server import serve"),
+        ("layers", "vla.training.x", "import vla.cli.main"),
         ("layers", "vla.report.x", "from vla.models.bins import BinCodec"),
         ("layers", "vla.envs.x", "from .registry import env_spec"),
         ("client", "vla.deploy.client", "import torch"),
         ("client", "vla.deploy.client", "def f():\n    from vla.core.types import Observation"),
-        ("unsafe", "vla.train.x", "import pickle"),
+        ("unsafe", "vla.training.x", "import pickle"),
         ("unsafe", "vla.deploy.x", "def f():\n    from cloudpickle import loads"),
         ("printing", "vla.envs.x", "def f():\n    print('hello')"),
         ("heavy", "vla.cli.x", "import torch.nn as nn"),

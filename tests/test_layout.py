@@ -28,8 +28,14 @@ def test_roots_are_no_packages(name: str) -> None:
     assert not (ROOT / name / "__init__.py").exists()
 
 
-def test_vla_is_no_regular_package() -> None:
-    assert not (ROOT / "vla" / "__init__.py").exists()
+def test_the_facade_is_lazy_and_offers_what_it_says() -> None:
+    code = (
+        "import sys, vla; heavy = {'torch', 'numpy', 'ray', 'mujoco'} & set(sys.modules); assert not heavy, heavy; "
+        "assert not [m for m in sys.modules if m.startswith('vla.')]; "
+        "print(all(getattr(vla, name) for name in vla.__all__))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "True"
 
 
 def _which_datasets(root: Path, site: Path) -> str:

@@ -7,7 +7,7 @@ import pytest
 from vla.bench import precision
 from vla.bench.precision import bench_precision
 from vla.bench.settings import PrecisionConfig
-from vla.train.precision import PrecisionRates
+from vla.training.precision import PrecisionRates
 
 QUICK = PrecisionConfig(device="cpu", batch=2, turns=1, seconds=0.1)
 

@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from vla.cli.main import main
-from vla.collect.experts import collect
-from vla.collect.settings import CollectConfig
+from vla.collection.experts import collect
+from vla.collection.settings import CollectConfig
 from vla.core.config import load_recipe
-from vla.train.engines import train
-from vla.train.recipe import TrainConfig
+from vla.training.engines import train
+from vla.training.recipe import TrainConfig
 
 _TINY: dict[str, Any] = {
     "model": {

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from vla.cli.data.main import VERBS
-from vla.collect.experts import collect
-from vla.collect.settings import CollectConfig
+from vla.collection.experts import collect
+from vla.collection.settings import CollectConfig
 from vla.datasets.dataset import Dataset
 
 

@@ -14,8 +14,8 @@ from vla.models.checkpoint import read_blueprint
 from vla.models.codecs.codec import check_codec
 from vla.models.codecs.config import CodecConfig
 from vla.policies.learned import LearnedPolicy
-from vla.train.engines import train
-from vla.train.recipe import TrainConfig
+from vla.training.engines import train
+from vla.training.recipe import TrainConfig
 
 SMALL = {"trunk": {"width": 32, "layers": 1, "heads": 2}, "readers": {"text": {"heads": 2}, "images": {"channels": 8}}}
 READERS = {**SMALL["readers"], "colour": {"kind": "example-colour"}}

@@ -12,10 +12,10 @@ from vla.models.device import choose_device
 from vla.models.inputs import Batch, Inputs, Targets
 from vla.models.interface import Interface
 from vla.models.model import Model
-from vla.train.optimiser import build_optimisers
-from vla.train.precision import Precision, autocast, measure_precision
-from vla.train.recipe import OptimiserConfig
-from vla.train.step import train_step
+from vla.training.optimiser import build_optimisers
+from vla.training.precision import Precision, autocast, measure_precision
+from vla.training.recipe import OptimiserConfig
+from vla.training.step import train_step
 
 _INTERFACE = Interface(
     cameras=("front", "wrist"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vla.bench.measure import Note, Row
-from vla.bench.settings import CrashConfig, EnvConfig, IndexConfig, LoaderConfig, RecorderConfig
+from vla.bench.settings import CrashConfig, EnvConfig, IndexConfig, LoaderConfig, PrecisionConfig, RecorderConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,18 @@ def _env(config: EnvConfig, note: Note) -> list[Row]:
     return bench_env(config, note)
 
 
+def _precision(config: PrecisionConfig, note: Note) -> list[Row]:
+    from vla.bench.precision import bench_precision
+
+    return bench_precision(config, note)
+
+
 BENCHES: dict[str, Bench] = {
+    "precision": Bench(
+        config=PrecisionConfig,
+        run=_precision,
+        summary="matrix products and training steps in bfloat16 against float32, and what precision auto chooses",
+    ),
     "env": Bench(
         config=EnvConfig, run=_env, summary="environments that step and render on one core, and whole evaluations"
     ),

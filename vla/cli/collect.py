@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from vla.cli.command import console, parse, parse_settings, progress, show_config, write_result
-from vla.collect.settings import CollectConfig
+from vla.collection.settings import CollectConfig
 
 if TYPE_CHECKING:
-    from vla.collect.experts import Collected
+    from vla.collection.experts import Collected
 
 _EXAMPLES = """  vla collect data/place --episodes 2000
   vla collect data/calm --episodes 100 --disturbance.episode-share 0
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
 
 def run(config: CollectConfig, dataset: Path) -> "Collected":
     """Collect and say what came of it."""
-    from vla.collect.experts import collect
+    from vla.collection.experts import collect
 
     with progress("failed") as bar:
         task = bar.add_task("collect", total=config.episodes, failed="")

@@ -9,11 +9,11 @@ from vla.cli import eval as eval_verb
 from vla.cli import report as report_verb
 from vla.cli import train as train_verb
 from vla.cli.command import console, parse, show_config, write_result
-from vla.collect.settings import CollectConfig
+from vla.collection.settings import CollectConfig
 from vla.core.config import load_recipe, to_dict
 from vla.core.errors import ConfigError
 from vla.envs.spec import Language
-from vla.train.recipe import DataConfig, TrainConfig
+from vla.training.recipe import DataConfig, TrainConfig
 
 if TYPE_CHECKING:
     from vla.evaluation.result import EvaluationResult

@@ -10,7 +10,7 @@ import tyro
 from vla.cli.command import console, parse, progress, show_config, write_result
 from vla.core.config import load_recipe
 from vla.core.errors import ConfigError
-from vla.train.recipe import TrainConfig
+from vla.training.recipe import TrainConfig
 
 _EXAMPLES = """  vla train configs/demo.yaml --data.path data/place --out runs/place
   vla train configs/demo.yaml --engine inline --workers 1 --minutes 2
@@ -67,8 +67,8 @@ def _told(line: dict[str, Any]) -> str:
 
 def run(config: TrainConfig, out: Path) -> dict[str, Any]:
     """Train with a progress bar and return where the checkpoint is and the last metrics."""
-    from vla.train.engines import train
-    from vla.train.metrics import read_metrics
+    from vla.training.engines import train
+    from vla.training.metrics import read_metrics
 
     with progress("text") as bar:
         task = bar.add_task("train", total=100, text="starting")

@@ -42,11 +42,13 @@ class Kinded:
         raise NotImplementedError
 
 
-def load_recipe(cls: type[T], path: Path, *, kinds: Mapping[str, str] | None = None) -> T:
+def load_recipe(
+    cls: type[T], path: Path, *, kinds: Mapping[str, str] | None = None, changes: Mapping[str, Any] | None = None
+) -> T:
     """Build ``cls`` from the differences in a YAML file; unknown keys and wrong types name the key and the fix.
 
     ``kinds`` are kinds that the command line asks for, by dotted key (``model.head.kind``). One that is not what the
-    recipe says takes what the recipe says of the other kind with it.
+    recipe says takes what the recipe says of the other kind with it. ``changes`` are nested as the file is, and win.
     """
     try:
         value = yaml.safe_load(path.read_text())
@@ -56,10 +58,21 @@ def load_recipe(cls: type[T], path: Path, *, kinds: Mapping[str, str] | None = N
         raise ConfigError(f"recipe {path} does not exist; recipes in {folder}: {known}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from None
-    value = value or {}
+    value = _merged(value or {}, changes or {})
     for key, kind in (kinds or {}).items():
         _choose_kind(value, key.split("."), kind)
     return from_dict(cls, value, where=str(path))
+
+
+def _merged(value: Any, changes: Mapping[str, Any]) -> Any:
+    """Nested mappings, key by key; anything else is replaced."""
+    if not isinstance(value, dict):
+        return value
+    merged = dict(value)
+    for key, change in changes.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, change) if isinstance(old, dict) and isinstance(change, Mapping) else change
+    return merged
 
 
 def _choose_kind(value: Any, keys: list[str], kind: str) -> None:

@@ -33,7 +33,7 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Render, with a progress bar."""
     arguments = parse(Arguments, argv, verb="data render", examples=_EXAMPLES)
-    from vla.collect.rerender import Rerender, rerender
+    from vla.collection.rerender import Rerender, rerender
     from vla.datasets.dataset import Dataset
 
     source = Dataset.open(arguments.dataset)

@@ -9,7 +9,7 @@ from typing import Any
 from vla.core.provenance import folder_digest
 from vla.evaluation.result import EvaluationResult
 from vla.report.charts import Series, line_chart, series
-from vla.train.metrics import read_metrics
+from vla.training.metrics import read_metrics
 
 _PROVENANCE = "provenance.json"
 _TRAIN, _HELD_OUT = ("accent", "muted", "ink"), ("second", "ink", "muted")

@@ -1,0 +1,184 @@
+"""Augmentation: pictures change, labels that live in them move along, and everything else stays."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from vla.core.contract import Dimension
+from vla.models.inputs import Inputs, Targets
+from vla.training.augmentation import Augmentation, shift_images
+from vla.training.recipe import AugmentationConfig
+
+CAMERAS = ("front", "wrist")
+B, T, HEIGHT, WIDTH = 5, 2, 24, 32
+
+
+def _point(camera: str, thing: str) -> list[Dimension]:
+    names = [f"{camera}.{thing}.{axis}" for axis in ("row", "column")]
+    return [Dimension(name=name, unit="image", low=-1.0, high=1.0) for name in names]
+
+
+SIGNALS = {
+    "grounding": tuple(Dimension(name=n, unit="m", low=-1.0, high=1.0) for n in "xy"),
+    "pointing": (*_point("wrist", "spot"), Dimension(name="z", unit="m", low=-1.0, high=1.0), *_point("front", "spot")),
+}
+ENTRIES = {"front": [3, 4], "wrist": [0, 1]}
+
+
+def _augmentation(**config: Any) -> Augmentation:
+    return Augmentation(AugmentationConfig(**config), SIGNALS, CAMERAS)
+
+
+def _batch(seed: int) -> tuple[Inputs, Targets]:
+    """A white spot of 3 by 3 pixels in each picture, at the place that the signal names."""
+    random = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 60, (B, T, 2, HEIGHT, WIDTH, 3), generator=random, dtype=torch.uint8)
+    pointing = torch.rand(B, 5, generator=random)
+    for b in range(B):
+        for n, camera in enumerate(CAMERAS):
+            row = int(torch.randint(8, HEIGHT - 8, (), generator=random))
+            column = int(torch.randint(8, WIDTH - 8, (), generator=random))
+            images[b, :, n, row - 1 : row + 2, column - 1 : column + 2] = 255
+            pointing[b, ENTRIES[camera]] = torch.tensor([(2 * row + 1) / HEIGHT - 1, (2 * column + 1) / WIDTH - 1])
+    inputs = Inputs(
+        images=images,
+        camera_valid=torch.ones(B, 2, dtype=torch.bool),
+        state=torch.rand(B, T, 3, generator=random),
+        state_valid=torch.ones(B, 3, dtype=torch.bool),
+        observed=torch.ones(B, T, dtype=torch.bool),
+        text=torch.ones(B, 4, dtype=torch.long),
+        text_valid=torch.ones(B, 4, dtype=torch.bool),
+        embodiment=torch.zeros(B, dtype=torch.long),
+    )
+    targets = Targets(
+        actions=torch.rand(B, 3, 2, generator=random),
+        valid=torch.ones(B, 3, 2, dtype=torch.bool),
+        signals={"grounding": torch.rand(B, 2, generator=random), "pointing": pointing},
+    )
+    return inputs, targets
+
+
+def _spots(images: Tensor) -> Tensor:
+    """The centre of what is white (b, t, n, 2), where the image goes from -1 to 1."""
+    white = (images.amin(dim=-1) == 255).double()  # (b, t, n, y, x)
+    assert (white.sum(dim=(3, 4)) > 0).all()
+    rows = (2 * torch.arange(HEIGHT) + 1) / HEIGHT - 1
+    columns = (2 * torch.arange(WIDTH) + 1) / WIDTH - 1
+    total = white.sum(dim=(3, 4))
+    return torch.stack(
+        [
+            (white * rows[:, None]).sum(dim=(3, 4)) / total,
+            (white * columns).sum(dim=(3, 4)) / total,
+        ],
+        dim=-1,
+    )
+
+
+@given(shift=st.floats(0.05, 0.25), seed=st.integers(0, 99))
+def test_labels_move_with_their_images(shift: float, seed: int) -> None:
+    torch.manual_seed(seed)
+    inputs, targets = _batch(seed)
+    moved, labels = _augmentation(shift=shift)(inputs, targets)
+    spots = _spots(moved.images)
+    for n, camera in enumerate(CAMERAS):
+        said = labels.signals["pointing"][:, ENTRIES[camera]]
+        for t in range(T):  # all observations of a sample alike
+            torch.testing.assert_close(spots[:, t, n].float(), said, atol=1e-5, rtol=0)
+    reach = torch.tensor([int(shift * HEIGHT) * 2 / HEIGHT, int(shift * WIDTH) * 2 / WIDTH])
+    way = (spots - _spots(inputs.images)).abs().amax(dim=(0, 1, 2))
+    assert (way <= reach + 1e-6).all()
+    torch.testing.assert_close(labels.signals["pointing"][:, 2], targets.signals["pointing"][:, 2])
+    assert torch.equal(labels.signals["grounding"], targets.signals["grounding"])
+    assert torch.equal(labels.actions, targets.actions)
+
+
+def test_cameras_and_samples_move_on_their_own() -> None:
+    torch.manual_seed(0)
+    inputs, targets = _batch(0)
+    moved, _ = _augmentation(shift=0.2)(inputs, targets)
+    ways = _spots(moved.images)[:, 0] - _spots(inputs.images)[:, 0]  # (b, n, 2)
+    assert len(ways.flatten(0, 1).unique(dim=0)) > 5
+
+
+def test_every_shift_within_reach_is_drawn() -> None:
+    torch.manual_seed(0)
+    inputs, targets = _batch(0)
+    found = set()
+    for _ in range(60):
+        moved, _ = _augmentation(shift=2.2 / HEIGHT)(inputs, targets)
+        ways = (_spots(moved.images) - _spots(inputs.images))[..., 0] * HEIGHT / 2
+        found |= set(ways.round().int().flatten().tolist())
+    assert found == {-2, -1, 0, 1, 2}
+
+
+@given(rows=st.integers(-HEIGHT - 1, HEIGHT + 1), columns=st.integers(-WIDTH - 1, WIDTH + 1), seed=st.integers(0, 9))
+def test_a_shift_repeats_the_border(rows: int, columns: int, seed: int) -> None:
+    images = _batch(seed)[0].images[:1, :, :1]
+    moved = shift_images(images, torch.tensor([[[rows, columns]]]))
+    for y in range(0, HEIGHT, 5):
+        for x in range(0, WIDTH, 5):
+            source = images[0, :, 0, min(max(y - rows, 0), HEIGHT - 1), min(max(x - columns, 0), WIDTH - 1)]
+            assert torch.equal(moved[0, :, 0, y, x], source)
+
+
+def test_nothing_changes_at_zero() -> None:
+    inputs, targets = _batch(0)
+    state = torch.get_rng_state()
+    same, labels = _augmentation()(inputs, targets)
+    assert torch.equal(same.images, inputs.images)
+    assert labels.signals.keys() == targets.signals.keys()
+    assert all(torch.equal(labels.signals[name], signal) for name, signal in targets.signals.items())
+    assert torch.equal(torch.get_rng_state(), state)  # nor does it draw
+
+
+@pytest.mark.parametrize("config", [{"brightness": 0.3}, {"contrast": 0.5}, {"brightness": 0.2, "contrast": 0.2}])
+def test_recolouring_keeps_labels(config: dict[str, float]) -> None:
+    torch.manual_seed(0)
+    inputs, targets = _batch(0)
+    changed, labels = _augmentation(**config)(inputs, targets)
+    assert (changed.images != inputs.images).flatten(3).any(dim=-1).all()
+    assert changed.images.dtype == torch.uint8
+    assert all(torch.equal(labels.signals[name], signal) for name, signal in targets.signals.items())
+    unlike = {f for f in vars(inputs) if not torch.equal(getattr(changed, f), getattr(inputs, f))}
+    assert unlike == {"images"}
+
+
+def test_recolouring_is_linear_where_nothing_is_cut_off() -> None:
+    """Brightness adds, contrast stretches around the mean; by how much is one draw for a sample and camera."""
+    torch.manual_seed(0)
+    inputs, targets = _batch(0)
+    images = inputs.images // 4 + 100  # far from both ends
+    brighter, _ = _augmentation(brightness=0.2)(replace(inputs, images=images), targets)
+    added = (brighter.images.int() - images.int()).flatten(3)
+    assert (added.amax(dim=-1) - added.amin(dim=-1) <= 1).all()
+    assert (added.abs() <= 0.2 * 255 + 1).all()
+    assert torch.equal(added[:, 0].amin(dim=-1), added[:, 1].amin(dim=-1))
+    stronger, _ = _augmentation(contrast=0.5)(replace(inputs, images=images), targets)
+    before, after = (p.double().flatten(3) for p in (images, stronger.images))
+    torch.testing.assert_close(after.mean(dim=-1), before.mean(dim=-1), atol=0.5, rtol=0)
+    ratio = after.std(dim=-1) / before.std(dim=-1)
+    assert ((ratio > 0.45) & (ratio < 1.55)).all()
+    assert ratio.std() > 0.05
+
+
+def test_a_seed_repeats_it() -> None:
+    inputs, targets = _batch(0)
+    augment = _augmentation(shift=0.2, brightness=0.2, contrast=0.2)
+    runs = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        runs.append(augment(inputs, targets)[0].images)
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+def test_labels_of_unseen_things_stay_unknown() -> None:
+    inputs, targets = _batch(0)
+    unknown = replace(targets, signals={name: torch.full_like(s, torch.nan) for name, s in targets.signals.items()})
+    _, labels = _augmentation(shift=0.2)(inputs, unknown)
+    assert all(signal.isnan().all() for signal in labels.signals.values())

@@ -1,0 +1,125 @@
+"""Engine ray, end to end: two workers, one of them killed, Ctrl-C, and more workers than CPUs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vla.cli.main import main
+from vla.core.config import to_dict
+from vla.core.errors import ConfigError
+from vla.models.checkpoint import load_model
+from vla.training.engines import train
+from vla.training.metrics import read_metrics
+from vla.training.recipe import TrainConfig
+
+MakeRecipe = Callable[..., TrainConfig]
+pytestmark = [
+    pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two Ray workers need two CPUs"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),  # Ray Data warns about its own settings
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the processes of workers through /proc"),
+]
+
+
+def _workers_of(ancestor: int) -> list[int]:
+    """The Ray Train worker processes below the process ``ancestor``: others on this machine are none of ours."""
+    parents, titles = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            titles[int(folder.name)] = (folder / "cmdline").read_bytes().decode(errors="replace")
+        except (OSError, ValueError):
+            continue  # it has just ended
+    return [pid for pid, title in titles.items() if "RayTrainWorker" in title and ancestor in _line(pid, parents)]
+
+
+def _line(pid: int, parents: dict[int, int]) -> list[int]:
+    line = []
+    while pid in parents:
+        pid = parents[pid]
+        line.append(pid)
+    return line
+
+
+def _position(run: Path) -> dict[str, Any]:
+    origin = json.loads((run / "checkpoint" / "provenance.json").read_text())
+    position: dict[str, Any] = origin["training"]
+    return position
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_more_workers_than_cpus_are_refused(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    config = make_recipe(engine="ray", workers=99)
+    with pytest.raises(ConfigError, match=r"workers=99.*\d+ CPUs; lower --workers"):
+        train(config, tmp_path)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_killed_worker_is_replaced_and_no_step_is_lost(
+    make_recipe: MakeRecipe, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(dataset.parent)  # a relative path must reach workers, which run elsewhere
+    config = make_recipe(
+        engine="ray", data={"path": dataset.name}, workers=2, steps=300, batch=4, log_steps=5, checkpoint_s=1.0
+    )
+    killed: list[int] = []
+    heard: list[int] = []
+
+    def log(line: dict[str, Any]) -> None:
+        heard.append(line["step"])
+        if not killed and list((tmp_path / "states").glob("[0-9]*")):
+            killed.append(_workers_of(os.getpid())[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    checkpoint = train(config, tmp_path, log)
+    assert killed, "the run was over before a worker could be killed"
+    load_model(checkpoint)
+    position = _position(tmp_path)
+    assert (position["step"], position["consumed"]) == (300, 300 * 4 * 2)
+    steps = [line["step"] for line in read_metrics(tmp_path)]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 300
+    assert heard[-1] == 300
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_ctrl_c_stops_with_130_and_the_same_command_resumes(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process of its own is interrupted, with a Ray of its own; this one resumes, with the Ray of the tests."""
+    recipe, run = tmp_path / "recipe.yaml", tmp_path / "run"
+    config = make_recipe(engine="ray", workers=2, steps=200, batch=4, log_steps=5)
+    recipe.write_text(yaml.safe_dump(to_dict(config)))
+    arguments = ["train", str(recipe), "--out", str(run)]
+    command = [sys.executable, "-m", "vla.cli.main", *arguments]
+    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        _wait_for(lambda: bool(read_metrics(run)), process)
+        os.killpg(process.pid, signal.SIGINT)
+        output = process.communicate(timeout=100)[0].decode()
+    assert process.returncode == 130, output
+    assert "run the same command again to resume" in output
+    assert "Traceback" not in output
+    (state,) = (run / "states").glob("[0-9]*")
+    stopped_at = json.loads((state / "state.json").read_text())["step"]
+    assert 0 < stopped_at < 200
+    monkeypatch.setattr(sys, "argv", ["vla", *arguments])
+    assert main() == 0
+    assert (_position(run)["step"], _position(run)["consumed"]) == (200, 200 * 4 * 2)
+    steps = [line["step"] for line in read_metrics(run)]
+    assert steps == list(range(5, 201, 5))
+
+
+def _wait_for(condition: Callable[[], bool], process: "subprocess.Popen[bytes]", timeout_s: float = 100) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert process.poll() is None, f"it ended: {process.communicate()[0].decode()}"
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.05)

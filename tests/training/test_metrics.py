@@ -1,0 +1,60 @@
+"""The log of a run: lines that are numbers, each step once."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vla.core.errors import VlaError
+from vla.training.metrics import MetricsLog, read_metrics
+
+
+def _nothing(line: dict[str, Any]) -> None:
+    pass
+
+
+def test_lines_are_written_and_passed_on(tmp_path: Path) -> None:
+    heard: list[dict[str, Any]] = []
+    log = MetricsLog(tmp_path, heard.append, step=0)
+    log.write("train", 1, 0.123456, {"loss": 2.5})
+    log.write("validation", 1, 0.5, {"action_loss": 1.0, "other": -0.25})
+    expected = [
+        {"kind": "train", "step": 1, "seconds": 0.12, "loss": 2.5},
+        {"kind": "validation", "step": 1, "seconds": 0.5, "action_loss": 1.0, "other": -0.25},
+    ]
+    assert read_metrics(tmp_path) == heard == expected
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_ends_the_run_and_is_not_written(tmp_path: Path, bad: float) -> None:
+    log = MetricsLog(tmp_path, _nothing, step=0)
+    with pytest.raises(VlaError, match=r"diverged at step 3: grad, loss is not finite; lower optimiser\.lr"):
+        log.write("train", 3, 1.0, {"grad": bad, "fine": 1.0, "loss": bad})
+    assert read_metrics(tmp_path) == []
+
+
+def test_a_resumed_run_drops_what_it_repeats(tmp_path: Path) -> None:
+    first = MetricsLog(tmp_path, _nothing, step=0)
+    for step in (1, 2, 3):
+        first.write("train", step, 0.0, {"loss": 1.0})
+    MetricsLog(tmp_path, _nothing, step=2).write("train", 3, 9.0, {"loss": 0.5})
+    assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path)] == [(1, 1.0), (2, 1.0), (3, 0.5)]
+
+
+def test_a_torn_line_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1}) + '\n{"step": 2, "lo')
+    assert read_metrics(tmp_path) == [{"step": 1}]
+    assert read_metrics(tmp_path / "nowhere") == []
+
+
+def test_tensorboard_gets_the_same(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="TensorBoard is optional")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = MetricsLog(tmp_path, _nothing, step=0)
+    for step in (1, 2):
+        log.write("train", step, 0.0, {"loss": 1.0 / step})
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(1, 1.0), (2, 0.5)]

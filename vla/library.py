@@ -1,0 +1,90 @@
+"""The verbs as functions, with results that have types; imports happen in the call."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vla.collection.experts import Collected
+    from vla.core.contract import Contract
+    from vla.core.types import Policy
+    from vla.datasets.dataset import Dataset
+    from vla.training.recipe import TrainConfig
+
+RECIPES = Path(__file__).parent / "configs"
+"""The recipes that come with the package; `train` finds them by name."""
+
+
+def collect(root: str | Path, *, on_episode: Callable[[bool, int], None] | None = None, **settings: Any) -> "Collected":
+    """Record demonstrations of a scripted expert into the dataset ``root`` and publish a new version of it.
+
+    ``settings`` are fields of `vla.collection.settings.CollectConfig`: ``env``, ``episodes``, ``seed``, ``workers``.
+    """
+    from vla.collection.experts import collect as collect_experts
+    from vla.collection.settings import CollectConfig
+
+    return collect_experts(CollectConfig(**settings), Path(root), on_episode)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a training run brought."""
+
+    checkpoint: Path
+    steps: int
+    seconds: float
+    """Spent in the loop, over all restarts."""
+    metrics: Mapping[str, float]
+    """The last line of the log."""
+
+
+def train(
+    recipe: "str | Path | TrainConfig",
+    out: str | Path,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    log: Callable[[dict[str, Any]], None] = lambda line: None,
+) -> Trained:
+    """Train as a recipe says, or resume what ``out`` holds, and return the checkpoint and the last metrics.
+
+    ``recipe`` is a file, the name of one that comes with the package (``demo``), or a configuration. ``changes`` are
+    keys of it with other values, nested as in the file: ``{"data": {"path": "data/mine"}, "steps": 1000}``.
+    """
+    from vla.core.config import load_recipe
+    from vla.training.engines import train as run
+    from vla.training.metrics import read_metrics
+    from vla.training.recipe import TrainConfig
+
+    if not isinstance(recipe, TrainConfig):
+        path = Path(recipe)
+        if not path.exists() and (RECIPES / f"{recipe}.yaml").exists():
+            path = RECIPES / f"{recipe}.yaml"
+        recipe = load_recipe(TrainConfig, path, changes=changes)
+        changes = None
+    if changes:
+        raise TypeError("train: changes belong to a recipe that is read; replace the fields of a configuration instead")
+    checkpoint = run(recipe, Path(out), log)
+    last = read_metrics(Path(out))[-1:]
+    line = last[0] if last else {}
+    numbers = {key: float(value) for key, value in line.items() if isinstance(value, int | float)}
+    steps, seconds = int(numbers.pop("step", 0)), numbers.pop("seconds", 0.0)
+    return Trained(checkpoint=checkpoint, steps=steps, seconds=seconds, metrics=numbers)
+
+
+def load_policy(name: str | Path, *, contract: "Contract | None" = None, device: str = "auto") -> "Policy":
+    """The policy called ``name``: a checkpoint folder, a server's address, a name of ``POLICIES`` or ``module:Name``.
+
+    ``contract`` is the robot that it is to act for: what does not fit it is refused. ``device``: auto, cpu, cuda.
+    """
+    from vla.policies.table import build_policy, find_policy
+
+    offers: dict[str, Any] = {"device": device}
+    return build_policy(find_policy(str(name)), **(offers if contract is None else offers | {"contract": contract}))
+
+
+def open_dataset(path: str | Path, manifest: int | None = None) -> "Dataset":
+    """A version of the dataset in a folder or behind a URL, the latest by default."""
+    from vla.datasets.dataset import Dataset
+
+    return Dataset.open(path, manifest)

@@ -1,0 +1,69 @@
+"""Augmentation: what changes pictures while training, and moves the labels that live in them along."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from vla.core.contract import Dimension
+from vla.models.inputs import Inputs, Targets
+from vla.models.points import Points, points_of
+from vla.training.recipe import AugmentationConfig
+
+
+class Augmentation:
+    """Draws from torch's generator, so a seeded step is repeatable; all observations of a sample change alike."""
+
+    def __init__(
+        self, config: AugmentationConfig, signals: Mapping[str, tuple[Dimension, ...]], cameras: tuple[str, ...]
+    ) -> None:
+        self._config = config
+        self._points = {name: points_of(name, dimensions, cameras) for name, dimensions in signals.items()}
+
+    def __call__(self, inputs: Inputs, targets: Targets) -> tuple[Inputs, Targets]:
+        """The batch as it might as well have been recorded."""
+        config = self._config
+        images, signals = inputs.images, dict(targets.signals)
+        if config.shift:
+            b, _, n, height, width, _ = images.shape
+            reach = torch.tensor([int(config.shift * height), int(config.shift * width)], device=images.device)
+            by = ((2 * reach + 1) * torch.rand(b, n, 2, device=images.device)).long() - reach  # (b, n, 2) pixels
+            images = shift_images(images, by)
+            moved = 2.0 * by / torch.tensor([height, width], device=images.device)  # the image is 2 across
+            signals = {name: _move(signal, self._points[name], moved) for name, signal in signals.items()}
+        if config.brightness or config.contrast:
+            images = _recolour(images, config)
+        return replace(inputs, images=images), replace(targets, signals=signals)
+
+
+def shift_images(images: UInt8[Tensor, "b t n y x 3"], by: Int64[Tensor, "b n 2"]) -> UInt8[Tensor, "b t n y x 3"]:
+    """Each camera's pictures moved down and right by ``by`` pixels; what enters repeats the border."""
+    height, width = images.shape[3:5]
+    rows = (torch.arange(height, device=images.device) - by[..., 0, None]).clamp(0, height - 1)  # (b, n, y)
+    columns = (torch.arange(width, device=images.device) - by[..., 1, None]).clamp(0, width - 1)  # (b, n, x)
+    b = torch.arange(len(images), device=images.device)[:, None, None, None]
+    n = torch.arange(images.shape[2], device=images.device)[None, :, None, None]
+    moved = rearrange(images, "b t n y x c -> b n y x t c")[b, n, rows[..., None], columns[:, :, None]]
+    return rearrange(moved, "b n y x t c -> b t n y x c")
+
+
+def _move(signal: Float[Tensor, "b g"], points: Points, by: Float[Tensor, "b n 2"]) -> Float[Tensor, "b g"]:
+    """Points in images go where their images go."""
+    moved = signal.clone()
+    for camera, things in enumerate(points):
+        for place in things:
+            moved[:, list(place)] += by[:, camera]
+    return moved
+
+
+def _recolour(images: UInt8[Tensor, "b t n y x 3"], config: AugmentationConfig) -> UInt8[Tensor, "b t n y x 3"]:
+    def draw(reach: float) -> Tensor:
+        return reach * (2 * torch.rand(len(images), 1, images.shape[2], 1, 1, 1, device=images.device) - 1)
+
+    pixels = images.float()
+    mean = pixels.mean(dim=(3, 4, 5), keepdim=True)
+    changed = mean + (pixels - mean) * (1 + draw(config.contrast)) + 255 * draw(config.brightness)
+    return changed.round().clamp(0, 255).to(torch.uint8)

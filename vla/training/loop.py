@@ -1,0 +1,132 @@
+"""The training loop of one worker, top to bottom: the same in this process and under Ray, on a CPU and on a GPU."""
+
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vla.core.config import to_dict
+from vla.core.lookup import lookup
+from vla.core.provenance import provenance
+from vla.datasets.sampling.loader import iterate_steps
+from vla.models.model import Model
+from vla.training.augmentation import Augmentation
+from vla.training.evaluators import EVALUATORS, Evaluator
+from vla.training.metrics import Log, MetricsLog
+from vla.training.optimiser import build_optimisers
+from vla.training.parallel import Parallel
+from vla.training.precision import autocast
+from vla.training.recipe import TrainConfig
+from vla.training.samples import open_samples
+from vla.training.state import Position, claim_data, load_state, save_state, settle_precision, write_final
+from vla.training.step import lr_scale, train_step, update_average
+
+STOP = "STOP"
+"""A file of this name in the run folder ends the run after the present step, with a state to resume from."""
+
+
+def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = lambda _: None) -> None:
+    """Train until the time or the steps of the recipe are used up, or until asked to stop.
+
+    The order is important: the seed before the weights, the average before the state that fills it, the state before
+    what counts from it.
+    """
+    first, device = parallel.rank == 0, parallel.device
+    torch.set_num_threads(config.threads)
+    precision = settle_precision(run, config.precision, parallel)
+
+    # -- data --------------------------------------------------------------------------------------------------------
+    samples = open_samples(config)
+    blueprint = samples.blueprint
+    claim_data(run, blueprint.contract, write=first)
+    cameras = blueprint.preprocessor.interface.cameras
+    augment = Augmentation(config.augmentation, blueprint.preprocessor.signals, cameras)
+    evaluators = [lookup("evaluator", name, EVALUATORS)(samples, config.seed) for name in config.evaluators]
+
+    # -- model and optimiser -----------------------------------------------------------------------------------------
+    torch.manual_seed(config.seed)  # every rank builds the same weights
+    model = blueprint.build().to(device)
+    wrapped = parallel.wrap(model)
+    optimisers = build_optimisers(model, config.optimiser)
+    average = {name: value.clone() for name, value in model.state_dict().items()}
+
+    # -- where the run stands ----------------------------------------------------------------------------------------
+    start = position = load_state(run, model, average, optimisers)
+    metrics_log = MetricsLog(run, log, start.step) if first else None
+    batches = samples.batches(batch=config.batch, rank=parallel.rank, world=parallel.world, start=start.consumed)
+    began = time.monotonic()
+    due = {"validate": began + config.validate_s, "save": began + config.checkpoint_s}
+    sums: dict[str, Tensor] = {}
+    logged_step, logged_at = start.step, began
+
+    # -- loop --------------------------------------------------------------------------------------------------------
+    for recorded in iterate_steps(batches, config.data.loaders, pin_memory=device.type == "cuda"):
+        seconds = start.seconds + time.monotonic() - began
+        fraction, stop = _progress(config, run, position.step, seconds, parallel)
+        if stop or fraction >= 1.0:
+            break
+        if first and time.monotonic() >= due["save"]:
+            due["save"] = time.monotonic() + config.checkpoint_s
+            save_state(run, position, model, average, optimisers)
+        torch.manual_seed(_mix(config.seed, position.step, parallel.rank))  # dropout and augmentation of this step
+        batch = recorded.to(device)
+        scale = lr_scale(position.step, fraction, warmup_steps=config.warmup_steps, constant=config.constant)
+        with autocast(precision, device):
+            inputs, targets = augment(batch.inputs, batch.targets)
+            loss, metrics = wrapped(inputs, targets)
+        metrics = train_step(wrapped, loss, optimisers, lr_scale=scale, clip=config.optimiser.clip) | metrics
+        seconds = start.seconds + time.monotonic() - began
+        consumed = position.consumed + config.batch * parallel.world
+        position = Position(step=position.step + 1, consumed=consumed, seconds=seconds)
+        if metrics_log is None:
+            continue
+        update_average(average, model, step=position.step, span=config.ema)
+        for name, value in metrics.items():  # on the device: only what is logged waits for it
+            sums[name] = sums[name] + value if name in sums else value
+        if position.step % config.log_steps == 0:
+            steps, now = position.step - logged_step, time.monotonic()
+            row = {name: value.item() / steps for name, value in sums.items()}
+            row["samples_per_s"] = steps * config.batch * parallel.world / (now - logged_at)
+            metrics_log.write("train", position.step, seconds, row | {"lr_scale": scale, "fraction": fraction})
+            sums, logged_step, logged_at = {}, position.step, now
+        if time.monotonic() >= due["validate"]:
+            metrics_log.write("validation", position.step, seconds, _evaluate(model, average, evaluators, device))
+            due["validate"] = time.monotonic() + config.validate_s
+
+    # -- what stays --------------------------------------------------------------------------------------------------
+    if first:
+        save_state(run, position, model, average, optimisers)
+        if not stop:
+            training = vars(position) | {"device": str(device), "precision": precision}
+            parameters = sum(parameter.numel() for parameter in model.parameters())
+            extra = {"recipe": to_dict(config), "training": training, "parameters": parameters}
+            write_final(run, blueprint, average, provenance(**extra))
+
+
+def _progress(config: TrainConfig, run: Path, step: int, seconds: float, parallel: Parallel) -> tuple[float, bool]:
+    """Rank 0 decides for all: how far the run is, and whether to stop."""
+    fraction = max(seconds / (60 * config.minutes), step / config.steps)
+    stop = parallel.rank == 0 and (run / STOP).exists()
+    values = parallel.broadcast(torch.tensor([fraction, float(stop)], dtype=torch.float64))
+    return float(values[0]), bool(values[1])
+
+
+@torch.no_grad()
+def _evaluate(
+    model: Model, average: Mapping[str, Tensor], evaluators: Iterable[Evaluator], device: torch.device
+) -> dict[str, float]:
+    """What the evaluators say of the averaged weights; the model's own come back afterwards."""
+    raw = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(dict(average))
+    model.eval()
+    row = {name: value for evaluator in evaluators for name, value in evaluator(model, device)}
+    model.load_state_dict(raw)
+    model.train()
+    return row
+
+
+def _mix(seed: int, step: int, rank: int) -> int:
+    """A seed for each step and rank, so that a resumed run draws what an uninterrupted one would."""
+    return (seed * 1_000_003 + step) * 1009 + rank

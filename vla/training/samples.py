@@ -1,0 +1,206 @@
+"""From datasets to what a run trains on: split, strata, and everything that is fitted to the data."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+
+from vla.core.action_transform import ActionTransform
+from vla.core.errors import ConfigError, DatasetError
+from vla.core.lookup import lookup
+from vla.core.policy_spec import DatasetVersion
+from vla.datasets.dataset import Dataset
+from vla.datasets.sampling.loader import Batches
+from vla.datasets.sampling.mixture import Mixture
+from vla.datasets.sampling.mixture_part import episodes_of_split
+from vla.datasets.sampling.order import Order, ResumableSampler, SampleOrder, StratifiedOrder
+from vla.datasets.sampling.settings import MixtureConfig
+from vla.datasets.sampling.statistics import scale_of
+from vla.datasets.sampling.windows import Windows
+from vla.datasets.selection import Selection
+from vla.datasets.store.storage import location_name
+from vla.models.checkpoint import Blueprint
+from vla.models.config import ModelConfig
+from vla.models.inputs import Batch
+from vla.models.preprocessor import Embodiment, Preprocessor, Texts
+from vla.models.text import InstructionTokenizer
+from vla.training.recipe import DataConfig, TrainConfig
+from vla.training.strata import STRATA
+
+_FIT_WINDOWS = 50_000
+"""Chunks of each dataset that a codec is fitted to, at most."""
+
+Episodes = Int64[np.ndarray, " _"]
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Windows of one dataset, or a mixture of several."""
+
+    instructions: list[str]
+
+    def __len__(self) -> int:
+        """The number of items."""
+
+    def batch(self, items: Int64[np.ndarray, " b"]) -> dict[str, np.ndarray]:
+        """Many items at once."""
+
+    def first_items(self) -> Episodes:
+        """The first item of each episode."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """What is trained on and what is held out, and what was fitted to the former."""
+
+    train: Source
+    validation: Source
+    order: SampleOrder
+    blueprint: Blueprint
+
+    def batches(self, *, batch: int, rank: int, world: int, start: int) -> Batches[Batch]:
+        """What one rank trains on, step by step from slot ``start`` of the order."""
+        sampler = ResumableSampler(order=self.order, batch=batch, rank=rank, world=world, start=start)
+        return Batches(self.train, sampler, self._collate(self.train))
+
+    def held_out(self, items: Episodes) -> Batch:
+        """These items of what is held out."""
+        return self._collate(self.validation)(self.validation.batch(items))
+
+    def _collate(self, source: Source) -> "partial[Batch]":
+        preprocessor = self.blueprint.preprocessor
+        return partial(_collate, preprocessor, preprocessor.texts(source.instructions))
+
+
+def _collate(preprocessor: Preprocessor, texts: Texts, arrays: dict[str, np.ndarray]) -> Batch:
+    return preprocessor.samples(arrays, texts)
+
+
+def open_samples(config: TrainConfig) -> Samples:
+    """Open the data of a run, hold episodes out, and fit what is fitted to the rest."""
+    data, model = config.data, config.model
+    if data.mixture is not None:
+        return _open_mixture(data.mixture, data, model, config.seed)
+    if not data.path:
+        raise ConfigError("train.data: which dataset? name it with --data.path, or list several under data.mixture")
+    dataset = Dataset.open(data.path, data.manifest)
+    episodes, held_out = _split(dataset, np.flatnonzero(data.select.mask(dataset.episodes)), data, config.seed)
+    train = Windows(dataset, model.horizon, episodes, history=model.history)
+    if len(train) == 0:
+        raise DatasetError(
+            f"dataset {data.path} has no frame to learn from ({data.select}); collect or select more episodes"
+        )
+    version = DatasetVersion(path=location_name(data.path), manifest=dataset.manifest.number)
+    embodiment, hashes = _embodiment([(train, None)], tuple(train.cameras), model.horizon)
+    return Samples(
+        train=train,
+        validation=Windows(dataset, model.horizon, held_out, history=model.history),
+        order=_order(train, data.strata, config.seed),
+        blueprint=_blueprint([embodiment], [(train, 0)], train.image_size, model, (version,), hashes, config.seed),
+    )
+
+
+def _open_mixture(mixture: MixtureConfig, data: DataConfig, model: ModelConfig, seed: int) -> Samples:
+    """Every robot of the mixture gets one scale, whatever number of datasets it comes from."""
+    datasets = [Dataset.open(entry.path, entry.manifest) for entry in mixture.entries]
+    splits = []
+    for dataset, entry in zip(datasets, mixture.entries, strict=True):
+        chosen = episodes_of_split(dataset, entry.split)
+        everything = np.arange(len(dataset.episodes))
+        splits.append(_split(dataset, everything if chosen is None else chosen, data, seed))
+    opened = partial(Mixture, mixture, horizon=model.horizon, history=model.history, datasets=datasets)
+    train = opened(episodes=[episodes for episodes, _ in splits])
+    robots: list[list[tuple[Windows, float | None]]] = [[] for _ in train.embodiments]
+    cameras: list[tuple[str | None, ...]] = [()] * len(robots)
+    for part in train.parts:
+        robots[train.embodiment(part)].append((part.windows, part.hz))
+        cameras[train.embodiment(part)] = tuple(part.cameras.get(slot) for slot in mixture.slots)
+    fitted = [_embodiment(own, slots, model.horizon) for own, slots in zip(robots, cameras, strict=True)]
+    versions = tuple(
+        DatasetVersion(path=location_name(entry.path), manifest=dataset.manifest.number)
+        for entry, dataset in zip(mixture.entries, datasets, strict=True)
+    )
+    size = (mixture.image_size[0], mixture.image_size[1])
+    sources = [(part.windows, train.embodiment(part)) for part in train.parts]
+    hashes = tuple(h for _, own in fitted for h in own)
+    return Samples(
+        train=train,
+        validation=opened(episodes=[held_out for _, held_out in splits], may_be_empty=True),
+        order=train.order(seed),
+        blueprint=_blueprint([e for e, _ in fitted], sources, size, model, versions, hashes, seed),
+    )
+
+
+def _split(dataset: Dataset, chosen: Episodes, config: DataConfig, seed: int) -> tuple[Episodes, Episodes]:
+    """Numbers of the episodes to train on, and of those held out: by a split, or by the seed alone."""
+    if config.held_out is not None:
+        held_out = Selection(splits=(config.held_out,)).mask(dataset.episodes)[chosen]
+        return chosen[~held_out], chosen[held_out]
+    shuffled = chosen[np.random.default_rng([seed, 0x73706C6974]).permutation(len(chosen))]
+    count = round(len(shuffled) * config.validation)
+    return np.sort(shuffled[count:]), np.sort(shuffled[:count])
+
+
+def _order(windows: Windows, strata: dict[str, float], seed: int) -> SampleOrder:
+    """A share from each stratum that has items, the rest from everything."""
+    found = {name: np.flatnonzero(lookup("stratum", name, STRATA)(windows)) for name in strata}
+    present = {name: items for name, items in found.items() if len(items)}
+    if not present:
+        return Order(seed, len(windows))
+    shares = [strata[name] for name in present]
+    return StratifiedOrder([*present.values(), np.arange(len(windows))], [*shares, 1 - sum(shares)], seed)
+
+
+def _embodiment(
+    sources: Sequence[tuple[Windows, float | None]], cameras: tuple[str | None, ...], horizon: int
+) -> tuple[Embodiment, tuple[str, ...]]:
+    """One robot: its action space, and one scale over all of its windows; also the hashes of the statistics."""
+    contract = sources[0][0].dataset.contract
+    space = ActionTransform.of(contract)
+    scale = scale_of([(w.dataset, w.episodes, hz) for w, hz in sources], space, horizon)
+    hz = sources[0][1] or contract.control_hz
+    robot = replace(contract, control_hz=hz, policy=None)
+    return Embodiment(
+        contract=robot, cameras=cameras, space=space, state=scale.state, action=scale.action
+    ), scale.hashes
+
+
+def _blueprint(
+    embodiments: Sequence[Embodiment],
+    sources: Sequence[tuple[Windows, int]],
+    image_size: tuple[int, int],
+    config: ModelConfig,
+    datasets: tuple[DatasetVersion, ...],
+    statistics: tuple[str, ...],
+    seed: int,
+) -> Blueprint:
+    """Everything that is fitted to data: tokenizer, scales, codecs. All of it goes into the checkpoint."""
+    instructions = [text for windows, _ in sources for text in windows.instructions]
+    preprocessor = Preprocessor(
+        embodiments=tuple(embodiments),
+        tokenizer=InstructionTokenizer.train(instructions),
+        words=tuple(sorted({word for text in instructions for word in re.findall(r"\w+", text.lower())})),
+        text_tokens=config.text_tokens,
+        image_size=image_size,
+        history=config.history,
+        horizon=config.horizon,
+    )
+    rng = np.random.default_rng([seed, 0x666974])
+    width, chunks = preprocessor.interface.action, []
+    for windows, embodiment in sources:
+        items = np.sort(rng.choice(len(windows), min(_FIT_WINDOWS, len(windows)), replace=False))
+        actions, _ = windows.chunks(items)
+        scaled = preprocessor.scaled_chunks(windows.dataset.state[windows.rows[items]], actions, embodiment)
+        chunks.append(torch.nn.functional.pad(scaled, (0, width - scaled.shape[-1])))
+    return Blueprint(
+        preprocessor=preprocessor,
+        config=config,
+        fitted=config.fit(torch.cat(chunks)),
+        datasets=datasets,
+        statistics=statistics,
+    )
