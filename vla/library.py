@@ -1,5 +1,6 @@
 """The verbs as functions, with results that have types; imports happen in the call."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ class Trained:
     seconds: float
     """Spent in the loop, over all restarts."""
     metrics: Mapping[str, float]
-    """The last line of the log."""
+    """The last line of the log; empty where the run was too short for one."""
 
 
 def train(
@@ -65,11 +66,10 @@ def train(
     if changes:
         raise TypeError("train: changes belong to a recipe that is read; replace the fields of a configuration instead")
     checkpoint = run(recipe, Path(out), log)
-    last = read_metrics(Path(out))[-1:]
-    line = last[0] if last else {}
-    numbers = {key: float(value) for key, value in line.items() if isinstance(value, int | float)}
-    steps, seconds = int(numbers.pop("step", 0)), numbers.pop("seconds", 0.0)
-    return Trained(checkpoint=checkpoint, steps=steps, seconds=seconds, metrics=numbers)
+    training = json.loads((checkpoint / "provenance.json").read_text())["training"]
+    lines = read_metrics(Path(out))
+    metrics = {key: float(value) for key, value in (lines[-1] if lines else {}).items() if isinstance(value, float)}
+    return Trained(checkpoint=checkpoint, steps=training["step"], seconds=training["seconds"], metrics=metrics)
 
 
 def load_policy(name: str | Path, *, contract: "Contract | None" = None, device: str = "auto") -> "Policy":
