@@ -17,7 +17,7 @@ def _make(task: str, settings: Mapping[str, Any]) -> RobotEnv:
 
 
 def _expert(env: Any) -> Any:
-    from vla.envs.robosuite.experts import make_expert
+    from vla.envs.robosuite.experts.table import make_expert
 
     return make_expert(env)
 

@@ -7,7 +7,7 @@ from vla.core.errors import ConfigError
 from vla.envs.robosuite.config import RobosuiteConfig
 from vla.envs.robosuite.control import STIFFNESS
 from vla.envs.robosuite.env import RobosuiteEnv
-from vla.envs.robosuite.experts import make_expert
+from vla.envs.robosuite.experts.table import make_expert
 from vla.envs.robosuite.loading import import_robosuite
 
 

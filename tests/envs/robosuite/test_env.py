@@ -16,7 +16,7 @@ from gymnasium.utils.env_checker import check_env
 from vla.core.errors import ConfigError, UnknownNameError
 from vla.envs.recording import record_episode
 from vla.envs.robosuite.env import RobosuiteEnv
-from vla.envs.robosuite.experts import make_expert
+from vla.envs.robosuite.experts.table import make_expert
 from vla.envs.robosuite.table import ROBOSUITE
 from vla.envs.robosuite.words import WORDS
 

@@ -10,7 +10,7 @@ from vla.envs.open_loop import replay_open_loop
 from vla.envs.recording import record_episode
 from vla.envs.robosuite.config import RobosuiteConfig
 from vla.envs.robosuite.env import RobosuiteEnv
-from vla.envs.robosuite.experts import make_expert
+from vla.envs.robosuite.experts.table import make_expert
 from vla.envs.robosuite.robots import ROBOTS
 from vla.envs.robosuite.words import WORDS
 

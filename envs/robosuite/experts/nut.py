@@ -7,7 +7,7 @@ things are now.
 import numpy as np
 
 from vla.envs.robosuite.env import RobosuiteEnv
-from vla.envs.robosuite.motion import Servo
+from vla.envs.robosuite.experts.motion import Servo
 
 _WIDTH_M = 0.032
 """Of the handle, across the fingers."""

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from vla.envs.robosuite.env import RobosuiteEnv
-from vla.envs.robosuite.motion import Servo
+from vla.envs.robosuite.experts.motion import Servo
 
 
 @dataclass(frozen=True, kw_only=True)

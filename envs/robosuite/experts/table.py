@@ -3,10 +3,10 @@
 from typing import Any
 
 from vla.core.errors import ConfigError
-from vla.envs.robosuite.door import DoorExpert
 from vla.envs.robosuite.env import RobosuiteEnv
-from vla.envs.robosuite.nut import NutExpert
-from vla.envs.robosuite.pick import PICKS, PickExpert
+from vla.envs.robosuite.experts.door import DoorExpert
+from vla.envs.robosuite.experts.nut import NutExpert
+from vla.envs.robosuite.experts.pick import PICKS, PickExpert
 from vla.envs.spec import Expert
 
 _KINDS: dict[str, Any] = {

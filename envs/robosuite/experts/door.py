@@ -7,7 +7,7 @@ are now.
 import numpy as np
 
 from vla.envs.robosuite.env import RobosuiteEnv
-from vla.envs.robosuite.motion import Servo
+from vla.envs.robosuite.experts.motion import Servo
 
 _LEVER_M = (0.120, 0.10)
 """Where the lever is held: along it from its pivot, and out of the door."""
