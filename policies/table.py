@@ -75,7 +75,7 @@ def build_policy(factory: Factory, **offers: Any) -> Policy:
     missing = [name for name in needs(factory) if name not in offers]
     if missing:
         who = getattr(factory, "__qualname__", repr(factory)).lstrip("_")
-        there = f"there is {', '.join(offers)}" if offers else "there is no environment here"
+        there = f"there is {', '.join(offers)}" if "contract" in offers else "there is no environment here"
         raise ConfigError(f"policy {who} needs {', '.join(missing)}, and {there}")
     parameters: Mapping[str, Any] = inspect.signature(factory).parameters
     return factory(**{name: value for name, value in offers.items() if name in parameters})

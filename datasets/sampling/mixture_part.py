@@ -7,8 +7,8 @@ from jaxtyping import Int64
 
 from vla.core.action_transform import ActionTransform
 from vla.core.errors import DatasetError, UnknownNameError
-from vla.core.images import resize_frame
 from vla.core.lookup import lookup
+from vla.core.media.images import resize_frame
 from vla.datasets.dataset import Dataset
 from vla.datasets.sampling.settings import MixtureConfig, MixtureEntry
 from vla.datasets.sampling.statistics import load_or_compute

@@ -136,10 +136,9 @@ def scale_of(
     transform: ActionTransform,
     horizon: int,
 ) -> Scale:
-    """One scale for all datasets of a robot, each with its chosen episodes and the rate of its chunks.
+    """One scale for all datasets of a robot, each with its chosen episodes and the rate of its chunks: exact.
 
-    Exact as those of one dataset are: every value of every dataset counts as often as it was recorded. Only the
-    statistics of a single dataset are stored.
+    Every value of every dataset counts as often as it was recorded. Only those of a single dataset are stored.
     """
     if len(parts) == 1:
         dataset, episodes, hz = parts[0]

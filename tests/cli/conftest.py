@@ -21,9 +21,9 @@ from vla.training.recipe import TrainConfig
 _TINY: dict[str, Any] = {
     "model": {
         "trunk": {"width": 32, "layers": 1, "heads": 2},
-        "vision": {"channels": 8, "tokens": 4},
-        "action_bins": 16,
-        "grounding_bins": 8,
+        "readers": {"text": {"heads": 2}, "images": {"channels": 8, "tokens": 4}},
+        "head": {"bins": 16},
+        "auxiliaries": {"grounding": {"bins": 8}},
     },
     "engine": "inline",
     "workers": 1,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vla.cli.data.main import VERBS
+from vla.cli.data_group import VERBS
 from vla.collection.experts import collect
 from vla.collection.settings import CollectConfig
 from vla.datasets.dataset import Dataset

@@ -19,7 +19,7 @@ VERBS = {
     "bench": "measure speed against peers and floors",
 }
 GROUPS = {"data"}
-"""Verbs that are a folder of verbs, with a ``main`` of its own."""
+"""Verbs that are a folder of verbs, each with a module ``<verb>_group`` that chooses among them."""
 _EXAMPLES = """examples:
   vla demo --minutes 3
   vla collect data/place --episodes 2000
@@ -42,7 +42,7 @@ def main() -> int:
             print(_version() if name == "--version" else _help(), flush=True)
             return 0 if argv else 2
         lookup("command", name, VERBS)
-        verb = importlib.import_module(f"vla.cli.{name}.main" if name in GROUPS else f"vla.cli.{name}")
+        verb = importlib.import_module(f"vla.cli.{name}_group" if name in GROUPS else f"vla.cli.{name}")
         return int(verb.main(argv[1:]))
     except VlaError as error:
         print(f"vla {name}: {error}", file=sys.stderr)

@@ -25,7 +25,7 @@ from torch import Tensor
 from vla.core.action_transform import ActionTransform
 from vla.core.contract import Contract, Dimension, differences
 from vla.core.errors import CheckpointError, ContractError
-from vla.core.images import resize_frame
+from vla.core.media.images import resize_frame
 from vla.core.scaling import Statistics
 from vla.core.types import ActionChunk, Observation
 from vla.models.inputs import Batch, Inputs, Prediction, Targets

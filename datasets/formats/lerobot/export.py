@@ -13,8 +13,8 @@ import numpy as np
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import DatasetError
 from vla.core.files import write_json
+from vla.core.media.video import AV1, encode_mp4, frame_rate
 from vla.core.types import Episode
-from vla.core.video import AV1, encode_mp4, frame_rate
 from vla.datasets.dataset import Dataset
 from vla.datasets.formats.fidelity import Losses, frames_at_steps
 from vla.datasets.formats.lerobot.files import (

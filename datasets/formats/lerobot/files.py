@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vla.core.video import VideoJoiner
+from vla.core.media.video import VideoJoiner
 
 CHUNKS_SIZE = 1000
 """Files in a folder."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vla.core.errors import DatasetError
-from vla.core.video import frame_rate
+from vla.core.media.video import frame_rate
 from vla.datasets.formats.lerobot.tables import INFO, fill, limits_v21, limits_v30, read_json, read_lines, read_rows
 
 VERSIONS = ("v2.1", "v3.0")

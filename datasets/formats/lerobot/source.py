@@ -13,8 +13,8 @@ from jaxtyping import Float32
 
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError
+from vla.core.media.video import decode_mp4, frame_count
 from vla.core.types import Episode
-from vla.core.video import decode_mp4, frame_count
 from vla.datasets.formats.lerobot.features import Layout, plan_layout
 from vla.datasets.formats.lerobot.meta import Clip, Entry, Meta, read_meta
 from vla.datasets.formats.lerobot.rows import column, pictures, read_frames, vectors

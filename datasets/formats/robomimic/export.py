@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from vla.core.contract import Contract
+from vla.core.media.video import frame_rate
 from vla.core.types import Episode
-from vla.core.video import frame_rate
 from vla.datasets.dataset import Dataset
 from vla.datasets.formats.dimensions import keys_of
 from vla.datasets.formats.fidelity import Losses, frames_at_steps

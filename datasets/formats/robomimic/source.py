@@ -13,8 +13,8 @@ import numpy as np
 
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError
+from vla.core.media.video import frame_rate
 from vla.core.types import Episode
-from vla.core.video import frame_rate
 from vla.datasets.formats.dimensions import as_rows
 from vla.datasets.formats.robomimic.file import (
     ROBOSUITE,

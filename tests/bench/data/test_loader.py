@@ -11,7 +11,7 @@ from vla.bench.data.loader import PEERS, VIDEO_BARS, ZARR_BARS, bench_random_fra
 from vla.bench.data.peers import read_hdf5, read_memmap, read_mp4, read_ours, read_zarr, write_videos
 from vla.bench.settings import LoaderConfig
 from vla.core.errors import DatasetError
-from vla.core.video import decode_mp4
+from vla.core.media.video import decode_mp4
 
 SIZE = 32
 

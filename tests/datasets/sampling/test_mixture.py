@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from vla.core.config import load_recipe
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import ConfigError, DatasetError
-from vla.core.images import resize_frame
+from vla.core.media.images import resize_frame
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.sampling.loader import Batches, tensors

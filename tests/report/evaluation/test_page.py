@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vla.core.video import encode_mp4
+from vla.core.media.video import encode_mp4
 from vla.evaluation.trials import Condition
-from vla.evaluation.video import film_strip
 from vla.report.evaluation.clips import Clip
 from vla.report.evaluation.facts import Loaded
 from vla.report.evaluation.page import render_evaluations
 from vla.report.evaluation.training import Training
+from vla.report.evaluation.video import film_strip
 
 _RIGHT, _BLANK = Condition(env="tabletop/place"), Condition(env="tabletop/place", language="blank")
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vla.bench.data.frames import Recorded
-from vla.core.video import AV1, frame_rate, write_mp4
+from vla.core.media.video import AV1, frame_rate, write_mp4
 from vla.datasets.dataset import Dataset
 from vla.datasets.store.layout import image_name, segment_name
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vla.core.video import encode_mp4
+from vla.core.media.video import encode_mp4
 from vla.envs.registry import env_spec
 from vla.evaluation.folder import read_episodes
 from vla.evaluation.result import EvaluationResult
 from vla.evaluation.rows import plain_rows, task_rows
 from vla.evaluation.trials import Condition, EpisodeResult
-from vla.evaluation.video import film_strip, replay_frames
 from vla.report.evaluation.facts import OUTCOMES, condition_name, outcome
+from vla.report.evaluation.video import film_strip, replay_frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Clip:
     episode: EpisodeResult
     mp4: bytes
     strip: bytes
-    """A JPEG that `vla.evaluation.video.film_strip` made."""
+    """A JPEG that `vla.report.evaluation.video.film_strip` made."""
 
 
 def record_clips(result: EvaluationResult, folder: Path, count: int) -> list[Clip]:

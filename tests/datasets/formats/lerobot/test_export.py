@@ -16,8 +16,8 @@ from PIL import Image
 
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import DatasetError
+from vla.core.media.video import AV1, decode_mp4, encode_mp4, frame_count
 from vla.core.types import Episode
-from vla.core.video import AV1, decode_mp4, encode_mp4, frame_count
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.formats.lerobot.export import export_lerobot
 from vla.datasets.formats.lerobot.files import ParquetFiles, VideoFiles

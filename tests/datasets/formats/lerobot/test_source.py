@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from vla.core.errors import DatasetError
-from vla.core.video import AV1, H264, Encoding, encode_mp4
+from vla.core.media.video import AV1, H264, Encoding, encode_mp4
 from vla.datasets.checker import check_dataset
 from vla.datasets.formats.importing import ImportSettings, import_source
 from vla.datasets.formats.lerobot.source import open_lerobot, recognise

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla.core.images import resize_frame
+from vla.core.media.images import resize_frame
 
 
 def _frame(y: int, x: int, seed: int = 0) -> np.ndarray:

@@ -14,8 +14,8 @@ from vla.evaluation.baselines import ExpertPolicy
 from vla.evaluation.run import run_trials
 from vla.evaluation.settings import RunConfig
 from vla.evaluation.trials import Condition, EpisodeResult, trials_of
-from vla.evaluation.video import STRIP_GAP, STRIP_PIXELS, film_strip, replay_frames
 from vla.policies.random import RandomPolicy
+from vla.report.evaluation.video import STRIP_GAP, STRIP_PIXELS, film_strip, replay_frames
 
 ENV, SEED = "tabletop/place", 500_000
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vla.core.errors import DatasetError, VlaError
-from vla.core.video import AV1, H264, Encoding, VideoJoiner, decode_mp4, encode_mp4, frame_count, frame_rate
+from vla.core.media.video import AV1, H264, Encoding, VideoJoiner, decode_mp4, encode_mp4, frame_count, frame_rate
 
 # libx265 writes outside its memory below 64 pixels a side, and fails now and then on clips of 1 or 2 frames.
 HEVC = Encoding(codec="libx265", options={"crf": "24", "x265-params": "log-level=error"}, smallest=64)
