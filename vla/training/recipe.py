@@ -1,7 +1,9 @@
 """What training runs are made of: the dataclasses behind every recipe in ``configs/``."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from vla.core.errors import ConfigError
 from vla.datasets.sampling.settings import MixtureConfig
@@ -15,8 +17,8 @@ class DataConfig:
 
     path: str = ""
     """A dataset as ``vla collect`` writes it: a folder or a URL such as ``s3://bucket/prefix``."""
-    mixture: MixtureConfig | None = None
-    """Several datasets, of one robot or of several, instead of ``path``."""
+    mixture: Annotated[MixtureConfig | None, tyro.conf.Suppress] = None
+    """Several datasets, of one robot or of several, instead of ``path``; a list that only a recipe can hold."""
     manifest: int | None = None
     """Version of the dataset; the latest by default."""
     select: Selection = field(default_factory=Selection)
