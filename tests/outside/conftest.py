@@ -1,6 +1,7 @@
 """The example package as if it were installed: its folder holds its metadata."""
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ PACKAGE = Path(__file__).parent / "package"
 def package(monkeypatch: pytest.MonkeyPatch) -> Path:
     """On the path of this process and of those that it starts."""
     monkeypatch.syspath_prepend(PACKAGE)
-    monkeypatch.setenv("PYTHONPATH", str(PACKAGE))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(PACKAGE), os.environ.get("PYTHONPATH", "")]))
     importlib.invalidate_caches()
     yield PACKAGE
     for name in [name for name in sys.modules if name.partition(".")[0] == "vla_example"]:
