@@ -14,7 +14,8 @@ from jaxtyping import Float32
 
 from vla.core.chunks import ChunkBuffer
 from vla.core.contract import require_match
-from vla.core.errors import ConfigError, ContractError
+from vla.core.errors import ConfigError
+from vla.core.fit import check_chunk, limits
 from vla.core.types import Observation, Policy
 from vla.deploy.robots.robot import Robot
 
@@ -53,7 +54,7 @@ def drive(
     contract, trained = robot.contract, policy.contract.policy
     fix = "Choose a policy of this robot and these cameras"
     require_match(policy.contract, contract, who="the policy", whom="the robot", fix=fix)
-    low, high = (np.array([getattr(d, end) for d in contract.action], np.float32) for end in ("low", "high"))
+    low, high = limits(contract.action)
     # A horizon is at least one step, so a policy that says nothing of it runs each chunk to its end.
     buffer = ChunkBuffer(execute=execute or (trained.execute if trained else 10**9))
     past: deque[Observation] = deque(maxlen=(trained.history if trained else 1) - 1)
@@ -68,9 +69,7 @@ def drive(
             began = time.monotonic()
             (chunk,) = policy.act([replace(seen, history=tuple(past))])
             longest, inferences = max(longest, time.monotonic() - began), inferences + 1
-            if chunk is None or not np.isfinite(chunk.actions).all():
-                raise ContractError("the policy answered with nothing, or with numbers that are not finite")
-            buffer.add(chunk)
+            buffer.add(check_chunk(chunk, contract, who="the policy's answer"))
         past.append(seen)
         wanted = buffer.pop()
         action = np.clip(wanted, low, high)

@@ -53,6 +53,11 @@ class PolicyServer:
     ) -> None:
         self._policy = policy
         self._contract = policy.contract
+        if self._contract.policy is not None and self._contract.policy.history > 1:
+            raise ServeError(
+                f"the policy reads {self._contract.policy.history} observations, and a request of this protocol holds "
+                "one; serve a policy trained with model.history=1"
+            )
         self._host, self._port = host, port
         self._api_key = api_key
         self._max_message_bytes = max_message_bytes

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from vla.core.contract import Contract
+from vla.core.fit import check_observation, limits
 from vla.core.types import Observation
 
 
@@ -32,9 +33,10 @@ class Robot(Protocol):
 
 
 def check_robot(robot: Robot, *, steps: int = 3) -> None:
-    """Check what every robot promises, moving it no further than to where it is; an `AssertionError` says what fails.
+    """Check what every robot promises; an `AssertionError` or a `ContractError` says what does not hold.
 
-    It is commanded its own state where an action has a state of the same name, and the middle of its range elsewhere.
+    It moves no further than to where it is: it is commanded its own state where an action has a state of the same name,
+    and the middle of its range elsewhere.
     """
     contract = robot.contract
     assert contract.policy is None, "contract: a robot's own contract has no policy part"
@@ -43,17 +45,11 @@ def check_robot(robot: Robot, *, steps: int = 3) -> None:
     last = -1
     for _ in range(steps):
         seen = robot.observe()
+        check_observation(seen, contract, who="the robot")
         assert set(seen.images) == {c.name for c in contract.cameras}, f"images: got {sorted(seen.images)}"
-        for camera in contract.cameras:
-            image = seen.images[camera.name]
-            found, promised = (image.shape, image.dtype.name), (camera.shape, camera.dtype)
-            assert found == promised, f"camera {camera.name}: the contract promises {promised}, got {found}"
-        assert seen.state.shape == (len(names),), f"state: expected {len(names)} values, got {seen.state.shape}"
-        assert seen.state.dtype == np.float32, f"state: expected float32, got {seen.state.dtype}"
-        assert np.isfinite(seen.state).all(), "state: numbers that are not finite"
         assert seen.time_ns > last, f"time_ns: {seen.time_ns} does not come after {last}"
         last = seen.time_ns
         hold = [seen.state[names.index(d.name)] if d.name in names else (d.low + d.high) / 2 for d in contract.action]
-        robot.command(np.clip(hold, [d.low for d in contract.action], [d.high for d in contract.action]).astype("f4"))
+        robot.command(np.clip(np.array(hold, np.float32), *limits(contract.action)))
     robot.close()
     robot.close()

@@ -8,6 +8,8 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -314,3 +316,10 @@ def test_signals_stop_the_server_cleanly(number):
         finally:
             process.kill()
     assert (process.returncode, out, err) == (0, b"stopped", b"")
+
+
+def test_a_policy_that_reads_history_is_refused(policy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = replace(policy.contract.policy, history=2)
+    monkeypatch.setattr(type(policy), "contract", replace(policy.contract, policy=spec))
+    with pytest.raises(ServeError, match="reads 2 observations, and a request of this protocol holds one"):
+        PolicyServer(policy)

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from vla.core.contract import Contract
-from vla.core.errors import ConfigError
+from vla.core.errors import ConfigError, UnknownNameError
 from vla.core.types import ActionChunk, Observation
-from vla.envs.registry import ENVS, env_spec
-from vla.evaluation.evaluate import compare, evaluate, matching_envs
+from vla.envs.registry import env_spec
+from vla.evaluation.evaluate import compare, evaluate
 from vla.evaluation.folder import read_result
 from vla.evaluation.plan import Progress
 from vla.evaluation.settings import RunConfig
@@ -75,12 +75,6 @@ def test_two_policies_are_compared_on_the_same_scenes(tmp_path: Path) -> None:
     assert read_result(tmp_path).to_json() == result.to_json()
 
 
-def test_patterns_of_environments() -> None:
-    notes: list[str] = []
-    everything = matching_envs(["all"], note=notes.append)
-    assert set(everything) <= set(ENVS)
-    assert matching_envs(["tabletop/l*", "tabletop/lift"]) == ["tabletop/lift"]
-    assert all(ENVS[name].expert for name in matching_envs(["all"], expert=True))
-    assert matching_envs(["tabletop/plaice"]) == ["tabletop/plaice"]  # the plan says what is wrong with it
-    with pytest.raises(ConfigError, match="no environment is called like that"):
-        matching_envs(["table*top"])
+def test_a_pattern_that_means_nothing_is_refused_before_anything_runs() -> None:
+    with pytest.raises(UnknownNameError, match=r"environments table\*top: none is called like that"):
+        evaluate("random", env="table*top", episodes=1)

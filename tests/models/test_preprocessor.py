@@ -398,15 +398,16 @@ def _live(**changes: Any) -> Observation:
     [
         (
             {"images": {"front": np.zeros((6, 8, 3), np.uint8), "left": np.zeros((6, 8, 3), np.uint8)}},
-            r"needs cameras \['front', 'wrist'\], the observation has \['front', 'left'\]; send wrist",
+            r"the policy: expected cameras front, wrist, got front, left; send wrist",
         ),
         (
             {"images": {"front": np.zeros((6, 8, 3), np.uint8), "wrist": np.zeros((8, 6, 3), np.uint8)}},
-            r"camera wrist: the policy needs uint8 of shape \(6, 8, 3\), got uint8 \(8, 6, 3\)",
+            r"wrist: expected uint8 \(6, 8, 3\).*got uint8 \(8, 6, 3\)",
         ),
-        ({"state": np.zeros(2, np.float32)}, r"needs 3 state values, got shape \(2,\)"),
+        ({"state": np.zeros(2, np.float32)}, r"state: expected float32 \(3,\).*got float32 \(2,\)"),
+        ({"state": np.array([0.0, np.nan, 0.0], np.float32)}, "expected finite numbers"),
     ],
-    ids=["camera", "shape", "state"],
+    ids=["camera", "shape", "state", "not finite"],
 )
 def test_what_an_observation_lacks_is_named(changes: dict[str, Any], message: str) -> None:
     preprocessor = _preprocessor()

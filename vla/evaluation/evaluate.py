@@ -2,16 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from vla.core.errors import ConfigError
 from vla.core.provenance import provenance
 from vla.core.types import Policy
-from vla.envs.registry import ENVS
+from vla.envs.registry import match
 from vla.envs.spec import Language, RobotEnv
 from vla.evaluation.comparison import compare_rows
 from vla.evaluation.conditions import robustness_conditions
@@ -115,25 +113,11 @@ def compare_results(a: EvaluationResult, b: EvaluationResult) -> ComparisonResul
     return ComparisonResult(a=a, b=b, rows=compare_rows(a.rows, b.rows), provenance=provenance())
 
 
-def matching_envs(patterns: Sequence[str], *, expert: bool = False, note: Note = lambda text: None) -> list[str]:
-    """Names as they are; patterns with ``*``, and ``all``, as what is installed and, with ``expert``, has one."""
-    names: list[str] = []
-    for pattern in patterns:
-        if pattern != "all" and "*" not in pattern:
-            names.append(pattern)
-            continue
-        found = [name for name in ENVS if pattern == "all" or fnmatchcase(name, pattern)]
-        if not found:
-            raise ConfigError(f"--env {pattern}: no environment is called like that; vla envs lists them")
-        missing = [name for name in found if ENVS[name].module and find_spec(ENVS[name].module) is None]
-        if missing:
-            note(f"not installed, left out: {', '.join(missing)}")
-        names += [name for name in found if name not in missing and (ENVS[name].expert is not None or not expert)]
-    return list(dict.fromkeys(names))
-
-
 def _matching(env: str | Sequence[str], policies: Sequence[PolicyLike], note: Note) -> list[str]:
-    return matching_envs(_several(env), expert="expert" in policies, note=note)
+    chosen, missing = match(_several(env), with_expert="expert" in policies)
+    if missing:
+        note(f"not installed, left out: {', '.join(missing)}")
+    return chosen
 
 
 def _conditions(

@@ -25,6 +25,7 @@ from torch import Tensor
 from vla.core.action_transform import ActionTransform
 from vla.core.contract import Contract, Dimension, differences
 from vla.core.errors import CheckpointError, ContractError
+from vla.core.fit import check_observation
 from vla.core.media.images import resize_frame
 from vla.core.scaling import Statistics
 from vla.core.types import ActionChunk, Observation
@@ -135,12 +136,15 @@ class Preprocessor:
     def observations(self, observations: Sequence[Observation], embodiment: int = 0) -> Inputs:
         """Live observations of one robot, each with its ``history``; what it lacks is a `ContractError`."""
         robot, t = self.embodiments[embodiment], self.history
+        for observation in observations:
+            for moment in (*observation.history, observation):
+                check_observation(moment, robot.contract, who="the policy")
         moments = [(*o.history, o)[-t:] for o in observations]
         missing = [t - len(moment) for moment in moments]
         moments = [(moment[0],) * m + moment for moment, m in zip(moments, missing, strict=True)]  # as a window begins
         text, text_valid = self.texts([o.instruction for o in observations])
         images = np.stack([[self._images(o, robot) for o in moment] for moment in moments])  # (b, t, n, y, x, 3)
-        state = np.stack([[_state(o, robot.contract) for o in moment] for moment in moments])
+        state = np.stack([[o.state for o in moment] for moment in moments])
         b = len(observations)
         arrays = {
             "images": images,
@@ -177,7 +181,7 @@ class Preprocessor:
         """The mirror: what the robot is to do, in its own units."""
         robot = self.embodiments[embodiment]
         d = len(robot.contract.action)
-        present = torch.from_numpy(np.stack([_state(o, robot.contract) for o in observations]))
+        present = torch.from_numpy(np.stack([o.state for o in observations]))
         scaled = prediction.actions[..., :d].float().cpu()
         actions = robot.space.undo(present, robot.action.denormalise(scaled)).numpy()
         signals = {name: values.float().cpu().numpy() for name, values in prediction.signals.items()}
@@ -254,29 +258,11 @@ class Preprocessor:
 
     def _images(self, observation: Observation, robot: Embodiment) -> np.ndarray:
         """uint8 (n, y, x, 3): the robot's cameras in their slots, in the size of the model."""
-        shapes = {camera.name: camera.shape for camera in robot.contract.cameras}
         found = np.zeros((len(robot.cameras), *self.image_size, 3), np.uint8)
         for slot, name in enumerate(robot.cameras):
-            if name is None:
-                continue
-            image = observation.images.get(name)
-            if image is None:
-                raise ContractError(
-                    f"the policy needs cameras {[c for c in robot.cameras if c]}, the observation has "
-                    f"{sorted(observation.images)}; send {name}"
-                )
-            if image.shape != shapes[name] or image.dtype != np.uint8:
-                raise ContractError(
-                    f"camera {name}: the policy needs uint8 of shape {shapes[name]}, got {image.dtype} {image.shape}"
-                )
-            found[slot] = resize_frame(image, self.image_size)
+            if name is not None:
+                found[slot] = resize_frame(observation.images[name], self.image_size)
         return found
-
-
-def _state(observation: Observation, contract: Contract) -> np.ndarray:
-    if observation.state.shape != (len(contract.state),):
-        raise ContractError(f"the policy needs {len(contract.state)} state values, got shape {observation.state.shape}")
-    return observation.state.astype(np.float32)
 
 
 def _by_robot(arrays: Mapping[str, np.ndarray], b: int) -> list[tuple[int, np.ndarray]]:
