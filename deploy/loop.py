@@ -1,7 +1,7 @@
 """The control loop: a policy drives a robot at the robot's rate, on absolute deadlines.
 
-Inference is part of the period in which a chunk is due: a policy that takes longer than a period makes the loop late,
-which is counted, and never makes it hurry afterwards.
+Inference is part of the period in which a chunk is due. A policy that takes longer than a period makes the loop late:
+that is counted, the ticks that went by are skipped, and the next command comes with the next tick.
 """
 
 import time
@@ -59,6 +59,7 @@ def drive(
     buffer = ChunkBuffer(execute=execute or (trained.execute if trained else 10**9))
     past: deque[Observation] = deque(maxlen=(trained.history if trained else 1) - 1)
     period, late, clipped, inferences, longest = 1 / contract.control_hz, 0, 0, 0, 0.0
+    policy.act([robot.observe()])  # a first inference allocates and compiles, which is no part of any period
     policy.reset(0)
     deadline = time.monotonic()
     for _ in range(steps):
@@ -78,6 +79,7 @@ def drive(
         robot.command(action)
         now = time.monotonic()
         late += now > deadline + period / 2
-        deadline = max(deadline + period, now - period)  # what is lost is lost: nothing is caught up in a burst
+        missed = max(0, int((now - deadline) / period))  # ticks that went by are skipped: nothing is caught up
+        deadline += (missed + 1) * period
         time.sleep(max(0.0, deadline - now))
     return Drive(steps=steps, inferences=inferences, late=late, clipped=clipped, longest_inference_s=longest)

@@ -10,6 +10,7 @@ import pytest
 from vla.core.contract import Contract
 from vla.core.errors import ContractError
 from vla.core.types import ActionChunk, Observation
+from vla.deploy import loop
 from vla.deploy.loop import drive
 from vla.deploy.robots.simulated import SimulatedRobot
 from vla.policies.random import RandomPolicy
@@ -70,3 +71,34 @@ def test_numbers_that_are_not_finite_never_reach_the_robot(robot: SimulatedRobot
 def test_another_robots_policy_is_refused(robot: SimulatedRobot) -> None:
     with pytest.raises(ContractError, match="robot: 'else'"):
         drive(RandomPolicy(replace(robot.contract, robot="else"), 4, 0), robot, steps=1)
+
+
+class Clock:
+    """Time that passes only where somebody spends it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_a_slow_policy_makes_it_late_and_never_makes_it_hurry(
+    robot: SimulatedRobot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    period, clock = 1 / robot.contract.control_hz, Clock()
+    monkeypatch.setattr(loop, "time", clock)
+
+    class Slow(Scripted):
+        def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
+            clock.sleep(2.5 * period)
+            return super().act(observations)
+
+    policy, sent = Slow(robot.contract, np.repeat(robot.observe().state[None], 3, axis=0)), []
+    found = drive(policy, robot, steps=6, on_step=lambda seen, action: sent.append(clock.now / period))
+    assert (found.inferences, found.late) == (2, 2)
+    # The first inference is before the clock of the loop; two ticks are skipped behind each of the others.
+    np.testing.assert_allclose(np.array(sent) - 2.5, [2.5, 3, 4, 7.5, 8, 9], atol=1e-6)

@@ -45,7 +45,10 @@ class FirstFrames:
     """Errors on the first frames of held-out episodes, where only looking tells where things are."""
 
     def __init__(self, samples: Samples, seed: int) -> None:
-        items = samples.validation.first_items()[:_FIRST_FRAMES]
+        items = samples.validation.first_items()
+        # A mixture lists one dataset after the other: the first of them all would be those of one robot.
+        chosen = np.random.default_rng(seed).permutation(len(items))[:_FIRST_FRAMES]
+        items = items[np.sort(chosen)]
         self._batch = samples.held_out(items) if len(items) else None
 
     def __call__(self, model: Model, device: torch.device) -> Iterator[tuple[str, float]]:
