@@ -33,6 +33,8 @@ def test_from_nothing_to_a_report_and_again(
     page = (out / "report.html").read_text()
     assert "<html" in page
     assert "data:video/mp4" in page
+    for curve in ("Loss by step", "Error by step", "Samples per second by step"):  # of what the loop really logs
+        assert curve in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert str(out / "report.html") in first.out.replace("\n", "")
 

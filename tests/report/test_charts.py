@@ -12,10 +12,10 @@ def test_series_skip_what_is_missing_or_not_finite():
     assert series(POINTS, "gap", label="gap", colour="ink") is None
     assert series(POINTS, "absent", label="absent", colour="ink") is None
     points = [*POINTS[:2], {"step": 3, "loss": float("inf")}, {"step": 4}]
-    curve = series(points, "loss", label="loss", colour="ink", scale=1e3)
+    curve = series(points, "loss", label="loss", colour="ink")
     assert curve is not None
     assert curve.x.tolist() == [1, 2]
-    assert curve.y.tolist() == [1000, 500]
+    assert curve.y.tolist() == [1.0, 0.5]
 
 
 @pytest.mark.parametrize("log", [True, False])

@@ -38,10 +38,10 @@ class Series:
 
 
 def series(
-    points: Sequence[Mapping[str, Any]], key: str, *, label: str, colour: Any, scale: float = 1.0, dots: bool = False
+    points: Sequence[Mapping[str, Any]], key: str, *, label: str, colour: Any, dots: bool = False
 ) -> Series | None:
     """The values of ``key`` by step, without those that are missing or not finite; None if there are none."""
-    found = [(p["step"], p[key] * scale) for p in points if p.get(key) is not None and np.isfinite(p[key])]
+    found = [(p["step"], p[key]) for p in points if p.get(key) is not None and np.isfinite(p[key])]
     if not found:
         return None
     x, y = np.array(found, np.float64).T

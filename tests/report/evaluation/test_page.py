@@ -62,10 +62,10 @@ def demo(make_evaluation: Callable[..., Any]) -> list[Loaded]:
 
 def _training() -> Training:
     train = [
-        {"kind": "train", "step": s, "action_loss": 1 / s, "aim_error_m": 0.1 / s, "samples_per_s": 900.0}
+        {"kind": "train", "step": s, "action_loss": 1 / s, "aim_error": 0.1 / s, "samples_per_s": 900.0}
         for s in range(1, 50)
     ]
-    held_out = [{"kind": "validation", "step": s, "action_loss": 2 / s, "first_error_m": 0.2} for s in (10, 40)]
+    held_out = [{"kind": "validation", "step": s, "action_loss": 2 / s, "first_error": 0.2} for s in (10, 40)]
     return Training(steps=49, samples=490, seconds=12.0, parameters=1_934_336, lines=[*train, *held_out])
 
 

@@ -57,8 +57,8 @@ def training_charts(training: Training) -> list[dict[str, str]]:
         ("Loss", "log scale", line_chart("loss", _curves(training, "_loss"), log=True, description="Loss by step")),
         (
             "Error",
-            "mm, log scale",
-            line_chart("error", _curves(training, "_error_m", 1e3), log=True, description="Error in mm by step"),
+            "each in the units of its signal, log scale",
+            line_chart("error", _curves(training, "_error"), log=True, description="Error by step"),
         ),
         (
             "Throughput",
@@ -69,7 +69,7 @@ def training_charts(training: Training) -> list[dict[str, str]]:
     return [{"title": title, "unit": unit, "svg": svg} for title, unit, svg in charts if svg]
 
 
-def _curves(training: Training, suffix: str, scale: float = 1.0) -> list[Series | None]:
+def _curves(training: Training, suffix: str) -> list[Series | None]:
     """Every metric whose name ends so; of several losses that are held out, only the first."""
     curves = []
     for kind, where, colours in (("train", "train", _TRAIN), ("validation", "held out", _HELD_OUT)):
@@ -78,5 +78,5 @@ def _curves(training: Training, suffix: str, scale: float = 1.0) -> list[Series 
         for i, name in enumerate(names[:1] if kind == "validation" and suffix == "_loss" else names):
             label = f"{name.removesuffix(suffix).replace('_', ' ')}, {where}"
             colour = colours[i % len(colours)]
-            curves.append(series(lines, name, label=label, colour=colour, scale=scale, dots=kind == "validation"))
+            curves.append(series(lines, name, label=label, colour=colour, dots=kind == "validation"))
     return curves
