@@ -15,11 +15,11 @@ from vla.core.contract import Camera, Contract, require_match
 from vla.core.errors import DatasetError
 from vla.core.lookup import lookup
 from vla.core.types import Episode
-from vla.datasets.frames.clocks import CameraClocks
 from vla.datasets.frames.codecs import frame_codec
 from vla.datasets.frames.shard_reader import ShardReader
-from vla.datasets.records import EpisodeIndex
+from vla.datasets.storage.storage import Location, Storage, open_storage
 from vla.datasets.store.arrays import read_checked_array
+from vla.datasets.store.clocks import CameraClocks
 from vla.datasets.store.documents import encode
 from vla.datasets.store.episode_check import check_names
 from vla.datasets.store.layout import (
@@ -37,8 +37,8 @@ from vla.datasets.store.layout import (
     sim_state_name,
 )
 from vla.datasets.store.manifest import Manifest, read_manifest
+from vla.datasets.store.records import EpisodeIndex
 from vla.datasets.store.segment import Files
-from vla.datasets.store.storage import Location, Storage, open_storage
 
 _CACHED_INDEX_BYTES = 64 * 2**20
 """Shard indexes that are kept, 16 bytes a frame: those of 4 million frames."""

@@ -10,9 +10,9 @@ import numpy as np
 from vla.core.errors import DatasetError
 from vla.core.lookup import lookup
 from vla.datasets.dataset import Dataset
-from vla.datasets.records import EDITABLE
 from vla.datasets.selection import Selection
 from vla.datasets.store.manifest import Manifest, publish_change
+from vla.datasets.store.records import EDITABLE
 
 
 def keep_only(dataset: Dataset, selection: Selection, reason: str) -> int:

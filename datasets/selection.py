@@ -8,7 +8,7 @@ from jaxtyping import Bool
 
 from vla.core.errors import DatasetError
 from vla.core.lookup import lookup
-from vla.datasets.records import EpisodeIndex, EpisodeRecord
+from vla.datasets.store.records import EpisodeIndex, EpisodeRecord
 
 
 @dataclass(frozen=True, kw_only=True)

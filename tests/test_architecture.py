@@ -45,17 +45,6 @@ REGISTRIES = {
     "vla.policies.table",
 }
 """Modules that put names to things: the only ones that import from folders whose modules import from theirs."""
-TWO_WAY = {
-    ("vla.datasets", "vla.datasets.frames"),  # until datasets/records.py lies below dataset.py
-    ("vla.datasets", "vla.datasets.store"),  # until datasets/records.py lies below dataset.py
-    ("vla.datasets", "vla.datasets.sampling"),  # until the checker has a room of its own
-    ("vla.models", "vla.models.auxiliaries"),  # until inputs, sequence and vocabulary have a room below the parts
-    ("vla.models", "vla.models.codecs"),  # the same
-    ("vla.models", "vla.models.heads"),  # the same
-    ("vla.models", "vla.models.readers"),  # the same
-    ("vla.datasets.frames", "vla.datasets.store"),  # until frames need no storage, or the store no codecs
-}
-"""Pairs of folders that are still to be parted."""
 MOST_LINES, MOST_MODULES = 350, 16
 HEAVY = {"torch", "ray", "mujoco", "zarr", "transformers", "gymnasium", "matplotlib"}
 
@@ -190,7 +179,7 @@ def _pairs(sources: Sequence[Source]) -> Iterator[str]:
             pair = name.rpartition(".")[0], needed.rpartition(".")[0]
             towards.setdefault(pair, []).append(f"{name} → {needed}")
     for (here, there), imports in sorted(towards.items()):
-        if here < there and (there, here) in towards and (here, there) not in TWO_WAY:
+        if here < there and (there, here) in towards:
             yield f"{here} and {there} need each other: {imports[0]}, and {towards[there, here][0]}"
 
 
@@ -228,15 +217,8 @@ def test_the_whole_keeps_the_rule(rule: str) -> None:
 
 
 def test_exceptions_are_needed() -> None:
-    """What has been parted, or is gone, leaves the lists above."""
-    sources = _sources()
-    folders = {
-        tuple(sorted((name.rpartition(".")[0], needed.rpartition(".")[0])))
-        for name, needs in _edges(sources, at_once=False).items()
-        for needed in needs
-    }
-    assert folders >= TWO_WAY
-    assert {source.name for source in sources} >= REGISTRIES
+    """A registry that is gone leaves the list above."""
+    assert {source.name for source in _sources()} >= REGISTRIES
 
 
 def test_every_folder_is_looked_at() -> None:

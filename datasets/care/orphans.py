@@ -4,10 +4,10 @@ from collections.abc import Collection
 from contextlib import suppress
 
 from vla.core.errors import DatasetError
+from vla.datasets.storage.storage import COMMIT, LocalStorage, Storage
 from vla.datasets.store.layout import read_commit, segment_name
 from vla.datasets.store.manifest import latest_number, publish, read_manifest
 from vla.datasets.store.staging import StagedSegment, host_name, is_locked, unfinished
-from vla.datasets.store.storage import COMMIT, LocalStorage, Storage
 
 
 def unlisted(storage: Storage) -> list[str]:

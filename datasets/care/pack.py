@@ -12,12 +12,12 @@ from vla.core.errors import ContractError, DatasetError
 from vla.core.processes import Engine
 from vla.datasets.care.orphans import publish_orphans
 from vla.datasets.dataset import Dataset, create_dataset
+from vla.datasets.storage.storage import Location, Storage, open_storage
 from vla.datasets.store.layout import read_commit
 from vla.datasets.store.manifest import Manifest
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.shares import write_segments
 from vla.datasets.store.staging import alone
-from vla.datasets.store.storage import Location, Storage, open_storage
 
 OnEpisode = Callable[[int], None]
 """Called with the number of steps of each episode that was copied."""

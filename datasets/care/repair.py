@@ -17,11 +17,11 @@ from vla.core.errors import DatasetError
 from vla.datasets.care.orphans import is_live, unlisted
 from vla.datasets.care.salvage import Versions, salvage
 from vla.datasets.recorder.journal import recover
+from vla.datasets.storage.storage import COMMIT, LocalStorage, Location, Storage, open_storage
 from vla.datasets.store.documents import FormatVersionError, encode
 from vla.datasets.store.layout import read_commit, read_description, segment_name
 from vla.datasets.store.manifest import Manifest, latest_number, manifest_name, publish_change
 from vla.datasets.store.staging import JOURNAL, StagedSegment, alone, host_name, is_locked, unfinished
-from vla.datasets.store.storage import COMMIT, LocalStorage, Location, Storage, open_storage
 
 _STALE_S = 600.0
 """Temporary files without a lock are removed when they are older."""

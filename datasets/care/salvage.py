@@ -7,11 +7,11 @@ from functools import cached_property
 from vla.core.errors import DatasetError
 from vla.datasets.care.verify import Damage, intact_episodes, verify_segment, verify_without_record
 from vla.datasets.dataset import Dataset
+from vla.datasets.storage.storage import Storage
 from vla.datasets.store.documents import FormatVersionError
 from vla.datasets.store.layout import Commit, image_name
 from vla.datasets.store.manifest import Manifest, read_manifest
 from vla.datasets.store.segment import SegmentWriter
-from vla.datasets.store.storage import Storage
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,14 @@ from vla.core.files import make_folder
 from vla.core.version1 import signal_columns, upgraded_contract
 from vla.datasets.care.orphans import is_live
 from vla.datasets.dataset import Dataset, create_dataset
-from vla.datasets.records import EpisodeIndex
+from vla.datasets.storage.storage import COMMIT, LocalStorage, Location, Storage, open_storage
 from vla.datasets.store.arrays import read_checked_array
 from vla.datasets.store.documents import FormatVersionError, encode, read_document
 from vla.datasets.store.layout import Commit, Description, read_checked, read_description, segment_name
 from vla.datasets.store.manifest import Manifest, latest_number, manifest_name
+from vla.datasets.store.records import EpisodeIndex
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.staging import alone, is_locked, unfinished
-from vla.datasets.store.storage import COMMIT, LocalStorage, Location, Storage, open_storage
 
 _FORMAT = "1.0"
 _GROWING, _COMPLETE, _OLD = ".upgrade", "version2", "version1"

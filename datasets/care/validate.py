@@ -17,10 +17,10 @@ from vla.datasets.care.orphans import is_live, unlisted
 from vla.datasets.care.verify import stray_files, verify_segment
 from vla.datasets.dataset import Dataset
 from vla.datasets.sampling.statistics import compute, drift
+from vla.datasets.storage.storage import Location, Storage, open_storage
 from vla.datasets.store.layout import read_commit, read_description
 from vla.datasets.store.manifest import latest_number, read_manifest
 from vla.datasets.store.staging import host_name, is_locked, unfinished
-from vla.datasets.store.storage import Location, Storage, open_storage
 
 Level = Literal["quick", "full", "deep"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import google_crc32c
 
 from vla.core.errors import DatasetError
-from vla.datasets.records import EpisodeIndex
+from vla.datasets.storage.storage import COMMIT, Storage
 from vla.datasets.store.layout import Commit, read_commit, segment_name
-from vla.datasets.store.storage import COMMIT, Storage
+from vla.datasets.store.records import EpisodeIndex
 
 _EPISODE = re.compile(r"data\.zarr/(?:images/[^/]+|sim_state)/(\d{6})/")
 _MODEL = re.compile(r"models/([0-9a-f]+)\.xml")

@@ -8,7 +8,7 @@ import numpy as np
 from vla.core.contract import Contract
 from vla.core.types import Episode
 from vla.datasets.formats.dimensions import keys_of
-from vla.datasets.frames.clocks import latest_frame
+from vla.datasets.store.clocks import latest_frame
 
 _SENTENCES = {
     "instruction": "Instructions, in {n} episodes: the format has no language.",

@@ -15,10 +15,10 @@ from vla.datasets.care.orphans import publish_orphans
 from vla.datasets.care.pack import known_hashes
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.formats.source import Source
-from vla.datasets.records import content_hash
+from vla.datasets.storage.storage import Location, Storage, open_storage
+from vla.datasets.store.records import content_hash
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.shares import write_segments
-from vla.datasets.store.storage import Location, Storage, open_storage
 
 
 @dataclass(frozen=True, kw_only=True)

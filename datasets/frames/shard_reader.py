@@ -20,8 +20,8 @@ from vla.core.contract import Camera
 from vla.core.errors import DatasetError
 from vla.datasets.frames.codecs import DECODERS
 from vla.datasets.frames.shard_writer import MISSING
-from vla.datasets.store.object_storage import ObjectStorage
-from vla.datasets.store.storage import LocalStorage, Storage
+from vla.datasets.storage.object_storage import ObjectStorage
+from vla.datasets.storage.storage import LocalStorage, Storage
 
 _INDEX_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 _FIX = "run vla data repair, or restore the segment from a copy"

@@ -17,8 +17,8 @@ from zarr.storage import MemoryStore
 
 from vla.core.errors import DatasetError
 from vla.datasets.frames.codecs import ZSTD_LEVEL
+from vla.datasets.storage.storage import LocalStorage, Storage
 from vla.datasets.store.layout import Commit, read_checked, segment_name
-from vla.datasets.store.storage import LocalStorage, Storage
 
 _ZSTD = numcodecs.Zstd(level=ZSTD_LEVEL, checksum=True)
 _FIX = "run vla data repair, or restore the segment from a copy"

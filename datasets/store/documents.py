@@ -7,7 +7,7 @@ from typing import Any
 import google_crc32c
 
 from vla.core.errors import DatasetError
-from vla.datasets.store.storage import Storage
+from vla.datasets.storage.storage import Storage
 
 FORMAT_VERSION = "2.0"
 

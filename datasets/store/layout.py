@@ -34,8 +34,8 @@ import numpy as np
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
+from vla.datasets.storage.storage import COMMIT, Storage
 from vla.datasets.store.documents import read_document
-from vla.datasets.store.storage import COMMIT, Storage
 
 LOW_DIMENSIONAL: dict[str, tuple[str, bool]] = {
     "state": ("float32", True),

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vla.core.errors import DatasetError
+from vla.datasets.storage.storage import Location, Storage, open_storage
 from vla.datasets.store.documents import encode, read_document
 from vla.datasets.store.layout import explain_full_disk, now, read_commit, read_description
-from vla.datasets.store.storage import Location, Storage, open_storage
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from vla.core.errors import DatasetError
 from vla.core.types import Episode
 from vla.datasets.frames.codecs import frame_codec
 from vla.datasets.frames.shard_writer import ShardWriter
-from vla.datasets.records import EpisodeRecord, encode_records, record_of
+from vla.datasets.storage.storage import LocalStorage, Location, Storage, open_storage
 from vla.datasets.store.arrays import write_array, write_group
 from vla.datasets.store.episode_check import check_episode, check_names
 from vla.datasets.store.layout import (
@@ -27,8 +27,8 @@ from vla.datasets.store.layout import (
     rows_of,
     sim_state_name,
 )
+from vla.datasets.store.records import EpisodeRecord, encode_records, record_of
 from vla.datasets.store.staging import StagedSegment
-from vla.datasets.store.storage import LocalStorage, Location, Storage, open_storage
 
 
 class SegmentWriter:

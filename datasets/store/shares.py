@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from vla.core.processes import Engine, run_shares
+from vla.datasets.storage.storage import Storage
 from vla.datasets.store.manifest import Change, publish, publish_change
-from vla.datasets.store.storage import Storage
 
 Share = TypeVar("Share")
 Result = TypeVar("Result")

@@ -20,9 +20,9 @@ import google_crc32c
 
 from vla.core.errors import DatasetError
 from vla.core.files import make_folder, sync_folder
+from vla.datasets.storage.storage import COMMIT, LocalStorage, Storage
 from vla.datasets.store.documents import encode
 from vla.datasets.store.layout import now, segment_name
-from vla.datasets.store.storage import COMMIT, LocalStorage, Storage
 
 JOURNAL = "journal"
 """What a recorder notes of each step as it comes: never part of a sealed segment."""

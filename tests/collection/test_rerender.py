@@ -10,7 +10,7 @@ from vla.collection.rerender import Rerender, rerender
 from vla.core.types import Episode
 from vla.datasets.care.orphans import unlisted
 from vla.datasets.dataset import Dataset
-from vla.datasets.store.storage import open_storage
+from vla.datasets.storage.storage import open_storage
 from vla.envs.open_loop import render_again
 
 

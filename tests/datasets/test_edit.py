@@ -192,10 +192,10 @@ def test_every_task_has_its_shares(weights: list[int], tasks: list[str], seed: i
 
 def _of_tasks(tasks: list[str]) -> Dataset:
     """A dataset in RAM, with an index and nothing else."""
-    from vla.datasets.records import EpisodeIndex, EpisodeRecord, encode_records
+    from vla.datasets.storage.storage import LocalStorage
     from vla.datasets.store.layout import Description
     from vla.datasets.store.manifest import Manifest
-    from vla.datasets.store.storage import LocalStorage
+    from vla.datasets.store.records import EpisodeIndex, EpisodeRecord, encode_records
 
     about = {"start": 0, "length": 1, "instruction": "x", "instruction_alternatives": (), "success": None, "seed": 0}
     records = [

@@ -13,9 +13,9 @@ from vla.core.contract import Contract
 from vla.core.errors import DatasetError, VlaError
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
-from vla.datasets.records import EpisodeIndex, EpisodeRecord, encode_records
 from vla.datasets.selection import Selection, select_episodes
 from vla.datasets.store.manifest import publish
+from vla.datasets.store.records import EpisodeIndex, EpisodeRecord, encode_records
 from vla.datasets.store.segment import SegmentWriter
 
 ABOUT: list[dict[str, Any]] = [

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from vla.core.contract import Dimension
-from vla.models.config import TransformerConfig, UnifiedConfig
+from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig
-from vla.models.inputs import Batch, Inputs, Targets
-from vla.models.interface import Interface
 from vla.models.model import Model
 from vla.models.readers.config import ImagesConfig, StateConfig, TextConfig
+from vla.models.trunk.config import TransformerConfig
+from vla.models.trunk.inputs import Batch, Inputs, Targets
+from vla.models.trunk.interface import Interface
 
 # Sizes that all differ, so that swapped axes are noticed.
 TEXT, LENGTH, HORIZON, JOINTS, STATE, CAMERAS = 40, 6, 3, 4, 5, 2

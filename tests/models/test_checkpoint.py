@@ -17,12 +17,13 @@ from vla.core.policy_spec import DatasetVersion
 from vla.core.scaling import Statistics
 from vla.models.checkpoint import Blueprint, fill, load_model, read_blueprint, read_tensors, write_checkpoint
 from vla.models.codecs.config import BinsConfig
-from vla.models.config import TransformerConfig, UnifiedConfig
+from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
-from vla.models.inputs import Inputs
 from vla.models.preprocessor import Embodiment, Preprocessor
 from vla.models.readers.config import ImagesConfig, StateConfig, TextConfig
 from vla.models.text import InstructionTokenizer
+from vla.models.trunk.config import TransformerConfig
+from vla.models.trunk.inputs import Inputs
 
 _ANGLES = tuple(Dimension(name=name, unit="rad", low=-2.0, high=2.0) for name in ("shoulder", "elbow"))
 _GRIPPER = Dimension(name="gripper", unit="m", low=0.0, high=0.1)

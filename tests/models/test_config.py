@@ -8,9 +8,10 @@ import pytest
 from vla.core.errors import ConfigError
 from vla.models.auxiliaries.config import GroundingConfig, PointingConfig
 from vla.models.codecs.config import BinsConfig
-from vla.models.config import TransformerConfig, UnifiedConfig
+from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig
 from vla.models.readers.config import ImagesConfig, StateConfig
+from vla.models.trunk.config import TransformerConfig
 
 
 @pytest.mark.parametrize(

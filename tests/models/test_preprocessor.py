@@ -23,9 +23,9 @@ from vla.datasets.sampling.settings import MixtureConfig, MixtureEntry
 from vla.datasets.sampling.windows import Windows
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
-from vla.models.inputs import Inputs, Prediction
 from vla.models.preprocessor import Embodiment, Preprocessor
 from vla.models.text import InstructionTokenizer
+from vla.models.trunk.inputs import Inputs, Prediction
 
 HORIZON, HISTORY = 4, 3
 SENTENCES = ("pick it up", "put it on the plate", "open the drawer and close it again")

@@ -14,11 +14,11 @@ from vla.models.codecs.config import BinsConfig
 from vla.models.heads.bins import BinsHead
 from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
 from vla.models.heads.tokens import TokensHead
-from vla.models.inputs import Batch
-from vla.models.interface import Interface
-from vla.models.sequence import read
-from vla.models.soft_bins import SoftBins
 from vla.models.text import InstructionTokenizer
+from vla.models.trunk.inputs import Batch
+from vla.models.trunk.interface import Interface
+from vla.models.trunk.sequence import read
+from vla.models.trunk.soft_bins import SoftBins
 from vla.models.unified import UnifiedTransformer
 
 HEADS: dict[str, HeadConfig] = {

@@ -16,11 +16,12 @@ from vla.core.scaling import Statistics
 from vla.core.types import ActionChunk, Observation, Policy
 from vla.models.checkpoint import Blueprint, write_checkpoint
 from vla.models.codecs.config import BinsConfig
-from vla.models.config import TransformerConfig, UnifiedConfig
+from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
 from vla.models.preprocessor import Embodiment, Preprocessor
 from vla.models.readers.config import ImagesConfig, StateConfig, TextConfig
 from vla.models.text import InstructionTokenizer
+from vla.models.trunk.config import TransformerConfig
 from vla.policies.learned import LearnedPolicy
 
 _JOINTS = tuple(Dimension(name=name, unit="rad", low=-2.0, high=2.0) for name in ("shoulder", "elbow", "wrist"))

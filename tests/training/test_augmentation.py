@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vla.core.contract import Dimension
-from vla.models.inputs import Inputs, Targets
+from vla.models.trunk.inputs import Inputs, Targets
 from vla.training.augmentation import Augmentation, shift_images
 from vla.training.recipe import AugmentationConfig
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from vla.core.errors import UnknownNameError
-from vla.models.inputs import Batch
 from vla.models.model import Model
+from vla.models.trunk.inputs import Batch
 from vla.training.engines import train
 from vla.training.evaluators import EVALUATORS, FirstFrames, HeldOutLoss
 from vla.training.metrics import read_metrics

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from vla.models.attention import Transformer
-from vla.models.config import TransformerConfig
 from vla.models.model import Model
+from vla.models.trunk.attention import Transformer
+from vla.models.trunk.config import TransformerConfig
 from vla.training.optimiser import Muon, build_optimisers, orthogonalise
 from vla.training.recipe import OptimiserConfig
 

@@ -19,7 +19,7 @@ from vla.datasets.edit import relabel
 from vla.datasets.sampling.loader import iterate_steps
 from vla.datasets.sampling.order import Order, ResumableSampler, StratifiedOrder
 from vla.datasets.sampling.windows import Windows
-from vla.models.inputs import Batch
+from vla.models.trunk.inputs import Batch
 from vla.training.recipe import TrainConfig
 from vla.training.samples import Samples, open_samples
 from vla.training.strata import before_first_grasp

@@ -12,9 +12,9 @@ from vla.core.config import to_dict
 from vla.core.contract import Contract
 from vla.core.errors import CheckpointError, ContractError, VlaError
 from vla.core.policy_spec import DatasetVersion, PolicySpec
-from vla.models.attention import Transformer
-from vla.models.config import TransformerConfig
 from vla.models.model import Model
+from vla.models.trunk.attention import Transformer
+from vla.models.trunk.config import TransformerConfig
 from vla.training.optimiser import build_optimisers
 from vla.training.recipe import OptimiserConfig, TrainConfig
 from vla.training.state import Position, claim_data, claim_run, load_state, save_state

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from vla.models.inputs import Batch
 from vla.models.model import Model
+from vla.models.trunk.inputs import Batch
 from vla.training.optimiser import build_optimisers
 from vla.training.recipe import TrainConfig
 from vla.training.samples import open_samples

@@ -9,9 +9,9 @@ from vla.bench.settings import PrecisionConfig
 from vla.core.contract import Dimension
 from vla.models.config import UnifiedConfig
 from vla.models.device import choose_device
-from vla.models.inputs import Batch, Inputs, Targets
-from vla.models.interface import Interface
 from vla.models.model import Model
+from vla.models.trunk.inputs import Batch, Inputs, Targets
+from vla.models.trunk.interface import Interface
 from vla.training.optimiser import build_optimisers
 from vla.training.precision import Precision, autocast, measure_precision
 from vla.training.recipe import OptimiserConfig

@@ -12,9 +12,9 @@ from vla.collection.settings import CollectConfig
 from vla.core.errors import DatasetError
 from vla.core.provenance import provenance
 from vla.datasets.dataset import create_dataset
+from vla.datasets.storage.storage import open_storage
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.shares import write_segments
-from vla.datasets.store.storage import open_storage
 from vla.envs.recording import record_episode
 from vla.envs.registry import env_spec, make_expert
 

@@ -9,9 +9,9 @@ from vla.core.contract import differences
 from vla.core.errors import ContractError, DatasetError
 from vla.core.processes import Engine
 from vla.datasets.dataset import Dataset, create_dataset
+from vla.datasets.storage.storage import Location, open_storage
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.shares import write_segments
-from vla.datasets.store.storage import Location, open_storage
 from vla.envs.open_loop import render_again
 from vla.envs.registry import env_spec
 

@@ -8,30 +8,14 @@ from vla.core.config import Kinded
 from vla.core.errors import ConfigError
 from vla.models.auxiliaries.config import AuxiliaryConfig, GroundingConfig, PointingConfig
 from vla.models.heads.config import BinsHeadConfig, HeadConfig
-from vla.models.interface import Interface
 from vla.models.readers.config import ImagesConfig, ReaderConfig, StateConfig, TextConfig
+from vla.models.trunk.config import TransformerConfig
+from vla.models.trunk.interface import Interface
 
 if TYPE_CHECKING:
     import torch
 
     from vla.models.model import Model
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransformerConfig:
-    """Size of a transformer."""
-
-    width: int = 128
-    layers: int = 4
-    heads: int = 4
-    mlp_ratio: float = 2.0
-
-    def __post_init__(self) -> None:
-        for name in ("width", "layers", "heads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"model.trunk.{name}={getattr(self, name)} must be at least 1")
-        if self.width % self.heads:
-            raise ConfigError(f"model.trunk.width={self.width} must be a multiple of model.trunk.heads={self.heads}")
 
 
 @dataclass(frozen=True, kw_only=True)

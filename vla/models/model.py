@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vla.models.config import ModelConfig
-from vla.models.inputs import Inputs, Metrics, Prediction, Targets
-from vla.models.interface import Interface
+from vla.models.trunk.inputs import Inputs, Metrics, Prediction, Targets
+from vla.models.trunk.interface import Interface
 
 
 class Model(nn.Module, ABC):

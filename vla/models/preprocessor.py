@@ -29,9 +29,9 @@ from vla.core.fit import check_observation
 from vla.core.media.images import resize_frame
 from vla.core.scaling import Statistics
 from vla.core.types import ActionChunk, Observation
-from vla.models.inputs import Batch, Inputs, Prediction, Targets
-from vla.models.interface import Interface
 from vla.models.text import InstructionTokenizer
+from vla.models.trunk.inputs import Batch, Inputs, Prediction, Targets
+from vla.models.trunk.interface import Interface
 
 Texts = tuple[Int64[Tensor, "k l"], Bool[Tensor, "k l"]]
 """Sentences as ids and which of them are real."""

@@ -17,15 +17,15 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vla.models.attention import Transformer
 from vla.models.auxiliaries.auxiliary import Auxiliary
 from vla.models.config import UnifiedConfig
-from vla.models.inputs import Inputs, Metrics, Prediction, Targets
-from vla.models.interface import Interface
 from vla.models.model import Model
 from vla.models.readers.reader import Activations, Reader
-from vla.models.sequence import Segment, read
-from vla.models.vocabulary import SPECIALS, TokenTable, Vocabulary
+from vla.models.trunk.attention import Transformer
+from vla.models.trunk.inputs import Inputs, Metrics, Prediction, Targets
+from vla.models.trunk.interface import Interface
+from vla.models.trunk.sequence import Segment, read
+from vla.models.trunk.vocabulary import SPECIALS, TokenTable, Vocabulary
 
 
 class UnifiedTransformer(Model):

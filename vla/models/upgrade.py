@@ -27,11 +27,12 @@ from vla.core.version1 import upgraded_contract
 from vla.models.auxiliaries.config import AuxiliaryConfig, GroundingConfig, PointingConfig
 from vla.models.checkpoint import Blueprint, fill, read_blueprint, read_tensors, write_checkpoint
 from vla.models.codecs.config import BinsConfig
-from vla.models.config import TransformerConfig, UnifiedConfig
+from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
 from vla.models.preprocessor import Embodiment, Preprocessor
 from vla.models.readers.config import ImagesConfig, StateConfig, TextConfig
 from vla.models.text import InstructionTokenizer
+from vla.models.trunk.config import TransformerConfig
 
 _RENAMED = {
     "text_position": "readers.text.position",

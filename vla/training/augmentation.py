@@ -9,8 +9,8 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from vla.core.contract import Dimension
-from vla.models.inputs import Inputs, Targets
-from vla.models.points import Points, points_of
+from vla.models.trunk.inputs import Inputs, Targets
+from vla.models.trunk.points import Points, points_of
 from vla.training.recipe import AugmentationConfig
 
 

@@ -13,9 +13,9 @@ from typing import Any
 from vla.core.config import from_dict, to_dict
 from vla.core.errors import ConfigError, VlaError
 from vla.core.processes import start_ray
+from vla.datasets.storage.storage import open_storage
 from vla.datasets.store.layout import read_description
 from vla.datasets.store.manifest import read_manifest
-from vla.datasets.store.storage import open_storage
 from vla.models.device import choose_device
 from vla.training.loop import STOP, train_worker
 from vla.training.metrics import Log, read_metrics

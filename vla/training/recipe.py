@@ -55,7 +55,7 @@ class DataConfig:
 
     def absolute(self) -> "DataConfig":
         """The same with paths that hold in any folder, for workers that run in folders of their own."""
-        from vla.datasets.store.storage import open_storage
+        from vla.datasets.storage.storage import open_storage
 
         if self.mixture is None:
             return replace(self, path=open_storage(self.path).url)

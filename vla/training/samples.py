@@ -23,12 +23,12 @@ from vla.datasets.sampling.settings import MixtureConfig
 from vla.datasets.sampling.statistics import scale_of
 from vla.datasets.sampling.windows import Windows
 from vla.datasets.selection import Selection
-from vla.datasets.store.storage import location_name
+from vla.datasets.storage.storage import location_name
 from vla.models.checkpoint import Blueprint
 from vla.models.config import ModelConfig
-from vla.models.inputs import Batch
 from vla.models.preprocessor import Embodiment, Preprocessor, Texts
 from vla.models.text import InstructionTokenizer
+from vla.models.trunk.inputs import Batch
 from vla.training.recipe import DataConfig, TrainConfig
 from vla.training.strata import STRATA
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Int64
 
-from vla.datasets.frames.clocks import latest_frame
+from vla.datasets.store.clocks import latest_frame
 
 _SECOND = 1_000_000_000
 _SLACK_NS = 1_000_000

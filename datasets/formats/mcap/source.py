@@ -23,7 +23,7 @@ from vla.datasets.formats.mcap.streams import Film, Track, decode_frames, decode
 from vla.datasets.formats.mcap.topics import Choice, McapTopics, choose_topics
 from vla.datasets.formats.pictures import PictureError
 from vla.datasets.formats.source import Hints
-from vla.datasets.frames.clocks import latest_frame
+from vla.datasets.store.clocks import latest_frame
 
 _MEASURED = 32
 """Files whose states and actions tell the limits: a limit is a scale, and reading all pictures twice takes long."""

@@ -13,12 +13,12 @@ from vla.datasets.care.pack import pack
 from vla.datasets.care.repair import Repaired, repair
 from vla.datasets.care.validate import validate
 from vla.datasets.dataset import Dataset, create_dataset
+from vla.datasets.storage.object_storage import ObjectStorage
+from vla.datasets.storage.storage import COMMIT
 from vla.datasets.store.layout import segment_name
 from vla.datasets.store.manifest import publish
-from vla.datasets.store.object_storage import ObjectStorage
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.staging import host_name, unfinished
-from vla.datasets.store.storage import COMMIT
 
 MakeEpisode = Callable[..., Episode]
 Same = Callable[[Episode, Episode], None]

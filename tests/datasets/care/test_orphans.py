@@ -12,10 +12,10 @@ from vla.core.types import Episode
 from vla.datasets.care.orphans import is_live, publish_orphans, unlisted
 from vla.datasets.care.pack import pack
 from vla.datasets.dataset import Dataset, create_dataset
+from vla.datasets.storage.storage import LocalStorage
 from vla.datasets.store.manifest import latest_number, publish
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.staging import StagedSegment, host_name, unfinished
-from vla.datasets.store.storage import LocalStorage
 
 MakeEpisode = Callable[..., Episode]
 

@@ -21,11 +21,11 @@ from vla.datasets.care.repair import Repaired, repair
 from vla.datasets.care.validate import validate
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.recorder.episode_writer import EpisodeWriter
+from vla.datasets.storage.storage import COMMIT, LocalStorage
 from vla.datasets.store.documents import encode
 from vla.datasets.store.manifest import latest_number, publish
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.staging import JOURNAL, StagedSegment, alone, host_name, unfinished
-from vla.datasets.store.storage import COMMIT, LocalStorage
 
 MakeDataset = Callable[..., Dataset]
 MakeEpisode = Callable[..., Episode]

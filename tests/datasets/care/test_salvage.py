@@ -16,8 +16,8 @@ from vla.datasets.care.validate import validate
 from vla.datasets.dataset import Dataset
 from vla.datasets.edit import keep_only, relabel
 from vla.datasets.selection import Selection
+from vla.datasets.storage.storage import COMMIT
 from vla.datasets.store.segment import SegmentWriter
-from vla.datasets.store.storage import COMMIT
 
 MakeDataset = Callable[..., Dataset]
 MakeEpisode = Callable[..., Episode]

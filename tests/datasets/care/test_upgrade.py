@@ -17,9 +17,9 @@ from vla.datasets.care.repair import repair
 from vla.datasets.care.upgrade import upgrade
 from vla.datasets.care.validate import validate
 from vla.datasets.dataset import Dataset
+from vla.datasets.storage.storage import LocalStorage
 from vla.datasets.store.documents import FormatVersionError, encode
 from vla.datasets.store.staging import StagedSegment
-from vla.datasets.store.storage import LocalStorage
 
 WRITTEN = Path(__file__).parents[2] / "version1" / "dataset.zip"
 ARRAYS = ("state", "action", "action_executed", "reward", "done", "valid", "time_ns", "command_time_ns")

@@ -16,10 +16,10 @@ from vla.datasets.care.validate import validate
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.edit import keep_only
 from vla.datasets.selection import Selection
+from vla.datasets.storage.storage import LocalStorage
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.staging import StagedSegment
-from vla.datasets.store.storage import LocalStorage
 
 MakeDataset = Callable[..., Dataset]
 MakeEpisode = Callable[..., Episode]

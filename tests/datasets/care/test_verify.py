@@ -22,11 +22,11 @@ from vla.datasets.care.verify import (
 )
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.frames.shard_reader import ShardReader
+from vla.datasets.storage.storage import COMMIT, LocalStorage
 from vla.datasets.store.layout import read_commit
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.staging import StagedSegment
-from vla.datasets.store.storage import COMMIT, LocalStorage
 
 MakeDataset = Callable[..., Dataset]
 MakeEpisode = Callable[..., Episode]

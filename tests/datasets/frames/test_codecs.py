@@ -29,7 +29,7 @@ from vla.datasets.frames.codecs import (
 )
 from vla.datasets.frames.shard_reader import ShardReader
 from vla.datasets.frames.shard_writer import ShardWriter
-from vla.datasets.store.storage import LocalStorage
+from vla.datasets.storage.storage import LocalStorage
 
 RGB = Camera(name="eye", height=24, width=40)
 DEPTH = Camera(name="depth", height=24, width=40, kind="depth")

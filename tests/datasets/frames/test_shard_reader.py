@@ -17,7 +17,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, Sharding
 from vla.core.contract import Camera
 from vla.core.errors import DatasetError
 from vla.datasets.frames.shard_reader import ShardReader
-from vla.datasets.store.storage import LocalStorage
+from vla.datasets.storage.storage import LocalStorage
 
 ZSTD = ZstdCodec(level=3, checksum=True)
 CHAINS: dict[str, list[Any]] = {

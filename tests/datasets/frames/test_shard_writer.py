@@ -15,7 +15,7 @@ from vla.core.contract import Camera
 from vla.datasets.frames.codecs import FRAME_CODECS, frame_codec
 from vla.datasets.frames.shard_reader import ShardReader
 from vla.datasets.frames.shard_writer import ShardWriter
-from vla.datasets.store.storage import LocalStorage
+from vla.datasets.storage.storage import LocalStorage
 
 RGB = Camera(name="eye", height=6, width=8)
 DEPTH = Camera(name="depth", height=6, width=8, kind="depth")

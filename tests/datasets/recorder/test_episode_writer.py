@@ -15,11 +15,11 @@ from vla.core.errors import ContractError, DatasetError
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.recorder.episode_writer import EpisodeWriter
-from vla.datasets.records import content_hash
+from vla.datasets.storage.storage import LocalStorage
 from vla.datasets.store.layout import sealed_segments, segment_name
 from vla.datasets.store.manifest import latest_number
+from vla.datasets.store.records import content_hash
 from vla.datasets.store.staging import JOURNAL, is_locked, unfinished
-from vla.datasets.store.storage import LocalStorage
 
 MakeEpisode = Callable[..., Episode]
 Same = Callable[[Episode, Episode], None]

@@ -20,10 +20,10 @@ from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.frames.codecs import FRAME_CODECS
 from vla.datasets.recorder.episode_writer import EpisodeWriter
 from vla.datasets.recorder.journal import recover
+from vla.datasets.storage.storage import LocalStorage
 from vla.datasets.store.layout import image_name, sealed_segments, segment_name
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.staging import JOURNAL, StagedSegment, unfinished
-from vla.datasets.store.storage import LocalStorage
 
 MakeEpisode = Callable[..., Episode]
 Same = Callable[[Episode, Episode], None]

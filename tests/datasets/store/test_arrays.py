@@ -15,9 +15,9 @@ from zarr.codecs import BytesCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
 from vla.core.errors import DatasetError
 from vla.datasets.frames.codecs import ZSTD_LEVEL
+from vla.datasets.storage.storage import LocalStorage
 from vla.datasets.store.arrays import read_array, write_array, write_group
 from vla.datasets.store.layout import LOW_DIMENSIONAL
-from vla.datasets.store.storage import LocalStorage
 
 DTYPES = sorted({dtype for dtype, _ in LOW_DIMENSIONAL.values()} | {"float64"})
 ROWS = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)

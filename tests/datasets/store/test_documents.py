@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla.core.errors import DatasetError
+from vla.datasets.storage.storage import LocalStorage
 from vla.datasets.store.documents import FORMAT_VERSION, FormatVersionError, encode, read_document
-from vla.datasets.store.storage import LocalStorage
 
 VALUE = {"text": 'größer "🧱" \\ \n', "numbers": [0, -1, 2**63, 0.1], "nested": {"checksum": "0", "none": None}}
 

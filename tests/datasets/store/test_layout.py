@@ -10,6 +10,7 @@ import pytest
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError
 from vla.datasets.dataset import Dataset, create_dataset
+from vla.datasets.storage.storage import COMMIT, LocalStorage
 from vla.datasets.store.documents import encode
 from vla.datasets.store.layout import (
     explain_full_disk,
@@ -21,7 +22,6 @@ from vla.datasets.store.layout import (
     sealed_segments,
     segment_name,
 )
-from vla.datasets.store.storage import COMMIT, LocalStorage
 
 MakeDataset = Callable[[list[list[int]]], Dataset]
 

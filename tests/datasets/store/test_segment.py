@@ -22,7 +22,7 @@ from vla.core.errors import ContractError, DatasetError, UnknownNameError
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.frames.codecs import FRAME_CODECS
-from vla.datasets.records import content_hash
+from vla.datasets.storage.storage import LocalStorage
 from vla.datasets.store.layout import (
     LOW_DIMENSIONAL,
     image_name,
@@ -32,8 +32,8 @@ from vla.datasets.store.layout import (
     sim_state_name,
 )
 from vla.datasets.store.manifest import publish
+from vla.datasets.store.records import content_hash
 from vla.datasets.store.segment import SegmentWriter
-from vla.datasets.store.storage import LocalStorage
 
 MakeEpisode = Callable[..., Episode]
 MakeDataset = Callable[[list[list[int]]], Dataset]

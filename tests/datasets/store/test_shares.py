@@ -9,10 +9,10 @@ from vla.core.contract import Contract
 from vla.core.types import Episode
 from vla.datasets.care.orphans import unlisted
 from vla.datasets.dataset import Dataset, create_dataset
+from vla.datasets.storage.storage import Storage, open_storage
 from vla.datasets.store.manifest import latest_number
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.shares import write_segments
-from vla.datasets.store.storage import Storage, open_storage
 
 MakeEpisode = Callable[..., Episode]
 Write = Callable[[list[int], Callable[[int], None]], tuple[str | None, int]]

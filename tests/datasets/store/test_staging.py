@@ -12,10 +12,10 @@ from vla.core.contract import Contract
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
 from vla.datasets.dataset import create_dataset
+from vla.datasets.storage.storage import COMMIT, LocalStorage
 from vla.datasets.store.layout import read_commit, sealed_segments, segment_name
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.staging import JOURNAL, StagedSegment, alone, host_name, is_locked, unfinished
-from vla.datasets.store.storage import COMMIT, LocalStorage
 
 
 @pytest.fixture

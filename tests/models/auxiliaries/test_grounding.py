@@ -6,7 +6,7 @@ import torch
 from vla.core.contract import Dimension
 from vla.models.auxiliaries.config import GroundingConfig
 from vla.models.auxiliaries.grounding import Grounding
-from vla.models.vocabulary import SPECIALS, TokenTable, Vocabulary
+from vla.models.trunk.vocabulary import SPECIALS, TokenTable, Vocabulary
 
 DIMENSIONS = (
     Dimension(name="x", unit="m", low=-0.5, high=0.5),

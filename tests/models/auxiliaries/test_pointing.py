@@ -10,10 +10,10 @@ from vla.core.contract import Dimension
 from vla.core.errors import ConfigError, ContractError
 from vla.models.auxiliaries.config import PointingConfig
 from vla.models.auxiliaries.pointing import Pointing, pointing_loss
-from vla.models.inputs import Batch
-from vla.models.interface import Interface
 from vla.models.model import Model
-from vla.models.vocabulary import TokenTable, Vocabulary
+from vla.models.trunk.inputs import Batch
+from vla.models.trunk.interface import Interface
+from vla.models.trunk.vocabulary import TokenTable, Vocabulary
 
 MakeModel = Callable[..., Model]
 MakeBatch = Callable[..., Batch]

@@ -8,8 +8,8 @@ import torch
 
 from vla.models.heads.bins import BinsHead
 from vla.models.heads.config import BinsHeadConfig
-from vla.models.inputs import Batch
 from vla.models.model import Model
+from vla.models.trunk.inputs import Batch
 from vla.models.unified import UnifiedTransformer
 
 MakeModel = Callable[..., Model]

@@ -8,8 +8,8 @@ import torch
 from vla.models.codecs.config import BinsConfig
 from vla.models.heads.config import TokensHeadConfig
 from vla.models.heads.tokens import TokensHead
-from vla.models.inputs import Batch
 from vla.models.model import Model
+from vla.models.trunk.inputs import Batch
 from vla.models.unified import UnifiedTransformer
 
 MakeModel = Callable[..., Model]

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from vla.models.inputs import Batch
-from vla.models.interface import Interface
 from vla.models.readers.config import ImagesConfig
 from vla.models.readers.images import ImagesReader, ImageTokenizer
-from vla.models.sequence import Segment
-from vla.models.vocabulary import SPECIALS, TokenTable, Vocabulary
+from vla.models.trunk.inputs import Batch
+from vla.models.trunk.interface import Interface
+from vla.models.trunk.sequence import Segment
+from vla.models.trunk.vocabulary import SPECIALS, TokenTable, Vocabulary
 
 MakeBatch = Callable[..., Batch]
 

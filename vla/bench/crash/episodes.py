@@ -13,8 +13,8 @@ from vla.core.contract import Camera, Contract, Dimension
 from vla.core.types import Episode
 from vla.datasets.formats.source import Hints, Source
 from vla.datasets.formats.table import open_source
-from vla.datasets.records import EpisodeRecord
 from vla.datasets.store.layout import LOW_DIMENSIONAL
+from vla.datasets.store.records import EpisodeRecord
 
 _STEP_NS = 10_000_000
 _DIMENSIONS = tuple(Dimension(name=f"joint{i}", unit="rad", low=-3.0, high=3.0) for i in range(6))

@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     """Repair and say what was done."""
     arguments = parse(Arguments, argv, verb="data repair", examples=_EXAMPLES)
     from vla.datasets.care.repair import repair
-    from vla.datasets.store.storage import open_storage
+    from vla.datasets.storage.storage import open_storage
 
     storage = open_storage(arguments.dataset)
     with progress() as bar:

@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     from vla.core.files import write_atomic
     from vla.datasets.care.episode_findings import check_numbers
     from vla.datasets.dataset import Dataset
-    from vla.datasets.store.storage import location_name
+    from vla.datasets.storage.storage import location_name
 
     dataset = Dataset.open(arguments.dataset, arguments.manifest)
     number = arguments.episode

@@ -5,10 +5,10 @@ from abc import ABC, abstractmethod
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vla.models.inputs import Metrics
 from vla.models.readers.reader import Activations
-from vla.models.sequence import Segment
-from vla.models.vocabulary import TokenTable
+from vla.models.trunk.inputs import Metrics
+from vla.models.trunk.sequence import Segment
+from vla.models.trunk.vocabulary import TokenTable
 
 AUXILIARY_BLOCK = 1
 """Behind the inputs, before the actions: an auxiliary sees no action, actions see what it found."""

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from vla.core.contract import Dimension
 from vla.models.auxiliaries.auxiliary import AUXILIARY_BLOCK, Auxiliary
 from vla.models.auxiliaries.config import GroundingConfig
-from vla.models.inputs import Metrics
 from vla.models.readers.reader import Activations
-from vla.models.sequence import Segment
-from vla.models.soft_bins import SoftBins, soft_cross_entropy
-from vla.models.vocabulary import TokenTable
+from vla.models.trunk.inputs import Metrics
+from vla.models.trunk.sequence import Segment
+from vla.models.trunk.soft_bins import SoftBins, soft_cross_entropy
+from vla.models.trunk.vocabulary import TokenTable
 
 
 class Grounding(Auxiliary):

@@ -13,11 +13,11 @@ from torch import Tensor
 from vla.core.errors import ConfigError, ContractError
 from vla.models.auxiliaries.auxiliary import Auxiliary
 from vla.models.auxiliaries.config import PointingConfig
-from vla.models.inputs import Metrics
-from vla.models.interface import Interface
-from vla.models.points import cell_grid, points_of
 from vla.models.readers.reader import Activations
-from vla.models.vocabulary import TokenTable
+from vla.models.trunk.inputs import Metrics
+from vla.models.trunk.interface import Interface
+from vla.models.trunk.points import cell_grid, points_of
+from vla.models.trunk.vocabulary import TokenTable
 
 _SPOT = 0.1
 """Deviation of the target spot of a pointing map; the image is 2 across."""

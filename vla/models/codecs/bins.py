@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from vla.models.codecs.codec import ActionCodec, fitted_value
-from vla.models.soft_bins import SoftBins
+from vla.models.trunk.soft_bins import SoftBins
 
 
 class Bins(ActionCodec):

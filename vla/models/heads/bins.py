@@ -8,15 +8,15 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vla.models.attention import Transformer
 from vla.models.codecs.bins import Bins
 from vla.models.heads.config import BinsHeadConfig
 from vla.models.heads.head import ACTION_BLOCK, Head
-from vla.models.inputs import Metrics, Targets
-from vla.models.interface import Interface
-from vla.models.sequence import Prefix, Segment
-from vla.models.soft_bins import SoftBins, soft_cross_entropy
-from vla.models.vocabulary import TokenTable
+from vla.models.trunk.attention import Transformer
+from vla.models.trunk.inputs import Metrics, Targets
+from vla.models.trunk.interface import Interface
+from vla.models.trunk.sequence import Prefix, Segment
+from vla.models.trunk.soft_bins import SoftBins, soft_cross_entropy
+from vla.models.trunk.vocabulary import TokenTable
 
 
 class BinsHead(Head):

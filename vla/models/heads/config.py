@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from vla.core.config import Kinded
 from vla.core.errors import ConfigError
 from vla.models.codecs.config import BinsConfig, CodecConfig
-from vla.models.interface import Interface
+from vla.models.trunk.interface import Interface
 
 if TYPE_CHECKING:
     import torch

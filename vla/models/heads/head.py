@@ -5,10 +5,10 @@ from abc import ABC, abstractmethod
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vla.models.attention import Transformer
-from vla.models.inputs import Metrics, Targets
-from vla.models.sequence import Prefix, Segment
-from vla.models.vocabulary import TokenTable
+from vla.models.trunk.attention import Transformer
+from vla.models.trunk.inputs import Metrics, Targets
+from vla.models.trunk.sequence import Prefix, Segment
+from vla.models.trunk.vocabulary import TokenTable
 
 ACTION_BLOCK = 2
 """The first block of the actions: everything else comes before it."""

@@ -6,12 +6,12 @@ from einops import repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from vla.models.attention import Transformer
 from vla.models.codecs.codec import ActionCodec
 from vla.models.heads.head import ACTION_BLOCK, Head
-from vla.models.inputs import Metrics, Targets
-from vla.models.sequence import Prefix, Segment
-from vla.models.vocabulary import TokenTable
+from vla.models.trunk.attention import Transformer
+from vla.models.trunk.inputs import Metrics, Targets
+from vla.models.trunk.sequence import Prefix, Segment
+from vla.models.trunk.vocabulary import TokenTable
 
 
 class TokensHead(Head):

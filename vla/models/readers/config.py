@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vla.core.config import Kinded
 from vla.core.errors import ConfigError
-from vla.models.interface import Interface
+from vla.models.trunk.interface import Interface
 
 if TYPE_CHECKING:
     from vla.models.readers.reader import Reader

@@ -16,13 +16,13 @@ from einops import rearrange
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from vla.models.inputs import Inputs
-from vla.models.interface import Interface
-from vla.models.points import cell_grid
 from vla.models.readers.config import ImagesConfig
 from vla.models.readers.reader import Activations, Reader
-from vla.models.sequence import Segment
-from vla.models.vocabulary import TokenTable
+from vla.models.trunk.inputs import Inputs
+from vla.models.trunk.interface import Interface
+from vla.models.trunk.points import cell_grid
+from vla.models.trunk.sequence import Segment
+from vla.models.trunk.vocabulary import TokenTable
 
 _OCTAVES = 5
 

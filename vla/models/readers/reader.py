@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from vla.models.inputs import Inputs
-from vla.models.sequence import Segment
-from vla.models.vocabulary import TokenTable
+from vla.models.trunk.inputs import Inputs
+from vla.models.trunk.sequence import Segment
+from vla.models.trunk.vocabulary import TokenTable
 
 Activations = dict[str, Tensor]
 """What the parts of a model leave for auxiliaries and people: ``images.scores``, the hidden states of a segment."""

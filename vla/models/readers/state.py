@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from vla.models.inputs import Inputs
-from vla.models.interface import Interface
 from vla.models.readers.config import StateConfig
 from vla.models.readers.reader import Activations, Reader
-from vla.models.sequence import Segment
-from vla.models.vocabulary import TokenTable
+from vla.models.trunk.inputs import Inputs
+from vla.models.trunk.interface import Interface
+from vla.models.trunk.sequence import Segment
+from vla.models.trunk.vocabulary import TokenTable
 
 
 class StateReader(Reader):

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from vla.models.attention import Transformer, attention_mask
-from vla.models.config import TransformerConfig
-from vla.models.inputs import Inputs
-from vla.models.interface import Interface
 from vla.models.readers.config import TextConfig
 from vla.models.readers.reader import Activations, Reader
-from vla.models.sequence import Segment
-from vla.models.vocabulary import TokenTable
+from vla.models.trunk.attention import Transformer, attention_mask
+from vla.models.trunk.config import TransformerConfig
+from vla.models.trunk.inputs import Inputs
+from vla.models.trunk.interface import Interface
+from vla.models.trunk.sequence import Segment
+from vla.models.trunk.vocabulary import TokenTable
 
 
 class TextReader(Reader):

@@ -16,7 +16,7 @@ from jaxtyping import Int64, UInt8, UInt16
 from vla.core.contract import Camera, Contract
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
-from vla.datasets.frames.clocks import latest_frame
+from vla.datasets.store.clocks import latest_frame
 
 JPEG_QUALITY = 90
 MAX_WIDTH = 480

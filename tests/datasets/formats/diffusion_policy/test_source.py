@@ -20,7 +20,7 @@ from zarr.storage import LocalStore
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
-from vla.datasets.checker import check_dataset
+from vla.datasets.care.checker import check_dataset
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.formats.diffusion_policy.export import export_diffusion_policy
 from vla.datasets.formats.diffusion_policy.source import open_diffusion_policy, recognise

@@ -17,7 +17,7 @@ from PIL import Image
 
 from vla.core.errors import DatasetError
 from vla.core.media.video import AV1, H264, Encoding, encode_mp4
-from vla.datasets.checker import check_dataset
+from vla.datasets.care.checker import check_dataset
 from vla.datasets.formats.importing import ImportSettings, import_source
 from vla.datasets.formats.lerobot.source import open_lerobot, recognise
 from vla.datasets.formats.source import Hints, Source

@@ -16,7 +16,7 @@ from PIL import Image
 
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
-from vla.datasets.checker import check_dataset
+from vla.datasets.care.checker import check_dataset
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.formats.mcap.source import McapSource, open_mcap, recognise
 from vla.datasets.formats.mcap.topics import McapTopics

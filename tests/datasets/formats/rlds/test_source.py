@@ -15,7 +15,7 @@ from PIL import Image
 
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
-from vla.datasets.checker import check_dataset
+from vla.datasets.care.checker import check_dataset
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.formats.rlds.layout import RldsKeys
 from vla.datasets.formats.rlds.source import RldsSource, open_rlds, recognise

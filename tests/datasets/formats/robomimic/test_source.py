@@ -15,7 +15,7 @@ import pytest
 from vla.core.contract import Camera, Contract, differences
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
-from vla.datasets.checker import check_dataset
+from vla.datasets.care.checker import check_dataset
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.formats.robomimic.export import export_robomimic
 from vla.datasets.formats.robomimic.source import open_robomimic, recognise

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from vla.models.heads.config import HeadConfig
 from vla.models.heads.head import ACTION_BLOCK, Head
-from vla.models.interface import Interface
-from vla.models.sequence import Segment
+from vla.models.trunk.interface import Interface
+from vla.models.trunk.sequence import Segment
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vla.models.config import ModelConfig
-from vla.models.inputs import Inputs, Prediction, Targets
-from vla.models.interface import Interface
 from vla.models.model import Model
+from vla.models.trunk.inputs import Inputs, Prediction, Targets
+from vla.models.trunk.interface import Interface
 
 
 @dataclass(frozen=True, kw_only=True)

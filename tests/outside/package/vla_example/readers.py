@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import nn
 
-from vla.models.interface import Interface
 from vla.models.readers.config import ReaderConfig
 from vla.models.readers.reader import Reader
-from vla.models.sequence import Segment
+from vla.models.trunk.interface import Interface
+from vla.models.trunk.sequence import Segment
 
 
 @dataclass(frozen=True, kw_only=True)

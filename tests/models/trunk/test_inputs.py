@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import torch
 
-from vla.models.inputs import Batch
+from vla.models.trunk.inputs import Batch
 
 MakeBatch = Callable[..., Batch]
 

@@ -1,8 +1,9 @@
 """The one token sequence: parts that know nothing of each other, put one behind the other.
 
-A `Segment` is some tokens with one block number, or one for each token. Concatenation makes the sequence; the attention
-rule (`vla.models.attention`) makes the mask from the block numbers alone. A `Prefix` is a sequence that has been read,
-with its keys and values: extending it gives a new one and leaves the old one as it was, so it can be read from twice.
+A `Segment` is some tokens with one block number, or one for each token. Concatenation makes the sequence; the
+attention rule (`vla.models.trunk.attention`) makes the mask from the block numbers alone. A `Prefix` is a sequence
+that has been read, with its keys and values: extending it gives a new one and leaves the old one as it was, so it can
+be read from twice.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from vla.models.attention import Cache, Transformer, attention_mask
+from vla.models.trunk.attention import Cache, Transformer, attention_mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class Segment:
     valid: Bool[Tensor, "b l"]
     """False for padding, and for what a robot lacks: seen by nobody."""
     block: int | Int64[Tensor, " l"]
-    """Sees its own block and those below; see `vla.models.attention`."""
+    """Sees its own block and those below; see `vla.models.trunk.attention`."""
 
     @staticmethod
     def of(x: Float[Tensor, "b l e"], block: int | Int64[Tensor, " l"]) -> "Segment":

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vla.core.errors import DatasetError
-from vla.datasets.store.storage import COMMIT
+from vla.datasets.storage.storage import COMMIT
 
 
 class ObjectStorage:

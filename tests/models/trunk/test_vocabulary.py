@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla.core.errors import UnknownNameError
-from vla.models.vocabulary import SPECIALS, TokenTable, Vocabulary
+from vla.models.trunk.vocabulary import SPECIALS, TokenTable, Vocabulary
 
 SIZES = st.dictionaries(st.text("abcd", min_size=1, max_size=4), st.integers(1, 20), max_size=6)
 

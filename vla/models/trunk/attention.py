@@ -10,7 +10,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from vla.models.config import TransformerConfig
+from vla.models.trunk.config import TransformerConfig
 
 Cache = list[tuple[Tensor, Tensor]]
 """Keys and values (b, heads, l, e / heads) of each layer."""

@@ -19,12 +19,12 @@ from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.frames.shard_reader import ShardReader
 from vla.datasets.recorder.episode_writer import EpisodeWriter
+from vla.datasets.storage.object_storage import ObjectStorage
+from vla.datasets.storage.storage import COMMIT, LocalStorage, Storage, open_storage
 from vla.datasets.store.layout import read_commit, sealed_segments, segment_name
 from vla.datasets.store.manifest import publish, read_manifest
-from vla.datasets.store.object_storage import ObjectStorage
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.staging import unfinished
-from vla.datasets.store.storage import COMMIT, LocalStorage, Storage, open_storage
 
 MakeEpisode = Callable[..., Episode]
 Same = Callable[[Episode, Episode], None]

@@ -8,7 +8,7 @@ from vla.core.contract import Dimension
 
 @dataclass(frozen=True, kw_only=True)
 class Interface:
-    """Sizes of `vla.models.inputs.Inputs` and `Targets`; the letters are theirs."""
+    """Sizes of `vla.models.trunk.inputs.Inputs` and `Targets`; the letters are theirs."""
 
     cameras: tuple[str, ...]
     """n: the camera in each image slot, of the first robot."""

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vla.models.attention import Cache, Transformer, attention_mask
-from vla.models.config import TransformerConfig
+from vla.models.trunk.attention import Cache, Transformer, attention_mask
+from vla.models.trunk.config import TransformerConfig
 
 WIDTH = 16
 RULES = {

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla.datasets.frames.clocks import latest_frame
+from vla.datasets.store.clocks import latest_frame
 
 TIMES = st.lists(st.integers(-(2**62), 2**62), max_size=20, unique=True).map(
     lambda times: np.array(sorted(times), np.int64)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from vla.core.contract import Dimension
 from vla.core.errors import ContractError
-from vla.models.points import Points, cell_grid, points_of
+from vla.models.trunk.points import Points, cell_grid, points_of
 
 
 def _points(names: Sequence[str], cameras: Sequence[str] = ("front", "wrist")) -> Points:

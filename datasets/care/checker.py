@@ -13,12 +13,12 @@ import numpy as np
 
 from vla.core.errors import DatasetError
 from vla.datasets.dataset import Dataset
-from vla.datasets.frames.clocks import latest_frame
 from vla.datasets.sampling.mixture import Mixture
 from vla.datasets.sampling.windows import Windows
+from vla.datasets.storage.storage import Location
+from vla.datasets.store.clocks import latest_frame
 from vla.datasets.store.episode_check import check_episode
 from vla.datasets.store.layout import LOW_DIMENSIONAL, row_kinds, rows_of, signal_name
-from vla.datasets.store.storage import Location
 
 _EPISODES = 8
 """Episodes whose frames and windows are read, from the first to the last: more take long and show little more."""

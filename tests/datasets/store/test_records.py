@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
-from vla.datasets.records import EDITABLE, EpisodeIndex, EpisodeRecord, content_hash, encode_records, record_of
+from vla.datasets.store.records import EDITABLE, EpisodeIndex, EpisodeRecord, content_hash, encode_records, record_of
 
 MakeEpisode = Callable[..., Episode]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vla.core.errors import DatasetError
-from vla.datasets.checker import check_dataset, check_mixture
+from vla.datasets.care.checker import check_dataset, check_mixture
 from vla.datasets.dataset import Dataset
 from vla.datasets.edit import keep_only
 from vla.datasets.sampling.mixture import Mixture

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from vla.datasets.records import EpisodeIndex
+from vla.datasets.storage.storage import Storage
 from vla.datasets.store.arrays import read_checked_array
 from vla.datasets.store.layout import Commit, read_checked, segment_name
-from vla.datasets.store.storage import Storage
+from vla.datasets.store.records import EpisodeIndex
 
 
 def latest_frame(frame_times: Int64[np.ndarray, " f"], step_times: Int64[np.ndarray, " t"]) -> Int64[np.ndarray, " t"]:

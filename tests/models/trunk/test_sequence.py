@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla.models.attention import Transformer
-from vla.models.config import TransformerConfig
-from vla.models.sequence import Prefix, Segment, read
+from vla.models.trunk.attention import Transformer
+from vla.models.trunk.config import TransformerConfig
+from vla.models.trunk.sequence import Prefix, Segment, read
 
 WIDTH = 16
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vla.core.errors import ContractError
-from vla.models.soft_bins import SoftBins, soft_cross_entropy
+from vla.models.trunk.soft_bins import SoftBins, soft_cross_entropy
 
 SHAPE = (3, 2)
 

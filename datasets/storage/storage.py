@@ -65,7 +65,7 @@ def open_storage(location: "Location | Storage") -> Storage:
     scheme, separator, _ = text.partition("://")
     if not separator or scheme == "file":
         return LocalStorage(Path(text.removeprefix("file://")))
-    from vla.datasets.store.object_storage import ObjectStorage
+    from vla.datasets.storage.object_storage import ObjectStorage
 
     return ObjectStorage(text)
 
