@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vla.core.contract import Contract
 from vla.core.errors import ContractError
+from vla.core.fit import check_chunk
 from vla.core.types import ActionChunk, Observation
 from vla.models.checkpoint import load_model
 from vla.models.device import choose_device
@@ -38,5 +39,6 @@ class LearnedPolicy:
         if not live:
             return [None] * len(observations)
         inputs = self._preprocessor.observations(live, self._embodiment).to(self._device)
-        chunks = iter(self._preprocessor.chunks(self._model.act(inputs), live, self._embodiment))
+        wanted = self._preprocessor.chunks(self._model.act(inputs), live, self._embodiment)
+        chunks = iter([check_chunk(chunk, self._contract, who="the policy") for chunk in wanted])
         return [None if observation is None else next(chunks) for observation in observations]
