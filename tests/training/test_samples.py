@@ -3,7 +3,7 @@
 import itertools
 import shutil
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -240,8 +240,9 @@ def test_data_far_outside_of_its_limits_is_not_learned_from(
     make_recipe: MakeRecipe, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = Dataset.open(bare)
-    episode = source.read_episode(0)
-    episode.state[2, 0] = 57.3
+    state = source.read_episode(0).state.copy()
+    state[2, 0] = 57.3
+    episode = replace(source.read_episode(0), state=state)
     create_dataset(tmp_path / "data", source.contract)
     with monkeypatch.context() as patch:
         patch.setattr(episode_check, "check_within_limits", lambda rows, contract: None)  # as older versions
