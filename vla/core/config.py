@@ -81,7 +81,8 @@ def _choose_kind(value: Any, keys: list[str], kind: str, default: Any) -> None:
     What is said there stays if it was of this kind, be it that it says so or that ``default``, the configuration of
     which ``value`` is the differences, is of it.
     """
-    parent, said = value, kind
+    parent: Any = value
+    said: str | None = kind
     for key in keys[:-1]:
         if not isinstance(value, dict):
             return
