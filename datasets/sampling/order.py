@@ -59,8 +59,8 @@ class Order:
         # An epoch is another key, not another network: no state, and epochs in one call may differ.
         keys = _mix(epochs + np.uint64(_mix_integer(self.seed & _MASK)))
         values = self._permute(index.astype(np.uint64), keys)
-        # The network permutes a power of two. Walking on from outside until inside keeps it a permutation of `size`, and
-        # takes fewer than two turns on average, since more than half of the power of two is inside.
+        # The network permutes a power of two. Walking on from outside until inside keeps it a permutation of `size`,
+        # and takes fewer than two turns on average, since more than half of the power of two is inside.
         outside = np.flatnonzero(values >= self.size)
         while len(outside):
             values[outside] = self._permute(values[outside], keys[outside])
