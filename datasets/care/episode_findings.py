@@ -45,7 +45,7 @@ def check_numbers(episode: Episode, contract: Contract) -> Iterator[Finding]:
         if bad.any():
             yield Finding.error("", f"{name} holds numbers that are not finite at {int(bad.sum())} steps")
     yield from _check_times(episode, contract)
-    yield from _check_bounds(episode, contract)
+    yield from check_bounds(episode, contract)
     if not episode.valid.any():
         yield Finding.warning("", "no step may be learned from")
     if episode.provenance.get("recovered"):
@@ -73,7 +73,8 @@ def _check_times(episode: Episode, contract: Contract) -> Iterator[Finding]:
         yield Finding.warning("", "commands left before their observation was captured")
 
 
-def _check_bounds(episode: Episode, contract: Contract) -> Iterator[Finding]:
+def check_bounds(episode: Episode, contract: Contract) -> Iterator[Finding]:
+    """Numbers of the action and the state beyond the limits of the contract."""
     for name, dimensions in (("action", contract.action), ("state", contract.state)):
         for column, dimension in enumerate(dimensions):
             values = getattr(episode, name)[:, column]

@@ -43,6 +43,9 @@ class EpisodeRecord:
 EDITABLE = ("instruction", "instruction_alternatives", "task", "success", "split")
 """What a manifest may say differently than the segment does."""
 
+NOTES = "notes"
+"""Key of a provenance, of an episode or a segment, with sentences for people on what is not as the source had it."""
+
 _RECORDED = ("state", "action", "action_executed", "reward", "done", "valid", "time_ns", "command_time_ns")
 """Arrays that every episode has."""
 
