@@ -22,8 +22,8 @@ _BEYOND = 0.02
 class Finding:
     """One thing that is not as it should be."""
 
-    severity: Literal["error", "warning"]
-    """An error is damage or makes training wrong; a warning deserves a look."""
+    severity: Literal["error", "warning", "note"]
+    """An error is damage or makes training wrong; a warning deserves a look; a note is what an import assumed."""
     where: str
     what: str
 
@@ -36,6 +36,11 @@ class Finding:
     def warning(where: str, what: str) -> "Finding":
         """Something that deserves a look."""
         return Finding(severity="warning", where=where, what=what)
+
+    @staticmethod
+    def note(where: str, what: str) -> "Finding":
+        """Something that was assumed, or left out, when it was imported."""
+        return Finding(severity="note", where=where, what=what)
 
 
 def check_numbers(episode: Episode, contract: Contract) -> Iterator[Finding]:

@@ -256,6 +256,12 @@ class EpisodeIndex(Sequence[EpisodeRecord]):
         text = self._extra.get(number)
         return {} if text is None else json.loads(text)
 
+    def notes(self) -> Iterator[tuple[int, list[str]]]:
+        """The number of each episode of which an import had something to say, and what."""
+        for number, text in self._extra.items():
+            if f'"{NOTES}"' in text:  # parsing is slow, and few have notes
+                yield number, [str(note) for note in self.extra(number).get("provenance", {}).get(NOTES, ())]
+
     def __len__(self) -> int:
         """The number of episodes."""
         return len(self.lengths)

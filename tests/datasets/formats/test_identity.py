@@ -11,6 +11,9 @@ import pytest
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import ContractError, DatasetError
 from vla.core.types import Episode
+from vla.datasets.care.episode_findings import Finding
+from vla.datasets.care.pack import merge, pack
+from vla.datasets.care.validate import validate
 from vla.datasets.dataset import Dataset
 from vla.datasets.edit import relabel
 from vla.datasets.formats.importing import Imported, ImportSettings, import_source
@@ -64,9 +67,7 @@ class Listed:
 def bring(root: Path, *episodes: Episode | Unreadable, where: str = "day", **settings: Any) -> Imported:
     known: dict[str, Any] = {"codecs": {}, "engine": "inline", "segment_episodes": 2, **settings}
     contract = known.pop("contract", CONTRACT)
-    return import_source(
-        Listed(episodes, contract), root, where=where, settings=ImportSettings(**known), provenance={}
-    )
+    return import_source(Listed(episodes, contract), root, where=where, settings=ImportSettings(**known), provenance={})
 
 
 def counts(result: Imported) -> tuple[int, int, int]:
@@ -195,7 +196,7 @@ def test_what_planning_found_damaged_is_skipped_alone(tmp_path: Path) -> None:
         raise DatasetError("row 7 is torn")
 
     planned = [episode(0), attempt(broken), episode(2)]
-    with pytest.raises(DatasetError, match="^day, episode 1: row 7 is torn$"):
+    with pytest.raises(DatasetError, match=r"^day, episode 1: row 7 is torn$"):
         bring(tmp_path / "d", *planned)
     result = bring(tmp_path / "e", *planned, skip_invalid=True)
     assert (counts(result), result.invalid) == ((2, 0, 0), ("episode 1: row 7 is torn",))
@@ -223,3 +224,27 @@ def test_limits_of_a_dataset_stay(tmp_path: Path) -> None:
     )
     with pytest.raises(ContractError, match="robot: 'leg' ≠ 'arm'"):
         bring(tmp_path / "d", far, contract=replace(wider, robot="leg"))
+
+
+def test_notes_are_said_again_by_validate_whatever_was_packed_or_merged(tmp_path: Path) -> None:
+    doubtful = replace(episode(1), provenance=noted({}, ["its clock stands still"]))
+    source = Listed([episode(0), doubtful], notes=("units are given as 1",))
+    import_source(
+        source, tmp_path / "d", where="day", settings=ImportSettings(codecs={}, engine="inline"), provenance={}
+    )
+    bring(tmp_path / "d", episode(2))
+    pack(tmp_path / "d", 64.0)
+    merge([tmp_path / "d"], tmp_path / "e")
+    for root in (tmp_path / "d", tmp_path / "e"):
+        uid = Dataset.open(root).episodes[1].uid
+        assert validate(root) == [
+            Finding.warning(f"episode 1 ({uid})", "its clock stands still"),
+            Finding.note("import", "units are given as 1"),
+        ]
+
+
+def test_a_merge_keeps_recordings_that_differ_in_their_pictures(tmp_path: Path) -> None:
+    bring(tmp_path / "a", episode(0, scene=0))
+    bring(tmp_path / "b", episode(0, scene=1), episode(0, scene=0))
+    assert merge([tmp_path / "a", tmp_path / "b"], tmp_path / "all") == (1, 1)
+    assert held(tmp_path / "all") == expected(episode(0, scene=0), episode(0, scene=1))
