@@ -23,7 +23,7 @@ from vla.datasets.formats.mcap.holes import Watched, control_clock, holes_of, od
 from vla.datasets.formats.mcap.plan import Plan, make_plan, not_stamped
 from vla.datasets.formats.mcap.streams import Film, Track, decode_frames, film_of, read_stream, read_texts, track_of
 from vla.datasets.formats.mcap.topics import Choice, McapTopics
-from vla.datasets.formats.source import Hints
+from vla.datasets.formats.source import Hints, noted
 from vla.datasets.store.clocks import latest_frame
 
 _TOLD = ("instruction", "language_instruction", "task")
@@ -157,7 +157,7 @@ class McapSource:
         values: dict[str, Any] = {"format": "MCAP", "file": name, "metadata": dict(recording.metadata)}
         if recording.recovered:
             values["recovered"] = True
-        return {**values, "notes": list(notes)} if notes else values
+        return noted(values, notes)
 
 
 def _seen(film: Film, times: Int64[np.ndarray, " t"]) -> range:
