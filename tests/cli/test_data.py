@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.datasets.formats.mcap.recordings import MS, START, joints, write_ros
 from vla.cli.data_group import VERBS
 from vla.collection.experts import collect
 from vla.collection.settings import CollectConfig
@@ -260,6 +261,28 @@ def test_info_says_what_a_policy_makes_of_it(call: Callable, collected: Path, tm
         )
     assert set(policy["absolute"].values()) == {"its unit is 1, not rad"}
     assert policy["limits"][0].startswith("not known")
+
+
+def test_topics_on_the_command_line(call: Callable, tmp_path: Path) -> None:
+    """Arm and gripper publish on topics of their own: side by side they are the state, called as the commands are."""
+    arm, names = ["a", "b", "c"], ["a", "b", "c", "finger"]
+    times = [START + step * 33 * MS for step in range(20)]
+    topics = {
+        topic: ("sensor_msgs/msg/JointState", [(t, joints(t, np.full(len(n), i), n)) for i, t in enumerate(times)])
+        for topic, n in (("/arm/joint_states", arm), ("/grip/joint_states", names[3:]), ("/leader/joint_states", names))
+    }
+    bag = write_ros(tmp_path / "bag.mcap", topics)
+    answer = call("data", "convert", bag, tmp_path / "x", "--instruction", "go")
+    assert answer.code == 2
+    setting = re.search(r'--set "(.*?)"', answer.err)
+    assert setting and setting[1] == "state=[/arm/joint_states, /grip/joint_states]"
+    answer = call(
+        "data", "convert", bag, tmp_path / "x", "--instruction", "go", "--engine", "inline", "--set", setting[1]
+    )
+    assert answer.code == 0, answer.err
+    dataset = Dataset.open(tmp_path / "x")
+    assert [d.name for d in dataset.contract.state] == [d.name for d in dataset.contract.action] == names
+    np.testing.assert_array_equal(dataset.state, dataset.action)
 
 
 def test_convert_needs_a_target(call: Callable, collected: Path, tmp_path: Path) -> None:

@@ -64,7 +64,12 @@ def find_bags(path: Path) -> tuple[tuple[Bag, ...], tuple[str, ...]]:
     folders = [file.parent for file in files if file.name == METADATA]
     bags = [bag for folder in folders if (bag := _described(folder)) is not None]
     listed = {file for bag in bags for file in bag.files}
-    loose = [file for file in files if file.name.endswith((*SUFFIXES, *OTHERS)) and file not in listed]
+    unclear = {bag.path for bag in bags if not bag.files}  # reading that recording tells why
+    loose = [
+        file
+        for file in files
+        if file.name.endswith((*SUFFIXES, *OTHERS)) and file not in listed and file.parent not in unclear
+    ]
     notes += [
         f"{file} is not listed in {METADATA} beside it: it is taken as a recording of its own."
         for file in loose

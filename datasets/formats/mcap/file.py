@@ -126,11 +126,13 @@ def has_no_end(path: Path) -> bool:
 
 def _is_closed(path: Path) -> bool:
     """Whether the recorder ended the file; one that is no MCAP at all is a `DatasetError`."""
-    with _opened(path) as unpacked:
-        try:
+    try:
+        with _opened(path) as unpacked:
             start = unpacked.read(len(MAGIC))
-        except _damages():
-            start = b""
+    except _damages() as error:
+        raise DatasetError(f"{path}: cannot be unpacked ({error}); copy it again") from None
+    if path.suffix == ".zstd" and not start:
+        raise DatasetError(f"{path}: nothing of it can be unpacked, it is cut short; copy it again")
     if start != MAGIC:
         raise DatasetError(
             f"{path}: expected the first bytes of an MCAP file, got {contents(path)}; take it out of the folder"

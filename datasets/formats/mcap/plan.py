@@ -38,12 +38,36 @@ class Plan:
 
 
 def make_plan(bags: Sequence[Bag], hints: Hints, topics: McapTopics) -> Plan:
-    """Choose topics by the first recording that is whole, and measure; what cannot be decided is a `DatasetError`."""
+    """Choose topics by the first recording that is whole, and measure; what cannot be decided is a `DatasetError`.
+
+    Damage of one must not hide the others: reading it says what is wrong.
+    """
     if hints.control_hz is not None and not hints.control_hz > 0:
         raise DatasetError(f"control_hz: expected a positive rate, got {hints.control_hz:g}; correct the hint")
-    first, notes = _first_whole(bags)
-    silent = {topic for topic in first.channels if not first.messages.get(topic)}
-    choice = choose_topics(first.path, first.channels, topics, silent)
+    problems: list[str] = []
+    for bag in bags:
+        try:
+            first = read_recording(bag)
+            if not any(first.messages.values()):
+                raise DatasetError(f"{bag.path}: expected messages, got none; leave it out")
+        except DatasetError as error:
+            problems.append(str(error))
+            continue
+        silent = {topic for topic in first.channels if not first.messages.get(topic)}
+        choice = choose_topics(first.path, first.channels, topics, silent)
+        try:
+            return _measured(first, choice, bags, hints, topics, problems)
+        except DatasetError as error:
+            problems.append(str(error))
+    more = f" ({len(problems) - 1} more recordings cannot be read either)" if len(problems) > 1 else ""
+    raise DatasetError(f"{problems[0]}{more}")
+
+
+def _measured(
+    first: Recording, choice: Choice, bags: Sequence[Bag], hints: Hints, topics: McapTopics, problems: Sequence[str]
+) -> Plan:
+    """The plan that follows from one recording."""
+    notes = [f"{len(problems)} recordings cannot be read, the first: {problems[0]}"] if problems else []
     vectors = {topic: read_stream(first, topic) for topic in choice.vectors}
     films, choice = _films(first, choice, notes, asked=bool(topics.cameras))
     reason = not_stamped([*vectors.values(), *films.values()], topics)
@@ -68,22 +92,6 @@ def not_stamped(streams: Sequence[Stream], topics: McapTopics) -> str:
     if topics.clock is not None:
         return "" if topics.clock == "header" else "as clock=log asks"
     return one_clock(streams)
-
-
-def _first_whole(bags: Sequence[Bag]) -> tuple[Recording, list[str]]:
-    """The first recording with messages: damage of one must not hide the others, and reading it says what is wrong."""
-    problems: list[str] = []
-    for bag in bags:
-        try:
-            recording = read_recording(bag)
-            if any(recording.messages.values()):
-                notes = [f"{len(problems)} recordings cannot be read, the first: {problems[0]}"] if problems else []
-                return recording, notes
-            problems.append(f"{bag.path}: expected messages, got none; leave it out")
-        except DatasetError as error:
-            problems.append(str(error))
-    more = f" (the same or other damage is in {len(problems) - 1} more recordings)" if len(problems) > 1 else ""
-    raise DatasetError(f"{problems[0]}{more}")
 
 
 def _names(stream: Stream) -> tuple[str, ...]:
