@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from vla.core.files import write_atomic, write_json
+from vla.core.errors import VlaError
+from vla.core.files import locked, write_atomic, write_json
 
 
 def _names(folder: Path) -> list[str]:
@@ -54,3 +55,11 @@ def test_json_refuses_what_other_readers_do_not_know(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(path, {"loss": float("nan")})
     assert path.read_text() == '{\n "name": "é"\n}\n'
+
+
+def test_what_is_locked_is_refused_to_another_until_it_is_free(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "lock"
+    with locked(path), pytest.raises(VlaError, match=r"new/lock is being written by another process"), locked(path):
+        pass
+    with locked(path):
+        pass

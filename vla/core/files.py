@@ -1,5 +1,6 @@
 """Writing files so that a reader sees the old content or the new, and nothing between."""
 
+import fcntl
 import json
 import os
 import tempfile
@@ -8,6 +9,8 @@ from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any
+
+from vla.core.errors import VlaError
 
 
 def sync_folder(path: Path) -> None:
@@ -62,3 +65,20 @@ def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically; NaN and infinity are refused."""
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
     write_atomic(path, (text + "\n").encode())
+
+
+def lock(handle: int, path: Path) -> None:
+    """Keep the open file to this process until it is closed; held by another one, it is a `VlaError`."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise VlaError(f"{path} is being written by another process; wait for it, or choose another folder") from None
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep what the file ``path`` stands for to this process: it is made where it is missing, and stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        lock(file.fileno(), path)
+        yield
