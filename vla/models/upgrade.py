@@ -23,7 +23,7 @@ from vla.core.errors import CheckpointError
 from vla.core.files import sync_folder
 from vla.core.policy_spec import DatasetVersion
 from vla.core.scaling import Statistics
-from vla.core.version1 import upgraded_contract
+from vla.core.upgrade.version1 import upgraded_contract
 from vla.models.auxiliaries.config import AuxiliaryConfig, GroundingConfig, PointingConfig
 from vla.models.checkpoint import Blueprint, fill, read_blueprint, read_tensors, write_checkpoint
 from vla.models.codecs.config import BinsConfig
