@@ -22,6 +22,7 @@ from vla.training.loop import STOP
 from vla.training.metrics import read_metrics
 from vla.training.precision import PrecisionRates
 from vla.training.recipe import AugmentationConfig, TrainConfig
+from vla.training.state import newest_state
 
 MakeRecipe = Callable[..., TrainConfig]
 
@@ -37,8 +38,9 @@ def _stop_at(run: Path, step: int) -> Callable[[dict[str, Any]], None]:
 
 
 def _state(run: Path) -> dict[str, Tensor]:
-    newest = sorted((run / "states").iterdir())[-1]
-    return read_tensors(newest / "state.safetensors")
+    newest = newest_state(run)
+    assert newest is not None
+    return read_tensors(newest, "state.safetensors")
 
 
 @pytest.mark.parametrize("loaders", [0, 1])

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vla.models.info import CheckpointInfo, RobotInfo
 
 _EXAMPLES = """  vla info runs/place/checkpoint
+  vla info runs/place/checkpoint --check          (every file against the seal)
   vla info runs/place/checkpoint --json info.json"""
 
 
@@ -21,6 +22,8 @@ class Arguments:
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """Folder of the checkpoint."""
+    check: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Compare every file with the seal, and build the model, instead; 1 is the exit code of a damaged one."""
     json: Path | None = None
     """Write everything to this file."""
 
@@ -28,6 +31,8 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Read, print a table."""
     arguments = parse(Arguments, argv, verb="info", examples=_EXAMPLES)
+    if arguments.check:
+        return _check(arguments)
     from rich.table import Table
 
     from vla.models.info import checkpoint_info
@@ -39,6 +44,19 @@ def main(argv: list[str]) -> int:
     console().print(table)
     write_result(arguments.json, asdict(info))
     return 0
+
+
+def _check(arguments: Arguments) -> int:
+    from vla.models.info import checkpoint_damage
+
+    found = checkpoint_damage(arguments.checkpoint)
+    for what in found:
+        console().print("[red]damaged[/red] ", end="")
+        console().print(what, markup=False)
+    told = f"{len(found)} things are not as they were written; copy it again" if found else "nothing is wrong"
+    console().print(f"{arguments.checkpoint}: {told}")
+    write_result(arguments.json, {"damage": found})
+    return 1 if found else 0
 
 
 def _lines(info: "CheckpointInfo") -> list[tuple[str, str]]:

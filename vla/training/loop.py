@@ -13,6 +13,7 @@ from vla.core.provenance import provenance
 from vla.datasets.sampling.loader import iterate_steps
 from vla.models.model import Model
 from vla.training.augmentation import Augmentation
+from vla.training.claims import claim_data, progress, read_claim
 from vla.training.evaluators import EVALUATORS, Evaluator
 from vla.training.metrics import Log, MetricsLog
 from vla.training.optimiser import build_optimisers
@@ -20,7 +21,7 @@ from vla.training.parallel import Parallel
 from vla.training.precision import autocast
 from vla.training.recipe import TrainConfig
 from vla.training.samples import open_samples
-from vla.training.state import Position, claim_data, load_state, save_state, settle_precision, write_final
+from vla.training.state import Position, load_state, save_state, settle_precision, write_final
 from vla.training.step import lr_scale, train_step, update_average
 
 STOP = "STOP"
@@ -100,6 +101,8 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
         save_state(run, position, model, average, optimisers)
         if not stop:
             training = vars(position) | {"device": str(device), "precision": precision}
+            if lengths := [vars(entry) for entry in read_claim(run).prolonged]:
+                training["prolonged"] = lengths
             parameters = sum(parameter.numel() for parameter in model.parameters())
             extra = {"recipe": to_dict(config), "training": training, "parameters": parameters}
             write_final(run, blueprint, average, provenance(**extra))
@@ -107,7 +110,7 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
 
 def _progress(config: TrainConfig, run: Path, step: int, seconds: float, parallel: Parallel) -> tuple[float, bool]:
     """Rank 0 decides for all: how far the run is, and whether to stop."""
-    fraction = max(seconds / (60 * config.minutes), step / config.steps)
+    fraction = progress(config, step, seconds)
     stop = parallel.rank == 0 and (run / STOP).exists()
     values = parallel.broadcast(torch.tensor([fraction, float(stop)], dtype=torch.float64))
     return float(values[0]), bool(values[1])
