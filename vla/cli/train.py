@@ -107,9 +107,10 @@ def run(config: TrainConfig, out: Path, *, prolong: bool = False) -> dict[str, A
             elif line["kind"] == "note":
                 bar.console.print(line["text"], style="yellow", markup=False, soft_wrap=True)
             else:
-                bar.console.print(f"held out at step {line['step']:,}: {_told(line) or 'nothing was held out'}")
+                bar.console.print(f"held out at step {line['step']:,}: {_told(line)}")
 
         checkpoint = train(config, out, log, prolong=prolong)
         bar.update(task, completed=100)
     console().print(f"checkpoint: {checkpoint}")
-    return {"checkpoint": str(checkpoint), "metrics": read_metrics(out)[-1:]}
+    lines = [line for line in read_metrics(out) if line["kind"] != "note"]
+    return {"checkpoint": str(checkpoint), "metrics": lines[-1:]}

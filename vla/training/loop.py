@@ -15,7 +15,7 @@ from vla.models.model import Model
 from vla.training.augmentation import Augmentation
 from vla.training.claims import claim_data, progress, read_claim
 from vla.training.evaluators import EVALUATORS, Evaluator
-from vla.training.metrics import Log, MetricsLog
+from vla.training.metrics import Log, Means, MetricsLog
 from vla.training.optimiser import build_optimisers
 from vla.training.parallel import Parallel
 from vla.training.precision import autocast
@@ -59,7 +59,9 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
     batches = samples.batches(batch=config.batch, rank=parallel.rank, world=parallel.world, start=start.consumed)
     began = time.monotonic()
     due = {"validate": began + config.validate_s, "save": began + config.checkpoint_s}
-    sums: dict[str, Tensor] = {}
+    means = Means()
+    if metrics_log is not None and samples.nothing_held_out:
+        metrics_log.note(start.step, samples.nothing_held_out)
     logged_step, logged_at = start.step, began
 
     # -- loop --------------------------------------------------------------------------------------------------------
@@ -81,19 +83,19 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
         seconds = start.seconds + time.monotonic() - began
         consumed = position.consumed + config.batch * parallel.world
         position = Position(step=position.step + 1, consumed=consumed, seconds=seconds)
-        if metrics_log is None:
-            continue
-        update_average(average, model, step=position.step, span=config.ema)
-        for name, value in metrics.items():  # on the device: only what is logged waits for it
-            sums[name] = sums[name] + value if name in sums else value
+        means.add(metrics)
+        if first:
+            update_average(average, model, step=position.step, span=config.ema)
         if position.step % config.log_steps == 0:
             steps, now = position.step - logged_step, time.monotonic()
-            row = {name: value.item() / steps for name, value in sums.items()}
+            row = means.take(parallel)
             row["samples_per_s"] = steps * config.batch * parallel.world / (now - logged_at)
-            metrics_log.write("train", position.step, seconds, row | {"lr_scale": scale, "fraction": fraction})
-            sums, logged_step, logged_at = {}, position.step, now
-        if time.monotonic() >= due["validate"]:
-            metrics_log.write("validation", position.step, seconds, _evaluate(model, average, evaluators, device))
+            if metrics_log is not None:
+                metrics_log.write("train", position.step, seconds, row | {"lr_scale": scale, "fraction": fraction})
+            logged_step, logged_at = position.step, now
+        if metrics_log is not None and time.monotonic() >= due["validate"]:
+            if row := _evaluate(model, average, evaluators, device):
+                metrics_log.write("validation", position.step, seconds, row)
             due["validate"] = time.monotonic() + config.validate_s
 
     # -- what stays --------------------------------------------------------------------------------------------------

@@ -62,6 +62,15 @@ class Samples:
     validation: Source
     order: SampleOrder
     blueprint: Blueprint
+    asked: str = ""
+    """What was to be held out, in words; empty for nothing."""
+
+    @property
+    def nothing_held_out(self) -> str:
+        """Why nothing will be measured on held-out episodes, if it will not and was asked for."""
+        if not self.asked or len(self.validation):
+            return ""
+        return f"nothing is held out: {self.asked}; so no number will be one of held-out episodes"
 
     def batches(self, *, batch: int, rank: int, world: int, start: int) -> Batches[Batch]:
         """What one rank trains on, step by step from slot ``start`` of the order."""
@@ -101,6 +110,7 @@ def open_samples(config: TrainConfig) -> Samples:
         train=train,
         validation=Windows(dataset, model.horizon, held_out, history=model.history),
         order=_order(train, data.strata, config.seed),
+        asked=_asked(data, len(episodes) + len(held_out)),
         blueprint=_blueprint([embodiment], [(train, 0)], train.image_size, model, (version,), hashes, config.seed),
     )
 
@@ -132,8 +142,17 @@ def _open_mixture(mixture: MixtureConfig, data: DataConfig, model: ModelConfig, 
         train=train,
         validation=opened(episodes=[held_out for _, held_out in splits], may_be_empty=True),
         order=train.order(seed),
+        asked=_asked(data, sum(len(episodes) for episodes, _ in splits)),
         blueprint=_blueprint([e for e, _ in fitted], sources, size, model, versions, hashes, seed),
     )
+
+
+def _asked(data: DataConfig, episodes: int) -> str:
+    if data.held_out is not None:
+        return f"no episode that is chosen is of split {data.held_out}"
+    enough = min(0.5, 1.0 / max(1, episodes))
+    more = f"--data.validation {enough:.2g} holds one out" if episodes > 1 else "collect more"
+    return f"{data.validation:g} of {episodes} episodes is less than one ({more})" if data.validation else ""
 
 
 def _split(dataset: Dataset, chosen: Episodes, config: DataConfig, seed: int) -> tuple[Episodes, Episodes]:

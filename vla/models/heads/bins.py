@@ -12,7 +12,7 @@ from vla.models.codecs.bins import Bins
 from vla.models.heads.config import BinsHeadConfig
 from vla.models.heads.head import ACTION_BLOCK, Head
 from vla.models.trunk.attention import Transformer
-from vla.models.trunk.inputs import Metrics, Targets
+from vla.models.trunk.inputs import Metrics, Targets, measured
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.sequence import Prefix, Segment
 from vla.models.trunk.soft_bins import SoftBins, soft_cross_entropy
@@ -45,7 +45,7 @@ class BinsHead(Head):
         loss = soft_cross_entropy(self._logits(hidden, table), self.cells.targets(targets.actions))  # (b, h, d)
         weight = targets.valid.to(loss.dtype)
         mean = (loss * weight).sum() / weight.sum().clamp(min=1)
-        return mean, {"action_loss": mean.detach()}
+        return mean, {"action_loss": measured(mean, weight)}
 
     def sample(self, trunk: Transformer, prefix: Prefix, table: TokenTable) -> Float[Tensor, "b h d"]:
         """One pass; each distribution becomes the mean near its mode."""
