@@ -23,6 +23,7 @@ from vla.training.recipe import TrainConfig
 from vla.training.samples import open_samples
 from vla.training.state import Position, load_state, save_state, settle_precision, write_final
 from vla.training.step import lr_scale, train_step, update_average
+from vla.training.wording import Wording
 
 STOP = "STOP"
 """A file of this name in the run folder ends the run after the present step, with a state to resume from."""
@@ -44,6 +45,7 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
     claim_data(run, blueprint.contract, write=first)
     cameras = blueprint.preprocessor.interface.cameras
     augment = Augmentation(config.augmentation, blueprint.preprocessor.signals, cameras)
+    reword = Wording(config.augmentation.words, blueprint.preprocessor.tokenizer, samples.train.instructions)
     evaluators = [lookup("evaluator", name, EVALUATORS)(samples, config.seed) for name in config.evaluators]
 
     # -- model and optimiser -----------------------------------------------------------------------------------------
@@ -77,7 +79,7 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
         batch = recorded.to(device)
         scale = lr_scale(position.step, fraction, warmup_steps=config.warmup_steps, constant=config.constant)
         with autocast(precision, device):
-            inputs, targets = augment(batch.inputs, batch.targets)
+            inputs, targets = augment(reword(batch.inputs), batch.targets)
             loss, metrics = wrapped(inputs, targets)
         metrics = train_step(wrapped, loss, optimisers, lr_scale=scale, clip=config.optimiser.clip) | metrics
         seconds = start.seconds + time.monotonic() - began

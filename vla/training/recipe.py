@@ -93,8 +93,11 @@ class OptimiserConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationConfig:
-    """How much pictures are changed while training; nothing by default."""
+    """How much words and pictures are changed while training; of pictures nothing by default."""
 
+    words: float = 0.5
+    """Share of samples whose instruction stands among words that say nothing: "please", "could you", what was never
+    said. A policy that has met them looks past them."""
     shift: float = 0.0
     """Largest shift of a camera's picture, as a share of its size; the border is repeated (arXiv 2004.13649)."""
     brightness: float = 0.0
@@ -103,6 +106,8 @@ class AugmentationConfig:
     """Largest change of the distances from the mean, as a share of them."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.words <= 1:
+            raise ConfigError(f"train.augmentation.words={self.words} must be between 0 and 1")
         for name in ("shift", "brightness", "contrast"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"train.augmentation.{name}={getattr(self, name)} must be at least 0 and below 1")

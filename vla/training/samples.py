@@ -1,6 +1,5 @@
 """From datasets to what a run trains on: split, strata, and everything that is fitted to the data."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -189,6 +188,14 @@ def _embodiment(
     ), scale.hashes
 
 
+def _sentences(dataset: Dataset) -> list[str]:
+    """All that is said in a dataset: each distinct instruction, and the other wordings that were recorded with it."""
+    said, codes = dataset.episodes.column("instruction")
+    others, other_codes = dataset.episodes.column("instruction_alternatives")
+    found = {said[code] for code in np.unique(codes)}
+    return sorted(found.union(*(others[code] for code in np.unique(other_codes))))
+
+
 def _blueprint(
     embodiments: Sequence[Embodiment],
     sources: Sequence[tuple[Windows, int]],
@@ -199,16 +206,18 @@ def _blueprint(
     seed: int,
 ) -> Blueprint:
     """Everything that is fitted to data: tokenizer, scales, codecs. All of it goes into the checkpoint."""
-    instructions = [text for windows, _ in sources for text in windows.instructions]
+    instructions = [text for windows, _ in sources for text in _sentences(windows.dataset)]
+    tokenizer = InstructionTokenizer.train(instructions)
     preprocessor = Preprocessor(
         embodiments=tuple(embodiments),
-        tokenizer=InstructionTokenizer.train(instructions),
-        words=tuple(sorted({word for text in instructions for word in re.findall(r"\w+", text.lower())})),
-        text_tokens=config.text_tokens,
+        tokenizer=tokenizer,
+        words=tuple(tokenizer.words()),
+        text_tokens=config.text_tokens or tokenizer.room_for(instructions),
         image_size=image_size,
         history=config.history,
         horizon=config.horizon,
     )
+    preprocessor.texts(instructions)  # refuses one that is longer than the recipe says
     rng = np.random.default_rng([seed, 0x666974])
     width, chunks = preprocessor.interface.action, []
     for windows, embodiment in sources:
