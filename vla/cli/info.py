@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vla.models.info import CheckpointInfo, RobotInfo
 
 _EXAMPLES = """  vla info runs/place/checkpoint
+  vla info runs/place/checkpoint --check          (every file against the seal)
   vla info runs/place/checkpoint --results runs/experts --json info.json"""
 
 
@@ -24,6 +25,8 @@ class Arguments:
     """Folder of the checkpoint."""
     results: tuple[Path, ...] = ()
     """Folders in which evaluations of it are looked for, beside that of its run."""
+    check: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Compare every file with the seal, and build the model, instead; 1 is the exit code of a damaged one."""
     json: Path | None = None
     """Write everything to this file."""
 
@@ -31,6 +34,8 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Read, print a table."""
     arguments = parse(Arguments, argv, verb="info", examples=_EXAMPLES)
+    if arguments.check:
+        return _check(arguments)
     from rich.table import Table
 
     from vla.core.provenance import folder_digest
@@ -66,6 +71,19 @@ def _told(score: dict[str, Any]) -> str:
         f"{', '.join(score['envs'])}: {score['success']:.0%} ({low:.0%} to {high:.0%}) "
         f"of {score['episodes']} episodes, {score['folder']}"
     )
+
+
+def _check(arguments: Arguments) -> int:
+    from vla.models.info import checkpoint_damage
+
+    found = checkpoint_damage(arguments.checkpoint)
+    for what in found:
+        console().print("[red]damaged[/red] ", end="")
+        console().print(what, markup=False)
+    told = f"{len(found)} things are not as they were written; copy it again" if found else "nothing is wrong"
+    console().print(f"{arguments.checkpoint}: {told}")
+    write_result(arguments.json, {"damage": found})
+    return 1 if found else 0
 
 
 def _lines(info: "CheckpointInfo") -> list[tuple[str, str]]:

@@ -78,20 +78,20 @@ def load_recipe(
         raise ConfigError(f"{what} {path} is not UTF-8 ({error}); is it the right file?") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{what} {path} is not valid YAML: {' '.join(str(error).split())}") from None
-    value = _merged(value or {}, changes or {})
+    value = nested(value or {}, changes or {})
     for key, kind in (kinds or {}).items():
         _choose_kind(value, key.split("."), kind, default=cls())
     return from_dict(cls, value, where=str(path))
 
 
-def _merged(value: Any, changes: Mapping[str, Any]) -> Any:
+def nested(value: Any, changes: Mapping[str, Any]) -> Any:
     """Nested mappings, key by key; anything else is replaced."""
     if not isinstance(value, dict):
         return value
     merged = dict(value)
     for key, change in changes.items():
         old = merged.get(key)
-        merged[key] = _merged(old, change) if isinstance(old, dict) and isinstance(change, Mapping) else change
+        merged[key] = nested(old, change) if isinstance(old, dict) and isinstance(change, Mapping) else change
     return merged
 
 

@@ -11,7 +11,7 @@ from vla.core.contract import Dimension
 from vla.models.auxiliaries.auxiliary import AUXILIARY_BLOCK, Auxiliary
 from vla.models.auxiliaries.config import GroundingConfig
 from vla.models.readers.reader import Activations
-from vla.models.trunk.inputs import Metrics
+from vla.models.trunk.inputs import Metrics, measured
 from vla.models.trunk.sequence import Segment
 from vla.models.trunk.soft_bins import SoftBins, soft_cross_entropy
 from vla.models.trunk.vocabulary import TokenTable
@@ -49,7 +49,7 @@ class Grounding(Auxiliary):
         weight = known.to(logits.dtype)
         loss = (soft_cross_entropy(logits, self.cells.targets(target)) * weight).sum() / weight.sum().clamp(min=1)
         error = ((self.cells.decode(logits.detach()) - target).abs() * weight).sum() / weight.sum().clamp(min=1)
-        return loss, {f"{self.signal}_loss": loss.detach(), f"{self.signal}_error": error}
+        return loss, {f"{self.signal}_loss": measured(loss, weight), f"{self.signal}_error": measured(error, weight)}
 
     def _logits(self, activations: Activations, table: TokenTable) -> Float[Tensor, "b g v"]:
         logits = table.logits(self.signal, activations[self.signal][:, 0])

@@ -12,7 +12,7 @@ from vla.models.codecs.bins import Bins
 from vla.models.heads.config import BinsHeadConfig
 from vla.models.heads.head import ACTION_BLOCK, Head
 from vla.models.trunk.attention import Transformer
-from vla.models.trunk.inputs import Metrics, Targets
+from vla.models.trunk.inputs import Metrics, Targets, measured
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.sequence import Prefix, Segment
 from vla.models.trunk.soft_bins import SoftBins, soft_cross_entropy
@@ -47,7 +47,7 @@ class BinsHead(Head):
         # Steps past the end of an episode, and dimensions that a robot lacks, teach nothing.
         weight = targets.valid.to(loss.dtype)
         mean = (loss * weight).sum() / weight.sum().clamp(min=1)
-        return mean, {"action_loss": mean.detach()}
+        return mean, {"action_loss": measured(mean, weight)}
 
     def sample(self, trunk: Transformer, prefix: Prefix, table: TokenTable) -> Float[Tensor, "b h d"]:
         """One pass; each distribution becomes the mean near its mode."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vla.models.codecs.codec import ActionCodec
 from vla.models.heads.head import ACTION_BLOCK, Head
 from vla.models.trunk.attention import Transformer
-from vla.models.trunk.inputs import Metrics, Targets
+from vla.models.trunk.inputs import Metrics, Targets, measured
 from vla.models.trunk.sequence import Prefix, Segment
 from vla.models.trunk.vocabulary import TokenTable
 
@@ -40,7 +40,7 @@ class TokensHead(Head):
         logits = self._logits(hidden, self.codec.grammar(ids), table)
         loss = F.cross_entropy(logits.transpose(1, 2), ids, reduction="none")  # (b, l)
         mean = (loss * learn).sum() / learn.sum().clamp(min=1)
-        return mean, {"action_loss": mean.detach()}
+        return mean, {"action_loss": measured(mean, learn)}
 
     def sample(self, trunk: Transformer, prefix: Prefix, table: TokenTable) -> Float[Tensor, "b h d"]:
         """Greedy: the likeliest id that is allowed, fed back."""

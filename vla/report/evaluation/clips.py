@@ -9,6 +9,7 @@ from typing import Any
 
 from vla.core.media.video import encode_mp4
 from vla.envs.registry import env_spec
+from vla.envs.spec import LANGUAGES
 from vla.evaluation.folder import read_episodes
 from vla.evaluation.result import EvaluationResult
 from vla.evaluation.rows import plain_rows, task_rows
@@ -47,7 +48,7 @@ def record_clips(result: EvaluationResult, folder: Path, count: int) -> list[Cli
     clips = []
     try:
         for condition in conditions:
-            if condition.language == "paraphrase" or condition.split:
+            if condition.language not in LANGUAGES or condition.split:
                 continue  # words that the environment itself does not say, and scenes that it lays out elsewhere
             for episode in _chosen(episodes.get(condition.key, []), count if condition == conditions[0] else 1):
                 frames = replay_frames(env, episode, language=condition.language)
