@@ -23,7 +23,7 @@ class WorkerDiedError(VlaError):
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be done, in the words of `vla.core.processes.run_shares`."""
+    """What is to be done, in the words of `vla.core.machine.processes.run_shares`."""
 
     function: Callable[[Any, Callable[[Any], None]], Any]
     shares: Sequence[Any]
