@@ -129,12 +129,12 @@ def _serve(pipe: Connection, function: Callable[[Any, Any], Any], begin: Callabl
             try:
                 result = function(share, lambda value: send("report", value))
             except Exception as error:
-                send("raised", _sendable(error))
+                send("raised", sendable(error))
             else:
                 send("done", result)
 
 
-def _sendable(error: Exception) -> Exception:
+def sendable(error: Exception) -> Exception:
     """The error itself, or what it says where it does not survive being sent."""
     from multiprocessing.reduction import ForkingPickler
 
