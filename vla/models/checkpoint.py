@@ -158,6 +158,9 @@ def _read(path: Path, name: str) -> str:
     try:
         return (path / name).read_text()
     except FileNotFoundError:
+        inside = path / "checkpoint"
+        if inside.is_dir():
+            raise CheckpointError(f"{path} is no checkpoint; did you mean {inside}?") from None
         raise CheckpointError(f"{path} lacks {name}; copy the whole checkpoint folder") from None
 
 

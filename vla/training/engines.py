@@ -20,7 +20,7 @@ from vla.models.device import choose_device
 from vla.training.loop import STOP, train_worker
 from vla.training.metrics import Log, read_metrics
 from vla.training.parallel import join
-from vla.training.recipe import TrainConfig
+from vla.training.recipe import DataConfig, TrainConfig
 from vla.training.state import claim_run
 
 
@@ -33,9 +33,7 @@ def train(config: TrainConfig, run: Path, log: Log = lambda _: None) -> Path:
 
     The first Ctrl-C ends the run after the present step with a state to resume from (`Stopped`), the second at once.
     """
-    for path, manifest in config.data.versions:  # a missing dataset is told before workers start
-        read_description(open_storage(path))
-        read_manifest(path, manifest)
+    require_data(config.data)
     claim_run(run, to_dict(config))
     (run / STOP).unlink(missing_ok=True)
     with _stop_on_interrupt(run / STOP):
@@ -44,6 +42,13 @@ def train(config: TrainConfig, run: Path, log: Log = lambda _: None) -> Path:
         (run / STOP).unlink()
         raise Stopped(f"stopped; run the same command again to resume {run}")
     return run / "checkpoint"
+
+
+def require_data(data: DataConfig) -> None:
+    """A missing dataset is told before anything else begins."""
+    for path, manifest in data.versions:
+        read_description(open_storage(path))
+        read_manifest(path, manifest)
 
 
 def _train_inline(config: TrainConfig, run: Path, log: Log) -> None:

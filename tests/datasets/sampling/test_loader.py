@@ -52,9 +52,8 @@ def test_an_error_of_a_loader_process_arrives_as_it_is() -> None:
 
 def test_a_loader_process_that_dies_is_named() -> None:
     steps = iterate_steps(Numbers(bad=1, act=die), 1)
-    with pytest.raises(WorkerDiedError, match="a loader process died .*signal"):
-        for _ in range(2):
-            next(steps)
+    with pytest.raises(WorkerDiedError, match=r"a loader process died .*signal"):
+        list(steps)
 
 
 _SMALL = """

@@ -1,5 +1,6 @@
 """Packages that not every machine has: which extra of this package brings each, and one error for all of them."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -47,21 +48,20 @@ def is_installed(module: str) -> bool:
 
 
 def missing_package(error: ImportError, what: str = "", *, extra: str = "") -> MissingPackageError | None:
-    """What to install where ``error`` is about a package of `EXTRAS` or of ``extra``; None where it is not.
+    """What to install where ``error`` is about a package that is not ours; None where it is about a module of ours.
 
     A package that is there and fails to load is not missing, and the error says what it said.
     """
     package = (error.name or "").partition(".")[0]
-    extra = extra or EXTRAS.get(package, "")
-    if not package or package == "vla" or not extra:
+    if package in ("", "vla"):
         return None
+    extra = extra or EXTRAS.get(package, "")
+    install = f"pip install 'vla[{extra}]'" if extra else f"pip install it for {sys.executable}"
     before = f"{what}: " if what else ""
-    if isinstance(error, ModuleNotFoundError) and not is_installed(package):
-        return MissingPackageError(
-            f"{before}the package {package} is needed and not installed: pip install 'vla[{extra}]'"
-        )
+    if isinstance(error, ModuleNotFoundError):
+        return MissingPackageError(f"{before}the package {package} is needed and not installed: {install}")
     said = " ".join(str(error).split())
-    fix = "install the system's package that has it" if ".so" in said else f"reinstall it: pip install 'vla[{extra}]'"
+    fix = "install the system's package that has it" if ".so" in said else f"reinstall it: {install}"
     return MissingPackageError(f"{before}the package {package} is installed and cannot be imported ({said}); {fix}")
 
 
