@@ -1,13 +1,14 @@
 """The formats by name, ours and users' own, and which of them a path holds."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from vla.core.config import from_dict
 from vla.core.errors import ConfigError, DatasetError
 from vla.core.lookup import known_names, lookup
+from vla.core.machine.packages import needed_packages
 from vla.datasets.formats.diffusion_policy.format import DIFFUSION_POLICY
 from vla.datasets.formats.lerobot.format import LEROBOT
 from vla.datasets.formats.mcap.format import MCAP
@@ -52,13 +53,9 @@ def open_source(path: Path, hints: Hints, name: str | None = None, options: Any 
         return entry.open(path, hints) if options is None else entry.open(path, hints, options)
 
 
-@contextmanager
-def needed_libraries(name: str, entry: Format) -> Iterator[None]:
-    """Make a library that is not installed a `DatasetError` that says what to install."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise DatasetError(f"format {name}: needs the package {error.name}: pip install 'vla[{entry.extra}]'") from None
+def needed_libraries(name: str, entry: Format) -> AbstractContextManager[None]:
+    """Make a library that is not installed a `MissingPackageError` that says what to install."""
+    return needed_packages(f"format {name}", extra=entry.extra)
 
 
 def recognised(path: Path) -> str:

@@ -14,6 +14,7 @@ from vla.core.errors import ConfigError, RenderError
 from vla.core.fit import limits
 from vla.core.provenance import versions
 from vla.envs.adapter.setup import AdapterCamera, GymnasiumSetup
+from vla.envs.gl import settle_gl
 from vla.envs.mujoco_state import put_state, read_state
 from vla.envs.rendering import CameraRenderer
 from vla.envs.spec import LANGUAGES
@@ -148,9 +149,9 @@ class GymnasiumEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         try:
             return np.array(self.inner.render(), np.uint8)
         except Exception as error:  # whatever its own renderer meets without a screen
+            why = settle_gl().problem or "for an environment of MuJoCo, name a camera of the model"
             raise RenderError(
-                f"{self.setup.id}: its own render() failed ({type(error).__name__}: {error}); for environments of "
-                "MuJoCo set MUJOCO_GL=egl or osmesa, or name a camera of the model"
+                f"{self.setup.id}: its own render() failed ({type(error).__name__}: {error}); {why}"
             ) from error
 
     def _observation(self) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from vla.core.processes import run_shares
-from vla.core.spawned import WorkerDiedError
+from vla.core.machine.processes import run_shares
+from vla.core.machine.spawned import WorkerDiedError
 from vla.evaluation.runner import Broken, Ended, EpisodeRunner, MakePolicy, Origin, Report, Share, Started
 from vla.evaluation.settings import RunConfig
 from vla.evaluation.slot import Refusal

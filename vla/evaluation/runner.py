@@ -109,7 +109,7 @@ class EpisodeRunner:
     def _stage(self, condition: Condition, report: Callable[[Report], None]) -> _Stage:
         if condition.stage not in self._stages:
             name, spec = condition.env, env_spec(condition.env)
-            envs = [spec.make(condition.settings) for _ in range(self.batch)]
+            envs = [spec.build(condition.settings) for _ in range(self.batch)]
             report(Origin(env=name, renderer=envs[0].renderer, contract=envs[0].contract.digest()))
             policy = self.makers[condition.policy](name, envs)
             require_match(policy.contract, envs[0].contract, who="the policy", whom=f"environment {name}", fix=_FIX)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vla.core.errors import ConfigError
-from vla.core.processes import Engine, cores
+from vla.core.machine.processes import Engine, cores
 
 
 @dataclass(frozen=True, kw_only=True)

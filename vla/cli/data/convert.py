@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from vla.cli.command import console, parse, parse_settings, progress, write_result
+from vla.cli.command import Cluster, console, parse, parse_settings, progress, write_result
 from vla.core.errors import ConfigError
-from vla.core.processes import cores
+from vla.core.machine.processes import cores
 from vla.datasets.formats.source import Format, Hints, Source
 
 _EXAMPLES = """  vla data convert demo.hdf5 data/lift --instruction "lift the cube"
@@ -51,6 +51,7 @@ class Arguments:
     workers: int = cores()
     """Of the engine processes; Ray uses its cluster."""
     engine: Literal["ray", "processes", "inline"] = "ray"
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
     segment_episodes: int = 100
     """Episodes of one segment: the unit of parallel work."""
     skip_invalid: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

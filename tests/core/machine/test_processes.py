@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from vla.core.processes import Engine, run_shares
-from vla.core.spawned import WorkerDiedError
+from vla.core.machine.processes import Engine, run_shares
+from vla.core.machine.spawned import WorkerDiedError
 
 ENGINES: tuple[Engine, ...] = ("inline", "processes")
 
@@ -99,7 +99,7 @@ def test_ray_keeps_the_same_promises() -> None:
 _SLEEPER = """
 import sys, time
 sys.path.insert(0, {folder!r})
-from vla.core.processes import run_shares
+from vla.core.machine.processes import run_shares
 from sleeper import sleep
 if __name__ == "__main__":
     run_shares(sleep, [0, 1], workers=2, on_report=lambda pid: print(pid, flush=True))

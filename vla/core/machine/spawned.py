@@ -24,7 +24,7 @@ class WorkerDiedError(VlaError):
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be done, in the words of `vla.core.processes.run_shares`."""
+    """What is to be done, in the words of `vla.core.machine.processes.run_shares`."""
 
     function: Callable[[Any, Callable[[Any], None]], Any]
     shares: Sequence[Any]
@@ -126,12 +126,12 @@ def _serve(pipe: Connection, function: Callable[[Any, Any], Any], begin: Callabl
             try:
                 result = function(share, lambda value: send("report", value))
             except Exception as error:
-                send("raised", _sendable(error))
+                send("raised", sendable(error))
             else:
                 send("done", result)
 
 
-def _sendable(error: Exception) -> Exception:
+def sendable(error: Exception) -> Exception:
     """The error itself, or what it says where it does not survive being sent."""
     from multiprocessing.reduction import ForkingPickler
 
