@@ -9,7 +9,7 @@ import numpy as np
 
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError
-from vla.core.processes import Engine
+from vla.core.machine.processes import Engine
 from vla.core.types import Episode
 from vla.datasets.care.orphans import publish_orphans
 from vla.datasets.care.pack import known_hashes

@@ -7,7 +7,7 @@ from typing import Any
 
 from vla.core.contract import differences
 from vla.core.errors import ContractError, DatasetError
-from vla.core.processes import Engine
+from vla.core.machine.processes import Engine
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.storage.storage import Location, open_storage
 from vla.datasets.store.segment import SegmentWriter

@@ -16,6 +16,7 @@ from vla.evaluation.conditions import robustness_conditions
 from vla.evaluation.folder import write_result
 from vla.evaluation.plan import Contender, Note, OnProgress, Plan, execute, result_of
 from vla.evaluation.result import ComparisonResult, EvaluationResult
+from vla.evaluation.runner import Lent
 from vla.evaluation.sequential import SequentialTest
 from vla.evaluation.settings import RunConfig
 from vla.evaluation.trials import Condition
@@ -149,7 +150,7 @@ def _contender(policy: PolicyLike, run: RunConfig) -> Contender:
     if isinstance(policy, Policy) and not isinstance(policy, type):
         if run.workers > 1 or run.engine == "ray":
             raise ConfigError("a policy that is an object acts in this process: take workers=1, or give what makes it")
-        return Contender(name=type(policy).__qualname__, make=lambda env, envs: policy)
+        return Contender(name=type(policy).__qualname__, make=Lent(policy))
     return Contender(name=getattr(policy, "__qualname__", repr(policy)), make=partial(_build, policy, run.batch))
 
 

@@ -180,7 +180,7 @@ def _run(
     tell()
     makers = {label: contender.make for label, contender in plan.contenders.items()}
     size = plan.run.batch if referee else None
-    run_trials(trials, makers, plan.run, outcome=outcome, on_ended=on_ended, stop=stop, share_size=size)
+    run_trials(trials, makers, plan.run, outcome=outcome, on_ended=on_ended, stop=stop, share_size=size, note=note)
     for refusal in outcome.refusals.values():
         if not plan.may_refuse:
             raise ConfigError(refusal.reason)

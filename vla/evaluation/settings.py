@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vla.core.errors import ConfigError
-from vla.core.processes import Engine, cores
+from vla.core.machine.processes import Engine, cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +26,13 @@ class RunConfig:
     """Environments that share one inference in a worker."""
     engine: Engine = "processes"
     """processes on this machine, ray on the nodes of a cluster, or inline in this process."""
+    patience_s: float = 600.0
+    """A worker in which no environment is built or steps, and no policy answers, for so long hangs, and is ended."""
 
     def __post_init__(self) -> None:
         for name in ("execute", "workers", "batch"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"evaluation: {name}={value} must be at least 1")
+        if not self.patience_s > 0:
+            raise ConfigError(f"evaluation: patience_s={self.patience_s:g} must be more than 0")

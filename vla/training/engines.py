@@ -12,7 +12,7 @@ from typing import Any
 
 from vla.core.config import from_dict, to_dict
 from vla.core.errors import ConfigError, VlaError
-from vla.core.processes import start_ray
+from vla.core.machine.processes import start_ray
 from vla.datasets.storage.storage import open_storage
 from vla.datasets.store.layout import read_description
 from vla.datasets.store.manifest import read_manifest

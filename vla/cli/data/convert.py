@@ -9,7 +9,7 @@ import tyro
 
 from vla.cli.command import console, parse, parse_settings, progress, write_result
 from vla.core.errors import ConfigError
-from vla.core.processes import cores
+from vla.core.machine.processes import cores
 from vla.datasets.formats.source import Format, Hints, Source
 
 _EXAMPLES = """  vla data convert demo.hdf5 data/lift --instruction "lift the cube"

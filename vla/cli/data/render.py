@@ -9,7 +9,7 @@ import tyro
 from vla.cli.command import console, parse, parse_settings, progress, write_result
 from vla.cli.data.replay import recorded_settings
 from vla.core.errors import ConfigError
-from vla.core.processes import cores
+from vla.core.machine.processes import cores
 
 _EXAMPLES = "  vla data render data/place data/place-128 --set image_size=128"
 
