@@ -102,6 +102,7 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
             training = vars(position) | {"device": str(device), "precision": precision}
             parameters = sum(parameter.numel() for parameter in model.parameters())
             extra = {"recipe": to_dict(config), "training": training, "parameters": parameters}
+            extra |= {"scenes": dict(samples.scenes)}
             write_final(run, blueprint, average, provenance(**extra))
 
 

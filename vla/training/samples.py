@@ -1,7 +1,7 @@
 """From datasets to what a run trains on: split, strata, and everything that is fitted to the data."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, runtime_checkable
@@ -22,6 +22,7 @@ from vla.datasets.sampling.order import Order, ResumableSampler, SampleOrder, St
 from vla.datasets.sampling.settings import MixtureConfig
 from vla.datasets.sampling.statistics import scale_of
 from vla.datasets.sampling.windows import Windows
+from vla.datasets.scenes import Ranges, scenes
 from vla.datasets.selection import Selection
 from vla.datasets.storage.storage import location_name
 from vla.models.checkpoint import Blueprint
@@ -62,6 +63,8 @@ class Samples:
     validation: Source
     order: SampleOrder
     blueprint: Blueprint
+    scenes: Mapping[str, Ranges]
+    """The seeds of each task, of what is held out too: it decides when one stops."""
 
     def batches(self, *, batch: int, rank: int, world: int, start: int) -> Batches[Batch]:
         """What one rank trains on, step by step from slot ``start`` of the order."""
@@ -102,6 +105,7 @@ def open_samples(config: TrainConfig) -> Samples:
         validation=Windows(dataset, model.horizon, held_out, history=model.history),
         order=_order(train, data.strata, config.seed),
         blueprint=_blueprint([embodiment], [(train, 0)], train.image_size, model, (version,), hashes, config.seed),
+        scenes=scenes([(dataset, np.concatenate([episodes, held_out]))]),
     )
 
 
@@ -133,6 +137,7 @@ def _open_mixture(mixture: MixtureConfig, data: DataConfig, model: ModelConfig, 
         validation=opened(episodes=[held_out for _, held_out in splits], may_be_empty=True),
         order=train.order(seed),
         blueprint=_blueprint([e for e, _ in fitted], sources, size, model, versions, hashes, seed),
+        scenes=scenes((dataset, np.concatenate(split)) for dataset, split in zip(datasets, splits, strict=True)),
     )
 
 
