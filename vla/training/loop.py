@@ -109,6 +109,7 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
                 training["prolonged"] = lengths
             parameters = sum(parameter.numel() for parameter in model.parameters())
             extra = {"recipe": to_dict(config), "training": training, "parameters": parameters}
+            extra |= {"scenes": dict(samples.scenes)}
             write_final(run, blueprint, average, provenance(**extra))
 
 

@@ -1,6 +1,6 @@
 """From datasets to what a run trains on: split, strata, and everything that is fitted to the data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, runtime_checkable
@@ -21,6 +21,7 @@ from vla.datasets.sampling.order import Order, ResumableSampler, SampleOrder, St
 from vla.datasets.sampling.settings import MixtureConfig
 from vla.datasets.sampling.statistics import scale_of
 from vla.datasets.sampling.windows import Windows
+from vla.datasets.scenes import Ranges, scenes
 from vla.datasets.selection import Selection
 from vla.datasets.storage.storage import location_name
 from vla.models.checkpoint import Blueprint
@@ -61,6 +62,8 @@ class Samples:
     validation: Source
     order: SampleOrder
     blueprint: Blueprint
+    scenes: Mapping[str, Ranges]
+    """The seeds of each task, of what is held out too: it decides when one stops."""
     asked: str = ""
     """What was to be held out, in words; empty for nothing."""
 
@@ -111,6 +114,7 @@ def open_samples(config: TrainConfig) -> Samples:
         order=_order(train, data.strata, config.seed),
         asked=_asked(data, len(episodes) + len(held_out)),
         blueprint=_blueprint([embodiment], [(train, 0)], train.image_size, model, (version,), hashes, config.seed),
+        scenes=scenes([(dataset, np.concatenate([episodes, held_out]))]),
     )
 
 
@@ -143,6 +147,7 @@ def _open_mixture(mixture: MixtureConfig, data: DataConfig, model: ModelConfig, 
         order=train.order(seed),
         asked=_asked(data, sum(len(episodes) for episodes, _ in splits)),
         blueprint=_blueprint([e for e, _ in fitted], sources, size, model, versions, hashes, seed),
+        scenes=scenes((dataset, np.concatenate(split)) for dataset, split in zip(datasets, splits, strict=True)),
     )
 
 
