@@ -76,7 +76,7 @@ class Blueprint:
 def read_blueprint(path: Path) -> Blueprint:
     """Read the contract, the preprocessor and the tokenizer of a checkpoint; no weight is touched."""
     if not path.is_dir():
-        raise CheckpointError(f"checkpoint {path} does not exist; train one with: vla train configs/demo.yaml")
+        raise CheckpointError(f"checkpoint {path} does not exist; train one with: vla train demo")
     contract = read_contract(path / "contract.json")
     spec, where = contract.policy, path / "contract.json"
     if spec is None:
