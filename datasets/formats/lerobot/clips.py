@@ -136,7 +136,7 @@ def frames_of(
         ]
     if len(times_s) != clip.filled:
         return numbers, [
-            f"its video has {len(times_s)} frames, the episodes in it {clip.total} rows, and the table leaves gaps; the "
+            f"its video has {len(times_s)} frames, the episodes in it {clip.total} rows, and the table has gaps; the "
             "frames at the rows' times are taken"
         ]
     return numbers, []
