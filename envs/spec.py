@@ -10,7 +10,10 @@ import numpy as np
 from vla.core.contract import Contract
 from vla.core.types import Observation
 
-Language = Literal["right", "blank", "wrong", "paraphrase"]
+Language = Literal[
+    "right", "blank", "wrong", "paraphrase", "reworded", "polite", "asked", "addressed", "indirect", "misspelt"
+]
+"""What a policy can be told: see `LANGUAGES` and `vla.evaluation.phrasing`."""
 LANGUAGES: tuple[Language, ...] = ("right", "blank", "wrong")
 """What environments can be told to say."""
 

@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 import torch
 
+from vla.core.machine.stopping import left_to_parent
 from vla.datasets.sampling.order import ResumableSampler
 
 Batch = TypeVar("Batch")
@@ -53,7 +54,10 @@ def iterate_steps(
             step += 1
     steps = _Steps()
     options: dict[str, Any] = {"pin_memory": pin_memory, "prefetch_factor": 4, "multiprocessing_context": "spawn"}
-    loader = iter(torch.utils.data.DataLoader(batches, batch_size=None, sampler=steps, num_workers=loaders, **options))
+    with left_to_parent():
+        loader = iter(
+            torch.utils.data.DataLoader(batches, batch_size=None, sampler=steps, num_workers=loaders, **options)
+        )
     try:
         yield from loader
     finally:

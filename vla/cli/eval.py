@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """  vla eval runs/place/checkpoint --episodes 100 --seed 777000 --out runs/eval-place
   vla eval runs/place/checkpoint --language-test
+  vla eval runs/place/checkpoint --language right polite asked addressed indirect misspelt
   vla eval runs/place/checkpoint --robustness image_noise observation_latency_steps
   vla eval runs/place/checkpoint --env tabletop/place tabletop/lift --split seen distractors
   vla eval runs/new/checkpoint --against runs/old/checkpoint --sequential --episodes 500 --out runs/new-old
@@ -43,8 +44,8 @@ class Arguments:
     """Tasks, patterns of them ('metaworld/*'), or ``all`` that are installed."""
     split: tuple[str, ...] = ("",)
     """Splits of each task; by default its own."""
-    language: Language = "right"
-    """What the policy is told."""
+    language: tuple[Language, ...] = ("right",)
+    """What the policy is told: ``paraphrase`` is any of the other words, each kind of which has a name of its own."""
     set: tuple[str, ...] = ()
     """Settings of the environments as key=value."""
     episodes: int = 100
@@ -75,7 +76,7 @@ class Arguments:
             "env": self.env,
             "split": self.split,
             "settings": parse_settings(self.set),
-            "languages": LANGUAGE_TEST if self.language_test else (self.language,),
+            "languages": LANGUAGE_TEST if self.language_test else self.language,
             "robustness": False if self.robustness is None else self.robustness or True,
             "episodes": self.episodes,
             "seed": self.seed,

@@ -37,6 +37,7 @@ def main() -> int:
     name = argv[0] if argv else "--help"
     from vla.core.errors import VlaError
     from vla.core.lookup import lookup
+    from vla.core.machine.stopping import exit_code, interrupt, requests_go_to
 
     try:
         if name in ("-h", "--help", "--version"):
@@ -44,7 +45,8 @@ def main() -> int:
             return 0 if argv else 2
         lookup("command", name, VERBS)
         verb = importlib.import_module(f"vla.cli.{name}_group" if name in GROUPS else f"vla.cli.{name}")
-        return int(verb.main(argv[1:]))
+        with requests_go_to(interrupt):
+            return int(verb.main(argv[1:]))
     except VlaError as error:
         print(f"vla {name}: {error}", file=sys.stderr)
         return 2
@@ -54,9 +56,9 @@ def main() -> int:
     except OSError as error:
         print(f"vla {name}: {_explain(error)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt as interrupt:
-        print(f"vla {name}: {interrupt or 'interrupted'}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stopped:
+        print(f"vla {name}: {str(stopped) or 'interrupted'}", file=sys.stderr)
+        return exit_code(stopped)
 
 
 def _explain(error: OSError) -> str:

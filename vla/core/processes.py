@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, Literal, TypeVar
 
+from vla.core.machine.stopping import handlers_kept
 from vla.core.spawned import Work, WorkerDiedError, run_in_workers
 
 Share = TypeVar("Share")
@@ -85,7 +86,8 @@ def _run_on_ray(work: Work) -> list[Future[Any]]:
 
     started = not ray.is_initialized()
     if started:
-        start_ray()
+        with handlers_kept():
+            start_ray()
     reports = Queue(actor_options={"num_cpus": 0})
     actor = ray.remote(num_cpus=1, max_restarts=0)(_RayActor)
     crew: dict[Any, Any] = {}  # what a share's result will be → its actor

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from vla.core.errors import VlaError
+from vla.core.machine.stopping import left_to_parent
 
 _GRACE_S = 2.0
 
@@ -39,12 +40,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, function, begin), daemon=True)
-        # The child inherits the mask: Ctrl-C, which reaches all processes of a terminal, is the parent's to decide on.
-        earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with left_to_parent():
             self.process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
         theirs.close()  # or its end would never be seen
         self.busy: Future[Any] | None = None
 
