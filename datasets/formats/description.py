@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from vla.core.config import to_dict
+from vla.core.config import from_dict, read_yaml, to_dict
 from vla.core.errors import ConfigError
 from vla.datasets.formats.source import Hints
 
