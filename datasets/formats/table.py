@@ -7,12 +7,13 @@ from typing import Any
 
 from vla.core.errors import DatasetError
 from vla.core.lookup import known_names, lookup
+from vla.datasets.formats.contents import contents
 from vla.datasets.formats.diffusion_policy.format import DIFFUSION_POLICY
 from vla.datasets.formats.lerobot.format import LEROBOT
 from vla.datasets.formats.mcap.format import MCAP
 from vla.datasets.formats.rlds.format import RLDS
 from vla.datasets.formats.robomimic.format import ROBOMIMIC
-from vla.datasets.formats.source import Format, Hints, Source
+from vla.datasets.formats.source import Format, Hints, Source, TurnedSource, check_flips
 
 FORMATS: dict[str, Format] = {
     "lerobot": LEROBOT,
@@ -48,7 +49,11 @@ def open_source(path: Path, hints: Hints, name: str | None = None, options: Any 
             raise DatasetError(_explain(path))
     entry = format_of(name)
     with needed_libraries(name, entry):
-        return entry.open(path, hints) if options is None else entry.open(path, hints, options)
+        source: Source = entry.open(path, hints) if options is None else entry.open(path, hints, options)
+    if not hints.flip_images or entry.orients:
+        return source
+    check_flips(hints.flip_images, [camera.name for camera in source.contract.cameras])
+    return TurnedSource(source=source, cameras=hints.flip_images)
 
 
 @contextmanager
@@ -69,14 +74,4 @@ def _explain(path: Path) -> str:
     known = "; ".join(f"{name}: {entry.looks}" for name, entry in all_formats().items())
     inside = [(child, recognise(child)) for child in sorted(path.iterdir())[:20]] if path.is_dir() else []
     nearby = next((f"; did you mean {child} ({name})?" for child, name in inside if name is not None), "")
-    return f"{path}: expected recorded episodes, got {_found(path)}{nearby}. Formats are: {known}"
-
-
-def _found(path: Path) -> str:
-    if path.is_dir():
-        names = sorted(child.name + ("/" if child.is_dir() else "") for child in path.iterdir())
-        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-        return f"a folder with {', '.join(names[:8])}{more}" if names else "an empty folder"
-    with path.open("rb") as file:
-        start = file.read(8)
-    return f"a file of {path.stat().st_size} bytes that begins with {start!r}"
+    return f"{path}: expected recorded episodes, got {contents(path)}{nearby}. Formats are: {known}"
