@@ -1,5 +1,6 @@
 """What really lies at a path, whatever its name says: for messages about files that are not what they are called."""
 
+import zipfile
 from pathlib import Path
 
 _LOOKED_AT = 512
@@ -42,6 +43,8 @@ def contents(path: Path) -> str:
         start = file.read(_LOOKED_AT)
     if not any(start):
         return f"a file of {size} bytes that begins with zeros: a download or a disk that never filled it"
+    if start.startswith(b"PK") and not zipfile.is_zipfile(path):
+        return "a zip archive that is cut short (its list, at the end, is not there): copy it again"
     if known := next((words for magic, words in _MAGIC if start.startswith(magic)), None):
         return known
     if start.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html", b"<?xml")):

@@ -492,12 +492,15 @@ def test_what_cannot_be_opened(folder: Path) -> None:
     path = damaged(folder, lambda f: f["data"].attrs.__setitem__("env_args", "[1]"))
     source = open_robomimic(path, Hints())
     assert source.contract.robot == "unknown"
-    assert "damaged.hdf5: Attribute env_args: expected a JSON object, got '[1]': what it says is not known." in source.notes
+    assert (
+        "damaged.hdf5: Attribute env_args: expected a JSON object, got '[1]': what it says is not known."
+        in source.notes
+    )
     with pytest.raises(DatasetError, match="says 20 steps a second, got control_hz 30"):
         open_robomimic(write(path, {"demo_0": demo(3, 0)}), Hints(control_hz=30.0))
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DatasetError, match=r"damaged\.hdf5: not a readable HDF5 file: it is cut short: \d+ of \d+ bytes"):
+    with pytest.raises(DatasetError, match=r"damaged\.hdf5: not a readable HDF5 file: it is cut short: \d+ of"):
         open_robomimic(path, Hints())
     assert recognise(path)  # so that opening it says what is wrong
     path.write_bytes(b"no HDF5 at all")
