@@ -55,12 +55,7 @@ class Demo:
 
     def rows(self, key: str) -> np.ndarray:
         """A whole array with a row for each step."""
-        array, steps = self.array(key), self.steps
-        if array.shape[:1] != (steps,):
-            raise DatasetError(
-                f"{self.where}: {key}: expected {steps} rows, one for each action, got {array.shape[0]}; "
-                "which row belongs to which action is not written: leave the demonstration out"
-            )
+        array = self._as_long_as_actions(key)
         with located(f"{self.where}: {key}"):
             return read_rows(array)
 
@@ -90,7 +85,7 @@ class Demo:
                 "it was written: if they are whole, correct the attribute"
             )
         for key, form in forms.items():
-            array = self.array(key)
+            array = self._as_long_as_actions(key)
             if (got := (_kind(array), tuple(array.shape[1:]))) != form:
                 raise DatasetError(
                     f"{self.where}: {key}: expected {form[0]} {form[1]} a step as in the others, "
@@ -98,6 +93,16 @@ class Demo:
                 )
             if missing := missing_filters(array):
                 raise DatasetError(f"{self.where}: {key}: {missing}")
+
+    def _as_long_as_actions(self, key: str) -> Any:
+        """The array of this name, if it has a row for each step."""
+        array, steps = self.array(key), self.steps
+        if array.shape[0] != steps:
+            raise DatasetError(
+                f"{self.where}: {key}: expected {steps} rows, one for each action, got {array.shape[0]}; "
+                "which row belongs to which action is not written: leave the demonstration out"
+            )
+        return array
 
 
 def robot_of(header: Header) -> tuple[str | None, float | None]:

@@ -19,7 +19,7 @@ import numpy as np
 from vla.core.errors import DatasetError
 from vla.datasets.formats.robomimic.filters import missing_filters
 
-_MOST_NAMES = 100_000
+_MOST_NAMES = 2_000
 """Of one group with all below it: links to links can make of a few bytes more names than anybody reads."""
 
 
@@ -42,16 +42,17 @@ class Tree:
 def walk(group: Any) -> Tree:
     """Every array below ``group``, links followed."""
     tree = Tree()
-    _walk(group, "", (_identity(group),), tree)
+    _walk(group, "", (_identity(group),), tree, [])
     return tree
 
 
-def _walk(group: Any, prefix: str, above: tuple[tuple[int, int], ...], tree: Tree) -> None:
+def _walk(group: Any, prefix: str, above: tuple[tuple[int, int], ...], tree: Tree, names: list[str]) -> None:
     import h5py
 
     for name in group:
         path = prefix + name
-        if len(tree.arrays) + len(tree.texts) + len(tree.left) > _MOST_NAMES:
+        names.append(path)
+        if len(names) > _MOST_NAMES:
             raise UnreadableError(f"it has more than {_MOST_NAMES:,} names; links multiply them: write it without")
         try:
             item = member(group, name)
@@ -63,7 +64,7 @@ def _walk(group: Any, prefix: str, above: tuple[tuple[int, int], ...], tree: Tre
             if identity in above:
                 tree.left[path] = f"a link back to {item.name}, a group that it is in"
             else:
-                _walk(item, f"{path}/", (*above, identity), tree)
+                _walk(item, f"{path}/", (*above, identity), tree, names)
         elif not isinstance(item, h5py.Dataset):
             tree.left[path] = "a type, not an array"
         elif (oddity := _oddity(item)) is None:
