@@ -7,7 +7,7 @@ from typing import Any
 
 from vla.core.errors import DatasetError
 from vla.core.lookup import known_names, lookup
-from vla.datasets.formats.contents import contents
+from vla.core.media.signatures import cause_of
 from vla.datasets.formats.diffusion_policy.format import DIFFUSION_POLICY
 from vla.datasets.formats.lerobot.format import LEROBOT
 from vla.datasets.formats.mcap.format import MCAP
@@ -74,4 +74,17 @@ def _explain(path: Path) -> str:
     known = "; ".join(f"{name}: {entry.looks}" for name, entry in all_formats().items())
     inside = [(child, recognise(child)) for child in sorted(path.iterdir())[:20]] if path.is_dir() else []
     nearby = next((f"; did you mean {child} ({name})?" for child, name in inside if name is not None), "")
-    return f"{path}: expected recorded episodes, got {contents(path)}{nearby}. Formats are: {known}"
+    return f"{path}: {_found(path)}{nearby}. Formats are: {known}"
+
+
+def _found(path: Path) -> str:
+    expected = "recorded episodes"
+    if path.is_dir():
+        names = sorted(child.name + ("/" if child.is_dir() else "") for child in path.iterdir())
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        found = f"a folder with {', '.join(names[:8])}{more}" if names else "an empty folder"
+        return f"expected {expected}, got {found}"
+    if cause := cause_of(path, expected):
+        return cause
+    with path.open("rb") as file:
+        return f"expected {expected}, got a file of {path.stat().st_size} bytes that begins with {file.read(8)!r}"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vla.core.errors import DatasetError
-from vla.datasets.formats.contents import contents
+from vla.core.media.signatures import cause_of
 
 ENDS = "meta/episode_ends"
 _DESCRIPTIONS = ("zarr.json", ".zarray")
@@ -22,10 +22,13 @@ _FOREIGN = (OSError, RuntimeError, LookupError, ValueError, TypeError, Arithmeti
 
 
 def holds_buffer(path: Path) -> bool:
-    """Whether the ends of episodes are there, also if their description is lost: opening it says so."""
+    """Whether the ends of episodes are there, also if their description or the end of the archive is lost.
+
+    Opening it then says so.
+    """
     if path.is_dir():
         return (path / ENDS).is_dir() and (path / "data").is_dir()
-    return _root_in_zip(path) is not None
+    return _root_in_zip(path) is not None or (path.name.endswith(".zarr.zip") and _is_cut(path))
 
 
 @contextlib.contextmanager
@@ -41,7 +44,7 @@ def open_buffer(path: Path) -> Iterator[Any]:
         raise DatasetError(f"{path} does not exist")
     root = "" if path.is_dir() else _root_in_zip(path)
     if root is None or (path.is_dir() and not holds_buffer(path)):
-        raise DatasetError(f"{path}: expected a Zarr store with data and {ENDS}, got {_found(path)}")
+        raise DatasetError(f"{path}: {_not_a_buffer(path)}")
     version: Literal[2, 3] = 3 if "zarr.json" in _files(path, root, ENDS) else 2
     try:
         with LocalStore(path, read_only=True) if path.is_dir() else ZipStore(path, mode="r") as store:
@@ -142,12 +145,21 @@ def _files_at_root(path: Path, root: str) -> set[str]:
     return {name.removeprefix(inside).split("/", 1)[0] for name in _zip_names(path) if name.startswith(inside)}
 
 
-def _found(path: Path) -> str:
+def _not_a_buffer(path: Path) -> str:
     """What is there instead."""
-    if not path.is_dir() and zipfile.is_zipfile(path):
-        names = sorted({name.split("/", 1)[0] for name in _zip_names(path)})
-        return f"a zip file with {', '.join(names[:8]) or 'nothing'}"
-    return contents(path)
+    if not path.is_dir() and not zipfile.is_zipfile(path):
+        if _is_cut(path):
+            return "the zip archive is cut short (its list, at the end, is not there): copy it again"
+        if cause := cause_of(path, "a Zarr store"):
+            return cause
+    names = os.listdir(path) if path.is_dir() else {name.split("/", 1)[0] for name in _zip_names(path)}
+    return f"expected a Zarr store with data and {ENDS}, got one with {', '.join(sorted(names)[:8]) or 'nothing'}"
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether a file begins as a zip archive and does not end as one."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04" and not zipfile.is_zipfile(path)
 
 
 def _reason(error: Exception) -> str:

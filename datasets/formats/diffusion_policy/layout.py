@@ -14,6 +14,7 @@ from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import DatasetError
 from vla.datasets.formats.diffusion_policy.buffer import read_rows
 from vla.datasets.formats.dimensions import dimensions_of, extremes
+from vla.datasets.formats.pictures import as_pixels
 from vla.datasets.formats.source import Hints
 
 _DEFAULT_HZ = 10.0
@@ -86,19 +87,6 @@ def plan_layout(arrays: Mapping[str, Any], path: Path, ends: Sequence[int], hint
             "The format holds no rewards and no success: rewards are 0, success is unknown.",
         ),
     )
-
-
-def as_pixels(frames: np.ndarray, where: str) -> np.ndarray:
-    """uint8 (t, y, x, 3), also from floats that hold whole numbers; others are a `DatasetError`."""
-    if frames.dtype == np.uint8:
-        return frames
-    pixels = np.nan_to_num(frames).clip(0, 255).astype(np.uint8)
-    if not np.array_equal(pixels, frames):
-        wrong = frames[pixels != frames].flat[0]
-        raise DatasetError(
-            f"{where}: expected pixels 0 to 255 without fractions, got {wrong}; convert the array to uint8 first"
-        )
-    return pixels
 
 
 def _of_steps(arrays: Mapping[str, Any], ends: Sequence[int], notes: list[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vla.core.errors import DatasetError
-from vla.datasets.formats.contents import contents
+from vla.core.media.signatures import cause_of
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _PLACES = (0, 512, 1024, 2048, 4096, 8192)
@@ -42,13 +42,18 @@ def open_hdf5(path: Path) -> Iterator[Any]:
         raise DatasetError(f"{path}: not a readable HDF5 file: {_cause(path, error)}") from None
 
 
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(8)
+
+
 def _cause(path: Path, error: Exception) -> str:
     """Why, and what to do about it."""
     reason = " ".join(str(error).split())
     if isinstance(error, PermissionError):
         return "you may not read it: ask its owner, or chmod it"
     if path.is_dir() or not is_hdf5(path):
-        return f"it is {contents(path)}"
+        return cause_of(path, "an HDF5 file") or f"it has no signature of HDF5, but begins with {_start(path)!r}"
     if size := re.search(r"truncated file: eof = (\d+).*stored_eof = (\d+)", reason):
         return (
             f"it is cut short: {size[1]} of {size[2]} bytes are there; copy it again, "

@@ -18,6 +18,8 @@ _EXAMPLES = """  vla data convert demo.hdf5 data/lift --instruction "lift the cu
   vla data convert runs/ data/runs --from mcap --set state=[/joint_states] "cameras={front: /front/image}"
   vla data convert data/place out/place --to lerobot"""
 
+_SHOWN = 40
+
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
@@ -99,11 +101,14 @@ def _import(arguments: Arguments) -> dict[str, Any]:
             source, arguments.target, where=name, settings=settings, provenance=provenance(), on_episode=on_episode
         )
         bar.update(task, completed=len(source))
+    _print_notes("note", imported.notes)
+    _print_notes("changed", imported.changed)
     _print_notes("skipped", imported.invalid)
     console().print(
         f"{arguments.target}: "
         + (f"version {imported.manifest}, " if imported.manifest else "nothing new, ")
-        + f"{imported.episodes:,} episodes, {imported.steps:,} steps; {imported.duplicates:,} were there already"
+        + f"{imported.episodes:,} episodes, {imported.steps:,} steps; {imported.duplicates:,} were there already, "
+        + f"{len(imported.changed):,} changed, {len(imported.invalid):,} skipped"
     )
     return {**asdict(imported), "notes": list(source.notes)}
 
@@ -148,6 +153,8 @@ def _export(arguments: Arguments) -> dict[str, Any]:
 
 
 def _print_notes(title: str, lines: tuple[str, ...]) -> None:
-    for line in lines:
+    for line in lines[:_SHOWN]:
         console().print(f"[yellow]{title}[/yellow] ", end="")
         console().print(line, markup=False)
+    if len(lines) > _SHOWN:
+        console().print(f"… and {len(lines) - _SHOWN:,} more; --json writes all of them")

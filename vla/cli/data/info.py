@@ -49,6 +49,8 @@ def describe(dataset: "Dataset") -> dict[str, Any]:
     """Plain JSON facts of one version."""
     import numpy as np
 
+    from vla.datasets.care.notes import import_notes
+
     contract, index = dataset.contract, dataset.episodes
     lengths = index.lengths
     return {
@@ -91,6 +93,8 @@ def describe(dataset: "Dataset") -> dict[str, Any]:
         "bytes": sum(dataset.segment_bytes(number) for number in range(len(dataset.manifest.segments))),
         "dropped": len(dataset.manifest.dropped),
         "relabelled": len(dataset.manifest.overrides),
+        "notes": import_notes(dataset),
+        "episode_notes": sum(len(notes) for _, notes in index.notes()),
     }
 
 
@@ -129,6 +133,9 @@ def _print(dataset: "Dataset", facts: dict[str, Any]) -> None:
     }
     if facts["dropped"] or facts["relabelled"]:
         rows["edited"] = f"{facts['dropped']:,} episodes dropped, {facts['relabelled']:,} relabelled"
+    if facts["notes"] or facts["episode_notes"]:
+        single = f"{facts['episode_notes']:,} of single episodes: vla data validate lists them"
+        rows["notes"] = "\n".join([*facts["notes"], *([single] if facts["episode_notes"] else [])])
     for name, text in rows.items():
         table.add_row(name, text)
     console().print(table)

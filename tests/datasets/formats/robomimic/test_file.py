@@ -29,8 +29,8 @@ def said_of(path: Path) -> str:
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "git lfs pull"),
         (b"", "0 bytes"),
-        (b"<!DOCTYPE html><html><body>Sign in</body></html>", "page"),
-        (b"PK\x05\x06" + bytes(18), "zip"),
+        (b"<!DOCTYPE html><html><body>Sign in</body></html>", "HTML page"),
+        (b"PK\x03\x04" + bytes(18), "zip"),
         (b"\0" * 600, "zero"),
         (b"\x1f\x8b\x08" + bytes(range(1, 60)), "gzip"),
     ],
