@@ -18,7 +18,9 @@ def test_a_frame_holds_the_instruction(kind: str) -> None:
 
 def test_the_seed_alone_decides() -> None:
     for kind in (*PHRASINGS, "paraphrase"):
-        assert [rephrase(SAID, OTHERS, kind, s) for s in range(9)] == [rephrase(SAID, OTHERS, kind, s) for s in range(9)]
+        assert [rephrase(SAID, OTHERS, kind, s) for s in range(9)] == [
+            rephrase(SAID, OTHERS, kind, s) for s in range(9)
+        ]
 
 
 def test_a_slip_is_in_one_longer_word() -> None:
