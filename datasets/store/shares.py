@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from vla.core.processes import Engine, run_shares
+from vla.core.machine.processes import Engine, run_shares
 from vla.datasets.storage.storage import Storage
 from vla.datasets.store.manifest import Change, publish, publish_change
 

@@ -27,7 +27,9 @@ def test_an_unknown_environment(call: Callable) -> None:
 
 
 def test_an_unknown_environment_to_collect_in(call: Callable, tmp_path: Path) -> None:
-    _assert_refused(call("collect", tmp_path / "new", "--env", "table", *_QUICK), "known: ", "tabletop/place")
+    _assert_refused(
+        call("collect", tmp_path / "new", "--env", "table", *_QUICK), "did you mean", "tabletop/", "vla envs lists"
+    )
     assert not (tmp_path / "new").exists()
 
 

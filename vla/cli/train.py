@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from vla.cli.command import console, parse, progress, show_config, write_result
+from vla.cli.command import Cluster, console, parse, progress, show_config, write_result
 from vla.core.config import load_recipe
 from vla.core.errors import ConfigError
 from vla.training.recipe import TrainConfig
@@ -25,6 +25,7 @@ class Arguments:
     """Train a policy on a dataset: vla train RECIPE [options]. The same command resumes a run that was stopped."""
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
     out: Path = Path("runs/train")
     """Folder of the run: metrics, states to resume from, and the final checkpoint."""
     resume: Path | None = None
@@ -50,6 +51,9 @@ def main(argv: list[str]) -> int:
     arguments = parse(Arguments, rest, verb="train [RECIPE]", examples=_EXAMPLES, default=default)
     if arguments.resume is None and recipe is None:
         raise ConfigError("which recipe? for example: vla train configs/demo.yaml")
+    from vla.training.engines import require_data
+
+    require_data(arguments.config.data)
     out = arguments.resume or arguments.out
     show_config(f"train {recipe or 'on'} → {out}", arguments.config)
     write_result(arguments.json, run(arguments.config, out, prolong=arguments.resume is not None))

@@ -38,7 +38,7 @@ def collect(config: CollectConfig, root: Path, on_episode: Callable[[bool, int],
     ``on_episode(success, steps)`` is called for each. The same seed gives the same episodes with any number of workers.
     """
     spec = env_spec(config.env)
-    env = spec.make(config.settings)
+    env = spec.build(config.settings)
     try:
         create_dataset(root, env.contract)
         origin = provenance(seed=config.seed, env=config.env, settings=config.settings, renderer=env.renderer)
@@ -74,7 +74,7 @@ def _collect_share(
 ) -> tuple[str | None, tuple[int, int, int]]:
     """Record the episodes of ``seeds`` into one segment: its id, and (episodes, failures, steps)."""
     spec = env_spec(config.env)
-    env = spec.make(config.settings)
+    env = spec.build(config.settings)
     expert = make_expert(config.env, env)
     failed = 0
     try:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vla.core.errors import ConfigError
-from vla.core.processes import cores
+from vla.core.machine.processes import cores
 from vla.envs.disturbance import Disturbance
 
 

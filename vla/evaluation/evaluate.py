@@ -1,6 +1,6 @@
 """Evaluation as a call: a policy, by name or as an object, in closed loop on held-out scenes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from vla.evaluation.conditions import robustness_conditions
 from vla.evaluation.folder import write_result
 from vla.evaluation.plan import Contender, Note, OnProgress, Plan, execute, result_of
 from vla.evaluation.result import ComparisonResult, EvaluationResult
+from vla.evaluation.runner import Lent, MakePolicy
 from vla.evaluation.sequential import SequentialTest
 from vla.evaluation.settings import RunConfig
 from vla.evaluation.trials import Condition
@@ -142,21 +143,30 @@ def _conditions(
 
 
 def _contender(policy: PolicyLike, run: RunConfig) -> Contender:
-    from vla.policies.table import find_policy
+    from vla.policies.table import find_policy, parameters
 
-    if isinstance(policy, str | Path):
-        return Contender(name=str(policy), make=partial(_build, find_policy(str(policy)), run.batch))
-    if isinstance(policy, Policy) and not isinstance(policy, type):
+    factory = find_policy(str(policy)) if isinstance(policy, str | Path) else policy
+    taken: Collection[str] = ()
+    if isinstance(factory, Policy) and not isinstance(factory, type):
         if run.workers > 1 or run.engine == "ray":
             raise ConfigError("a policy that is an object acts in this process: take workers=1, or give what makes it")
-        return Contender(name=type(policy).__qualname__, make=lambda env, envs: policy)
-    return Contender(name=getattr(policy, "__qualname__", repr(policy)), make=partial(_build, policy, run.batch))
+        name = type(factory).__qualname__
+        make: MakePolicy = Lent(factory)
+    else:
+        name = str(policy) if isinstance(policy, str | Path) else getattr(policy, "__qualname__", repr(policy))
+        make, taken = partial(_build, factory, run.batch, run.computing), parameters(factory)
+    ignored = [key for key in run.computing if key not in taken]
+    if ignored:
+        raise ConfigError(f"policy {name} takes no {' and no '.join(ignored)}: a checkpoint does; leave it out")
+    return Contender(name=name, make=make)
 
 
-def _build(factory: Callable[..., Policy], batch: int, env: str, envs: Sequence[RobotEnv]) -> Policy:
+def _build(
+    factory: Callable[..., Policy], batch: int, computing: dict[str, Any], env: str, envs: Sequence[RobotEnv]
+) -> Policy:
     from vla.policies.table import build_policy
 
-    return build_policy(factory, env=env, envs=envs, contract=envs[0].contract, batch=batch)
+    return build_policy(factory, env=env, envs=envs, contract=envs[0].contract, batch=batch, **computing)
 
 
 def _how(run: RunConfig | None, out: str | Path | None, *policies: PolicyLike) -> RunConfig:

@@ -120,6 +120,7 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
             if samples.parent is not None:
                 parent = {"checkpoint": config.init, "digest": samples.parent.digest}
                 extra["init"] = parent | {"fates": [vars(fate) for fate in fates]}
+            extra |= {"scenes": dict(samples.scenes)}
             write_final(run, blueprint, average, provenance(**extra))
 
 

@@ -1,6 +1,6 @@
 """From datasets to what a run trains on: split, strata, and everything that is fitted to the data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from vla.datasets.sampling.order import Order, ResumableSampler, SampleOrder, St
 from vla.datasets.sampling.settings import MixtureConfig
 from vla.datasets.sampling.statistics import scale_of
 from vla.datasets.sampling.windows import Windows
+from vla.datasets.scenes import Ranges, scenes
 from vla.datasets.selection import Selection
 from vla.datasets.storage.storage import location_name
 from vla.models.checkpoint import Blueprint
@@ -63,6 +64,8 @@ class Samples:
     validation: Source
     order: SampleOrder
     blueprint: Blueprint
+    scenes: Mapping[str, Ranges]
+    """The seeds of each task, of what is held out too: it decides when one stops."""
     parent: Parent | None = None
     """The checkpoint to start from."""
     fates: tuple[Fate, ...] = ()
@@ -123,6 +126,7 @@ def open_samples(config: TrainConfig) -> Samples:
         parent=parent,
         fates=fates,
         asked=_asked(data, len(episodes) + len(held_out)),
+        scenes=scenes([(dataset, np.concatenate([episodes, held_out]))]),
     )
 
 
@@ -160,6 +164,7 @@ def _open_mixture(
         blueprint=blueprint,
         parent=parent,
         fates=fates,
+        scenes=scenes((dataset, np.concatenate(split)) for dataset, split in zip(datasets, splits, strict=True)),
     )
 
 

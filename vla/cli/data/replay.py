@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
             settings = parse_settings(arguments.set) if arguments.set else recorded_settings(dataset, number)
             key = f"{name} {sorted(settings.items())}"
             if key not in envs:
-                envs[key] = env_spec(name).make(settings)
+                envs[key] = env_spec(name).build(settings)
                 dataset.require_contract(envs[key].contract, f"environment {name}")
             rows.append(replay_open_loop(envs[key], episode))
             bar.update(task, advance=1, agree=f"{sum(row.agrees for row in rows)} of {len(rows)} agree")

@@ -26,6 +26,7 @@ class Grounding(Auxiliary):
         low, high = (torch.tensor([getattr(d, end) for d in dimensions]) for end in ("low", "high"))
         self.cells = SoftBins(low, high, bins=config.bins, sigma=config.label_sigma)
         self.ids = len(dimensions) * config.bins
+        # A query of its own would need an id; the shared `query` and a learned position do the same.
         self.position = nn.Parameter(torch.empty(width))
         nn.init.normal_(self.position, std=0.02)
 
@@ -43,6 +44,7 @@ class Grounding(Auxiliary):
         """Cross entropy against soft targets."""
         logits = self._logits(activations, table)
         known = target.isfinite()
+        # NaN times a weight of zero is NaN, so what is unknown gets a value before it is left out.
         target = torch.where(known, target, self.cells.low)
         weight = known.to(logits.dtype)
         loss = (soft_cross_entropy(logits, self.cells.targets(target)) * weight).sum() / weight.sum().clamp(min=1)
