@@ -70,7 +70,7 @@ def train(
         raise TypeError("train: changes belong to a recipe that is read; replace the fields of a configuration instead")
     checkpoint = run(recipe, Path(out), log, prolong=resume)
     training = json.loads((checkpoint / "provenance.json").read_text())["training"]
-    lines = [line for line in read_metrics(Path(out)) if line["kind"] != "note"]
+    lines = [line for line in read_metrics(Path(out)) if line["kind"] in ("train", "validation")]
     metrics = {key: float(value) for key, value in (lines[-1] if lines else {}).items() if isinstance(value, float)}
     return Trained(checkpoint=checkpoint, steps=training["step"], seconds=training["seconds"], metrics=metrics)
 

@@ -16,7 +16,8 @@ _EXAMPLES = """  vla train demo --data.path data/place --out runs/place      (a 
   vla train my.yaml --engine inline --workers 1 --minutes 2   (one of your own)
   vla train demo --model.head.layout joint                    (any key of the recipe)
   vla train demo --model.head.kind tokens                     (another kind of a part)
-  vla train --resume runs/place --steps 3000                  (make a run longer)"""
+  vla train --resume runs/place --steps 3000                  (make a run longer)
+  vla train demo --init runs/place/checkpoint --freeze "readers.images.*" --out runs/mine"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +90,17 @@ def _kinds(argv: list[str]) -> tuple[dict[str, str], list[str]]:
     return kinds, rest
 
 
+def _fates(line: dict[str, Any]) -> Any:
+    """What a run took of the checkpoint that it starts from, as a table."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("", "", "", box=None, show_header=False, padding=(0, 2), title=f"from {line['checkpoint']}")
+    for fate in line["fates"]:
+        table.add_row(fate["verdict"], escape(fate["part"]), escape(fate["why"]))
+    return table
+
+
 def _told(line: dict[str, Any]) -> str:
     """What the evaluators measured, without the parts of the loss."""
     shown = {key: value for key, value in line.items() if key == "action_loss" or key.startswith("first_frame_")}
@@ -111,11 +123,13 @@ def run(config: TrainConfig, out: Path, *, prolong: bool = False) -> dict[str, A
                     bar.console.print(f"train {text}")
             elif line["kind"] == "note":
                 bar.console.print(line["text"], style="yellow", markup=False, soft_wrap=True)
+            elif line["kind"] == "init":
+                bar.console.print(_fates(line))
             else:
                 bar.console.print(f"held out at step {line['step']:,}: {_told(line)}")
 
         checkpoint = train(config, out, log, prolong=prolong)
         bar.update(task, completed=100)
     console().print(f"checkpoint: {checkpoint}")
-    lines = [line for line in read_metrics(out) if line["kind"] != "note"]
+    lines = [line for line in read_metrics(out) if line["kind"] in ("train", "validation")]
     return {"checkpoint": str(checkpoint), "metrics": lines[-1:]}
