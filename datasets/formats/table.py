@@ -7,6 +7,7 @@ from typing import Any
 
 from vla.core.errors import DatasetError
 from vla.core.lookup import known_names, lookup
+from vla.core.media.signatures import kind_of
 from vla.datasets.formats.diffusion_policy.format import DIFFUSION_POLICY
 from vla.datasets.formats.lerobot.format import LEROBOT
 from vla.datasets.formats.mcap.format import MCAP
@@ -78,5 +79,6 @@ def _found(path: Path) -> str:
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         return f"a folder with {', '.join(names[:8])}{more}" if names else "an empty folder"
     with path.open("rb") as file:
-        start = file.read(8)
-    return f"a file of {path.stat().st_size} bytes that begins with {start!r}"
+        start = file.read(512)
+    kind = kind_of(start)
+    return f"a file of {path.stat().st_size} bytes " + (f"({kind})" if kind else f"that begins with {start[:8]!r}")
