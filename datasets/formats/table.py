@@ -9,7 +9,7 @@ from vla.core.config import from_dict
 from vla.core.errors import ConfigError, DatasetError
 from vla.core.lookup import known_names, lookup
 from vla.core.machine.packages import needed_packages
-from vla.core.media.signatures import cause_of
+from vla.core.media.signatures import cause_of, kind_of
 from vla.datasets.formats.diffusion_policy.format import DIFFUSION_POLICY
 from vla.datasets.formats.lerobot.format import LEROBOT
 from vla.datasets.formats.mcap.format import MCAP
@@ -95,4 +95,8 @@ def _found(path: Path) -> str:
     if cause := cause_of(path, expected):
         return cause
     with path.open("rb") as file:
-        return f"expected {expected}, got a file of {path.stat().st_size} bytes that begins with {file.read(8)!r}"
+        start = file.read(512)
+    kind = kind_of(start)
+    return f"expected {expected}, got a file of {path.stat().st_size} bytes " + (
+        f"({kind})" if kind else f"that begins with {start[:8]!r}"
+    )
