@@ -1,5 +1,6 @@
 """What all verbs share: parsing into a dataclass, showing the resolved configuration, progress, results as JSON."""
 
+import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ def parse(arguments: type[T], argv: Sequence[str], *, verb: str, examples: str, 
     """Fill the dataclass ``arguments`` from the command line; its docstrings are the help."""
     import tyro
 
-    description = f"{(arguments.__doc__ or '').strip()}\n\nexamples:\n{examples}"
+    description = f"{inspect.cleandoc(arguments.__doc__ or '')}\n\nexamples:\n{examples}"
     extra: dict[str, Any] = {} if default is None else {"default": default}
     filled: T = tyro.cli(arguments, args=list(argv), prog=f"vla {verb}", description=description, **extra)
     return filled
