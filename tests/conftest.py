@@ -30,7 +30,7 @@ def ray_cluster() -> Iterator[None]:
     """One Ray for all tests of this process that want one: starting it takes seconds."""
     import ray
 
-    from vla.core.machine.processes import start_ray
+    from vla.core.machine.ray_cluster import start_ray
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # how soon an ended or a dead worker is seen

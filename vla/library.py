@@ -45,23 +45,32 @@ class Trained:
 
 
 def train(
-    recipe: "str | Path | TrainConfig",
+    recipe: "str | Path | TrainConfig | None",
     out: str | Path,
     *,
     changes: Mapping[str, Any] | None = None,
+    resume: bool = False,
     log: Callable[[dict[str, Any]], None] = lambda line: None,
 ) -> Trained:
     """Train as a recipe says, or resume what ``out`` holds, and return the checkpoint and the last metrics.
 
     ``recipe`` is a file, the name of one that comes with the package (``demo``), or a configuration. ``changes`` are
-    keys of it with other values, nested as in the file: ``{"data": {"path": "data/mine"}, "steps": 1000}``.
+    keys of it with other values, nested as in the file: ``{"data": {"path": "data/mine"}, "steps": 1000}``. With
+    ``resume`` the run in ``out`` may be made longer; ``recipe`` None is then its own, and ``changes`` are of that.
+    ``log`` hears of each line of the metrics, and of what a person should know (kind ``note``).
     """
-    from vla.core.config import load_recipe
+    from vla.core.config import from_dict, load_recipe, nested, to_dict
+    from vla.training.claims import read_claim
     from vla.training.engines import train as run
     from vla.training.metrics import read_metrics
     from vla.training.recipe import TrainConfig
 
-    if not isinstance(recipe, TrainConfig):
+    if recipe is None:
+        if not resume:
+            raise TypeError("train: which recipe? None is that of the run in out, which resume=True goes on with")
+        value = nested(to_dict(read_claim(Path(out)).recipe), changes or {})
+        recipe, changes = from_dict(TrainConfig, value, where="changes"), None
+    elif not isinstance(recipe, TrainConfig):
         path = Path(recipe)
         if not path.exists() and (RECIPES / f"{recipe}.yaml").exists():
             path = RECIPES / f"{recipe}.yaml"
@@ -69,9 +78,9 @@ def train(
         changes = None
     if changes:
         raise TypeError("train: changes belong to a recipe that is read; replace the fields of a configuration instead")
-    checkpoint = run(recipe, Path(out), log)
+    checkpoint = run(recipe, Path(out), log, prolong=resume)
     training = json.loads((checkpoint / "provenance.json").read_text())["training"]
-    lines = read_metrics(Path(out))
+    lines = [line for line in read_metrics(Path(out)) if line["kind"] != "note"]
     metrics = {key: float(value) for key, value in (lines[-1] if lines else {}).items() if isinstance(value, float)}
     return Trained(checkpoint=checkpoint, steps=training["step"], seconds=training["seconds"], metrics=metrics)
 

@@ -7,19 +7,22 @@ the work. Formats name few of the things that a contract needs; what they do not
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError
 from vla.core.files import sync_folder
 from vla.core.types import Episode
+from vla.datasets.store.records import NOTES
 
 if TYPE_CHECKING:
     from vla.datasets.dataset import Dataset
+
+Planned = TypeVar("Planned")
 
 OnEpisode = Callable[[int], None]
 """Called with the number of steps of each episode that was written."""
@@ -51,10 +54,42 @@ class Source(Protocol):
         """What was assumed or left out, one sentence each: shown to the user, and kept in the provenance."""
 
     def __len__(self) -> int:
-        """The number of episodes."""
+        """The number of episodes, those included that cannot be read."""
 
     def read(self, number: int) -> Episode:
-        """One episode that fits the contract; damage is a `DatasetError` that names the file."""
+        """One episode that fits the contract; damage is a `DatasetError` that names the file and the true cause."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unreadable:
+    """Stands for an episode that planning found damaged: it keeps its number, so that it can be skipped and counted.
+
+    A source plans with `attempt` for each episode, leaves out what is unreadable from all that it measures, and raises
+    ``error`` when that episode is read. Only what makes every episode unreadable is raised by `Format.open` itself.
+    """
+
+    error: DatasetError
+
+
+def attempt(plan: Callable[[], Planned]) -> Planned | Unreadable:
+    """What ``plan()`` returns of one episode, or that it cannot be read."""
+    try:
+        return plan()
+    except DatasetError as error:
+        return Unreadable(error=error)
+
+
+def noted(provenance: Mapping[str, Any], notes: Sequence[str]) -> dict[str, Any]:
+    """Provenance of an episode with what was assumed of it or could not be carried over, one sentence each.
+
+    Such a sentence says both sides where two sources of truth disagree, and which of them was taken.
+    """
+    return {**provenance, **({NOTES: [*provenance.get(NOTES, ()), *notes]} if notes else {})}
+
+
+def notes_of(episode: Episode) -> tuple[str, ...]:
+    """The sentences of `noted`."""
+    return tuple(map(str, episode.provenance.get(NOTES, ())))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from vla.core.fit import describe, limits
 from vla.core.provenance import versions
 from vla.envs.adapter.comparison import compare, make, state_of, told_success, truth
 from vla.envs.adapter.setup import AdapterCamera, GymnasiumSetup
+from vla.envs.gl import settle_gl
 from vla.envs.mujoco_state import put_state, read_state
 from vla.envs.rendering import CameraRenderer
 from vla.envs.spec import LANGUAGES
@@ -158,9 +159,9 @@ class GymnasiumEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         try:
             picture = self._outer.render()
         except Exception as error:  # whatever its own renderer meets without a screen
+            why = settle_gl().problem or "for an environment of MuJoCo, name a camera of the model"
             raise RenderError(
-                f"{self.setup.id}: its own render() failed ({type(error).__name__}: {error}); for environments of "
-                "MuJoCo set MUJOCO_GL=egl or osmesa, or name a camera of the model"
+                f"{self.setup.id}: its own render() failed ({type(error).__name__}: {error}); {why}"
             ) from error
         if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8:
             raise ConfigError(

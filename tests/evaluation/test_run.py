@@ -274,7 +274,7 @@ def test_all_environments_ask_together() -> None:
     assert asked == [3, 3, 3, 3]
 
 
-def test_paraphrases_come_from_the_other_wordings_and_change_nothing_else() -> None:
+def test_paraphrases_say_it_in_other_words_and_change_nothing_else() -> None:
     right, said = (_evaluate(language=language) for language in ("right", "paraphrase"))
     assert all(a.instruction != b.instruction and a.goal == b.goal for a, b in zip(right, said, strict=True))
     assert all(np.array_equal(a.actions, b.actions) for a, b in zip(right, said, strict=True))

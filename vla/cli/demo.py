@@ -1,14 +1,16 @@
 """``vla demo``: from nothing to an evaluated policy and a report."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
 
 from vla.cli import collect as collect_verb
 from vla.cli import eval as eval_verb
 from vla.cli import report as report_verb
 from vla.cli import train as train_verb
-from vla.cli.command import console, parse, show_config, write_result
+from vla.cli.command import Cluster, console, parse, show_config, write_result
 from vla.collection.settings import CollectConfig
 from vla.core.config import load_recipe, to_dict
 from vla.core.errors import ConfigError
@@ -40,6 +42,7 @@ class Arguments:
     seed: int = 0
     engine: str | None = None
     """ray or inline; the recipe's by default."""
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
     json: Path | None = None
     """Also write the policy's result to this file; it is in OUT/evaluation anyway."""
 

@@ -101,7 +101,7 @@ def _common_contract(envs: Sequence[str], settings: Mapping[str, Any]) -> tuple[
     found: dict[str, Contract] = {}
     renderer = ""
     for name in envs:
-        env = env_spec(name).make(settings)
+        env = env_spec(name).build(settings)
         try:
             found[name] = env.contract
             renderer = renderer or env.renderer
@@ -143,7 +143,7 @@ def _collect_share(
     report: Callable[[tuple[bool, int]], None],
 ) -> tuple[str | None, tuple[str, tuple[int, int, int]]]:
     """Record the episodes of a share into one segment: its id, the environment, and (episodes, failures, steps)."""
-    env = env_spec(share.env).make(config.settings)
+    env = env_spec(share.env).build(config.settings)
     failed = 0
     try:
         expert = make_expert(share.env, env)

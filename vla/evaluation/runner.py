@@ -152,7 +152,7 @@ class EpisodeRunner:
         envs: list[RobotEnv] = []
         try:
             for _ in range(self.batch):
-                envs.append(spec.make(condition.settings))
+                envs.append(spec.build(condition.settings))
                 beat()
             report(Origin(env=name, renderer=envs[0].renderer, contract=envs[0].contract.digest()))
             policy = make(name, envs)

@@ -14,7 +14,8 @@ from vla.core.contract import Contract
 from vla.core.errors import ConfigError, ContractError, UnknownNameError, VlaError
 from vla.core.fit import check_chunk, limits
 from vla.core.types import ActionChunk, Observation
-from vla.envs.spec import RobotEnv, to_observation
+from vla.envs.spec import LANGUAGES, RobotEnv, to_observation
+from vla.evaluation.phrasing import rephrase
 from vla.evaluation.trials import EpisodeResult, Trial, digest
 
 
@@ -58,8 +59,10 @@ class Slot:
             self._env = _perturbed(self._inner, condition.perturbation)
             raw, self._info = self._env.reset(seed=trial.seed, options=_options(trial))
             self._instruction = self._env.instruction
-            if condition.language == "paraphrase":
-                self._instruction = self._said = _paraphrase(self._env, trial)
+            if condition.language not in LANGUAGES:
+                others = self._env.instruction_alternatives
+                self._said = rephrase(self._instruction, others, condition.language, trial.seed)
+                self._instruction = self._said
         except (ConfigError, UnknownNameError) as error:
             self.running, self.ended = False, Refusal(trial=trial, reason=str(error))
         except VlaError:
@@ -156,16 +159,8 @@ class Slot:
 
 def _options(trial: Trial) -> dict[str, Any]:
     condition = trial.condition
-    said = "right" if condition.language == "paraphrase" else condition.language
+    said = condition.language if condition.language in LANGUAGES else "right"
     return {"language": said} | ({"split": condition.split} if condition.split else {})
-
-
-def _paraphrase(env: RobotEnv, trial: Trial) -> str:
-    """One of the other wordings, chosen by the seed alone."""
-    others = env.instruction_alternatives
-    if not others:
-        raise ConfigError(f"{trial.condition.env}: there is no other wording of {env.instruction!r} to say")
-    return others[int(np.random.default_rng([trial.seed, 0x70617261]).integers(len(others)))]
 
 
 def _perturbed(env: RobotEnv, settings: Mapping[str, Any]) -> RobotEnv:

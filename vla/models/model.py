@@ -47,4 +47,6 @@ class Model(nn.Module, ABC):
 
     def matrices(self) -> set[str]:
         """Names of the parameters that an optimiser for matrices takes: the products inside of transformer blocks."""
+        # Muon orthogonalises updates, which means something for products inside of blocks only: tables, positions and
+        # norms go to AdamW.
         return {name for name, p in self.named_parameters() if p.ndim == 2 and ".blocks." in name}

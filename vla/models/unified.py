@@ -38,6 +38,7 @@ class UnifiedTransformer(Model):
         width = config.trunk.width
         self.config, self.interface = config, interface
         self.readers: Mapping[str, Reader] = _named({n: c.build(interface, width) for n, c in config.readers.items()})
+        # A weight of zero, or data without the signal: then nothing is built, and the checkpoint has no untaught part.
         offered = {name: c for name, c in config.auxiliaries.items() if c.weight and interface.signals.get(c.signal)}
         self.auxiliaries: Mapping[str, Auxiliary] = _named({n: c.build(interface, width) for n, c in offered.items()})
         self.head = config.head.build(interface, width, fitted.get("head", {}))
@@ -49,8 +50,10 @@ class UnifiedTransformer(Model):
     def loss(self, inputs: Inputs, targets: Targets) -> tuple[Float[Tensor, ""], Metrics]:
         """See `Model.loss`: the head's loss, and that of each auxiliary by its weight."""
         segments, activations = self._read_inputs(inputs)
+        # Read with the inputs in one pass: blocks, not order, keep the inputs from seeing the labels.
         segments["action"] = self.head.teach(targets, self.table)
         hidden, _ = read(self.trunk, segments)
+        # What readers left (score maps) and what the trunk made of each segment (b, q, e), by the same names.
         activations |= hidden
         total, metrics = self.head.loss(hidden["action"], targets, self.table)
         for auxiliary in self.auxiliaries.values():

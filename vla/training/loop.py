@@ -13,15 +13,17 @@ from vla.core.provenance import provenance
 from vla.datasets.sampling.loader import iterate_steps
 from vla.models.model import Model
 from vla.training.augmentation import Augmentation
+from vla.training.claims import claim_data, progress, read_claim
 from vla.training.evaluators import EVALUATORS, Evaluator
-from vla.training.metrics import Log, MetricsLog
+from vla.training.metrics import Log, Means, MetricsLog
 from vla.training.optimiser import build_optimisers
 from vla.training.parallel import Parallel
 from vla.training.precision import autocast
 from vla.training.recipe import TrainConfig
 from vla.training.samples import open_samples
-from vla.training.state import Position, claim_data, load_state, save_state, settle_precision, write_final
+from vla.training.state import Position, load_state, save_state, settle_precision, write_final
 from vla.training.step import lr_scale, train_step, update_average
+from vla.training.wording import Wording
 
 STOP = "STOP"
 """A file of this name in the run folder ends the run after the present step, with a state to resume from."""
@@ -43,6 +45,7 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
     claim_data(run, blueprint.contract, write=first)
     cameras = blueprint.preprocessor.interface.cameras
     augment = Augmentation(config.augmentation, blueprint.preprocessor.signals, cameras)
+    reword = Wording(config.augmentation.words, blueprint.preprocessor.tokenizer, samples.train.instructions)
     evaluators = [lookup("evaluator", name, EVALUATORS)(samples, config.seed) for name in config.evaluators]
 
     # -- model and optimiser -----------------------------------------------------------------------------------------
@@ -58,7 +61,9 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
     batches = samples.batches(batch=config.batch, rank=parallel.rank, world=parallel.world, start=start.consumed)
     began = time.monotonic()
     due = {"validate": began + config.validate_s, "save": began + config.checkpoint_s}
-    sums: dict[str, Tensor] = {}
+    means = Means()
+    if metrics_log is not None and samples.nothing_held_out:
+        metrics_log.note(start.step, samples.nothing_held_out)
     logged_step, logged_at = start.step, began
 
     # -- loop --------------------------------------------------------------------------------------------------------
@@ -74,25 +79,25 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
         batch = recorded.to(device)
         scale = lr_scale(position.step, fraction, warmup_steps=config.warmup_steps, constant=config.constant)
         with autocast(precision, device):
-            inputs, targets = augment(batch.inputs, batch.targets)
+            inputs, targets = augment(reword(batch.inputs), batch.targets)
             loss, metrics = wrapped(inputs, targets)
         metrics = train_step(wrapped, loss, optimisers, lr_scale=scale, clip=config.optimiser.clip) | metrics
         seconds = start.seconds + time.monotonic() - began
         consumed = position.consumed + config.batch * parallel.world
         position = Position(step=position.step + 1, consumed=consumed, seconds=seconds)
-        if metrics_log is None:
-            continue
-        update_average(average, model, step=position.step, span=config.ema)
-        for name, value in metrics.items():  # on the device: only what is logged waits for it
-            sums[name] = sums[name] + value if name in sums else value
+        means.add(metrics)
+        if first:
+            update_average(average, model, step=position.step, span=config.ema)
         if position.step % config.log_steps == 0:
             steps, now = position.step - logged_step, time.monotonic()
-            row = {name: value.item() / steps for name, value in sums.items()}
+            row = means.take(parallel)
             row["samples_per_s"] = steps * config.batch * parallel.world / (now - logged_at)
-            metrics_log.write("train", position.step, seconds, row | {"lr_scale": scale, "fraction": fraction})
-            sums, logged_step, logged_at = {}, position.step, now
-        if time.monotonic() >= due["validate"]:
-            metrics_log.write("validation", position.step, seconds, _evaluate(model, average, evaluators, device))
+            if metrics_log is not None:
+                metrics_log.write("train", position.step, seconds, row | {"lr_scale": scale, "fraction": fraction})
+            logged_step, logged_at = position.step, now
+        if metrics_log is not None and time.monotonic() >= due["validate"]:
+            if row := _evaluate(model, average, evaluators, device):
+                metrics_log.write("validation", position.step, seconds, row)
             due["validate"] = time.monotonic() + config.validate_s
 
     # -- what stays --------------------------------------------------------------------------------------------------
@@ -100,6 +105,8 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
         save_state(run, position, model, average, optimisers)
         if not stop:
             training = vars(position) | {"device": str(device), "precision": precision}
+            if lengths := [vars(entry) for entry in read_claim(run).prolonged]:
+                training["prolonged"] = lengths
             parameters = sum(parameter.numel() for parameter in model.parameters())
             extra = {"recipe": to_dict(config), "training": training, "parameters": parameters}
             extra |= {"scenes": dict(samples.scenes)}
@@ -108,7 +115,7 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
 
 def _progress(config: TrainConfig, run: Path, step: int, seconds: float, parallel: Parallel) -> tuple[float, bool]:
     """Rank 0 decides for all: how far the run is, and whether to stop."""
-    fraction = max(seconds / (60 * config.minutes), step / config.steps)
+    fraction = progress(config, step, seconds)
     stop = parallel.rank == 0 and (run / STOP).exists()
     values = parallel.broadcast(torch.tensor([fraction, float(stop)], dtype=torch.float64))
     return float(values[0]), bool(values[1])

@@ -1,6 +1,5 @@
 """From datasets to what a run trains on: split, strata, and everything that is fitted to the data."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -65,6 +64,15 @@ class Samples:
     blueprint: Blueprint
     scenes: Mapping[str, Ranges]
     """The seeds of each task, of what is held out too: it decides when one stops."""
+    asked: str = ""
+    """What was to be held out, in words; empty for nothing."""
+
+    @property
+    def nothing_held_out(self) -> str:
+        """Why nothing will be measured on held-out episodes, if it will not and was asked for."""
+        if not self.asked or len(self.validation):
+            return ""
+        return f"nothing is held out: {self.asked}; so no number will be one of held-out episodes"
 
     def batches(self, *, batch: int, rank: int, world: int, start: int) -> Batches[Batch]:
         """What one rank trains on, step by step from slot ``start`` of the order."""
@@ -104,6 +112,7 @@ def open_samples(config: TrainConfig) -> Samples:
         train=train,
         validation=Windows(dataset, model.horizon, held_out, history=model.history),
         order=_order(train, data.strata, config.seed),
+        asked=_asked(data, len(episodes) + len(held_out)),
         blueprint=_blueprint([embodiment], [(train, 0)], train.image_size, model, (version,), hashes, config.seed),
         scenes=scenes([(dataset, np.concatenate([episodes, held_out]))]),
     )
@@ -136,9 +145,18 @@ def _open_mixture(mixture: MixtureConfig, data: DataConfig, model: ModelConfig, 
         train=train,
         validation=opened(episodes=[held_out for _, held_out in splits], may_be_empty=True),
         order=train.order(seed),
+        asked=_asked(data, sum(len(episodes) for episodes, _ in splits)),
         blueprint=_blueprint([e for e, _ in fitted], sources, size, model, versions, hashes, seed),
         scenes=scenes((dataset, np.concatenate(split)) for dataset, split in zip(datasets, splits, strict=True)),
     )
+
+
+def _asked(data: DataConfig, episodes: int) -> str:
+    if data.held_out is not None:
+        return f"no episode that is chosen is of split {data.held_out}"
+    enough = min(0.5, 1.0 / max(1, episodes))
+    more = f"--data.validation {enough:.2g} holds one out" if episodes > 1 else "collect more"
+    return f"{data.validation:g} of {episodes} episodes is less than one ({more})" if data.validation else ""
 
 
 def _split(dataset: Dataset, chosen: Episodes, config: DataConfig, seed: int) -> tuple[Episodes, Episodes]:
@@ -175,6 +193,14 @@ def _embodiment(
     ), scale.hashes
 
 
+def _sentences(dataset: Dataset) -> list[str]:
+    """All that is said in a dataset: each distinct instruction, and the other wordings that were recorded with it."""
+    said, codes = dataset.episodes.column("instruction")
+    others, other_codes = dataset.episodes.column("instruction_alternatives")
+    found = {said[code] for code in np.unique(codes)}
+    return sorted(found.union(*(others[code] for code in np.unique(other_codes))))
+
+
 def _blueprint(
     embodiments: Sequence[Embodiment],
     sources: Sequence[tuple[Windows, int]],
@@ -185,16 +211,18 @@ def _blueprint(
     seed: int,
 ) -> Blueprint:
     """Everything that is fitted to data: tokenizer, scales, codecs. All of it goes into the checkpoint."""
-    instructions = [text for windows, _ in sources for text in windows.instructions]
+    instructions = [text for windows, _ in sources for text in _sentences(windows.dataset)]
+    tokenizer = InstructionTokenizer.train(instructions)
     preprocessor = Preprocessor(
         embodiments=tuple(embodiments),
-        tokenizer=InstructionTokenizer.train(instructions),
-        words=tuple(sorted({word for text in instructions for word in re.findall(r"\w+", text.lower())})),
-        text_tokens=config.text_tokens,
+        tokenizer=tokenizer,
+        words=tuple(tokenizer.words()),
+        text_tokens=config.text_tokens or tokenizer.room_for(instructions),
         image_size=image_size,
         history=config.history,
         horizon=config.horizon,
     )
+    preprocessor.texts(instructions)  # refuses one that is longer than the recipe says
     rng = np.random.default_rng([seed, 0x666974])
     width, chunks = preprocessor.interface.action, []
     for windows, embodiment in sources:

@@ -11,6 +11,7 @@ import numpy as np
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import DatasetError
 from vla.datasets.formats.dimensions import dimensions_of, extremes
+from vla.datasets.formats.pictures import as_pixels
 from vla.datasets.formats.source import Hints
 
 _DEFAULT_HZ = 10.0
@@ -75,19 +76,6 @@ def plan_layout(arrays: Mapping[str, Any], path: Path, rows: int, hints: Hints) 
         instruction=_instruction(path, hints, notes),
         notes=(*notes, "Units and limits are not written in the file: limits are round numbers that hold its data."),
     )
-
-
-def as_pixels(frames: np.ndarray, where: str) -> np.ndarray:
-    """uint8 (t, y, x, 3), also from floats that hold whole numbers; others are a `DatasetError`."""
-    if frames.dtype == np.uint8:
-        return frames
-    pixels = np.nan_to_num(frames).clip(0, 255).astype(np.uint8)
-    if not np.array_equal(pixels, frames):
-        wrong = frames[pixels != frames].flat[0]
-        raise DatasetError(
-            f"{where}: expected pixels 0 to 255 without fractions, got {wrong}; convert the array to uint8 first"
-        )
-    return pixels
 
 
 def _check_lengths(arrays: Mapping[str, Any], path: Path, rows: int, notes: list[str]) -> None:

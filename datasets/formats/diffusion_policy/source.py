@@ -16,8 +16,9 @@ from vla.core.contract import Contract
 from vla.core.errors import DatasetError
 from vla.core.media.video import frame_rate
 from vla.core.types import Episode
-from vla.datasets.formats.diffusion_policy.layout import Layout, as_pixels, plan_layout
+from vla.datasets.formats.diffusion_policy.layout import Layout, plan_layout
 from vla.datasets.formats.dimensions import as_rows
+from vla.datasets.formats.pictures import as_pixels
 from vla.datasets.formats.source import Hints
 
 ENDS = "meta/episode_ends"

@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from vla.core.errors import DatasetError
+from vla.core.machine.packages import needed_packages
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 """How every HDF5 file begins."""
@@ -44,10 +45,8 @@ _TASKS = {
 @contextlib.contextmanager
 def open_hdf5(path: Path) -> Iterator[Any]:
     """The open ``h5py.File``; a missing, truncated or damaged one, here or while it is read, is a `DatasetError`."""
-    try:
+    with needed_packages(str(path)):
         import h5py
-    except ModuleNotFoundError:
-        raise DatasetError(f"{path}: HDF5 files need the package h5py: pip install h5py") from None
     try:
         with h5py.File(path, "r", locking="best-effort") as file:
             yield file

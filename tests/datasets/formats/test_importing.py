@@ -21,6 +21,7 @@ from vla.datasets.formats.importing import Imported, ImportSettings, import_sour
 from vla.datasets.formats.source import Hints, Source
 from vla.datasets.formats.table import open_source
 from vla.datasets.store.manifest import latest_number
+from vla.datasets.store.records import motion_hash
 from vla.datasets.store.staging import host_name
 
 Same = Callable[[Episode, Episode], None]
@@ -70,7 +71,8 @@ def run(path: Path, root: Path, where: str = "today", **settings: Any) -> Import
 
 def expected(source: Source, number: int, where: str = "today") -> Episode:
     episode = source.read(number)
-    return replace(episode, provenance={**episode.provenance, "source": {"path": where, "episode": number}})
+    origin = {"path": where, "episode": number, "motion": motion_hash(episode)}
+    return replace(episode, provenance={**episode.provenance, "source": origin})
 
 
 def numbers(root: Path) -> list[int]:

@@ -76,7 +76,7 @@ def test_a_missing_library_is_named_with_its_extra(tmp_path: Path) -> None:
         raise ModuleNotFoundError("No module named 'mcap'", name="mcap")
 
     entry = replace(FORMATS["mcap"], open=needs_it)
-    expected = r"needs the package mcap: pip install 'vla\[mcap\]'"
+    expected = r"the package mcap is needed and not installed: pip install 'vla\[mcap\]'"
     with patch.dict(FORMATS, {"mcap": entry}), pytest.raises(DatasetError, match=expected):
         open_source(tmp_path, Hints(), "mcap")
 

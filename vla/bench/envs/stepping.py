@@ -70,7 +70,7 @@ def measure_rates(ours: dict[str, tuple[str, dict[str, Any]]], config: EnvConfig
 
 def _stepping(name: str, settings: dict[str, Any], seed: int) -> Work:
     """Steps through an episode of the expert over and over; its decisions were taken before."""
-    env = env_spec(name).make(settings)
+    env = env_spec(name).build(settings)
     env.reset(seed=seed)
     expert, actions, ended = make_expert(name, env), [], False
     while not ended:

@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
             key = f"{name} {sorted(settings.items())}"
             if key != last:
                 opened.close()
-                env, last = env_spec(name).make(settings), key
+                env, last = env_spec(name).build(settings), key
                 opened.callback(env.close)
                 dataset.require_contract(env.contract, f"environment {name}")
             rows.append(replay_open_loop(env, episode))

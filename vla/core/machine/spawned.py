@@ -15,6 +15,7 @@ from typing import Any
 
 from vla.core.errors import VlaError
 from vla.core.machine.memory import machine_bytes, memory_kills, resident_bytes
+from vla.core.machine.stopping import left_to_parent
 
 _GRACE_S = 2.0
 _LOOK_S = 1.0
@@ -65,12 +66,8 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, function, begin), daemon=True)
         self._kills, self._resident = memory_kills(), 0
-        # The child inherits the mask: Ctrl-C, which reaches all processes of a terminal, is the parent's to decide on.
-        earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with left_to_parent():
             self.process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
         theirs.close()  # or its end would never be seen
         self.ready = False
         """Whether it has ever said that it takes work."""
@@ -221,7 +218,7 @@ def _serve(pipe: Connection, function: bytes, begin: Callable[[], None]) -> None
         try:
             work = ForkingPickler.loads(function)
         except Exception as error:
-            send("unable", _sendable(error))
+            send("unable", sendable(error))
             return
         send("ready", None)
         while True:
@@ -229,7 +226,7 @@ def _serve(pipe: Connection, function: bytes, begin: Callable[[], None]) -> None
             try:
                 result = work(share, lambda value: send("report", value))
             except Exception as error:
-                send("raised", _sendable(error))
+                send("raised", sendable(error))
             else:
                 send("done", result)
 
@@ -244,7 +241,7 @@ def _packed(function: Any) -> bytes:
         ) from error
 
 
-def _sendable(error: Exception) -> Exception:
+def sendable(error: Exception) -> Exception:
     """The error itself, or what it says where it does not survive being sent."""
     try:
         ForkingPickler.loads(ForkingPickler.dumps(error))

@@ -65,4 +65,6 @@ class TokenTable(nn.Module):
 
     def logits(self, name: str, hidden: Float[Tensor, "*b e"]) -> Float[Tensor, "*b v"]:
         """Logits over a range, and nothing else."""
+        # Sliced before the product: a softmax over the whole vocabulary would spend most of its work on ids that the
+        # grammar forbids here.
         return F.linear(hidden, self.rows(name))
