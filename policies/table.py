@@ -8,7 +8,7 @@ This is a registry: beside the command line the one place that knows evaluation 
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,6 +84,15 @@ def build_policy(factory: Factory, **offers: Any) -> Policy:
         raise ConfigError(f"policy {who} needs {', '.join(missing)}, and {there}")
     taken = parameters(factory)
     return factory(**{name: value for name, value in offers.items() if name in taken})
+
+
+def maker(factory: Factory, **offers: Any) -> Callable[[str, Sequence[Any]], Policy]:
+    """What builds a policy inside a worker process: from the name of an environment, and one of them for each slot."""
+    return partial(_make, factory, offers)
+
+
+def _make(factory: Factory, offers: Mapping[str, Any], env: str, envs: Sequence[Any]) -> Policy:
+    return build_policy(factory, env=env, envs=envs, contract=envs[0].contract, **offers)
 
 
 def _server(address: str, *, env: str = "", contract: Contract | None = None) -> Policy:

@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 def collect(root: str | Path, *, on_episode: Callable[[bool, int], None] | None = None, **settings: Any) -> "Collected":
     """Record demonstrations of a scripted expert into the dataset ``root`` and publish a new version of it.
 
-    ``settings`` are fields of `vla.collection.settings.CollectConfig`: ``env``, ``episodes``, ``seed``, ``workers``.
+    ``settings`` are fields of `vla.collection.settings.CollectConfig`: ``env``, ``episodes``, ``seed``, ``workers``;
+    with ``policy`` and ``label="expert"`` that policy drives, and the expert says what would have been right.
     """
     from vla.collection.experts import collect as collect_experts
     from vla.collection.settings import CollectConfig
+    from vla.policies.table import find_policy, maker
 
-    return collect_experts(CollectConfig(**settings), Path(root), on_episode)
+    config = CollectConfig(**settings)
+    driver = maker(find_policy(config.policy), batch=1) if config.policy else None
+    return collect_experts(config, Path(root), on_episode, driver)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from vla.core.errors import ConfigError
 from vla.core.provenance import provenance
 from vla.core.types import Policy
 from vla.envs.registry import match
-from vla.envs.spec import Language, RobotEnv
+from vla.envs.spec import Language
 from vla.evaluation.comparison import compare_rows
 from vla.evaluation.conditions import robustness_conditions
 from vla.evaluation.folder import write_result
@@ -143,7 +142,7 @@ def _conditions(
 
 
 def _contender(policy: PolicyLike, run: RunConfig) -> Contender:
-    from vla.policies.table import find_policy, parameters
+    from vla.policies.table import find_policy, maker, parameters
 
     factory = find_policy(str(policy)) if isinstance(policy, str | Path) else policy
     taken: Collection[str] = ()
@@ -154,19 +153,11 @@ def _contender(policy: PolicyLike, run: RunConfig) -> Contender:
         make: MakePolicy = Lent(factory)
     else:
         name = str(policy) if isinstance(policy, str | Path) else getattr(policy, "__qualname__", repr(policy))
-        make, taken = partial(_build, factory, run.batch, run.computing), parameters(factory)
+        make, taken = maker(factory, batch=run.batch, **run.computing), parameters(factory)
     ignored = [key for key in run.computing if key not in taken]
     if ignored:
         raise ConfigError(f"policy {name} takes no {' and no '.join(ignored)}: a checkpoint does; leave it out")
     return Contender(name=name, make=make)
-
-
-def _build(
-    factory: Callable[..., Policy], batch: int, computing: dict[str, Any], env: str, envs: Sequence[RobotEnv]
-) -> Policy:
-    from vla.policies.table import build_policy
-
-    return build_policy(factory, env=env, envs=envs, contract=envs[0].contract, batch=batch, **computing)
 
 
 def _how(run: RunConfig | None, out: str | Path | None, *policies: PolicyLike) -> RunConfig:
