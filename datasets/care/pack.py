@@ -9,12 +9,14 @@ import numpy as np
 
 from vla.core.contract import differences
 from vla.core.errors import ContractError, DatasetError
-from vla.core.processes import Engine
+from vla.core.machine.processes import Engine
+from vla.datasets.care.notes import import_notes
 from vla.datasets.care.orphans import publish_orphans
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.storage.storage import Location, Storage, open_storage
 from vla.datasets.store.layout import read_commit
 from vla.datasets.store.manifest import Manifest
+from vla.datasets.store.records import NOTES
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.shares import write_segments
 from vla.datasets.store.staging import alone
@@ -179,7 +181,11 @@ def merge(
                 manifest=dataset.manifest.number,
                 episodes=tuple(fresh[first : first + segment_episodes]),
                 target=storage.url,
-                provenance={"merged_from": dataset.url, "manifest": dataset.manifest.number},
+                provenance={
+                    "merged_from": dataset.url,
+                    "manifest": dataset.manifest.number,
+                    NOTES: import_notes(dataset),
+                },
             )
             for first in range(0, len(fresh), segment_episodes)
         ]

@@ -1,6 +1,7 @@
 """Whether a dataset can be trusted, at three prices.
 
-quick   every document, the presence and size of every file, and that states and commands keep the contract's limits
+quick   every document, the presence and size of every file, what an import had to say, and that states and commands
+        keep the contract's limits
 full    the checksum of every file: any flipped bit is found
 deep    what the numbers say: every frame is decoded, times, bounds, frozen cameras, duplicates, balance
 """
@@ -13,6 +14,7 @@ import numpy as np
 from vla.core.action_transform import ActionTransform
 from vla.core.errors import DatasetError
 from vla.datasets.care.episode_findings import Finding, check_numbers
+from vla.datasets.care.notes import import_notes
 from vla.datasets.care.orphans import is_live, unlisted
 from vla.datasets.care.verify import stray_files, verify_segment
 from vla.datasets.dataset import Dataset
@@ -52,7 +54,7 @@ def validate(
         return findings
     try:
         dataset = Dataset.open(storage, manifest)
-        findings += list(limit_findings(dataset))
+        findings += [*_told(dataset), *limit_findings(dataset)]
     except DatasetError as error:
         return [*findings, Finding.error("dataset", str(error))]
     if level == "deep":
@@ -116,6 +118,15 @@ def _segments(storage: Storage, segments: tuple[str, ...], level: Level, progres
         except DatasetError as error:
             yield Finding.error(f"segment {segment}", str(error))
         progress("files", done, len(segments))
+
+
+def _told(dataset: Dataset) -> Iterator[Finding]:
+    """What imports said of single episodes, and of all of them."""
+    for number, notes in dataset.episodes.notes():
+        for note in notes:
+            yield Finding.warning(f"episode {number} ({dataset.episodes[number].uid})", note)
+    for note in import_notes(dataset):
+        yield Finding.note("import", note)
 
 
 def _episodes(dataset: Dataset, progress: Progress) -> Iterator[Finding]:

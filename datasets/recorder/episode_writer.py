@@ -170,10 +170,9 @@ class EpisodeWriter:
         if not self._recording.steps:
             self.abandon()
             raise DatasetError("the recording has no steps: expected at least 1; nothing was kept")
-        episode = self._recording.episode(self._contract, success)
         try:
             with explain_full_disk(self._storage, f"recording {self._staged.id}"):
-                uid = seal_recording(self._staged, self._contract, self._shards, episode, self._recording.about)
+                uid = seal_recording(self._staged, self._contract, self._shards, self._recording, success)
                 publish(self._storage, [self._staged.id], f"recorded {self._recording.about['task']}")
         finally:
             self._staged.leave()
@@ -268,6 +267,7 @@ class EpisodeWriter:
         for name, image in images.items():
             chunk = self._encode[name](image)
             self._shards[name].append(chunk)
+            self._recording.pictures[name].add(image)
             frames[name] = [len(chunk), google_crc32c.value(chunk)]
         if step is not None:
             self._journal.append({"frames": frames, "step": {name: row.tolist() for name, row in step.items()}})

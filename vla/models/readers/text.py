@@ -29,6 +29,7 @@ class TextReader(Reader):
     ) -> Segment:
         """As many tokens as the longest instruction of the batch may have; shorter ones are padded."""
         words = table.embed("text", inputs.text) + self.position[: inputs.text.shape[1]]  # (b, l, e)
+        # All in one block: the mask leaves out the padding and nothing else.
         block = torch.zeros_like(inputs.text)
         read, _ = self.transformer(words, attention_mask(block, inputs.text_valid))
         return Segment(x=read, valid=inputs.text_valid, block=0)
