@@ -9,7 +9,8 @@ What every format gets from here, and need not do itself:
     notes         what a source assumed of all episodes is `Source.notes`; what it assumed of one episode, or could not
                   carry over, it says with `noted` in that episode's provenance. Both are shown by the import, kept in
                   the dataset, and said again by ``vla data validate`` and ``vla data info``
-    limits        those of a dataset stay; numbers of later recordings that leave them are counted in the notes
+    limits        those of a dataset stay: numbers of later recordings that leave them a little are counted in the
+                  notes, episodes beyond `Contract.tolerance` are refused
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,7 +22,7 @@ import numpy as np
 
 from vla.core.contract import Contract, Dimension
 from vla.core.errors import ContractError, DatasetError
-from vla.core.processes import Engine
+from vla.core.machine.processes import Engine
 from vla.core.types import Episode
 from vla.datasets.care.episode_findings import check_bounds
 from vla.datasets.care.orphans import publish_orphans
@@ -167,7 +168,10 @@ def _create(storage: Storage, contract: Contract, settings: ImportSettings) -> t
             contract, state=_limited(contract.state, there.state), action=_limited(contract.action, there.action)
         )
         create_dataset(storage, adopted, settings.codecs)  # refuses what differs in more than limits
-    return adopted, ("The dataset keeps the limits that it has: those of this source are others.",)
+    return adopted, (
+        "The dataset keeps the limits that it was made with, and refuses episodes beyond them: those of this source are "
+        "others. Limits that hold what comes later are given when a dataset is made (--describe).",
+    )
 
 
 def _limited(ours: Sequence[Dimension], theirs: Sequence[Dimension]) -> tuple[Dimension, ...]:
