@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from vla.core.errors import ConfigError
 from vla.core.provenance import provenance
 from vla.core.types import Policy
 from vla.envs.registry import match
-from vla.envs.spec import Language, RobotEnv
+from vla.envs.spec import Language
 from vla.evaluation.comparison import compare_rows
 from vla.evaluation.conditions import robustness_conditions
 from vla.evaluation.folder import write_result
@@ -49,7 +48,7 @@ def evaluate(
     is given by name, or as a function that a process can import, is built in each of ``run.workers`` processes; an
     object acts in this one.
     """
-    how = _how(run, out, policy)
+    how = _how(run, out, note, policy)
     plan = Plan(
         contenders={"": _contender(policy, how)},
         conditions=_conditions(_matching(env, [policy], note), split, settings, languages, robustness),
@@ -87,7 +86,7 @@ def compare(
     ``sequential`` lets them take turns and stops as soon as a test that allows for it knows which is better, wrong in
     a share of at most ``alpha``.
     """
-    how = _how(run, out, a, b)
+    how = _how(run, out, note, a, b)
     contenders = {"a": _contender(a, how), "b": _contender(b, how)}
     plain = _conditions(_matching(env, [a, b], note), split, settings, languages, robustness)
     conditions = [replace(condition, policy=label) for condition in plain for label in contenders]
@@ -143,7 +142,7 @@ def _conditions(
 
 
 def _contender(policy: PolicyLike, run: RunConfig) -> Contender:
-    from vla.policies.table import find_policy, parameters
+    from vla.policies.table import find_policy, maker, parameters
 
     factory = find_policy(str(policy)) if isinstance(policy, str | Path) else policy
     taken: Collection[str] = ()
@@ -154,23 +153,23 @@ def _contender(policy: PolicyLike, run: RunConfig) -> Contender:
         make: MakePolicy = Lent(factory)
     else:
         name = str(policy) if isinstance(policy, str | Path) else getattr(policy, "__qualname__", repr(policy))
-        make, taken = partial(_build, factory, run.batch, run.computing), parameters(factory)
+        make, taken = maker(factory, batch=run.batch, **run.computing), parameters(factory)
     ignored = [key for key in run.computing if key not in taken]
     if ignored:
         raise ConfigError(f"policy {name} takes no {' and no '.join(ignored)}: a checkpoint does; leave it out")
     return Contender(name=name, make=make)
 
 
-def _build(
-    factory: Callable[..., Policy], batch: int, computing: dict[str, Any], env: str, envs: Sequence[RobotEnv]
-) -> Policy:
-    from vla.policies.table import build_policy
+def _how(run: RunConfig | None, out: str | Path | None, note: Note, *policies: PolicyLike) -> RunConfig:
+    from vla.policies.table import places_of
 
-    return build_policy(factory, env=env, envs=envs, contract=envs[0].contract, batch=batch, **computing)
-
-
-def _how(run: RunConfig | None, out: str | Path | None, *policies: PolicyLike) -> RunConfig:
     run = run or (RunConfig(workers=1) if any(_is_object(policy) for policy in policies) else RunConfig())
+    for name in dict.fromkeys(str(policy) for policy in policies if isinstance(policy, str | Path)):
+        places = places_of(name)  # each environment of each worker is a client of the server
+        if places is not None and run.workers * run.batch > places:
+            batch = min(run.batch, places)
+            run = replace(run, batch=batch, workers=max(1, places // batch))
+            note(f"{name} has {places} places: {run.workers} workers with {batch} episodes at a time")
     return run if out is None else replace(run, out=Path(out))
 
 
