@@ -123,6 +123,9 @@ def run(config: TrainConfig, out: Path, *, prolong: bool = False) -> dict[str, A
                     bar.console.print(f"train {text}")
             elif line["kind"] == "note":
                 bar.console.print(line["text"], style="yellow", markup=False, soft_wrap=True)
+            elif line["kind"] == "closed_loop":
+                told = f"{line['success']:.0%} of {line['episodes']:.0f} scenes that choose the best"
+                bar.console.print(f"closed loop at step {line['step']:,}: {told}")
             elif line["kind"] == "init":
                 bar.console.print(_fates(line))
             else:
