@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vla.core.errors import VlaError
-from vla.core.machine.packages import needed_packages
+from vla.core.machine.packages import require_package
 from vla.core.machine.places import free_shared_memory, use_writable_folders
 
 ADDRESS = "RAY_ADDRESS"
@@ -27,13 +27,12 @@ def start_ray() -> None:
 
     Another cluster on this machine is joined only if it is asked for.
     """
-    address = os.environ.get(ADDRESS, "").strip() or "local"
+    check_ray()
+    address = _address()
     local = address == "local"
-    if not local:
-        _require_listener(address)
     _prepare(local)
-    with needed_packages("engine ray"):
-        import ray
+    import ray
+
     where = "Ray cannot be started" if local else f"Ray at {address} cannot be joined"
     try:
         _start(ray) if local else _join(ray, address)
@@ -43,6 +42,17 @@ def start_ray() -> None:
         reason = " ".join(str(error).split()) or type(error).__name__
         fix = "" if local else f"; unset {ADDRESS}, or give --address local, for a Ray of your own"
         raise RayError(f"{where}: {reason}{fix}") from error
+
+
+def check_ray() -> None:
+    """`VlaError` where Ray is not installed, or nobody listens at ``RAY_ADDRESS``: at once, and nothing is started."""
+    require_package("ray", "engine ray")
+    if _address() != "local":
+        _require_listener(_address())
+
+
+def _address() -> str:
+    return os.environ.get(ADDRESS, "").strip() or "local"
 
 
 def _prepare(local: bool) -> None:
