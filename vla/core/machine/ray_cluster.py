@@ -13,7 +13,7 @@ from vla.core.machine.places import free_shared_memory, use_writable_folders
 
 ADDRESS = "RAY_ADDRESS"
 """Ray's own variable: HOST:PORT, ray://HOST:PORT, ``auto``, or ``local`` for a Ray of our own, which is the default."""
-OBJECT_STORE = 200 * 2**20
+OBJECT_STORE, LEAST_OBJECT_STORE = 200 * 2**20, 80 * 2**20
 _CONNECT_S = 5.0
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
 
@@ -69,16 +69,17 @@ def _prepare(local: bool) -> None:
 
 
 def _start(ray: Any) -> None:
-    elsewhere: dict[str, Any] = {}
-    if free_shared_memory() < 1.1 * OBJECT_STORE:  # containers have 64 MB; files are slower and hold as much
+    store: dict[str, Any] = {"object_store_memory": OBJECT_STORE}
+    if (
+        free_shared_memory() < 1.1 * OBJECT_STORE
+    ):  # containers have 64 MB, less than Ray's least: files, which are slower
         os.environ["RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE"] = "1"
-        elsewhere["_plasma_directory"] = os.environ.get("TMPDIR", "/tmp")
+        store = {"object_store_memory": LEAST_OBJECT_STORE, "_plasma_directory": os.environ.get("TMPDIR", "/tmp")}
     ray.init(
         address="local",
         num_cpus=len(os.sched_getaffinity(0)),
         include_dashboard=False,
-        object_store_memory=OBJECT_STORE,
-        **elsewhere,
+        **store,
         **_QUIET,
     )
 
