@@ -9,7 +9,7 @@ import numpy as np
 
 from vla.core.contract import differences
 from vla.core.errors import ContractError, DatasetError
-from vla.core.processes import Engine
+from vla.core.machine.processes import Engine
 from vla.datasets.care.notes import import_notes
 from vla.datasets.care.orphans import publish_orphans
 from vla.datasets.dataset import Dataset, create_dataset

@@ -21,7 +21,7 @@ import numpy as np
 
 from vla.core.contract import Contract, Dimension
 from vla.core.errors import ContractError, DatasetError
-from vla.core.processes import Engine
+from vla.core.machine.processes import Engine
 from vla.core.types import Episode
 from vla.datasets.care.episode_findings import check_bounds
 from vla.datasets.care.orphans import publish_orphans

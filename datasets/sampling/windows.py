@@ -58,11 +58,13 @@ class Windows:
         self.image_size = self._image_shape[:2]
         """(y, x) of every image."""
         texts, codes = dataset.episodes.column("instruction")
+        # Codes of one instruction may have gaps after edits; these count from 0, and memory is an integer an episode.
         present, self._instruction = np.unique(codes, return_inverse=True)
         self.instructions = [texts[code] for code in present]
         """The distinct instructions of the whole dataset, so that indices agree between selections of it."""
         self.episodes = _select(dataset, episodes)
         lengths = dataset.episode_lengths[self.episodes]
+        # Two integers a step, made for all episodes at once.
         owner = np.repeat(self.episodes, lengths)
         step = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         rows = dataset.episode_starts[owner] + step
@@ -90,6 +92,7 @@ class Windows:
         actions, action_valid = self.chunks(items)
         seen = rows[:, None] - self._behind  # (b, t)
         first = starts[:, None]
+        # Before the start, the first observation stands in; the mask says so.
         observed = np.maximum(seen, first)
         return {
             "images": self._images(observed),
@@ -109,6 +112,7 @@ class Windows:
         data, owner = self.dataset, self.owner[items]
         ahead = self.rows[items][:, None] + self._ahead  # (b, h)
         last = (data.episode_starts[owner] + data.episode_lengths[owner] - 1)[:, None]
+        # Holding the last target is what a finished arm does, and a chunk keeps its length.
         clamped = np.minimum(ahead, last)
         return data.action[clamped], (ahead <= last) & data.valid[clamped]
 
@@ -119,6 +123,7 @@ class Windows:
     def _images(self, steps: Int64[np.ndarray, "b t"]) -> np.ndarray:
         """Frames of all cameras, uint8 (b, t, n, y, x, 3)."""
         images = np.empty((*steps.shape, len(self.cameras), *self._image_shape), np.uint8)
+        # A view (b t, n, y, x, 3), into which each camera decodes its own frames: no copy, no stack.
         flat = images.reshape(steps.size, *images.shape[2:])
         for slot, camera in enumerate(self.cameras):
             self.dataset.read_frames(camera, steps.reshape(-1), flat[:, slot])

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from vla.core.processes import Engine, run_shares
+from vla.core.machine.processes import Engine, run_shares
 from vla.datasets.storage.storage import Storage
 from vla.datasets.store.manifest import Change, publish, publish_change
 
@@ -21,6 +21,7 @@ def write_segments(
     engine: Engine = "processes",
     on_report: Callable[[Any], None] | None = None,
     change: Callable[[Mapping[str, Share]], Change] | None = None,
+    silence_s: float | None = None,
 ) -> tuple[int | None, list[Result]]:
     """Run ``write(share, report)`` for each share, publish what it sealed as one version, then raise what failed.
 
@@ -28,7 +29,7 @@ def write_segments(
     if nothing was sealed) and the anything else of each share. ``change`` makes a version of the segments, each with
     its share; by default they are added.
     """
-    futures = run_shares(write, shares, workers=workers, engine=engine, on_report=on_report)
+    futures = run_shares(write, shares, workers=workers, engine=engine, on_report=on_report, silence_s=silence_s)
     done = [(share, future.result()) for share, future in zip(shares, futures, strict=True) if not future.exception()]
     sealed = {segment: share for share, (segment, _) in done if segment is not None}
     version = None

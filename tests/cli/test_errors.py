@@ -27,7 +27,9 @@ def test_an_unknown_environment(call: Callable) -> None:
 
 
 def test_an_unknown_environment_to_collect_in(call: Callable, tmp_path: Path) -> None:
-    _assert_refused(call("collect", tmp_path / "new", "--env", "table", *_QUICK), "known: ", "tabletop/place")
+    _assert_refused(
+        call("collect", tmp_path / "new", "--env", "table", *_QUICK), "did you mean", "tabletop/", "vla envs lists"
+    )
     assert not (tmp_path / "new").exists()
 
 
@@ -56,7 +58,7 @@ def test_a_wrong_type_in_a_recipe(call: Callable, tmp_path: Path) -> None:
 
 def test_a_missing_recipe(call: Callable, tmp_path: Path) -> None:
     _assert_refused(call("train", tmp_path / "r.yaml"), "r.yaml does not exist")
-    _assert_refused(call("train"), "vla train configs/demo.yaml")
+    _assert_refused(call("train"), "vla train demo")
 
 
 @pytest.mark.parametrize(
@@ -70,8 +72,8 @@ def test_a_missing_recipe(call: Callable, tmp_path: Path) -> None:
 def test_a_wrong_flag_exits_with_2_and_names_it(call: Callable, recipe: Path, arguments: tuple, flag: str) -> None:
     answer = call(*(recipe if a == "RECIPE" else a for a in arguments))
     assert answer.code == 2
-    assert flag in answer.err + answer.out
-    assert "Traceback" not in answer.err
+    assert flag in answer.err
+    assert len(answer.err.splitlines()) == 1
 
 
 def test_a_missing_dataset(call: Callable, recipe: Path, tmp_path: Path) -> None:
@@ -104,7 +106,7 @@ def test_truncated_weights(call: Callable, checkpoint: Path) -> None:
     path = checkpoint / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     answer = call("eval", checkpoint, *_QUICK, "--set", "image_size=32")
-    _assert_refused(answer, "weights.safetensors is truncated", "copy it again")
+    _assert_refused(answer, "weights.safetensors fails its checksum", "copy the whole checkpoint folder again")
 
 
 def test_a_dataset_of_another_robot(call: Callable, dataset: Path) -> None:
@@ -162,13 +164,3 @@ def test_a_full_disk_while_collecting_keeps_what_was_sealed(shell: Callable, dat
     after = Dataset.open(root)
     assert after.manifest == before.manifest
     assert len(after.read_episode(len(after.episodes) - 1)) > 0
-
-
-def test_a_full_disk_while_training_keeps_the_last_state(
-    shell: Callable, recipe: Path, dataset: Path, tmp_path: Path
-) -> None:
-    arguments = ("train", recipe, "--data.path", dataset, "--out", tmp_path / "run")
-    answer = shell(*arguments, before=_small_disk(6_000))  # an episode of a camera is one file of about 20 kB
-    _assert_refused(answer, "disk full", "free space")
-    assert not (tmp_path / "run" / "checkpoint").exists()
-    assert shell(*arguments).code == 0

@@ -104,7 +104,7 @@ def test_mistakes_name_the_file(tmp_path: Path) -> None:
 
 def test_missing_recipe_lists_its_neighbours(tmp_path: Path) -> None:
     _read(tmp_path, "lr: 1.0")
-    with pytest.raises(ConfigError, match=r"none.yaml does not exist; recipes in .*: recipe.yaml"):
+    with pytest.raises(ConfigError, match=r"none.yaml does not exist: .*vla: demo, .*; recipes there: .*recipe.yaml"):
         load_recipe(Outer, tmp_path / "none.yaml")
 
 
@@ -181,6 +181,10 @@ class Model:
 
 def _model(**value: Any) -> Model:
     return from_dict(Model, value, where="here")
+
+
+def _with_second(codec: Codec) -> Model:
+    return Model(parts={**Model().parts, "second": codec})
 
 
 def test_nothing_said_is_the_default() -> None:
@@ -315,6 +319,9 @@ def test_what_was_removed_stays_removed() -> None:
         ("{}", {"codec.kind": "tokens"}, Model(codec=TokensCodec())),
         ("codec: {bins: 3}", {"codec.kind": "tokens"}, Model(codec=TokensCodec())),
         ("codec: {kind: tokens, size: 3}", {"codec.kind": "tokens"}, Model(codec=TokensCodec(size=3))),
+        ("codec: {weight: 3.0}", {"codec.kind": "bins"}, Model(codec=BinsCodec(bins=32, weight=3.0))),
+        ("parts: {second: {size: 3}}", {"parts.second.kind": "tokens"}, _with_second(TokensCodec(size=3))),
+        ("parts: {second: {size: 3}}", {"parts.second.kind": "bins"}, _with_second(BinsCodec())),
         (
             "codec: {kind: tokens, size: 3, codec: {kind: bare, width: 3}}",
             {"codec.codec.kind": "bins"},

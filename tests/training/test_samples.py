@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from vla.core.errors import ConfigError, DatasetError, UnknownNameError
+from vla.core.errors import ConfigError, ContractError, DatasetError, UnknownNameError
 from vla.core.policy_spec import DatasetVersion
 from vla.core.scaling import compute_statistics
 from vla.datasets.dataset import Dataset, create_dataset
@@ -158,12 +158,21 @@ def test_the_preprocessor_holds_the_statistics_of_the_training_episodes(
     assert again.preprocessor.digest() != other.preprocessor.digest()
 
 
-def test_no_instruction_is_cut_off(samples: Samples) -> None:
+def test_every_wording_that_was_recorded_is_known_and_fits_twice_over(samples: Samples) -> None:
     sentences, preprocessor = samples.train.instructions, samples.blueprint.preprocessor
     ids, valid = preprocessor.texts(sentences)
     spoken = [preprocessor.tokenizer.decode(row[ok].tolist()) for row, ok in zip(ids, valid, strict=True)]
-    assert spoken == sentences
-    assert set(" ".join(sentences).replace(",", "").split()) == set(preprocessor.words)
+    assert spoken == [text.replace(",", "") for text in sentences]
+    episodes = _windows(samples.train).dataset.episodes
+    others = {text for episode in episodes for text in episode.instruction_alternatives}
+    assert others - set(sentences)
+    assert set(" ".join([*sentences, *others]).replace(",", "").split()) == set(preprocessor.words)
+    assert preprocessor.text_tokens == preprocessor.tokenizer.room_for([*sentences, *others])
+
+
+def test_an_instruction_longer_than_the_recipe_says_is_refused_by_name(make_recipe: MakeRecipe) -> None:
+    with pytest.raises(ContractError, match=r"the instruction '.*' has \d+ tokens, and the policy reads at most 5"):
+        open_samples(make_recipe(model={"text_tokens": 5}))
 
 
 def test_samples_speak_their_own_instruction(samples: Samples) -> None:
@@ -171,7 +180,7 @@ def test_samples_speak_their_own_instruction(samples: Samples) -> None:
     windows = _windows(samples.train)
     for row in range(0, len(windows), 17):
         said = preprocessor.tokenizer.decode(batch.inputs.text[row][batch.inputs.text_valid[row]].tolist())
-        assert said == windows.dataset.episodes[int(windows.owner[row])].instruction
+        assert said == windows.dataset.episodes[int(windows.owner[row])].instruction.replace(",", "")
 
 
 def test_held_out_items_are_those_of_validation(samples: Samples) -> None:

@@ -19,9 +19,11 @@ from typing import Any, ClassVar, TypeVar
 import yaml
 
 from vla.core.errors import ConfigError, UnknownNameError
-from vla.core.lookup import lookup
+from vla.core.lookup import lookup, similar
 
 T = TypeVar("T")
+RECIPES = Path(__file__).resolve().parents[1] / "configs"
+"""The recipes that come with the package."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,45 +44,94 @@ class Kinded:
         raise NotImplementedError
 
 
+class _Strict(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error, not the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                problem = f"the key {key.value!r} stands twice, the second time in line {key.start_mark.line + 1}"
+                raise yaml.constructor.ConstructorError(problem=problem)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def load_recipe(
-    cls: type[T], path: Path, *, kinds: Mapping[str, str] | None = None, changes: Mapping[str, Any] | None = None
+    cls: type[T], path: str | Path, *, kinds: Mapping[str, str] | None = None, changes: Mapping[str, Any] | None = None
 ) -> T:
     """Build ``cls`` from the differences in a YAML file; unknown keys and wrong types name the key and the fix.
 
+    ``path`` is a file, or the name of a recipe that comes with this package: see `find_recipe`.
     ``kinds`` are kinds that the command line asks for, by dotted key (``model.head.kind``). One that is not what the
     recipe says takes what the recipe says of the other kind with it. ``changes`` are nested as the file is, and win.
     """
-    try:
-        value = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        folder = path.parent if path.parent.is_dir() else Path()
-        known = ", ".join(sorted(p.name for p in folder.glob("*.yaml"))) or "none"
-        raise ConfigError(f"recipe {path} does not exist; recipes in {folder}: {known}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from None
-    value = _merged(value or {}, changes or {})
+    path = find_recipe(path)
+    value = nested(read_yaml(path, what="recipe"), changes or {})
     for key, kind in (kinds or {}).items():
-        _choose_kind(value, key.split("."), kind)
+        _choose_kind(value, key.split("."), kind, default=cls())
     return from_dict(cls, value, where=str(path))
 
 
-def _merged(value: Any, changes: Mapping[str, Any]) -> Any:
+def read_yaml(path: Path, *, what: str) -> Any:
+    """What a YAML file holds, strictly; ``what`` is what an error calls it."""
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _Strict) or {}
+    except FileNotFoundError:
+        raise ConfigError(f"{what} {path} does not exist") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{what} {path} is not UTF-8 ({error}); is it the right file?") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{what} {path} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def find_recipe(recipe: str | Path) -> Path:
+    """A file as it is, or else the recipe of this name that comes with the package, in whatever folder one is."""
+    path = Path(recipe)
+    if path.is_file():
+        return path
+    ours = {file.stem: file for file in sorted(RECIPES.glob("*.yaml"))}
+    name = str(recipe).removesuffix(".yaml")
+    if name in ours:
+        return ours[name]
+    beside = [str(file) for file in sorted((path.parent if path.suffix else path).glob("*.yaml"))]
+    close = similar(name, [*ours, *beside])
+    hint = f"did you mean {close[0]}? " if close else ""
+    what = "is a folder" if path.is_dir() else "does not exist"
+    there = f"; recipes there: {', '.join(beside[:8])}" if beside else ""
+    raise ConfigError(f"recipe {recipe} {what}: {hint}recipes that come with vla: {', '.join(ours)}{there}")
+
+
+def nested(value: Any, changes: Mapping[str, Any]) -> Any:
     """Nested mappings, key by key; anything else is replaced."""
     if not isinstance(value, dict):
         return value
     merged = dict(value)
     for key, change in changes.items():
         old = merged.get(key)
-        merged[key] = _merged(old, change) if isinstance(old, dict) and isinstance(change, Mapping) else change
+        merged[key] = nested(old, change) if isinstance(old, dict) and isinstance(change, Mapping) else change
     return merged
 
 
-def _choose_kind(value: Any, keys: list[str], kind: str) -> None:
-    """Write ``kind`` into nested mappings at ``keys``, the last of which is ``kind``."""
-    for key in keys[:-2]:
-        value = value.setdefault(key, {}) if isinstance(value, dict) else {}
-    if isinstance(value, dict) and len(keys) > 1 and dict(value.get(keys[-2]) or {}).get("kind") != kind:
-        value[keys[-2]] = {"kind": kind}
+def _choose_kind(value: Any, keys: list[str], kind: str, default: Any) -> None:
+    """Write ``kind`` into nested mappings at ``keys``, the last of which is ``kind``.
+
+    What is said there stays if it was of this kind, be it that it says so or that ``default``, the configuration of
+    which ``value`` is the differences, is of it.
+    """
+    parent: Any = value
+    said: str | None = kind
+    for key in keys[:-1]:
+        if not isinstance(value, dict):
+            return
+        default = default.get(key) if isinstance(default, Mapping) else getattr(default, key, None)
+        parent, value = value, value.setdefault(key, {})
+        implied = getattr(default, "kind", None)
+        said = value.get("kind", implied) if isinstance(value, dict) else None
+        if said != implied:  # of another kind's parts the default says nothing
+            default = None
+    if said != kind:
+        parent[keys[-2]] = {"kind": kind}
 
 
 def from_dict(cls: type[T], value: Any, *, where: str, key: str = "") -> T:

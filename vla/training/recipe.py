@@ -1,6 +1,7 @@
 """What training runs are made of: the dataclasses behind every recipe in ``configs/``."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -53,14 +54,19 @@ class DataConfig:
             return [(entry.path, entry.manifest) for entry in self.mixture.entries]
         return [(self.path, self.manifest)] if self.path else []
 
-    def absolute(self) -> "DataConfig":
-        """The same with paths that hold in any folder, for workers that run in folders of their own."""
-        from vla.datasets.storage.storage import open_storage
-
+    def resolved(self) -> "DataConfig":
+        """The same with paths that hold in any folder, and of which a dataset has one, however it was spelled."""
         if self.mixture is None:
-            return replace(self, path=open_storage(self.path).url)
-        entries = tuple(replace(entry, path=open_storage(entry.path).url) for entry in self.mixture.entries)
+            return replace(self, path=_resolved(self.path))
+        entries = tuple(replace(entry, path=_resolved(entry.path)) for entry in self.mixture.entries)
         return replace(self, mixture=replace(self.mixture, entries=entries))
+
+
+def _resolved(location: str) -> str:
+    from vla.datasets.storage.storage import open_storage
+
+    url = open_storage(location).url if location else ""
+    return url if "://" in url or not url else str(Path(url).resolve())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +93,11 @@ class OptimiserConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationConfig:
-    """How much pictures are changed while training; nothing by default."""
+    """How much words and pictures are changed while training; of pictures nothing by default."""
 
+    words: float = 0.5
+    """Share of samples whose instruction stands among words that say nothing: "please", "could you", what was never
+    said. A policy that has met them looks past them."""
     shift: float = 0.0
     """Largest shift of a camera's picture, as a share of its size; the border is repeated (arXiv 2004.13649)."""
     brightness: float = 0.0
@@ -97,6 +106,8 @@ class AugmentationConfig:
     """Largest change of the distances from the mean, as a share of them."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.words <= 1:
+            raise ConfigError(f"train.augmentation.words={self.words} must be between 0 and 1")
         for name in ("shift", "brightness", "contrast"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"train.augmentation.{name}={getattr(self, name)} must be at least 0 and below 1")
@@ -108,6 +119,10 @@ class TrainConfig:
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=UnifiedConfig)
+    init: str | None = None
+    """A checkpoint to start from: its weights, words and scales, as far as they mean the same for this data."""
+    freeze: tuple[str, ...] = ()
+    """Patterns such as ``trunk.*`` of names of weights that stay as they are, with the statistics of their norms."""
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     engine: Literal["ray", "inline"] = "ray"
@@ -155,3 +170,7 @@ class TrainConfig:
         for name in ("warmup_steps", "ema", "max_failures"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name}={getattr(self, name)} must be at least 0")
+
+    def resolved(self) -> "TrainConfig":
+        """The same with paths as `DataConfig.resolved` gives them."""
+        return replace(self, data=self.data.resolved(), init=self.init and str(Path(self.init).resolve()))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vla.core.errors import DatasetError
+from vla.core.machine.packages import needed_packages
 from vla.core.media.signatures import cause_of
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -27,10 +28,8 @@ def is_hdf5(path: Path) -> bool:
 @contextlib.contextmanager
 def open_hdf5(path: Path) -> Iterator[Any]:
     """The open ``h5py.File``; one that cannot be opened, and damage met while it is read, are a `DatasetError`."""
-    try:
+    with needed_packages(str(path)):
         import h5py
-    except ModuleNotFoundError:
-        raise DatasetError(f"{path}: HDF5 files need the package h5py: pip install h5py") from None
     if not path.exists():
         raise DatasetError(f"{path} does not exist")
     try:

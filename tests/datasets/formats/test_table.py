@@ -10,6 +10,7 @@ import pytest
 import zarr
 
 from vla.core.errors import DatasetError, UnknownNameError
+from vla.core.machine.packages import MissingPackageError
 from vla.datasets.formats.mcap.topics import McapTopics
 from vla.datasets.formats.robomimic.source import RobomimicSource
 from vla.datasets.formats.source import Hints, Source
@@ -76,8 +77,8 @@ def test_a_missing_library_is_named_with_its_extra(tmp_path: Path) -> None:
         raise ModuleNotFoundError("No module named 'mcap'", name="mcap")
 
     entry = replace(FORMATS["mcap"], open=needs_it)
-    expected = r"needs the package mcap: pip install 'vla\[mcap\]'"
-    with patch.dict(FORMATS, {"mcap": entry}), pytest.raises(DatasetError, match=expected):
+    expected = r"the package mcap is needed and not installed: pip install 'vla\[mcap\]'"
+    with patch.dict(FORMATS, {"mcap": entry}), pytest.raises(MissingPackageError, match=expected):
         open_source(tmp_path, Hints(), "mcap")
 
 

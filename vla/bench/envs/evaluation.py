@@ -48,7 +48,7 @@ def bench_evaluation(config: EnvConfig, note: Note) -> Iterator[Row]:
 
 def inference_rates(checkpoint: Path, batch: int, budget_s: float) -> dict[str, float]:
     """Observations that are answered in a CPU second, ``batch`` at once and one."""
-    env = env_spec(ENV).make({})
+    env = env_spec(ENV).build({})
     observations = [to_observation(*env.reset(seed=seed)) for seed in range(batch)]
     policy = _make_network(checkpoint)
 
@@ -88,7 +88,7 @@ def write_random_checkpoint(path: Path, seed: int, settings: Mapping[str, Any] |
     from vla.models.preprocessor import Embodiment, Preprocessor
     from vla.models.text import InstructionTokenizer
 
-    env = env_spec(ENV).make(settings or {})
+    env = env_spec(ENV).build(settings or {})
     env.reset(seed=seed)
     contract, words = env.contract, [env.instruction, *env.instruction_alternatives]
     env.close()
@@ -101,11 +101,12 @@ def write_random_checkpoint(path: Path, seed: int, settings: Mapping[str, Any] |
         state=Statistics.between([d.low for d in contract.state], [d.high for d in contract.state]),
         action=Statistics.between([-r for r in reach], reach),
     )
+    tokenizer = InstructionTokenizer.train(words)
     preprocessor = Preprocessor(
         embodiments=(robot,),
-        tokenizer=InstructionTokenizer.train(words),
-        words=tuple(sorted({word for text in words for word in text.split()})),
-        text_tokens=config.text_tokens,
+        tokenizer=tokenizer,
+        words=tuple(tokenizer.words()),
+        text_tokens=tokenizer.room_for(words),
         image_size=(contract.cameras[0].height, contract.cameras[0].width),
         history=config.history,
         horizon=config.horizon,

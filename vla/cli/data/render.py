@@ -1,15 +1,15 @@
 """``vla data render``: render episodes anew from their simulator states."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from vla.cli.command import console, parse, parse_settings, progress, write_result
+from vla.cli.command import Cluster, console, parse, parse_settings, progress, write_result
 from vla.cli.data.replay import recorded_settings
 from vla.core.errors import ConfigError
-from vla.core.processes import cores
+from vla.core.machine.processes import cores
 
 _EXAMPLES = "  vla data render data/place data/place-128 --set image_size=128"
 
@@ -26,6 +26,7 @@ class Arguments:
     """Settings of the environment as key=value, on top of those that it was recorded with."""
     workers: int = cores()
     engine: Literal["ray", "processes", "inline"] = "processes"
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
     json: Path | None = None
     """Write the outcome to this file."""
 
