@@ -1,11 +1,9 @@
 """Whether an evaluation asks for scenes that its policy was trained on."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from vla.evaluation.trials import Condition
 
 
 def trained_scenes(checkpoint: Path) -> Mapping[str, Sequence[Sequence[int]]]:
@@ -17,10 +15,10 @@ def trained_scenes(checkpoint: Path) -> Mapping[str, Sequence[Sequence[int]]]:
         return {}
 
 
-def overlaps(checkpoint: Path, conditions: Sequence[Condition], seed: int, episodes: int) -> Iterator[str]:
+def overlaps(checkpoint: Path, envs: Iterable[str], seed: int, episodes: int) -> Iterator[str]:
     """A sentence for each environment some of whose scenes the checkpoint has seen with their solution."""
     trained = trained_scenes(checkpoint)
-    for env in dict.fromkeys(condition.env for condition in conditions):
+    for env in dict.fromkeys(envs):
         runs = [(max(first, seed), min(last, seed + episodes - 1)) for first, last in trained.get(env, ())]
         seen = sum(max(0, last - first + 1) for first, last in runs)
         if seen:
