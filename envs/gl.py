@@ -21,6 +21,8 @@ BACKENDS = ("egl", "osmesa", "glfw")
 _ALIASES = {"glx": "glfw"} | dict.fromkeys(("enable", "enabled", "on", "true", "1"), "")
 _OFF = ("disable", "disabled", "off", "false", "0")
 _FOUND = "VLA_GL"
+_DECIDES = ("MUJOCO_EGL_DEVICE_ID", "DISPLAY", "LD_LIBRARY_PATH", "__EGL_VENDOR_LIBRARY_FILENAMES", "GALLIUM_DRIVER")
+"""What else a driver reads: with other values, what was found does not count."""
 _SECONDS = 60.0
 _NO_LIBRARY = "its library is not installed"
 _INSTALL = {
@@ -46,8 +48,8 @@ context.free()
 class GL:
     """What was asked for, and what came of it."""
 
-    device: str | None
-    """``MUJOCO_EGL_DEVICE_ID`` as the user set it."""
+    where: tuple[str | None, ...]
+    """The variables that decide, as they were."""
     name: str = ""
     """One of `BACKENDS`; empty where there is none."""
     problem: str = ""
@@ -59,11 +61,12 @@ def settle_gl() -> GL:
 
     Having none is no error yet: what has no cameras needs none. See `require_gl`.
     """
-    asked, device = os.environ.get("MUJOCO_GL", ""), os.environ.get("MUJOCO_EGL_DEVICE_ID")
+    asked, where = os.environ.get("MUJOCO_GL", ""), tuple(os.environ.get(name) for name in _DECIDES)
     before = _recall()
-    if before is not None and asked == (before.name or "off") and device == before.device:
+    if before is not None and asked == (before.name or "off") and where == before.where:
         return before
-    found = _find(asked, device)
+    name, problem = _find(asked, os.environ.get("MUJOCO_EGL_DEVICE_ID"))
+    found = GL(where, name, problem)
     os.environ["MUJOCO_GL"] = found.name or "off"
     if found.name:
         os.environ["PYOPENGL_PLATFORM"] = _platform(found.name)
@@ -99,34 +102,34 @@ def make_context(name: str, width: int, height: int) -> Any:
 def _recall() -> GL | None:
     """What this process, or the one that started it, found."""
     try:
-        return GL(**json.loads(os.environ[_FOUND]))
+        said = json.loads(os.environ[_FOUND])
+        return GL(tuple(said["where"]), said["name"], said["problem"])
     except (KeyError, ValueError, TypeError):
         return None
 
 
-def _find(asked: str, device: str | None) -> GL:
+def _find(asked: str, device: str | None) -> tuple[str, str]:
+    """Name and problem, of which one is empty."""
     wanted = asked.strip().lower()
     wanted = _ALIASES.get(wanted, wanted)
     if wanted in _OFF:
-        return GL(
-            device, problem=f"MUJOCO_GL={asked} switches off what cameras need: unset it, or set it to {_or(BACKENDS)}"
-        )
+        return "", f"MUJOCO_GL={asked} switches off what cameras need: unset it, or set it to {_or(BACKENDS)}"
     failures: dict[str, str] = {}
     for name in [wanted] if wanted in BACKENDS else BACKENDS:
         why = _try(name)
         if why is None:
             works = wanted in ("", name)
-            return GL(device, name) if works else GL(device, problem=f"{_unknown(asked)}: {_choose([name])}")
+            return (name, "") if works else ("", f"{_unknown(asked)}: {_choose([name])}")
         if device is not None and name == "egl" and ("MUJOCO_EGL_DEVICE_ID" in why or "int()" in why):
-            return GL(device, problem=f"MUJOCO_EGL_DEVICE_ID={device} is no device of this machine ({why}): unset it")
+            return "", f"MUJOCO_EGL_DEVICE_ID={device} is no device of this machine ({why}): unset it"
         failures[name] = why
     tried = "; ".join(f"{name}: {why}" for name, why in failures.items())
     if wanted in BACKENDS:
         others = [name for name in BACKENDS if name != wanted and _try(name) is None]
         advice = _choose(others) if others else _fix(failures)
-        return GL(device, problem=f"MUJOCO_GL={asked} does not work here ({tried}): {advice}")
+        return "", f"MUJOCO_GL={asked} does not work here ({tried}): {advice}"
     wrong = f"{_unknown(asked)}, and " if wanted else ""
-    return GL(device, problem=f"{wrong}there is no OpenGL to render cameras with ({tried}): {_fix(failures)}")
+    return "", f"{wrong}there is no OpenGL to render cameras with ({tried}): {_fix(failures)}"
 
 
 def _try(name: str) -> str | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vla.core.contract import Contract, require_match
 from vla.core.errors import CheckpointError, ConfigError, ContractError, UnknownNameError
 from vla.core.lookup import known_names, lookup
+from vla.core.secret import read_api_key
 from vla.core.types import Policy
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ POLICIES: dict[str, Factory] = {"expert": _expert, "random": _random}
 def find_policy(name: str) -> Factory:
     """What makes the policy called ``name``; a wrong name fails here, before anything is built."""
     if name.startswith(_ADDRESS):
+        if "@" in name or "?" in name:  # it will be printed and kept
+            raise ConfigError(
+                "an address holds no password and no key: write ws://HOST:PORT; the key comes from --api-key-file or "
+                "VLA_API_KEY"
+            )
         return partial(_server, name)
     if Path(name).is_dir():
         return partial(_checkpoint, Path(name))
@@ -95,10 +101,21 @@ def _make(factory: Factory, offers: Mapping[str, Any], env: str, envs: Sequence[
     return build_policy(factory, env=env, envs=envs, contract=envs[0].contract, **offers)
 
 
+def places_of(name: str) -> int | None:
+    """How many episodes the server at this address serves at a time; None for what is no server or does not say."""
+    if not name.startswith(_ADDRESS):
+        return None
+    from vla.deploy.client import PolicyClient
+
+    with PolicyClient(name, read_api_key()) as client:
+        places = client.metadata.get("places")
+    return places if isinstance(places, int) and places > 0 else None
+
+
 def _server(address: str, *, env: str = "", contract: Contract | None = None) -> Policy:
     from vla.deploy.remote import RemotePolicy
 
-    remote = RemotePolicy(address)
+    remote = RemotePolicy(address, read_api_key())
     if contract is not None:
         require_match(remote.contract, contract, who=f"server {address}", whom=f"environment {env}", fix=_FIX)
     return remote

@@ -275,7 +275,7 @@ def test_topics_on_the_command_line(call: Callable, tmp_path: Path) -> None:
     answer = call("data", "convert", bag, tmp_path / "x", "--instruction", "go")
     assert answer.code == 2
     setting = re.search(r'--set "(.*?)"', answer.err)
-    assert setting
+    assert setting is not None
     assert setting[1] == "state=[/arm/joint_states, /grip/joint_states]"
     answer = call(
         "data", "convert", bag, tmp_path / "x", "--instruction", "go", "--engine", "inline", "--set", setting[1]

@@ -50,11 +50,11 @@ def parse(arguments: type[T], argv: Sequence[str], *, verb: str, examples: str, 
 def _in_a_line(box: str) -> str:
     """What tyro says in a box: the mistake, and the options that it takes for what was meant."""
     sections: list[list[str]] = [[]]
-    for line in box.splitlines():
-        text = line.strip("│╭╰╮╯─ ")
-        if text and line.startswith("│"):
+    for line in box.splitlines()[1:]:  # the first is the title; where the terminal has no lines there is no frame
+        text = line.strip("│╭╰╮╯ ")
+        if text.strip("─-"):
             sections[-1].append(text)
-        elif "───" in line and sections[-1]:
+        elif sections[-1]:
             sections.append([])
     mistake, *others = sections
     meant = [line.split()[0] for section in others if section and "meant" in section[0] for line in _flags(section)]
@@ -127,5 +127,8 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ConfigError(f"setting {pair!r} must be key=value, as in blocks=3")
-        settings[key] = yaml.safe_load(value)
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"setting {pair!r} is not valid YAML: {' '.join(str(error).split())}") from None
     return settings

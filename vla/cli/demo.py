@@ -26,7 +26,6 @@ _EXAMPLES = """  vla demo
 MINUTES = 10.0
 DEMONSTRATIONS = 1200
 _HELD_OUT_SEED = 500_000
-_RECIPE = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +36,8 @@ class Arguments:
     """Folder for the dataset, the run, the checkpoint, the evaluations and the report."""
     minutes: float = MINUTES
     """Time for everything, about, on two cores; less gives a quick run with a lower score."""
-    recipe: Path = _RECIPE
-    """The training recipe."""
+    recipe: str = "demo"
+    """The training recipe: a file, or the name of one that comes with vla."""
     seed: int = 0
     engine: str | None = None
     """ray or inline; the recipe's by default."""

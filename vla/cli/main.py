@@ -25,7 +25,7 @@ _EXAMPLES = """examples:
   vla demo --minutes 3
   vla collect data/place --episodes 2000
   vla data info data/place
-  vla train configs/demo.yaml --data.path data/place --out runs/place
+  vla train demo --data.path data/place --out runs/place
   vla eval runs/place/checkpoint --episodes 100 --language-test
   vla serve runs/place/checkpoint --port 8000
 """
@@ -38,7 +38,7 @@ def main() -> int:
     from vla.core.lookup import lookup
     from vla.core.machine.stopping import exit_code, interrupt, requests_go_to
 
-    warnings.showwarning = _one_line  # type: ignore[assignment]
+    warnings.showwarning = _one_line  # type: ignore[assignment]  # its other arguments are not used
     try:
         if name in ("-h", "--help", "--version"):
             print(_version() if name == "--version" else _help(), flush=True)

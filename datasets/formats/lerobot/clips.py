@@ -48,7 +48,7 @@ class Clip:
     filled: int | None
     """Frames of all spans in the file, if they follow each other without a gap."""
     overlaps: tuple[int, ...] = ()
-    """Episodes whose rows would have some of the same frames."""
+    """Episodes whose rows would have some of the same frames, those aside that have too few in their own spans."""
 
 
 def plan_clips(spans: Mapping[int, Span], fps: Fraction) -> dict[int, Clip]:
@@ -61,6 +61,7 @@ def plan_clips(spans: Mapping[int, Span], fps: Fraction) -> dict[int, Clip]:
         first = {index: _frame(spans[index].begin_s, fps) for index in members}
         counted = np.cumsum([0, *(spans[index].length for index in members)])
         ends = [0, *(_frame(spans[index].end_s, fps) for index in members)]
+        holds = {i for i in members if _frame(spans[i].end_s - spans[i].begin_s, fps) >= spans[i].length}
         few, per = _DRIFT
         ordered = all(abs(first[i] - n) <= few + n // per for i, n in zip(members, counted.tolist(), strict=False))
         seamless = [first[index] for index in members] == ends[:-1]
@@ -73,7 +74,7 @@ def plan_clips(spans: Mapping[int, Span], fps: Fraction) -> dict[int, Clip]:
                 filled=ends[-1] if seamless else None,
                 overlaps=tuple(
                     other
-                    for other in members
+                    for other in sorted(holds)
                     if other != index
                     and first[other] < first[index] + spans[index].length
                     and first[index] < first[other] + spans[other].length
@@ -103,17 +104,17 @@ def frames_of(
             f"its frames are shown up to {off:.3g} s from the times of its rows; the video has as many frames as rows: "
             "they are counted"
         ]
+    if given < span.length:
+        raise DatasetError(
+            f"{where}: episode {episode} has {span.length} rows, and the table gives it {given} frames of the video; "
+            "leave it out, or record it again"
+        )
     if clip.overlaps:
         others = ", ".join(map(str, clip.overlaps))
         raise DatasetError(
             f"{where}: by the table, episode {episode} has the frames {first} to {first + span.length - 1}, some of "
             f"which episodes {others} have too; the table or the video is of another dataset: correct from_timestamp, "
             "or leave them out"
-        )
-    if given < span.length:
-        raise DatasetError(
-            f"{where}: episode {episode} has {span.length} rows, and the table gives it {given} frames of the video; "
-            "leave it out, or record it again"
         )
     numbers = _nearest(times_s, wanted)
     off_s = np.abs(times_s[numbers] - wanted)
@@ -136,7 +137,7 @@ def frames_of(
         ]
     if len(times_s) != clip.filled:
         return numbers, [
-            f"its video has {len(times_s)} frames, the episodes in it {clip.total} rows, and the table leaves gaps; the "
+            f"its video has {len(times_s)} frames, the episodes in it {clip.total} rows, the table leaves gaps; the "
             "frames at the rows' times are taken"
         ]
     return numbers, []

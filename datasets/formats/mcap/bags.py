@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from vla.core.errors import DatasetError
-from vla.datasets.formats.contents import contents
+from vla.core.media.signatures import cause_of
 
 METADATA = "metadata.yaml"
 SUFFIXES = (".mcap", ".mcap.zstd")
@@ -130,8 +130,11 @@ def _walk(root: Path, notes: list[str]) -> Iterator[Path]:
 
 def _single(file: Path) -> Bag:
     """A file that is a recording of its own."""
-    foreign = "" if file.name.endswith(SUFFIXES) else f"{file}: expected MCAP, got {contents(file)}"
-    return Bag(path=file, files=(file,), problem=foreign)
+    if file.name.endswith(SUFFIXES):
+        return Bag(path=file, files=(file,))
+    fix = "rosbags-convert or mcap convert" if file.suffix == ".bag" else "ros2 bag convert"
+    cause = cause_of(file, "an MCAP file") or "it is no MCAP file"
+    return Bag(path=file, files=(file,), problem=f"{file}: {cause}; {fix} makes an MCAP file of it")
 
 
 def _described(folder: Path) -> Bag | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vla.core.errors import DatasetError
-from vla.datasets.formats.contents import contents
+from vla.core.media.signatures import cause_of
 from vla.datasets.formats.mcap.bags import Bag
 
 MAGIC = b"\x89MCAP0\r\n"
@@ -134,9 +134,8 @@ def _is_closed(path: Path) -> bool:
     if path.suffix == ".zstd" and not start:
         raise DatasetError(f"{path}: nothing of it can be unpacked, it is cut short; copy it again")
     if start != MAGIC:
-        raise DatasetError(
-            f"{path}: expected the first bytes of an MCAP file, got {contents(path)}; take it out of the folder"
-        )
+        cause = cause_of(path, "an MCAP file") or "expected the first bytes of an MCAP file, got others"
+        raise DatasetError(f"{path}: {cause}; take it out of the folder")
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(max(size - len(MAGIC), 0))

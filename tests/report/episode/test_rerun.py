@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from vla.core.contract import Camera, Contract, Dimension
-from vla.core.errors import DatasetError
+from vla.core.errors import DatasetError, VlaError
 from vla.core.types import Episode
 from vla.report.episode.rerun import write_rrd
 

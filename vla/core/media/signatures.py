@@ -70,12 +70,17 @@ def cause_of(path: Path, expected: str) -> str | None:
         return f"it is {kind} ({text!r}), not {expected}: the server answered with an error; log in and fetch it again"
     if not head.strip(b"\0"):
         return f"it begins with {len(head)} zero bytes: the copy or the disk lost its content, fetch it again"
-    found = next((kind for place, mark, kind in _KINDS if head[place : place + len(mark)] == mark), None)
+    found = kind_of(head)
     if found is not None and found != expected and not (expected == "a video" and found.endswith(" video")):
         return f"expected {expected}, got {found}"
     if found is None and not expected.endswith("text") and _is_text(head):
         return f"expected {expected}, got text that begins with {head[:40].decode(errors='replace')!r}"
     return None
+
+
+def kind_of(head: bytes) -> str | None:
+    """The format of a file that begins so ("a zip archive: unpack it"), if it is one of those that people mix up."""
+    return next((kind for place, mark, kind in _KINDS if head[place : place + len(mark)] == mark), None)
 
 
 @contextmanager
