@@ -15,7 +15,7 @@ from vla.envs.gl import settle_gl
 Language = Literal[
     "right", "blank", "wrong", "paraphrase", "reworded", "polite", "asked", "addressed", "indirect", "misspelt"
 ]
-"""What a policy can be told: see `LANGUAGES` and `vla.evaluation.phrasing`."""
+"""What a policy can be told: see `LANGUAGES` and `vla.evaluation.scenes.phrasing`."""
 LANGUAGES: tuple[Language, ...] = ("right", "blank", "wrong")
 """What environments can be told to say."""
 
