@@ -24,7 +24,7 @@ GROUP = "vla.envs"
 
 def env_spec(name: str) -> EnvSpec:
     """The environment called ``name``, or an error that lists those that exist."""
-    found: Any = lookup("environment", name, ENVS, group=GROUP)
+    found: Any = lookup("environment", name, ENVS, group=GROUP, listed_by="vla envs")
     if isinstance(found, EnvSpec):
         return found
     if isinstance(found, type) and hasattr(found, "reset") and hasattr(found, "step"):

@@ -1,55 +1,14 @@
-"""Rendering cameras without a screen: EGL, else OSMesa, else one clear message."""
+"""Rendering cameras without a screen, with the OpenGL that `vla.envs.gl` found."""
 
 import atexit
-import os
-import warnings
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import mujoco
 import numpy as np
 
 from vla.core.errors import RenderError
-
-FIX = "install one of them: apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri (EGL) or libosmesa6 (OSMesa)"
-
-
-def _egl(width: int, height: int) -> Any:
-    from mujoco.egl import GLContext
-
-    GLContext._context = None  # its __del__ reads it, also after an __init__ that failed, and complains on stderr
-    return GLContext(width, height)
-
-
-def _osmesa(width: int, height: int) -> Any:
-    from mujoco.osmesa import GLContext
-
-    return GLContext(width, height)
-
-
-BACKENDS: dict[str, Callable[[int, int], Any]] = {"egl": _egl, "osmesa": _osmesa}
-
-
-def open_gl(width: int, height: int) -> tuple[str, Any]:
-    """Start the first OpenGL that works and return its name and context; ``MUJOCO_GL`` narrows the choice."""
-    wanted = os.environ.get("MUJOCO_GL", "").strip().lower()
-    if wanted and wanted not in BACKENDS:
-        warnings.warn(
-            f"MUJOCO_GL={wanted} is ignored: cameras are rendered with one of {', '.join(BACKENDS)}", stacklevel=2
-        )
-    names = [wanted] if wanted in BACKENDS else list(BACKENDS)
-    failures = []
-    for name in names:
-        # PyOpenGL reads this when it is first imported; a wrong value makes the other backend fail later.
-        os.environ["PYOPENGL_PLATFORM"] = name
-        try:
-            context = BACKENDS[name](width, height)
-            context.make_current()
-            return name, context
-        except Exception as error:  # PyOpenGL raises whatever the missing library leads to
-            failures.append(f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:120]}")
-    raise RenderError(f"no OpenGL to render cameras with ({'; '.join(failures)}). {FIX}")
+from vla.envs.gl import make_context, require_gl
 
 
 class CameraRenderer:
@@ -60,7 +19,8 @@ class CameraRenderer:
     """
 
     def __init__(self, model: mujoco.MjModel, height: int, width: int) -> None:
-        self.backend, self._gl = open_gl(width, height)
+        self.backend = require_gl()
+        self._gl = make_context(self.backend, width, height)
         self._model = model
         self._rect = mujoco.MjrRect(0, 0, width, height)
         self._scene = mujoco.MjvScene(model, maxgeom=200)
@@ -73,7 +33,10 @@ class CameraRenderer:
         self._option = mujoco.MjvOption()
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
+        try:
+            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
+        except mujoco.FatalError as error:
+            raise RenderError(f"{self.backend} has no room for pictures of {width}x{height} ({error})") from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._pixels = np.empty((height, width, 3), np.uint8)
         self._finalizer = weakref.finalize(self, _free, self._context, self._gl)
@@ -103,6 +66,7 @@ class CameraRenderer:
     def close(self) -> None:
         """Free the GL context."""
         self._finalizer()
+        atexit.unregister(self._finalizer)  # or the list of what is to be done at exit grows with each renderer
 
 
 def _free(context: Any, gl: Any) -> None:

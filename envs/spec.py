@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from vla.core.contract import Contract
+from vla.core.machine.packages import MissingPackageError, is_installed, needed_packages
+from vla.core.machine.places import use_writable_folders
 from vla.core.types import Observation
+from vla.envs.gl import settle_gl
 
 Language = Literal[
     "right", "blank", "wrong", "paraphrase", "reworded", "polite", "asked", "addressed", "indirect", "misspelt"
@@ -84,7 +86,7 @@ class EnvSpec:
     """How to build one environment and its expert, and what a list of environments says of it."""
 
     make: Callable[[Mapping[str, Any]], RobotEnv]
-    """From the settings that differ from the defaults; imports what it needs."""
+    """From the settings that differ from the defaults; imports what it needs. Called by `build`."""
     expert: Callable[[Any], Expert] | None
     """Binds the scripted expert to an environment; None where there is none."""
     summary: str
@@ -107,7 +109,18 @@ class EnvSpec:
     @property
     def is_installed(self) -> bool:
         """Whether what it needs is there."""
-        return not self.module or find_spec(self.module) is not None
+        return not self.module or is_installed(self.module)
+
+    def build(self, settings: Mapping[str, Any]) -> RobotEnv:
+        """What ``make`` makes, with OpenGL settled before MuJoCo is imported, and what is not installed named."""
+        if not self.is_installed:
+            raise MissingPackageError(
+                f"{self.summary}: the package {self.module} is not installed: pip install 'vla[{self.needs}]'"
+            )
+        use_writable_folders()
+        settle_gl()
+        with needed_packages("environments", extra=self.needs):
+            return self.make(settings)
 
 
 def to_observation(observation: Mapping[str, Any], info: Mapping[str, Any]) -> Observation:

@@ -84,3 +84,22 @@ def test_a_wheel_holds_everything(tmp_path: Path) -> None:
     assert "vla/core/py.typed" in names
     assert _shipped() - names == set()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"vla"}
+    _finds_its_recipes(wheel, tmp_path)
+
+
+def _finds_its_recipes(wheel: Path, tmp_path: Path) -> None:
+    """What is installed from a wheel, run in an empty folder: a recipe by name, and the names where one is wrong."""
+    installed, empty = tmp_path / "installed", tmp_path / "empty"
+    zipfile.ZipFile(wheel).extractall(installed)
+    empty.mkdir()
+    for recipe, said in (("demo", "nowhere is no dataset"), ("dmo", "did you mean demo?")):
+        command = [sys.executable, "-m", "vla.cli.main", "train", recipe, "--data.path", "nowhere"]
+        run = subprocess.run(
+            command,
+            cwd=empty,
+            env=os.environ | {"PYTHONPATH": str(installed)},
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        assert (run.returncode, said in run.stderr, len(run.stderr.splitlines())) == (2, True, 1), run.stderr

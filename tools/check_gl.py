@@ -2,10 +2,8 @@
 
 import sys
 
-import mujoco
-
 from vla.core.errors import RenderError
-from vla.envs.rendering import CameraRenderer
+from vla.envs.gl import require_gl
 
 SCENE = """
 <mujoco>
@@ -20,14 +18,19 @@ SCENE = """
 
 def main() -> int:
     """Render a white box and look whether anything was drawn."""
-    model = mujoco.MjModel.from_xml_string(SCENE)
-    data = mujoco.MjData(model)
-    mujoco.mj_forward(model, data)
     try:
-        renderer = CameraRenderer(model, 16, 16)
+        require_gl()
     except RenderError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    import mujoco
+
+    from vla.envs.rendering import CameraRenderer
+
+    model = mujoco.MjModel.from_xml_string(SCENE)
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    renderer = CameraRenderer(model, 16, 16)
     drawn = int(renderer.render(data, "above").max())
     if drawn < 64:
         sys.stderr.write(f"{renderer.description} renders nothing: the brightest pixel of a white box is {drawn}\n")

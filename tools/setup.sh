@@ -9,7 +9,7 @@ fail() {
 }
 
 key() { # the lock, the project's metadata and the place: a moved virtual environment does not work
-  { cat requirements.lock pyproject.toml tools/setup.sh && pwd; } | sha256sum | cut -d ' ' -f 1
+  { cat requirements.lock requirements-cuda.lock pyproject.toml tools/setup.sh && pwd; } | sha256sum | cut -d ' ' -f 1
 }
 
 find_python() {
@@ -48,6 +48,10 @@ install_system_packages() { # EGL with a software driver, and what OpenCV's libr
   .venv/bin/python tools/check_gl.py || fail "OpenGL is installed and still renders nothing; see the message above"
 }
 
+install() {
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"
+}
+
 stamp=.venv/.setup-stamp
 wanted=$(key)
 if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
@@ -61,11 +65,11 @@ if ! .venv/bin/python -m pip --version >/dev/null 2>&1 || ! grep -qsF "$PWD/.ven
   make_venv "$python"
 fi
 echo "setup: installing requirements.lock (about 1 GB, minutes the first time)"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: -r requirements.lock
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+install --no-deps --only-binary :all: --require-hashes -r requirements.lock
+install --no-deps --no-build-isolation --editable .
 if ! .venv/bin/python -c 'import torch' 2>/dev/null; then
-  # An index without the CPU build gives the CUDA one, which needs libraries that the lock leaves out.
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check "$(grep '^torch==' requirements.lock)"
+  echo "setup: the index has the CUDA build of torch: installing requirements-cuda.lock too (3 GB more)"
+  install --no-deps --only-binary :all: --require-hashes -r requirements-cuda.lock
   .venv/bin/python -c 'import torch' || fail "torch is installed and cannot be imported; see the message above"
 fi
 { .venv/bin/python tools/check_gl.py && .venv/bin/python -c 'import cv2'; } 2>/dev/null || install_system_packages

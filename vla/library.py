@@ -13,19 +13,20 @@ if TYPE_CHECKING:
     from vla.datasets.dataset import Dataset
     from vla.training.recipe import TrainConfig
 
-RECIPES = Path(__file__).parent / "configs"
-"""The recipes that come with the package; `train` finds them by name."""
-
 
 def collect(root: str | Path, *, on_episode: Callable[[bool, int], None] | None = None, **settings: Any) -> "Collected":
     """Record demonstrations of a scripted expert into the dataset ``root`` and publish a new version of it.
 
-    ``settings`` are fields of `vla.collection.settings.CollectConfig`: ``env``, ``episodes``, ``seed``, ``workers``.
+    ``settings`` are fields of `vla.collection.settings.CollectConfig`: ``env``, ``episodes``, ``seed``, ``workers``;
+    with ``policy`` and ``label="expert"`` that policy drives, and the expert says what would have been right.
     """
     from vla.collection.experts import collect as collect_experts
     from vla.collection.settings import CollectConfig
+    from vla.policies.table import find_policy, maker
 
-    return collect_experts(CollectConfig(**settings), Path(root), on_episode)
+    config = CollectConfig(**settings)
+    driver = maker(find_policy(config.policy), batch=1) if config.policy else None
+    return collect_experts(config, Path(root), on_episode, driver)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +68,13 @@ def train(
         value = nested(to_dict(read_claim(Path(out)).recipe), changes or {})
         recipe, changes = from_dict(TrainConfig, value, where="changes"), None
     elif not isinstance(recipe, TrainConfig):
-        path = Path(recipe)
-        if not path.exists() and (RECIPES / f"{recipe}.yaml").exists():
-            path = RECIPES / f"{recipe}.yaml"
-        recipe = load_recipe(TrainConfig, path, changes=changes)
+        recipe = load_recipe(TrainConfig, recipe, changes=changes)
         changes = None
     if changes:
         raise TypeError("train: changes belong to a recipe that is read; replace the fields of a configuration instead")
     checkpoint = run(recipe, Path(out), log, prolong=resume)
     training = json.loads((checkpoint / "provenance.json").read_text())["training"]
-    lines = [line for line in read_metrics(Path(out)) if line["kind"] != "note"]
+    lines = [line for line in read_metrics(Path(out)) if line["kind"] in ("train", "validation")]
     metrics = {key: float(value) for key, value in (lines[-1] if lines else {}).items() if isinstance(value, float)}
     return Trained(checkpoint=checkpoint, steps=training["step"], seconds=training["seconds"], metrics=metrics)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from vla.core.config import load_recipe, to_dict
+from vla.core.config import from_dict, read_yaml, to_dict
 from vla.core.errors import ConfigError
 from vla.datasets.formats.source import Hints
 
@@ -91,7 +91,7 @@ class Description:
 
 def load_description(path: Path) -> Description:
     """Read the file; an unknown key, a value of the wrong type or unit, and limits out of order are a `ConfigError`."""
-    description = load_recipe(Description, path, what="description")
+    description = from_dict(Description, read_yaml(path, what="description"), where=str(path))
     for part in ("state", "action"):
         dimensions: tuple[DescribedDimension, ...] = getattr(description, part) or ()
         for place, dimension in enumerate(dimensions):

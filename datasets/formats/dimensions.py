@@ -21,7 +21,7 @@ _KINDS: tuple[tuple[str, str, float], ...] = (
     (r"(.*_)?(eef_|ee_)?quat(_site)?", "1", 1.0),
     (r"eef_rot_axis_angle|ee_ori", "rad", 2 * math.pi),
     (r"gripper_width", "m", 0.2),
-    (r"gripper_qpos|gripper_states", "1", 1.0),  # metres or radians: each gripper is another
+    (r"gripper_q?pos|gripper_states", "1", 1.0),  # metres or radians: each gripper is another
     (r"eef_pos|ee_pos", "m", 2.0),
     (r"actions?", "1", 1.0),
 )

@@ -7,11 +7,13 @@ the work. Formats name few of the things that a contract needs; what they do not
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
 
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError
@@ -39,6 +41,14 @@ class Hints:
     """For sources without language."""
     task: str | None = None
     split: str | None = None
+    flip_images: tuple[str, ...] | None = None
+    """Cameras whose pictures are stored upside down, with row 0 at the bottom; no name: none is, whatever it says."""
+
+
+def check_flips(named: Iterable[str], cameras: Sequence[str]) -> None:
+    """Raise `DatasetError` unless every camera of ``flip_images`` exists."""
+    if unknown := [name for name in named if name not in cameras]:
+        raise DatasetError(f"--flip-images: expected names of {', '.join(cameras) or 'no camera'}, got {unknown[0]!r}")
 
 
 @runtime_checkable
@@ -120,6 +130,43 @@ class Format:
     """More arguments of ``export``, with which every pixel stays as it is."""
     extra: str = "formats"
     """What ``pip install 'vla[...]'`` names its libraries."""
+    orients: bool = False
+    """Whether it follows `Hints.flip_images` itself, since its files may say which way up pictures are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnedSource:
+    """A source of which some cameras' pictures are upside down, turned: for formats that do not say it."""
+
+    source: Source
+    cameras: tuple[str, ...]
+
+    @property
+    def contract(self) -> Contract:
+        """See `Source`."""
+        return self.source.contract
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `Source`."""
+        return (*self.source.notes, turned_note(self.cameras))
+
+    def __len__(self) -> int:
+        """See `Source`."""
+        return len(self.source)
+
+    def read(self, number: int) -> Episode:
+        """See `Source`."""
+        episode = self.source.read(number)
+        turned = {name: np.ascontiguousarray(episode.images[name][:, ::-1]) for name in self.cameras}
+        return replace(episode, images={**episode.images, **turned})
+
+
+def turned_note(cameras: Sequence[str]) -> str:
+    """What is said of cameras that `Hints.flip_images` names."""
+    if not cameras:
+        return "Frames are kept as stored, as asked: row 0 is at the top."
+    return f"Frames of {', '.join(cameras)} are turned, as asked: row 0 was at the bottom."
 
 
 @contextmanager

@@ -1,15 +1,27 @@
 """Batches for training, read here or by loader processes: an item is a whole batch, in the order of steps."""
 
-from collections.abc import Callable, Generator, Iterator
+import dataclasses
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
 
+from vla.core.errors import VlaError
+from vla.core.machine.places import free_shared_memory, use_writable_folders
+from vla.core.machine.spawned import WorkerDiedError, sendable
 from vla.core.machine.stopping import left_to_parent
 from vla.datasets.sampling.order import ResumableSampler
 
 Batch = TypeVar("Batch")
+_AHEAD = 4
+_IN_USE = 2
+"""Batches that the reader holds while it asks for the next."""
+_PAGE = 4096
+_PLENTY = 2**30
+"""Bytes of free shared memory from which on nobody counts."""
 
 
 @runtime_checkable
@@ -44,7 +56,7 @@ def iterate_steps(
     """Items 0, 1, 2, ... without end: put together where they are decoded, and handed over through shared memory.
 
     ``pin_memory`` hands them over in page-locked memory, from where copies to a GPU run beside its work. Closing the
-    iterator (it is a generator) ends the loader processes.
+    iterator (it is a generator) ends the loader processes. What a loader process raises is raised here as it is.
     """
     if loaders == 0:
         step = 0
@@ -52,18 +64,99 @@ def iterate_steps(
             batch = batches[step]
             yield batch.pin_memory() if pin_memory else batch  # type: ignore[attr-defined]
             step += 1
+    use_writable_folders()
     steps = _Steps()
-    options: dict[str, Any] = {"pin_memory": pin_memory, "prefetch_factor": 4, "multiprocessing_context": "spawn"}
+    ahead = _ahead(batches, loaders)
+    options: dict[str, Any] = {"pin_memory": pin_memory, "prefetch_factor": ahead, "multiprocessing_context": "spawn"}
+    loaded = torch.utils.data.DataLoader(
+        _Guarded(batches), batch_size=None, sampler=steps, num_workers=loaders, **options
+    )
     with left_to_parent():
-        loader = iter(
-            torch.utils.data.DataLoader(batches, batch_size=None, sampler=steps, num_workers=loaders, **options)
-        )
+        loader = iter(loaded)
     try:
-        yield from loader
+        yield from _unguarded(loader)
     finally:
         steps.ended = True  # a loader that is cut off while it hands over a batch may abort: take what is on its way
-        for _ in loader:
-            pass
+        with suppress(RuntimeError):  # a process that has died hands over nothing
+            for _ in loader:
+                pass
+
+
+def _unguarded(loader: Iterator[Any]) -> Iterator[Any]:
+    while True:
+        try:
+            item = next(loader)
+        except RuntimeError as error:  # PyTorch's word for a process that is gone
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise WorkerDiedError(f"a loader process died ({reason})") from error
+        if isinstance(item, _Failed):
+            raise item.error
+        yield item
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """What a loader process raised: PyTorch would make a traceback of it."""
+
+    error: Exception
+
+
+class _Guarded(torch.utils.data.Dataset[Any]):
+    """Batches in shared memory, or what stood in the way.
+
+    PyTorch itself moves them there in a thread, whose error is printed and leaves the reader waiting for ever.
+    """
+
+    def __init__(self, batches: "torch.utils.data.Dataset[Any]") -> None:
+        self._batches = batches
+
+    def __getitem__(self, step: int) -> Any:
+        """One batch."""
+        try:
+            batch = self._batches[step]
+            for tensor in _tensors(batch):
+                _share(tensor)
+            return batch
+        except Exception as error:
+            return _Failed(sendable(error))
+
+
+def _share(tensor: torch.Tensor) -> None:
+    try:
+        tensor.share_memory_()
+    except RuntimeError as error:
+        raise VlaError(_full(f"{tensor.nbytes / 1e6:.1f} MB more ({error})")) from error
+
+
+def _ahead(batches: "torch.utils.data.Dataset[Any]", loaders: int) -> int:
+    """How many batches each loader process prepares: what shared memory holds, at most four."""
+    free = free_shared_memory()
+    if free > _PLENTY:
+        return _AHEAD
+    size = sum(-(-tensor.nbytes // _PAGE) * _PAGE for tensor in _tensors(batches[0]))
+    room = (free // max(1, size) - _IN_USE) // loaders
+    if room < 1:
+        raise VlaError(_full(f"{(loaders + _IN_USE) * size / 1e6:.1f} MB for {loaders} loader processes"))
+    return min(_AHEAD, room)
+
+
+def _full(needed: str) -> str:
+    return (
+        f"loader processes hand batches over through /dev/shm, of which {free_shared_memory() / 1e6:.1f} MB are free: "
+        f"it needs {needed}; enlarge it (docker run --shm-size=1g), or set data.loaders to 0, or batch smaller"
+    )
+
+
+def _tensors(batch: Any) -> Iterator[torch.Tensor]:
+    """All tensors of a batch: of mappings, and of dataclasses."""
+    if isinstance(batch, torch.Tensor):
+        yield batch
+    elif isinstance(batch, Mapping):
+        for value in batch.values():
+            yield from _tensors(value)
+    elif dataclasses.is_dataclass(batch):
+        for field in dataclasses.fields(batch):
+            yield from _tensors(getattr(batch, field.name))
 
 
 class _Steps(torch.utils.data.Sampler[int]):

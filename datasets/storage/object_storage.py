@@ -1,12 +1,13 @@
 """A dataset in an object store: conditional puts, and segments uploaded with their commit record last."""
 
 import hashlib
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from vla.core.errors import DatasetError
+from vla.core.machine.packages import needed_packages
+from vla.core.machine.places import cache_folder
 from vla.datasets.storage.storage import COMMIT
 
 
@@ -15,10 +16,8 @@ class ObjectStorage:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
-        try:
+        with needed_packages(url):
             import obstore.store
-        except ModuleNotFoundError:
-            raise DatasetError(f"{url}: object stores need the package obstore: pip install 'vla[s3]'") from None
         try:
             self._store: Any = obstore.store.from_url(self._url)
         except Exception as error:  # obstore's own classes, one for each store
@@ -35,8 +34,7 @@ class ObjectStorage:
     @property
     def staging(self) -> Path:
         """A folder of this user's cache, the same for each process that writes to this URL."""
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        return cache / "vla" / "staging" / hashlib.blake2b(self._url.encode(), digest_size=8).hexdigest()
+        return cache_folder() / "vla" / "staging" / hashlib.blake2b(self._url.encode(), digest_size=8).hexdigest()
 
     def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
         """See `Storage.read`."""

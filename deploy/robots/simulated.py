@@ -21,7 +21,7 @@ class SimulatedRobot:
     def __init__(
         self, env: str = "tabletop/place", *, seed: int = 0, settings: Mapping[str, Any] | None = None
     ) -> None:
-        self._env = env_spec(env).make(settings or {})
+        self._env = env_spec(env).build(settings or {})
         self._contract = self._env.contract
         self._seed, self._elapsed_ns = seed, 0
         self._period_ns = round(1e9 / self._contract.control_hz)

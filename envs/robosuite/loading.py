@@ -6,34 +6,25 @@ import os
 import warnings
 from typing import Any
 
-import mujoco  # noqa: F401  (first: it reads MUJOCO_GL when it is imported, and robosuite writes to it)
-
-from vla.core.errors import VlaError
+from vla.core.machine.packages import needed_packages
+from vla.envs.gl import settle_gl
 
 _LOGGER = "robosuite_logs"
 
 
 def import_robosuite() -> Any:
-    """The package, imported once and quietly; `VlaError` where it is missing or does not load."""
+    """The package, imported once and quietly; `MissingPackageError` where it is missing or does not load."""
+    settle_gl()
     logger = logging.getLogger(_LOGGER)
-    muted, wanted_gl = logger.disabled, os.environ.get("MUJOCO_GL")
+    muted, settled = logger.disabled, os.environ["MUJOCO_GL"]
     logger.disabled = True  # its level is set, and a handler added, while it is imported: a level would not last
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), needed_packages("environments robosuite/…", extra="robosuite"):
             warnings.simplefilter("ignore")
             module = importlib.import_module("robosuite")
-    except ImportError as error:
-        raise VlaError(
-            f"environments robosuite/…: robosuite 1.5 is needed and cannot be imported ({error}); "
-            "pip install 'vla[robosuite]'"
-        ) from error
     finally:
         logger.disabled = muted
-        # It sets MUJOCO_GL=egl for the whole process, which would take OSMesa from every other renderer.
-        if wanted_gl is None:
-            os.environ.pop("MUJOCO_GL", None)
-        else:
-            os.environ["MUJOCO_GL"] = wanted_gl
+        os.environ["MUJOCO_GL"] = settled  # it sets egl for the whole process, whatever works here
     logger.setLevel(logging.ERROR)
     return module
 

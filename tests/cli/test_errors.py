@@ -27,7 +27,9 @@ def test_an_unknown_environment(call: Callable) -> None:
 
 
 def test_an_unknown_environment_to_collect_in(call: Callable, tmp_path: Path) -> None:
-    _assert_refused(call("collect", tmp_path / "new", "--env", "table", *_QUICK), "known: ", "tabletop/place")
+    _assert_refused(
+        call("collect", tmp_path / "new", "--env", "table", *_QUICK), "did you mean", "tabletop/", "vla envs lists"
+    )
     assert not (tmp_path / "new").exists()
 
 
@@ -56,7 +58,7 @@ def test_a_wrong_type_in_a_recipe(call: Callable, tmp_path: Path) -> None:
 
 def test_a_missing_recipe(call: Callable, tmp_path: Path) -> None:
     _assert_refused(call("train", tmp_path / "r.yaml"), "r.yaml does not exist")
-    _assert_refused(call("train"), "vla train configs/demo.yaml")
+    _assert_refused(call("train"), "vla train demo")
 
 
 @pytest.mark.parametrize(
@@ -70,8 +72,8 @@ def test_a_missing_recipe(call: Callable, tmp_path: Path) -> None:
 def test_a_wrong_flag_exits_with_2_and_names_it(call: Callable, recipe: Path, arguments: tuple, flag: str) -> None:
     answer = call(*(recipe if a == "RECIPE" else a for a in arguments))
     assert answer.code == 2
-    assert flag in answer.err + answer.out
-    assert "Traceback" not in answer.err
+    assert flag in answer.err
+    assert len(answer.err.splitlines()) == 1
 
 
 def test_a_missing_dataset(call: Callable, recipe: Path, tmp_path: Path) -> None:

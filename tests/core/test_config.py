@@ -104,7 +104,7 @@ def test_mistakes_name_the_file(tmp_path: Path) -> None:
 
 def test_missing_recipe_lists_its_neighbours(tmp_path: Path) -> None:
     _read(tmp_path, "lr: 1.0")
-    with pytest.raises(ConfigError, match=r"none.yaml does not exist; recipes in .*: recipe.yaml"):
+    with pytest.raises(ConfigError, match=r"none.yaml does not exist: .*vla: demo, .*; recipes there: .*recipe.yaml"):
         load_recipe(Outer, tmp_path / "none.yaml")
 
 

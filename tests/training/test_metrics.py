@@ -61,7 +61,7 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
 def test_a_note_is_written_once(tmp_path: Path) -> None:
     heard: list[dict[str, Any]] = []
     for _ in range(2):
-        MetricsLog(tmp_path, heard.append, step=0).note(0, "nothing is held out")
+        MetricsLog(tmp_path, heard.append, step=0).event("note", text="nothing is held out")
     assert read_metrics(tmp_path) == heard == [{"kind": "note", "step": 0, "text": "nothing is held out"}]
 
 

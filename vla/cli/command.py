@@ -1,11 +1,29 @@
 """What all verbs share: parsing into a dataclass, showing the resolved configuration, progress, results as JSON."""
 
+import contextlib
+import inspect
+import io
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vla.core.errors import ConfigError
+
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """Which Ray the engine ``ray`` uses: an option of each verb that has this engine."""
+
+    address: str | None = None
+    """Ray cluster to join: HOST:PORT of its head, ray://HOST:PORT or auto; by default what RAY_ADDRESS says, else none:
+    a Ray of its own, as with ``local``."""
+
+
 _FILE_WIDTH = 140
 
 
@@ -13,10 +31,39 @@ def parse(arguments: type[T], argv: Sequence[str], *, verb: str, examples: str, 
     """Fill the dataclass ``arguments`` from the command line; its docstrings are the help."""
     import tyro
 
-    description = f"{(arguments.__doc__ or '').strip()}\n\nexamples:\n{examples}"
+    description = f"{inspect.cleandoc(arguments.__doc__ or '')}\n\nexamples:\n{examples}"
     extra: dict[str, Any] = {} if default is None else {"default": default}
-    filled: T = tyro.cli(arguments, args=list(argv), prog=f"vla {verb}", description=description, **extra)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            filled: T = tyro.cli(arguments, args=list(argv), prog=f"vla {verb}", description=description, **extra)
+    except SystemExit as end:
+        if not end.code:  # help
+            raise
+        raise ConfigError(f"{_in_a_line(said.getvalue())}; vla {verb} --help tells more") from None
+    for value in vars(filled).values():
+        if isinstance(value, Cluster) and value.address is not None:
+            os.environ["RAY_ADDRESS"] = value.address
     return filled
+
+
+def _in_a_line(box: str) -> str:
+    """What tyro says in a box: the mistake, and the options that it takes for what was meant."""
+    sections: list[list[str]] = [[]]
+    for line in box.splitlines()[1:]:  # the first is the title; where the terminal has no lines there is no frame
+        text = line.strip("│╭╰╮╯ ")
+        if text.strip("─-"):
+            sections[-1].append(text)
+        elif sections[-1]:
+            sections.append([])
+    mistake, *others = sections
+    meant = [line.split()[0] for section in others if section and "meant" in section[0] for line in _flags(section)]
+    hint = f"; did you mean {' or '.join(dict.fromkeys(meant))}?" if meant else ""
+    return " ".join(mistake or ["the command line is not understood"]) + hint
+
+
+def _flags(section: Sequence[str]) -> Iterator[str]:
+    return (line for line in section[1:] if line.startswith("-"))
 
 
 def show_config(title: str, config: Any) -> None:
@@ -75,12 +122,13 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
     """``key=value`` pairs of environment settings; values are YAML."""
     import yaml
 
-    from vla.core.errors import ConfigError
-
     settings = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ConfigError(f"setting {pair!r} must be key=value, as in blocks=3")
-        settings[key] = yaml.safe_load(value)
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"setting {pair!r} is not valid YAML: {' '.join(str(error).split())}") from None
     return settings

@@ -1,14 +1,16 @@
 """``vla demo``: from nothing to an evaluated policy and a report."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
 
 from vla.cli import collect as collect_verb
 from vla.cli import eval as eval_verb
 from vla.cli import report as report_verb
 from vla.cli import train as train_verb
-from vla.cli.command import console, parse, show_config, write_result
+from vla.cli.command import Cluster, console, parse, show_config, write_result
 from vla.collection.settings import CollectConfig
 from vla.core.config import load_recipe, to_dict
 from vla.core.errors import ConfigError
@@ -24,7 +26,6 @@ _EXAMPLES = """  vla demo
 MINUTES = 10.0
 DEMONSTRATIONS = 1200
 _HELD_OUT_SEED = 500_000
-_RECIPE = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +36,12 @@ class Arguments:
     """Folder for the dataset, the run, the checkpoint, the evaluations and the report."""
     minutes: float = MINUTES
     """Time for everything, about, on two cores; less gives a quick run with a lower score."""
-    recipe: Path = _RECIPE
-    """The training recipe."""
+    recipe: str = "demo"
+    """The training recipe: a file, or the name of one that comes with vla."""
     seed: int = 0
     engine: str | None = None
     """ray or inline; the recipe's by default."""
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
     json: Path | None = None
     """Also write the policy's result to this file; it is in OUT/evaluation anyway."""
 

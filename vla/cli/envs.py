@@ -58,7 +58,7 @@ def _check(name: str, settings: dict[str, Any]) -> int:
     from vla.envs.checker import check_env
     from vla.envs.registry import env_spec
 
-    env = env_spec(name).make(settings)
+    env = env_spec(name).build(settings)
     try:
         check_env(env)
     finally:

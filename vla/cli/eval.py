@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from vla.cli.command import console, parse, parse_settings, progress, show_config, write_result
+from vla.cli.command import Cluster, console, parse, parse_settings, progress, show_config, write_result
 from vla.core.config import to_dict
 from vla.core.errors import ConfigError
 from vla.envs.spec import Language
@@ -65,6 +65,7 @@ class Arguments:
     diff: tuple[Path, Path] | None = None
     """Compare two results, folders or files, instead of running anything."""
     run: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
     json: Path | None = None
     """Write the result to this file too."""
 
@@ -96,6 +97,7 @@ def main(argv: list[str]) -> int:
         raise ConfigError("--sequential compares two policies: name the other with --against")
     scenes, run = arguments.scenes(), arguments.run
     title = name + (f" against {arguments.against}" if arguments.against else "")
+    _require_names(name, arguments)
     show_config(f"evaluate {title}", {**scenes, **to_dict(run)})
     from vla.evaluation.evaluate import compare, evaluate
 
@@ -108,6 +110,16 @@ def main(argv: list[str]) -> int:
             result = evaluate(name, **scenes, **watch)
     _finish(arguments, result)
     return 0
+
+
+def _require_names(name: str, arguments: Arguments) -> None:
+    """A mistyped name is told before anything is printed or built."""
+    from vla.envs.registry import match
+    from vla.policies.table import find_policy
+
+    for policy in (name, *([arguments.against] if arguments.against else [])):
+        find_policy(policy)
+    match(arguments.env)
 
 
 def note(text: str) -> None:

@@ -1,9 +1,9 @@
 """The ``vla`` command: one file a verb, imported only when it is called."""
 
-import errno
 import importlib
 import os
 import sys
+import warnings
 
 VERBS = {
     "demo": "collect, train, evaluate and report, from nothing to a policy",
@@ -25,7 +25,7 @@ _EXAMPLES = """examples:
   vla demo --minutes 3
   vla collect data/place --episodes 2000
   vla data info data/place
-  vla train configs/demo.yaml --data.path data/place --out runs/place
+  vla train demo --data.path data/place --out runs/place
   vla eval runs/place/checkpoint --episodes 100 --language-test
   vla serve runs/place/checkpoint --port 8000
 """
@@ -35,10 +35,10 @@ def main() -> int:
     """Run one verb; errors that a user can act on become one line and exit code 2."""
     argv = sys.argv[1:]
     name = argv[0] if argv else "--help"
-    from vla.core.errors import VlaError
     from vla.core.lookup import lookup
     from vla.core.machine.stopping import exit_code, interrupt, requests_go_to
 
+    warnings.showwarning = _one_line  # type: ignore[assignment]  # its other arguments are not used
     try:
         if name in ("-h", "--help", "--version"):
             print(_version() if name == "--version" else _help(), flush=True)
@@ -47,26 +47,25 @@ def main() -> int:
         verb = importlib.import_module(f"vla.cli.{name}_group" if name in GROUPS else f"vla.cli.{name}")
         with requests_go_to(interrupt):
             return int(verb.main(argv[1:]))
-    except VlaError as error:
-        print(f"vla {name}: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it exits
         return 1
-    except OSError as error:
-        print(f"vla {name}: {_explain(error)}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt as stopped:
         print(f"vla {name}: {str(stopped) or 'interrupted'}", file=sys.stderr)
         return exit_code(stopped)
+    except Exception as error:
+        from vla.core.machine.failures import explain
+
+        said = explain(error)
+        if said is None:
+            raise
+        print(f"vla {name}: {said}", file=sys.stderr)
+        return 2
 
 
-def _explain(error: OSError) -> str:
-    """What the operating system refused, and what to do."""
-    where = f"{error.filename}: " if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"{where}disk full; free space and run the same command again, all that was finished is kept"
-    return f"{where}{error.strerror or error}"
+def _one_line(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+    """A warning without the line of source that caused it."""
+    print(f"vla: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _version() -> str:

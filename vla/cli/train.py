@@ -7,16 +7,17 @@ from typing import Annotated, Any
 
 import tyro
 
-from vla.cli.command import console, parse, progress, show_config, write_result
-from vla.core.config import load_recipe
+from vla.cli.command import Cluster, console, parse, progress, show_config, write_result
+from vla.core.config import RECIPES, find_recipe, load_recipe
 from vla.core.errors import ConfigError
 from vla.training.recipe import TrainConfig
 
-_EXAMPLES = """  vla train configs/demo.yaml --data.path data/place --out runs/place
-  vla train configs/demo.yaml --engine inline --workers 1 --minutes 2
-  vla train configs/demo.yaml --model.head.layout joint      (any key of the recipe)
-  vla train configs/demo.yaml --model.head.kind tokens       (another kind of a part)
-  vla train --resume runs/place --steps 3000                 (make a run longer)"""
+_EXAMPLES = """  vla train demo --data.path data/place --out runs/place      (a recipe that comes with vla)
+  vla train my.yaml --engine inline --workers 1 --minutes 2   (one of your own)
+  vla train demo --model.head.layout joint                    (any key of the recipe)
+  vla train demo --model.head.kind tokens                     (another kind of a part)
+  vla train --resume runs/place --steps 3000                  (make a run longer)
+  vla train demo --init runs/place/checkpoint --freeze "readers.images.*" --out runs/mine"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class Arguments:
     """Train a policy on a dataset: vla train RECIPE [options]. The same command resumes a run that was stopped."""
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
     out: Path = Path("runs/train")
     """Folder of the run: metrics, states to resume from, and the final checkpoint."""
     resume: Path | None = None
@@ -36,7 +38,7 @@ def main(argv: list[str]) -> int:
     """Load the recipe, apply the overrides, train."""
     recipe, rest = None, argv
     if argv and not argv[0].startswith("-"):
-        recipe, rest = Path(argv[0]), argv[1:]
+        recipe, rest = find_recipe(argv[0]), argv[1:]
     kinds, rest = _kinds(rest)
     run_folder = _resumed(rest)
     if run_folder is not None:
@@ -48,7 +50,11 @@ def main(argv: list[str]) -> int:
     default = Arguments(config=config)
     arguments = parse(Arguments, rest, verb="train [RECIPE]", examples=_EXAMPLES, default=default)
     if arguments.resume is None and recipe is None:
-        raise ConfigError("which recipe? for example: vla train configs/demo.yaml")
+        known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml")))
+        raise ConfigError(f"which recipe? a YAML file, or one that comes with vla: {known}; for example vla train demo")
+    from vla.training.engines import require_data
+
+    require_data(arguments.config.data)
     out = arguments.resume or arguments.out
     show_config(f"train {recipe or 'on'} → {out}", arguments.config)
     write_result(arguments.json, run(arguments.config, out, prolong=arguments.resume is not None))
@@ -84,6 +90,17 @@ def _kinds(argv: list[str]) -> tuple[dict[str, str], list[str]]:
     return kinds, rest
 
 
+def _fates(line: dict[str, Any]) -> Any:
+    """What a run took of the checkpoint that it starts from, as a table."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("", "", "", box=None, show_header=False, padding=(0, 2), title=f"from {line['checkpoint']}")
+    for fate in line["fates"]:
+        table.add_row(fate["verdict"], escape(fate["part"]), escape(fate["why"]))
+    return table
+
+
 def _told(line: dict[str, Any]) -> str:
     """What the evaluators measured, without the parts of the loss."""
     shown = {key: value for key, value in line.items() if key == "action_loss" or key.startswith("first_frame_")}
@@ -106,11 +123,13 @@ def run(config: TrainConfig, out: Path, *, prolong: bool = False) -> dict[str, A
                     bar.console.print(f"train {text}")
             elif line["kind"] == "note":
                 bar.console.print(line["text"], style="yellow", markup=False, soft_wrap=True)
+            elif line["kind"] == "init":
+                bar.console.print(_fates(line))
             else:
                 bar.console.print(f"held out at step {line['step']:,}: {_told(line)}")
 
         checkpoint = train(config, out, log, prolong=prolong)
         bar.update(task, completed=100)
     console().print(f"checkpoint: {checkpoint}")
-    lines = [line for line in read_metrics(out) if line["kind"] != "note"]
+    lines = [line for line in read_metrics(out) if line["kind"] in ("train", "validation")]
     return {"checkpoint": str(checkpoint), "metrics": lines[-1:]}

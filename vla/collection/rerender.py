@@ -30,7 +30,7 @@ class Rerender:
 
 def rerender(source: Dataset, target: Location, config: Rerender, on_episode: Callable[[int], None]) -> int:
     """Write all episodes of ``source``, seen by the cameras of the environment, into ``target``; the version."""
-    env = env_spec(config.env).make(config.settings)
+    env = env_spec(config.env).build(config.settings)
     try:
         contract = env.contract
         others = [line for line in differences(contract, source.contract) if not line.startswith("cameras")]
@@ -63,7 +63,7 @@ def rerender(source: Dataset, target: Location, config: Rerender, on_episode: Ca
 def _render_share(
     source: Dataset, target: str, config: Rerender, numbers: list[int], report: Callable[[int], None]
 ) -> tuple[str, None]:
-    env = env_spec(config.env).make(config.settings)
+    env = env_spec(config.env).build(config.settings)
     origin = {"rendered_from": source.url, "env": config.env, "settings": dict(config.settings)}
     try:
         with SegmentWriter(target, env.contract, origin) as writer:

@@ -19,9 +19,11 @@ from typing import Any, ClassVar, TypeVar
 import yaml
 
 from vla.core.errors import ConfigError, UnknownNameError
-from vla.core.lookup import lookup
+from vla.core.lookup import lookup, similar
 
 T = TypeVar("T")
+RECIPES = Path(__file__).resolve().parents[1] / "configs"
+"""The recipes that come with the package."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,32 +58,48 @@ class _Strict(yaml.SafeLoader):
 
 
 def load_recipe(
-    cls: type[T],
-    path: Path,
-    *,
-    what: str = "recipe",
-    kinds: Mapping[str, str] | None = None,
-    changes: Mapping[str, Any] | None = None,
+    cls: type[T], path: str | Path, *, kinds: Mapping[str, str] | None = None, changes: Mapping[str, Any] | None = None
 ) -> T:
     """Build ``cls`` from the differences in a YAML file; unknown keys and wrong types name the key and the fix.
 
+    ``path`` is a file, or the name of a recipe that comes with this package: see `find_recipe`.
     ``kinds`` are kinds that the command line asks for, by dotted key (``model.head.kind``). One that is not what the
     recipe says takes what the recipe says of the other kind with it. ``changes`` are nested as the file is, and win.
     """
+    path = find_recipe(path)
+    value = nested(read_yaml(path, what="recipe"), changes or {})
+    for key, kind in (kinds or {}).items():
+        _choose_kind(value, key.split("."), kind, default=cls())
+    return from_dict(cls, value, where=str(path))
+
+
+def read_yaml(path: Path, *, what: str) -> Any:
+    """What a YAML file holds, strictly; ``what`` is what an error calls it."""
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), _Strict)
+        return yaml.load(path.read_text(encoding="utf-8"), _Strict) or {}
     except FileNotFoundError:
-        folder = path.parent if path.parent.is_dir() else Path()
-        known = ", ".join(sorted(p.name for p in folder.glob("*.yaml"))) or "none"
-        raise ConfigError(f"{what} {path} does not exist; {what}s in {folder}: {known}") from None
+        raise ConfigError(f"{what} {path} does not exist") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{what} {path} is not UTF-8 ({error}); is it the right file?") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{what} {path} is not valid YAML: {' '.join(str(error).split())}") from None
-    value = nested(value or {}, changes or {})
-    for key, kind in (kinds or {}).items():
-        _choose_kind(value, key.split("."), kind, default=cls())
-    return from_dict(cls, value, where=str(path))
+
+
+def find_recipe(recipe: str | Path) -> Path:
+    """A file as it is, or else the recipe of this name that comes with the package, in whatever folder one is."""
+    path = Path(recipe)
+    if path.is_file():
+        return path
+    ours = {file.stem: file for file in sorted(RECIPES.glob("*.yaml"))}
+    name = str(recipe).removesuffix(".yaml")
+    if name in ours:
+        return ours[name]
+    beside = [str(file) for file in sorted((path.parent if path.suffix else path).glob("*.yaml"))]
+    close = similar(name, [*ours, *beside])
+    hint = f"did you mean {close[0]}? " if close else ""
+    what = "is a folder" if path.is_dir() else "does not exist"
+    there = f"; recipes there: {', '.join(beside[:8])}" if beside else ""
+    raise ConfigError(f"recipe {recipe} {what}: {hint}recipes that come with vla: {', '.join(ours)}{there}")
 
 
 def nested(value: Any, changes: Mapping[str, Any]) -> Any:

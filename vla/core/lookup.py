@@ -6,7 +6,7 @@ an edit of ours: what an installed package offers under that entry point group, 
 
 import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar, cast
 
@@ -15,10 +15,11 @@ from vla.core.errors import UnknownNameError
 T = TypeVar("T")
 
 
-def lookup(kind: str, name: str, table: Mapping[str, T], *, group: str = "") -> T:
+def lookup(kind: str, name: str, table: Mapping[str, T], *, group: str = "", listed_by: str = "") -> T:
     """Return what ``name`` stands for, or raise `UnknownNameError` that lists what exists and guesses what was meant.
 
     ``group`` is an entry point group such as ``vla.policies``; a name in ``table`` wins over one of a package.
+    ``listed_by`` is the command that lists the names where they are too many for a line.
     """
     if name in table:
         return table[name]
@@ -28,10 +29,18 @@ def lookup(kind: str, name: str, table: Mapping[str, T], *, group: str = "") -> 
     if name in offered:
         return cast(T, _load(kind, offered[name]))
     known = sorted([*table, *offered])
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    close = similar(name, known)
+    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
     own = f", and module:Name, or the entry points {group!r} of a package, for your own" if group else ""
-    raise UnknownNameError(f"unknown {kind} {name!r}: {hint}known: {', '.join(known)}{own}")
+    all_of_them = f"{listed_by} lists the {len(known)} that are known" if listed_by else f"known: {', '.join(known)}"
+    raise UnknownNameError(f"unknown {kind} {name!r}: {hint}{all_of_them}{own}")
+
+
+def similar(name: str, known: Sequence[str], *, most: int = 3) -> list[str]:
+    """Which of the known names are spelled like ``name``; else those of which it is a part."""
+    lower = {other.lower(): other for other in known}
+    close = [lower[found] for found in difflib.get_close_matches(name.lower(), lower, n=1)]
+    return close or [other for other in known if len(name) > 2 and name.lower() in other.lower()][:most]
 
 
 def known_names(table: Mapping[str, Any], *, group: str) -> list[str]:
@@ -50,9 +59,10 @@ def _import(kind: str, name: str) -> Any:
         found: Any = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever a module of a user's does when it is imported
+        reason = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
         raise UnknownNameError(
-            f"{kind} {name!r} cannot be imported ({error}); module:Name wants an importable module and a name in it"
+            f"{kind} {name!r} cannot be imported ({reason}); module:Name wants an importable module and a name in it"
         ) from error
     return found
 

@@ -1,6 +1,7 @@
 """Where a result comes from: command, commit, versions, hardware, and the contents of folders that it used."""
 
 import hashlib
+import os
 import platform
 import shlex
 import subprocess
@@ -10,7 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from vla.core.processes import cores
 from vla.core.sealed import COMMIT
 
 PACKAGES = ("vla", "torch", "numpy", "mujoco", "zarr", "ray", "gymnasium", "transformers")
@@ -34,7 +34,7 @@ def provenance(**extra: Any) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "git": git_commit(),
         "versions": versions(),
-        "hardware": {"cpu": _cpu(), "cores": cores(), "system": platform.platform()},
+        "hardware": {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "system": platform.platform()},
         **extra,
     }
 

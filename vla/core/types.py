@@ -81,6 +81,14 @@ class SeededPolicy(Protocol):
         """From now on the episode in ``slot`` draws from ``seed`` alone; called after ``reset``."""
 
 
+@runtime_checkable
+class ClosablePolicy(Protocol):
+    """A policy that holds something, such as a connection: whoever made it closes it."""
+
+    def close(self) -> None:
+        """Let go of it; nothing is asked afterwards."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Episode:
     """One recorded episode of ``t`` steps: row ``i`` of each array belongs to the observation at step ``i``."""

@@ -110,6 +110,8 @@ class Slot:
         self._actions.append(action)
         try:
             raw, _, terminated, truncated, self._info = self._env.step(action)
+        except VlaError:  # what it says of itself is not so: true of all episodes
+            raise
         except Exception as error:
             self._finish(crash=f"step {len(self._actions)}: {type(error).__name__}: {error}")
             return

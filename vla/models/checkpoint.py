@@ -81,7 +81,7 @@ _ERROR: Any = {"error": CheckpointError, "fix": _FIX}
 def open_checkpoint(path: Path) -> SealedFolder:
     """The seal of a checkpoint; each file is checked against it when it is read."""
     if not path.is_dir():
-        raise CheckpointError(f"checkpoint {path} does not exist; train one with: vla train configs/demo.yaml")
+        raise CheckpointError(f"checkpoint {path} does not exist; train one with: vla train demo")
     try:
         return SealedFolder.open(path, **_ERROR)
     except FileNotFoundError:

@@ -1,6 +1,7 @@
 """What every kind of model is to training, checkpoints and policies."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -40,6 +41,14 @@ class Model(nn.Module, ABC):
         finally:
             if training:
                 self.train()
+
+    def meaning(self, name: str) -> str:
+        """The name of a tensor with names in the place of numbers that differ between models, such as a camera's."""
+        return name
+
+    def rows(self, words: Sequence[str], robots: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """What each row of a tensor stands for, where that differs between models: ``words`` by id, ``robots``."""
+        return {}
 
     def blocks(self) -> list[nn.Module]:
         """The units of sharding, checkpointing and compiling, in the order in which they run."""

@@ -75,6 +75,17 @@ class InstructionTokenizer:
         tokenizer.model = models.WordLevel({UNKNOWN: 0, **words}, unk_token=UNKNOWN)
         return InstructionTokenizer(tokenizer)
 
+    def extended(self, sentences: Iterable[str]) -> "InstructionTokenizer":
+        """With a token for each word of ``sentences`` that has none, behind the others; one of version 1 as it is."""
+        if self.unknown is None:
+            return self
+        found = {word for sentence in set(sentences) for word in _pieces(self._tokenizer, sentence)}
+        new = sorted(found - self._vocabulary.keys())
+        words = self._vocabulary | {word: number for number, word in enumerate(new, start=len(self))}
+        tokenizer = Tokenizer.from_str(self.to_json())
+        tokenizer.model = models.WordLevel(words, unk_token=UNKNOWN)
+        return InstructionTokenizer(tokenizer)
+
     @staticmethod
     def from_json(text: str) -> "InstructionTokenizer":
         """Read what `to_json` wrote, or any tokenizer of that format: those of version 1 spell words that are new."""
@@ -99,6 +110,10 @@ class InstructionTokenizer:
     def unknown(self) -> int | None:
         """The id of every word that is not known; None where such words are spelled."""
         return self._vocabulary.get(UNKNOWN)
+
+    def pieces(self) -> list[str]:
+        """What each id stands for."""
+        return sorted(self._vocabulary, key=self._vocabulary.__getitem__)
 
     def words(self) -> list[str]:
         """The words that it knows; of one of version 1, its longest pieces that begin no other."""

@@ -11,7 +11,7 @@ file, chosen by the configuration. What every part starts from (deviations; bias
     score maps                       0.6             seekers 0.5, look 1.8 / sqrt(e): see `ImageTokenizer`
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxtyping import Float
@@ -26,6 +26,8 @@ from vla.models.trunk.inputs import Inputs, Metrics, Prediction, Targets
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.sequence import Segment, read
 from vla.models.trunk.vocabulary import SPECIALS, TokenTable, Vocabulary
+
+_CAMERAS = "readers.images.cameras."
 
 
 class UnifiedTransformer(Model):
@@ -70,6 +72,39 @@ class UnifiedTransformer(Model):
         actions = self.head.sample(self.trunk, prefix, self.table)
         beliefs = {a.signal: a.predict(activations, self.table) for a in self.auxiliaries.values()}
         return Prediction(actions=actions, signals=beliefs)
+
+    def meaning(self, name: str) -> str:
+        """See `Model.meaning`: an image tokenizer is its camera's."""
+        before, found, after = name.partition(_CAMERAS)
+        if not found or before:
+            return name
+        number, _, rest = after.partition(".")
+        return f"{_CAMERAS}{self.interface.cameras[int(number)] or number}.{rest}"
+
+    def rows(self, words: Sequence[str], robots: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """See `Model.rows`."""
+        interface = self.interface
+        ages = [f"{age} steps ago" for age in reversed(range(interface.history))]
+        known = {
+            "table.weight": [row for name in self.table.vocabulary for row in self._range(name, words)],
+            "readers.text.position": [f"place {i}" for i in range(interface.text)],
+            "readers.images.position": [f"camera {name or i}" for i, name in enumerate(interface.cameras)],
+            "readers.images.time": ages,
+            "readers.state.time": ages,
+            "readers.state.embodiment": [f"robot {name}" for name in robots],
+        }
+        own = self.state_dict()
+        return {name: rows for name, rows in known.items() if name in own and len(own[name]) == len(rows)}
+
+    def _range(self, name: str, words: Sequence[str]) -> list[str]:
+        """Text by word, specials by name, anything else by its place among as many of the same dimensions."""
+        ids = self.table.vocabulary.range(name)
+        if name == "text" and len(words) == len(ids):
+            return [f"text {word}" for word in words]
+        if name == "special":
+            return [f"special {special}" for special in SPECIALS]
+        of = ", ".join(d.name for d in self.interface.signals.get(name, ()))
+        return [f"{name} {i} of {len(ids)} {of}".rstrip() for i in range(len(ids))]
 
     def blocks(self) -> list[nn.Module]:
         """See `Model.blocks`."""

@@ -10,8 +10,8 @@ from typing import Any
 from vla.core.config import from_dict, to_dict
 from vla.core.errors import ConfigError, VlaError
 from vla.core.files import locked
+from vla.core.machine.ray_cluster import start_ray
 from vla.core.machine.stopping import Interrupted, handlers_kept, requests_go_to
-from vla.core.processes import start_ray
 from vla.datasets.storage.storage import open_storage
 from vla.datasets.store.layout import read_description
 from vla.datasets.store.manifest import read_manifest
@@ -20,7 +20,7 @@ from vla.training.claims import claim_run, finished
 from vla.training.loop import STOP, train_worker
 from vla.training.metrics import Log, read_metrics
 from vla.training.parallel import join
-from vla.training.recipe import TrainConfig
+from vla.training.recipe import DataConfig, TrainConfig
 from vla.training.state import settle_states
 
 
@@ -40,9 +40,7 @@ def train(config: TrainConfig, run: Path, log: Log = lambda _: None, *, prolong:
     def note(text: str) -> None:
         log({"kind": "note", "text": text})
 
-    for path, manifest in config.data.versions:  # a missing dataset is told before workers start
-        read_description(open_storage(path))
-        read_manifest(path, manifest)
+    require_data(config.data)
     with locked(run / "lock"):
         settle_states(run, note)
         claim_run(run, config, prolong=prolong, note=note)
@@ -64,6 +62,13 @@ def _stop(stop: Path, asked: list[int], number: int) -> None:
         raise Interrupted(number)
     asked.append(number)
     stop.touch()
+
+
+def require_data(data: DataConfig) -> None:
+    """A missing dataset is told before anything else begins."""
+    for path, manifest in data.versions:
+        read_description(open_storage(path))
+        read_manifest(path, manifest)
 
 
 def _train_inline(config: TrainConfig, run: Path, log: Log) -> None:

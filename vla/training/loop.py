@@ -11,7 +11,9 @@ from vla.core.config import to_dict
 from vla.core.lookup import lookup
 from vla.core.provenance import provenance
 from vla.datasets.sampling.loader import iterate_steps
+from vla.models.freezing import Frozen
 from vla.models.model import Model
+from vla.models.transfer import transfer
 from vla.training.augmentation import Augmentation
 from vla.training.claims import claim_data, progress, read_claim
 from vla.training.evaluators import EVALUATORS, Evaluator
@@ -50,7 +52,11 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
 
     # -- model and optimiser -----------------------------------------------------------------------------------------
     torch.manual_seed(config.seed)  # every rank builds the same weights
-    model = blueprint.build().to(device)
+    model = blueprint.build()
+    fates = [*samples.fates, *transfer(samples.parent, blueprint, model)] if samples.parent else []
+    model.to(device)
+    frozen = Frozen(model, config.freeze)
+    frozen.train(model)
     wrapped = parallel.wrap(model)
     optimisers = build_optimisers(model, config.optimiser)
     average = {name: value.clone() for name, value in model.state_dict().items()}
@@ -62,8 +68,10 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
     began = time.monotonic()
     due = {"validate": began + config.validate_s, "save": began + config.checkpoint_s}
     means = Means()
+    if metrics_log is not None and fates:
+        metrics_log.event("init", checkpoint=config.init, fates=[vars(fate) for fate in fates])
     if metrics_log is not None and samples.nothing_held_out:
-        metrics_log.note(start.step, samples.nothing_held_out)
+        metrics_log.event("note", text=samples.nothing_held_out)
     logged_step, logged_at = start.step, began
 
     # -- loop --------------------------------------------------------------------------------------------------------
@@ -87,7 +95,7 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
         position = Position(step=position.step + 1, consumed=consumed, seconds=seconds)
         means.add(metrics)
         if first:
-            update_average(average, model, step=position.step, span=config.ema)
+            update_average(average, model, step=position.step, span=config.ema, frozen=frozen.names)
         if position.step % config.log_steps == 0:
             steps, now = position.step - logged_step, time.monotonic()
             row = means.take(parallel)
@@ -96,7 +104,7 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
                 metrics_log.write("train", position.step, seconds, row | {"lr_scale": scale, "fraction": fraction})
             logged_step, logged_at = position.step, now
         if metrics_log is not None and time.monotonic() >= due["validate"]:
-            if row := _evaluate(model, average, evaluators, device):
+            if row := _evaluate(model, average, evaluators, device, frozen):
                 metrics_log.write("validation", position.step, seconds, row)
             due["validate"] = time.monotonic() + config.validate_s
 
@@ -109,6 +117,10 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
                 training["prolonged"] = lengths
             parameters = sum(parameter.numel() for parameter in model.parameters())
             extra = {"recipe": to_dict(config), "training": training, "parameters": parameters}
+            if samples.parent is not None:
+                parent = {"checkpoint": config.init, "digest": samples.parent.digest}
+                extra["init"] = parent | {"fates": [vars(fate) for fate in fates]}
+            extra |= {"scenes": dict(samples.scenes)}
             write_final(run, blueprint, average, provenance(**extra))
 
 
@@ -122,7 +134,7 @@ def _progress(config: TrainConfig, run: Path, step: int, seconds: float, paralle
 
 @torch.no_grad()
 def _evaluate(
-    model: Model, average: Mapping[str, Tensor], evaluators: Iterable[Evaluator], device: torch.device
+    model: Model, average: Mapping[str, Tensor], evaluators: Iterable[Evaluator], device: torch.device, frozen: Frozen
 ) -> dict[str, float]:
     """What the evaluators say of the averaged weights; the model's own come back afterwards."""
     raw = {name: value.clone() for name, value in model.state_dict().items()}
@@ -130,7 +142,7 @@ def _evaluate(
     model.eval()
     row = {name: value for evaluator in evaluators for name, value in evaluator(model, device)}
     model.load_state_dict(raw)
-    model.train()
+    frozen.train(model)
     return row
 
 

@@ -30,9 +30,9 @@ class MetricsLog:
         else:
             self._board = SummaryWriter(run / "tensorboard", purge_step=step)
 
-    def note(self, step: int, text: str) -> None:
-        """Record what a person should know, once."""
-        line = {"kind": "note", "step": step, "text": text}
+    def event(self, kind: str, **facts: Any) -> None:
+        """Record what a person should know of the beginning of a run, once: a ``note`` has a ``text``."""
+        line = {"kind": kind, "step": 0, **facts}
         if line not in read_metrics(self._path.parent):
             self._append(line)
 

@@ -119,6 +119,10 @@ class TrainConfig:
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=UnifiedConfig)
+    init: str | None = None
+    """A checkpoint to start from: its weights, words and scales, as far as they mean the same for this data."""
+    freeze: tuple[str, ...] = ()
+    """Patterns such as ``trunk.*`` of names of weights that stay as they are, with the statistics of their norms."""
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     engine: Literal["ray", "inline"] = "ray"
@@ -169,4 +173,4 @@ class TrainConfig:
 
     def resolved(self) -> "TrainConfig":
         """The same with paths as `DataConfig.resolved` gives them."""
-        return replace(self, data=self.data.resolved())
+        return replace(self, data=self.data.resolved(), init=self.init and str(Path(self.init).resolve()))

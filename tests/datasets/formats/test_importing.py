@@ -140,9 +140,10 @@ def test_what_a_failing_share_leaves_is_continued(path: Path, root: Path, assert
 
 
 def test_all_shares_fail(path: Path, root: Path) -> None:
+    source, settings = open_source(path, HINTS), ImportSettings(codecs={}, engine="inline", segment_episodes=2)
     write(path, {number: spoiled(number) for number in range(5)})
     with pytest.raises(DatasetError, match="episode 0: "):
-        run(path, root)
+        import_source(source, root, where="today", settings=settings, provenance={})
     assert latest_number(root) is None
     assert repair(root) == Repaired()
 

@@ -14,8 +14,9 @@ from vla.envs.robosuite.words import WORDS
 
 def test_importing_says_nothing_and_does_not_choose_a_renderer() -> None:
     code = (
-        "import os; from vla.envs.robosuite.loading import make_suite_env; "
-        "make_suite_env('Lift', robot='Panda', control_hz=20.0); assert 'MUJOCO_GL' not in os.environ"
+        "import os; from vla.envs.gl import settle_gl; from vla.envs.robosuite.loading import make_suite_env; "
+        "settled = settle_gl().name or 'off'; "
+        "make_suite_env('Lift', robot='Panda', control_hz=20.0); assert os.environ['MUJOCO_GL'] == settled"
     )
     environ = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
     run = subprocess.run(

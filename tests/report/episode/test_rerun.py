@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from vla.core.contract import Camera, Contract, Dimension
-from vla.core.errors import DatasetError
+from vla.core.errors import DatasetError, VlaError
 from vla.core.types import Episode
 from vla.report.episode.rerun import write_rrd
 
@@ -152,7 +152,7 @@ def test_rerun_itself_finds_no_fault(contract, episode, tmp_path):
 
 def test_without_rerun_the_error_says_how_to_get_it(contract, episode, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "rerun", None)
-    with pytest.raises(DatasetError, match=r"episode\.rrd.*pip install rerun-sdk"):
+    with pytest.raises(VlaError, match=r"episode\.rrd.*pip install 'vla\[rerun\]'"):
         write_rrd(episode, contract, tmp_path / "episode.rrd", title="set")
     assert list(tmp_path.iterdir()) == []
 

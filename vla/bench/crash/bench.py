@@ -27,7 +27,7 @@ from vla.bench.crash.roles import (
 )
 from vla.bench.measure import Note, Row
 from vla.bench.settings import CrashConfig
-from vla.core.processes import Engine
+from vla.core.machine.processes import Engine
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.formats.robomimic.export import export_robomimic
 from vla.datasets.store.manifest import publish

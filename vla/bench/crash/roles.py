@@ -13,7 +13,7 @@ import numpy as np
 
 from vla.bench.crash.episodes import CONTRACT, SourceTruth, digest, make, truth_of
 from vla.core.errors import DatasetError
-from vla.core.processes import Engine, end_with_parent
+from vla.core.machine.processes import Engine, end_with_parent
 from vla.core.types import Episode
 from vla.datasets.care.pack import pack
 from vla.datasets.care.repair import repair

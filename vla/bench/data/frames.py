@@ -42,7 +42,7 @@ class Recorded:
 def record(size: int, frames: int, noise: float, seed: int) -> Recorded:
     """Episodes of the expert with at least ``frames`` steps together, images of ``size`` pixels with noise added."""
     spec = env_spec(ENV)
-    env = spec.make({"image_size": size})
+    env = spec.build({"image_size": size})
     expert = make_expert("tabletop/place", env)
     rng = np.random.default_rng([seed, 0x62656E6368])
     episodes: list[Episode] = []

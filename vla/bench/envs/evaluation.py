@@ -48,7 +48,7 @@ def bench_evaluation(config: EnvConfig, note: Note) -> Iterator[Row]:
 
 def inference_rates(checkpoint: Path, batch: int, budget_s: float) -> dict[str, float]:
     """Observations that are answered in a CPU second, ``batch`` at once and one."""
-    env = env_spec(ENV).make({})
+    env = env_spec(ENV).build({})
     observations = [to_observation(*env.reset(seed=seed)) for seed in range(batch)]
     policy = _make_network(checkpoint)
 
@@ -88,7 +88,7 @@ def write_random_checkpoint(path: Path, seed: int, settings: Mapping[str, Any] |
     from vla.models.preprocessor import Embodiment, Preprocessor
     from vla.models.text import InstructionTokenizer
 
-    env = env_spec(ENV).make(settings or {})
+    env = env_spec(ENV).build(settings or {})
     env.reset(seed=seed)
     contract, words = env.contract, [env.instruction, *env.instruction_alternatives]
     env.close()

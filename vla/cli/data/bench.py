@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from vla.cli.command import console, parse, progress, write_result
-from vla.core.processes import cores
+from vla.core.machine.processes import cores
 
 _EXAMPLES = """  vla data bench data/place
   vla data bench s3://lab/place --history 2 --horizon 16 --loaders 2"""

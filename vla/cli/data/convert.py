@@ -7,16 +7,16 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from vla.cli.command import console, parse, parse_settings, progress, write_result
+from vla.cli.command import Cluster, console, parse, parse_settings, progress, write_result
 from vla.core.errors import ConfigError
 from vla.core.machine.engines import EngineChoice
-from vla.core.processes import cores
+from vla.core.machine.processes import cores
 from vla.datasets.formats.source import Format, Hints, Source
 
 _EXAMPLES = """  vla data convert demo.hdf5 data/lift --instruction "lift the cube"
   vla data convert ~/pusht_cchi_v7_replay.zarr data/pusht --control-hz 10 --codec jpeg
   vla data convert bridge/1.0.0 s3://lab/bridge --workers 8
-  vla data convert bags/ data/bags --set "state=[/joint_states]" "cameras={front: /front/image}"
+  vla data convert bags/ data/bags --set "state=[/arm/joint_states, /gripper/state]" "cameras={front: /front/image}"
   vla data convert bags/ --describe-template bags.yaml     (what was found: fill in names, units and limits)
   vla data convert bags/ data/bags --describe bags.yaml
   vla data convert data/place out/place --to lerobot"""
@@ -53,6 +53,7 @@ class Arguments:
     """Of the engine processes; Ray uses its cluster."""
     engine: EngineChoice = "auto"
     """auto does little work in this process, more in processes, and on Ray where a cluster was joined."""
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
     segment_episodes: int = 100
     """Episodes of one segment: the unit of parallel work."""
     skip_invalid: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

@@ -9,16 +9,16 @@ import tyro
 
 from vla.cli.command import console, parse, write_result
 
-_EXAMPLES = """  vla data mix configs/mixture.yaml
-  vla data mix configs/mixture.yaml --batches 50 --json mix.json"""
+_EXAMPLES = """  vla data mix mixture
+  vla data mix my-mixture.yaml --batches 50 --json mix.json"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
     """Open a mixture of datasets of different robots and show what training would draw from it."""
 
-    recipe: Annotated[Path, tyro.conf.Positional]
-    """A mixture recipe: see configs/mixture.yaml."""
+    recipe: Annotated[str, tyro.conf.Positional]
+    """A file, or ``mixture``, the example that comes with vla."""
     batches: int = 10
     """Batches to read."""
     batch: int = 32

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from vla.cli.command import console, parse, progress, write_result
-from vla.core.processes import cores
+from vla.core.machine.processes import cores
 
 _EXAMPLES = "  vla data pack data/place --target-mb 256"
 

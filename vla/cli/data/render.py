@@ -1,16 +1,16 @@
 """``vla data render``: render episodes anew from their simulator states."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from vla.cli.command import console, parse, parse_settings, progress, write_result
+from vla.cli.command import Cluster, console, parse, parse_settings, progress, write_result
 from vla.cli.data.replay import recorded_settings
 from vla.core.errors import ConfigError
 from vla.core.machine.engines import EngineChoice
-from vla.core.processes import cores
+from vla.core.machine.processes import cores
 
 _EXAMPLES = "  vla data render data/place data/place-128 --set image_size=128"
 
@@ -28,6 +28,7 @@ class Arguments:
     workers: int = cores()
     engine: EngineChoice = "auto"
     """auto shares work out where that saves time."""
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
     json: Path | None = None
     """Write the outcome to this file."""
 

@@ -1,7 +1,10 @@
 """Where work is done: in this process, in others beside it, or on Ray; one rule for every verb that may choose."""
 
+import os
 import sys
 from typing import Literal
+
+from vla.core.machine.ray_cluster import ADDRESS
 
 EngineChoice = Literal["auto", "ray", "processes", "inline"]
 """``auto`` leaves it to `choose_engine`."""
@@ -15,12 +18,13 @@ def choose_engine(
     """What was asked for; for ``auto`` what ends first.
 
     ``seconds`` is what the work would take in one process, as far as somebody measured it. One share, or one worker,
-    has nobody to be shared with; Ray is taken only where this process has joined a cluster, as processes start sooner.
+    has nobody to be shared with; Ray is taken only where a cluster is joined or asked for, as processes start sooner.
     """
     if engine != "auto":
         return engine
     ray = sys.modules.get("ray")
-    best: Literal["ray", "processes"] = "ray" if ray is not None and ray.is_initialized() else "processes"
+    asked = os.environ.get(ADDRESS, "").strip() not in ("", "local")
+    best: Literal["ray", "processes"] = "ray" if asked or (ray and ray.is_initialized()) else "processes"
     side_by_side = min(shares, workers)
     if best == "processes" and side_by_side < 2:
         return "inline"

@@ -17,7 +17,8 @@ _KINDS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"PAR1", "a parquet file"),
     (4, b"ftyp", "an mp4 video"),
     (0, b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
-    (0, b"RIFF", "an AVI, WAV or WebP file"),
+    (8, b"AVI ", "an AVI video"),
+    (8, b"WEBP", "a WebP picture"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
     (0, b"\x89MCAP0\r\n", "an MCAP file"),
     (0, b"#ROSBAG V2.0", "a bag of ROS 1"),
@@ -40,8 +41,9 @@ _HEAD = 4096
 
 
 def cause_of(path: Path, expected: str) -> str | None:
-    """What is wrong with a file that should be ``expected`` ("a parquet file"), with the fix; None if it looks right.
+    """What is wrong with a file that should be ``expected`` ("a parquet file", "a video", "JSON text"), with the fix.
 
+    None if it looks right, as far as anybody can tell.
     Never raises: it is asked when reading has failed already, or to be sure before a library reads.
     """
     try:
@@ -68,12 +70,17 @@ def cause_of(path: Path, expected: str) -> str | None:
         return f"it is {kind} ({text!r}), not {expected}: the server answered with an error; log in and fetch it again"
     if not head.strip(b"\0"):
         return f"it begins with {len(head)} zero bytes: the copy or the disk lost its content, fetch it again"
-    found = next((kind for place, mark, kind in _KINDS if head[place : place + len(mark)] == mark), None)
-    if found is not None and found.partition(":")[0] != expected:
+    found = kind_of(head)
+    if found is not None and found != expected and not (expected == "a video" and found.endswith(" video")):
         return f"expected {expected}, got {found}"
-    if found is None and _is_text(head):
+    if found is None and not expected.endswith("text") and _is_text(head):
         return f"expected {expected}, got text that begins with {head[:40].decode(errors='replace')!r}"
     return None
+
+
+def kind_of(head: bytes) -> str | None:
+    """The format of a file that begins so ("a zip archive: unpack it"), if it is one of those that people mix up."""
+    return next((kind for place, mark, kind in _KINDS if head[place : place + len(mark)] == mark), None)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from vla.core.contract import Camera, Contract, Dimension
-from vla.core.errors import DatasetError
+from vla.core.machine.packages import needed_packages
 from vla.core.types import Episode
 from vla.report.episode.frames import encode_jpeg, require_fit
 from vla.report.episode.timing import measure, runs
@@ -28,7 +28,7 @@ STEP, TIME = "step", "time"
 
 
 def write_rrd(episode: Episode, contract: Contract, path: Path, *, title: str) -> None:
-    """Write the recording to ``path``, whole or not at all; without ``rerun-sdk`` a `DatasetError` says how to get it.
+    """Write the recording to ``path``, whole or not at all; `MissingPackageError` without ``rerun-sdk``.
 
     Depth stays exact. A camera with a clock of its own is logged at its own times, and at the first step that sees it.
     """
@@ -61,15 +61,9 @@ def write_rrd(episode: Episode, contract: Contract, path: Path, *, title: str) -
 
 def _rerun(path: Path) -> Any:
     """The SDK; it warns of numpy 1, with which everything that is used here is tested."""
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "numpy 1 detected", DeprecationWarning)
-            import rerun
-    except ImportError as error:
-        raise DatasetError(
-            f"{path}: writing a Rerun recording needs rerun-sdk, which cannot be imported ({error}); "
-            "install it with: pip install rerun-sdk"
-        ) from None
+    with warnings.catch_warnings(), needed_packages(f"{path}: a Rerun recording", extra="rerun"):
+        warnings.filterwarnings("ignore", "numpy 1 detected", DeprecationWarning)
+        import rerun
     return rerun
 
 

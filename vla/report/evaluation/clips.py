@@ -44,7 +44,7 @@ def record_clips(result: EvaluationResult, folder: Path, count: int) -> list[Cli
         episodes.setdefault(trial.condition.key, []).append(episode)
     conditions = [row.condition for row in plain_rows(result.rows)]
     spec = env_spec(conditions[0].env)
-    env = spec.make(conditions[0].settings)
+    env = spec.build(conditions[0].settings)
     clips = []
     try:
         for condition in conditions:

@@ -1,0 +1,93 @@
+"""OpenGL is tried in a process of its own; a wrong choice of the user is named with what would work."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from vla.core.errors import RenderError
+from vla.envs.gl import BACKENDS, require_gl, settle_gl
+
+_CODE = """
+import json, os
+from vla.envs.gl import settle_gl
+found = settle_gl()
+print(json.dumps([found.name, found.problem, os.environ["MUJOCO_GL"], os.environ.get("PYOPENGL_PLATFORM")]))
+"""
+_NO_EGL = {"__EGL_VENDOR_LIBRARY_FILENAMES": "/nonexistent.json"}
+
+
+def _settled(code: str = _CODE, **environment: str) -> Any:
+    """What a fresh process with these variables finds."""
+    clean = {key: value for key, value in os.environ.items() if key not in ("VLA_GL", "MUJOCO_GL", "PYOPENGL_PLATFORM")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=clean | environment, capture_output=True, text=True, check=True, timeout=200
+    )
+    return json.loads(done.stdout)
+
+
+def test_what_works_is_told_to_mujoco_and_pyopengl() -> None:
+    name, problem, mujoco, platform = _settled()
+    assert (name, problem, mujoco) == (name, "", name)
+    assert name in BACKENDS
+    assert platform == {"glfw": "glx"}.get(name, name)
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"MUJOCO_GL": "wrong"}, ("MUJOCO_GL=wrong is none of egl, osmesa or glfw", "works; unset MUJOCO_GL")),
+        ({"MUJOCO_GL": "off"}, ("MUJOCO_GL=off switches off", "unset it")),
+        ({"MUJOCO_GL": "glfw", "DISPLAY": ":99"}, ("MUJOCO_GL=glfw does not work here", "open display :99")),
+        ({"MUJOCO_GL": "egl", **_NO_EGL}, ("MUJOCO_GL=egl does not work here", "Cannot initialize a EGL device")),
+        ({"MUJOCO_EGL_DEVICE_ID": "99"}, ("MUJOCO_EGL_DEVICE_ID=99 is no device", "got 99", "unset it")),
+        ({"MUJOCO_EGL_DEVICE_ID": "gpu"}, ("MUJOCO_EGL_DEVICE_ID=gpu is no device", "unset it")),
+    ],
+)
+def test_a_wrong_choice_is_named_with_what_helps(environment: dict[str, str], words: tuple[str, ...]) -> None:
+    name, problem, mujoco, _ = _settled(**environment)
+    assert (name, mujoco) == ("", "off")  # so that MuJoCo can be imported all the same
+    assert all(word in problem for word in words), problem
+    if "MUJOCO_EGL_DEVICE_ID" in environment:
+        assert "apt-get" not in problem
+
+
+def test_a_device_counts_for_egl_alone() -> None:
+    name, problem, *_ = _settled(MUJOCO_GL="osmesa", MUJOCO_EGL_DEVICE_ID="99")
+    assert name == "osmesa" or "MUJOCO_EGL_DEVICE_ID" not in problem
+
+
+def test_processes_that_are_started_do_not_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = settle_gl()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("tried again")
+
+    monkeypatch.setattr(subprocess, "run", refuse)
+    assert settle_gl() == before
+    monkeypatch.setenv("MUJOCO_GL", "off")  # another wish is another question
+    monkeypatch.setenv("VLA_GL", os.environ["VLA_GL"])
+    with pytest.raises(RenderError, match="MUJOCO_GL=off"):
+        require_gl()
+
+
+def test_an_opengl_that_was_imported_before_is_named() -> None:
+    code = """
+import json, os
+os.environ["PYOPENGL_PLATFORM"] = "osmesa"
+from OpenGL import GL
+os.environ["PYOPENGL_PLATFORM"] = ""
+from vla.core.errors import RenderError
+from vla.envs.gl import make_context
+os.environ["PYOPENGL_PLATFORM"] = "egl"
+try:
+    make_context("egl", 8, 8)
+    said = ""
+except RenderError as error:
+    said = str(error)
+print(json.dumps(said))
+"""
+    assert "was loaded here before" in _settled(code)
