@@ -252,3 +252,13 @@ def test_a_merge_keeps_recordings_that_differ_in_their_pictures(tmp_path: Path) 
     bring(tmp_path / "b", episode(0, scene=1), episode(0, scene=0))
     assert merge([tmp_path / "a", tmp_path / "b"], tmp_path / "all") == (1, 1)
     assert held(tmp_path / "all") == expected(episode(0, scene=0), episode(0, scene=1))
+
+
+def test_little_work_is_done_in_this_process(tmp_path: Path) -> None:
+    """A source that no other process could be given is imported in three segments all the same."""
+    source = Listed([episode(number) for number in range(5)])
+    object.__setattr__(source, "only_here", lambda: None)
+    settings = ImportSettings(codecs={}, workers=2, segment_episodes=2)
+    assert settings.engine == "auto"
+    result = import_source(source, tmp_path / "d", where="day", settings=settings, provenance={})
+    assert (result.episodes, len(Dataset.open(tmp_path / "d").manifest.segments)) == (5, 3)
