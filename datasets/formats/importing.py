@@ -184,7 +184,7 @@ def _create(storage: Storage, contract: Contract, settings: ImportSettings) -> t
         )
         create_dataset(storage, adopted, settings.codecs)  # refuses what differs in more than limits
     return adopted, (
-        "The dataset keeps the limits that it was made with, and refuses episodes beyond them: those of this source are "
+        "The dataset keeps the limits that it was made with and refuses episodes beyond them; those of this source are "
         "others. Limits that hold what comes later are given when a dataset is made (--describe).",
     )
 

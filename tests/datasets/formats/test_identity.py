@@ -219,7 +219,7 @@ def test_limits_of_a_dataset_stay(tmp_path: Path) -> None:
     assert counts(result) == (1, 0, 0)
     assert Dataset.open(tmp_path / "d").contract == CONTRACT
     assert result.notes == (
-        "The dataset keeps the limits that it was made with, and refuses episodes beyond them: those of this source are "
+        "The dataset keeps the limits that it was made with and refuses episodes beyond them; those of this source are "
         "others. Limits that hold what comes later are given when a dataset is made (--describe).",
         "episode 0: state j leaves [-3, 3] rad at 3 steps, to 3.2",
     )
