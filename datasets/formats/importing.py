@@ -13,6 +13,7 @@ What every format gets from here, and need not do itself:
                   notes, episodes beyond `Contract.tolerance` are refused
 """
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +23,7 @@ import numpy as np
 
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import ContractError, DatasetError
-from vla.core.machine.processes import Engine
+from vla.core.machine.engines import EngineChoice
 from vla.core.types import Episode
 from vla.datasets.care.episode_findings import check_bounds
 from vla.datasets.care.orphans import publish_orphans
@@ -38,6 +39,8 @@ from vla.datasets.store.shares import write_segments
 
 _SAME_RATE = 0.1
 """Of a camera's rate."""
+_WRITING = 2.0
+"""Importing an episode takes so many times as long as reading it: it is packed and written too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,7 @@ class ImportSettings:
     codecs: Mapping[str, str]
     """Frame codec of each camera that is not packed as zstd."""
     workers: int = 1
-    engine: Engine = "ray"
+    engine: EngineChoice = "auto"
     segment_episodes: int = 100
     """Episodes of one segment."""
     allow_duplicates: bool = False
@@ -118,6 +121,7 @@ def import_source(
             f"import of {where}",
             workers=settings.workers,
             engine=settings.engine,
+            seconds=_seconds(source, numbers) if settings.engine == "auto" and len(shares) > 1 else None,
             on_report=heard,
             change=change,
         )
@@ -150,6 +154,16 @@ def import_source(
         invalid=tuple(f"episode {o.number}: {o.invalid}" for o in outcomes if o.invalid),
         notes=(*notes, *(f"episode {o.number}: {note}" for o in written for note in o.notes)),
     )
+
+
+def _seconds(source: Source, numbers: Sequence[int]) -> float | None:
+    """What an import of these episodes may take in one process, by reading one of them; None where it is damaged."""
+    began = time.perf_counter()
+    try:
+        source.read(numbers[0])
+    except DatasetError:
+        return None
+    return _WRITING * (time.perf_counter() - began) * len(numbers)
 
 
 def _changed(segments: Sequence[str], settled: Settled, latest: Manifest) -> Manifest:

@@ -266,3 +266,13 @@ def test_the_measured_rate_of_a_camera_may_be_another_on_another_day(tmp_path: P
     assert counts(bring(tmp_path / "d", clocked(1), contract=rated(30.1))) == (1, 0, 0)
     with pytest.raises(ContractError, match=r"cameras\.top"):
         bring(tmp_path / "d", clocked(2), contract=rated(15.0))
+
+
+def test_little_work_is_done_in_this_process(tmp_path: Path) -> None:
+    """A source that no other process could be given is imported in three segments all the same."""
+    source = Listed([episode(number) for number in range(5)])
+    object.__setattr__(source, "only_here", lambda: None)
+    settings = ImportSettings(codecs={}, workers=2, segment_episodes=2)
+    assert settings.engine == "auto"
+    result = import_source(source, tmp_path / "d", where="day", settings=settings, provenance={})
+    assert (result.episodes, len(Dataset.open(tmp_path / "d").manifest.segments)) == (5, 3)
