@@ -49,12 +49,7 @@ POLICIES: dict[str, Factory] = {"expert": _expert, "random": _random}
 
 def find_policy(name: str) -> Factory:
     """What makes the policy called ``name``; a wrong name fails here, before anything is built."""
-    if name.startswith(_ADDRESS):
-        if "@" in name or "?" in name:  # it will be printed and kept
-            raise ConfigError(
-                "an address holds no password and no key: write ws://HOST:PORT; the key comes from --api-key-file or "
-                "VLA_API_KEY"
-            )
+    if is_address(name):
         return partial(_server, name)
     if Path(name).is_dir():
         return partial(_checkpoint, Path(name))
@@ -68,6 +63,18 @@ def find_policy(name: str) -> Factory:
             f"policy {name} does not exist; give a checkpoint folder, {known}, ws://HOST:PORT of a server, or "
             "module:Name; vla train makes checkpoints"
         ) from error
+
+
+def is_address(name: str) -> bool:
+    """Whether it is that of a server; one with a secret in it is a `ConfigError`, for addresses are shown and kept."""
+    if not name.startswith(_ADDRESS):
+        return False
+    if "@" in name or "?" in name:
+        raise ConfigError(
+            "an address holds no password and no key: write ws://HOST:PORT; the key comes from --api-key-file or "
+            "VLA_API_KEY"
+        )
+    return True
 
 
 def parameters(factory: Factory) -> Mapping[str, inspect.Parameter]:
@@ -103,7 +110,7 @@ def _make(factory: Factory, offers: Mapping[str, Any], env: str, envs: Sequence[
 
 def places_of(name: str) -> int | None:
     """How many episodes the server at this address serves at a time; None for what is no server or does not say."""
-    if not name.startswith(_ADDRESS):
+    if not is_address(name):
         return None
     from vla.deploy.client import PolicyClient
 

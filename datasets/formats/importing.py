@@ -9,9 +9,11 @@ What every format gets from here, and need not do itself:
     notes         what a source assumed of all episodes is `Source.notes`; what it assumed of one episode, or could not
                   carry over, it says with `noted` in that episode's provenance. Both are shown by the import, kept in
                   the dataset, and said again by ``vla data validate`` and ``vla data info``
-    limits        those of a dataset stay; numbers of later recordings that leave them are counted in the notes
+    limits        those of a dataset stay: numbers of later recordings that leave them a little are counted in the
+                  notes, episodes beyond `Contract.tolerance` are refused
 """
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,7 +23,7 @@ import numpy as np
 
 from vla.core.contract import Contract, Dimension
 from vla.core.errors import ContractError, DatasetError
-from vla.core.machine.processes import Engine
+from vla.core.machine.engines import EngineChoice
 from vla.core.types import Episode
 from vla.datasets.care.episode_findings import check_bounds
 from vla.datasets.care.orphans import publish_orphans
@@ -35,6 +37,9 @@ from vla.datasets.store.records import motion_hash
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.shares import write_segments
 
+_WRITING = 2.0
+"""Importing an episode takes so many times as long as reading it: it is packed and written too."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImportSettings:
@@ -43,7 +48,7 @@ class ImportSettings:
     codecs: Mapping[str, str]
     """Frame codec of each camera that is not packed as zstd."""
     workers: int = 1
-    engine: Engine = "ray"
+    engine: EngineChoice = "auto"
     segment_episodes: int = 100
     """Episodes of one segment."""
     allow_duplicates: bool = False
@@ -114,6 +119,7 @@ def import_source(
             f"import of {where}",
             workers=settings.workers,
             engine=settings.engine,
+            seconds=_seconds(source, numbers) if settings.engine == "auto" and len(shares) > 1 else None,
             on_report=heard,
             change=change,
         )
@@ -148,6 +154,16 @@ def import_source(
     )
 
 
+def _seconds(source: Source, numbers: Sequence[int]) -> float | None:
+    """What an import of these episodes may take in one process, by reading one of them; None where it is damaged."""
+    began = time.perf_counter()
+    try:
+        source.read(numbers[0])
+    except DatasetError:
+        return None
+    return _WRITING * (time.perf_counter() - began) * len(numbers)
+
+
 def _changed(segments: Sequence[str], settled: Settled, latest: Manifest) -> Manifest:
     """The version with new segments and the edits."""
     return settled.change(replace(latest, segments=tuple(dict.fromkeys([*latest.segments, *segments]))))
@@ -167,7 +183,10 @@ def _create(storage: Storage, contract: Contract, settings: ImportSettings) -> t
             contract, state=_limited(contract.state, there.state), action=_limited(contract.action, there.action)
         )
         create_dataset(storage, adopted, settings.codecs)  # refuses what differs in more than limits
-    return adopted, ("The dataset keeps the limits that it has: those of this source are others.",)
+    return adopted, (
+        "The dataset keeps the limits that it was made with and refuses episodes beyond them; those of this source are "
+        "others. Limits that hold what comes later are given when a dataset is made (--describe).",
+    )
 
 
 def _limited(ours: Sequence[Dimension], theirs: Sequence[Dimension]) -> tuple[Dimension, ...]:

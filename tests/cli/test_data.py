@@ -277,9 +277,7 @@ def test_topics_on_the_command_line(call: Callable, tmp_path: Path) -> None:
     setting = re.search(r'--set "(.*?)"', answer.err)
     assert setting is not None
     assert setting[1] == "state=[/arm/joint_states, /grip/joint_states]"
-    answer = call(
-        "data", "convert", bag, tmp_path / "x", "--instruction", "go", "--engine", "inline", "--set", setting[1]
-    )
+    answer = call("data", "convert", bag, tmp_path / "x", "--instruction", "go", "--set", setting[1])
     assert answer.code == 0, answer.err
     dataset = Dataset.open(tmp_path / "x")
     assert [d.name for d in dataset.contract.state] == [d.name for d in dataset.contract.action] == names

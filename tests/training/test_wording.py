@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vla.evaluation.phrasing import FRAMES
+from vla.evaluation.scenes.phrasing import FRAMES
 from vla.models.text import InstructionTokenizer
 from vla.models.trunk.inputs import Inputs
 from vla.training.wording import Wording

@@ -14,6 +14,7 @@ from vla.core.errors import ConfigError
 from vla.core.secret import hand_on
 from vla.envs.spec import Language
 from vla.evaluation.settings import RunConfig
+from vla.policies.table import is_address
 
 if TYPE_CHECKING:
     from vla.evaluation.plan import Progress
@@ -100,6 +101,8 @@ def main(argv: list[str]) -> int:
     if arguments.sequential and not arguments.against:
         raise ConfigError("--sequential compares two policies: name the other with --against")
     hand_on(arguments.api_key_file)
+    for policy in filter(None, (name, arguments.against)):
+        is_address(policy)  # refuses one with a key in it before it is shown
     scenes, run = arguments.scenes(), arguments.run
     title = name + (f" against {arguments.against}" if arguments.against else "")
     _require_names(name, arguments)

@@ -14,7 +14,7 @@ from vla.core.errors import ConfigError, ContractError, UnknownNameError, VlaErr
 from vla.core.fit import check_chunk, check_observation
 from vla.core.types import ActionChunk, Observation
 from vla.envs.spec import LANGUAGES, RobotEnv, to_observation
-from vla.evaluation.phrasing import rephrase
+from vla.evaluation.scenes.phrasing import rephrase
 from vla.evaluation.trials import EpisodeResult, Trial, digest
 
 

@@ -9,6 +9,7 @@ import tyro
 
 from vla.cli.command import Cluster, console, parse, parse_settings, progress, write_result
 from vla.core.errors import ConfigError
+from vla.core.machine.engines import EngineChoice
 from vla.core.machine.processes import cores
 from vla.datasets.formats.source import Format, Hints, Source
 
@@ -50,7 +51,8 @@ class Arguments:
     """How frames of colour cameras are packed; zstd is lossless, jpeg takes a quarter of the space."""
     workers: int = cores()
     """Of the engine processes; Ray uses its cluster."""
-    engine: Literal["ray", "processes", "inline"] = "ray"
+    engine: EngineChoice = "auto"
+    """auto does little work in this process, more in processes, and on Ray where a cluster was joined."""
     cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
     segment_episodes: int = 100
     """Episodes of one segment: the unit of parallel work."""

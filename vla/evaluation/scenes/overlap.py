@@ -1,11 +1,9 @@
 """Whether an evaluation asks for scenes that its policy was trained on, or chosen by."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from vla.evaluation.trials import Condition
 
 
 def trained_scenes(checkpoint: Path) -> Mapping[str, Sequence[Sequence[int]]]:
@@ -26,13 +24,13 @@ def _scenes(checkpoint: Path, find: Callable[[Any], Any]) -> Mapping[str, Sequen
         return {}
 
 
-def overlaps(checkpoint: Path, conditions: Sequence[Condition], seed: int, episodes: int) -> Iterator[str]:
+def overlaps(checkpoint: Path, envs: Iterable[str], seed: int, episodes: int) -> Iterator[str]:
     """A sentence for each environment some of whose scenes the checkpoint has seen solved, or was chosen by."""
     known = (
         (trained_scenes(checkpoint), f"are in the data that {checkpoint} was trained on, so this measures memory too"),
         (choosing_scenes(checkpoint), f"chose {checkpoint} among others of its run, so its rate there says too much"),
     )
-    for env in dict.fromkeys(condition.env for condition in conditions):
+    for env in dict.fromkeys(envs):
         for scenes, what in known:
             runs = [(max(first, seed), min(last, seed + episodes - 1)) for first, last in scenes.get(env, ())]
             seen = sum(max(0, last - first + 1) for first, last in runs)
