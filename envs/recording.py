@@ -1,10 +1,13 @@
 """Episodes of an expert, with disturbances on demand."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from vla.core.contract import Contract
+from vla.core.fit import limits
 from vla.core.types import Episode, Observation
 from vla.envs.disturbance import Disturbance
 from vla.envs.spec import Expert, RobotEnv, SimulatorModel, SimulatorState, to_observation
@@ -12,28 +15,52 @@ from vla.envs.spec import Expert, RobotEnv, SimulatorModel, SimulatorState, to_o
 Driver = Callable[[Observation], np.ndarray]
 
 
+def deviations(disturbance: Disturbance, contract: Contract) -> tuple[np.ndarray, np.ndarray]:
+    """float64 (d,) each: the standard deviations of noise and offset on each dimension of the action, in its unit.
+
+    Joint targets are disturbed by angles. A target that is a place (the state has it too) is disturbed as a joint
+    is, by a share of its range as of a turn; a command that the state does not have moves by so much or is a speed,
+    and takes far more to have the same effect.
+    """
+    places = {(d.name, d.unit) for d in contract.state}
+    noise, offset = np.zeros(len(contract.action)), np.zeros(len(contract.action))
+    for i, d in enumerate(contract.action):
+        width = d.high - d.low
+        if d.unit == "rad":
+            noise[i], offset[i] = disturbance.noise_rad, disturbance.offset_rad
+        elif d.name == contract.gripper or not math.isfinite(width):
+            continue
+        elif (d.name, d.unit) in places:
+            noise[i], offset[i] = (x / (2 * math.pi) * width for x in (disturbance.noise_rad, disturbance.offset_rad))
+        else:
+            noise[i], offset[i] = disturbance.noise_move * width, disturbance.offset_move * width
+    return noise, offset
+
+
 class _Pusher:
     """The disturbance of one episode, drawn step by step."""
 
-    def __init__(self, disturbance: Disturbance, rng: np.random.Generator, joints: np.ndarray) -> None:
-        self._settings, self._rng, self._joints = disturbance, rng, joints
+    def __init__(self, disturbance: Disturbance, rng: np.random.Generator, contract: Contract) -> None:
+        self._settings, self._rng = disturbance, rng
+        self._noise, self._sideways = deviations(disturbance, contract)
+        self._limits = limits(contract.action)
         self._active = rng.random() < disturbance.episode_share
-        self._offset, self._left = np.zeros(len(joints)), 0
+        self._offset, self._left = np.zeros(len(contract.action)), 0
 
     def __call__(self, action: np.ndarray) -> np.ndarray:
         if not self._active:
             return action
         settings, rng = self._settings, self._rng
         if self._left == 0 and rng.random() < settings.offset_share:
-            self._offset = rng.normal(0.0, settings.offset_rad, len(self._joints)) * self._joints
+            self._offset = rng.normal(0.0, 1.0, len(self._offset)) * self._sideways
             self._left = int(rng.integers(1, settings.offset_steps + 1))
-        offset = np.zeros(len(self._joints))
+        offset = np.zeros(len(self._offset))
         if self._left:
             offset += self._offset
             self._left -= 1
         if rng.random() < settings.step_share:
-            offset += rng.normal(0.0, settings.noise_rad, len(self._joints)) * self._joints
-        return (action + offset).astype(np.float32)
+            offset += rng.normal(0.0, 1.0, len(offset)) * self._noise
+        return np.clip((action + offset).astype(np.float32), *self._limits)
 
 
 def record_episode(
@@ -45,21 +72,23 @@ def record_episode(
     split: str = "train",
     disturbance: Disturbance | None = None,
     driver: Driver | None = None,
-    driver_steps: int = 0,
+    driver_steps: int | None = 0,
+    label_driven: bool = False,
 ) -> Episode:
     """Run one episode and return all of it.
 
-    With ``driver``, that policy executes the first ``driver_steps`` steps and the expert takes over from the states it
-    has reached; only the expert's own steps are ``valid`` (HG-DAgger, arXiv 1810.02890).
+    With ``driver``, that policy executes the first ``driver_steps`` steps (None: all) and the expert takes over from
+    the states it has reached; only the expert's own steps are ``valid`` (HG-DAgger, arXiv 1810.02890). With
+    ``label_driven`` the driven ones are too: what the expert wanted there is their label (DAgger, arXiv 1011.0686), so
+    it must be a function of the state alone.
     """
     observation, info = env.reset(seed=seed)
     rng = np.random.default_rng([seed, 0x6E6F697365])
-    joints = np.array([d.unit == "rad" for d in env.contract.action])
-    pusher = _Pusher(disturbance, rng, joints) if disturbance else None
+    pusher = _Pusher(disturbance, rng, env.contract) if disturbance else None
     rows: list[dict[str, Any]] = []
     terminated = truncated = False
     while not (terminated or truncated):
-        driving = driver is not None and len(rows) < driver_steps
+        driving = driver is not None and (driver_steps is None or len(rows) < driver_steps)
         action = expert.action()
         executed = action
         if driving and driver is not None:
@@ -73,7 +102,7 @@ def record_episode(
             "executed": executed,
             "signals": info.get("signals", {}),
             "time_ns": info["time_ns"],
-            "valid": not driving,
+            "valid": label_driven or not driving,
         }
         observation, reward, terminated, truncated, info = env.step(executed)
         rows.append(row | {"reward": reward, "done": terminated})

@@ -66,6 +66,7 @@ class CameraRenderer:
     def close(self) -> None:
         """Free the GL context."""
         self._finalizer()
+        atexit.unregister(self._finalizer)  # or the list of what is to be done at exit grows with each renderer
 
 
 def _free(context: Any, gl: Any) -> None:

@@ -12,7 +12,10 @@ from vla.core.machine.places import use_writable_folders
 from vla.core.types import Observation
 from vla.envs.gl import settle_gl
 
-Language = Literal["right", "blank", "wrong", "paraphrase"]
+Language = Literal[
+    "right", "blank", "wrong", "paraphrase", "reworded", "polite", "asked", "addressed", "indirect", "misspelt"
+]
+"""What a policy can be told: see `LANGUAGES` and `vla.evaluation.scenes.phrasing`."""
 LANGUAGES: tuple[Language, ...] = ("right", "blank", "wrong")
 """What environments can be told to say."""
 

@@ -2,20 +2,37 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
+
+import torch
 
 from vla.core.contract import Contract
 from vla.core.errors import ContractError
+from vla.core.fit import check_chunk
 from vla.core.types import ActionChunk, Observation
 from vla.models.checkpoint import load_model
 from vla.models.device import choose_device
+
+Precision = Literal["float32", "bfloat16"]
 
 
 class LearnedPolicy:
     """Loads a checkpoint and answers observations; it keeps nothing between them."""
 
-    def __init__(self, checkpoint: Path, *, robot: Contract | None = None, device: str = "auto") -> None:
-        """Of several robots, the one that fits ``robot``, by default the first; ``device`` is auto, cpu or cuda."""
+    def __init__(
+        self,
+        checkpoint: Path,
+        *,
+        robot: Contract | None = None,
+        device: str = "auto",
+        precision: Precision = "float32",
+    ) -> None:
+        """Of several robots, the one that fits ``robot``, by default the first; ``device`` is auto, cpu or cuda.
+
+        ``precision`` is that of matrix products; weights and sums stay in float32.
+        """
         self._device = choose_device(device)
+        self._bfloat16 = precision == "bfloat16"
         blueprint, self._model = load_model(checkpoint, self._device)
         self._preprocessor = blueprint.preprocessor
         try:
@@ -38,5 +55,8 @@ class LearnedPolicy:
         if not live:
             return [None] * len(observations)
         inputs = self._preprocessor.observations(live, self._embodiment).to(self._device)
-        chunks = iter(self._preprocessor.chunks(self._model.act(inputs), live, self._embodiment))
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
+            answer = self._model.act(inputs)
+        wanted = self._preprocessor.chunks(answer, live, self._embodiment)
+        chunks = iter([check_chunk(chunk, self._contract, who="the policy") for chunk in wanted])
         return [None if observation is None else next(chunks) for observation in observations]

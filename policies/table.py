@@ -8,7 +8,7 @@ This is a registry: beside the command line the one place that knows evaluation 
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 from vla.core.contract import Contract, require_match
 from vla.core.errors import CheckpointError, ConfigError, ContractError, UnknownNameError
 from vla.core.lookup import known_names, lookup
+from vla.core.secret import read_api_key
 from vla.core.types import Policy
 
 if TYPE_CHECKING:
     from vla.evaluation.baselines import ExpertPolicy
+    from vla.policies.learned import Precision
     from vla.policies.random import RandomPolicy
 
 Factory = Callable[..., Policy]
@@ -47,7 +49,7 @@ POLICIES: dict[str, Factory] = {"expert": _expert, "random": _random}
 
 def find_policy(name: str) -> Factory:
     """What makes the policy called ``name``; a wrong name fails here, before anything is built."""
-    if name.startswith(_ADDRESS):
+    if is_address(name):
         return partial(_server, name)
     if Path(name).is_dir():
         return partial(_checkpoint, Path(name))
@@ -63,11 +65,27 @@ def find_policy(name: str) -> Factory:
         ) from error
 
 
+def is_address(name: str) -> bool:
+    """Whether it is that of a server; one with a secret in it is a `ConfigError`, for addresses are shown and kept."""
+    if not name.startswith(_ADDRESS):
+        return False
+    if "@" in name or "?" in name:
+        raise ConfigError(
+            "an address holds no password and no key: write ws://HOST:PORT; the key comes from --api-key-file or "
+            "VLA_API_KEY"
+        )
+    return True
+
+
+def parameters(factory: Factory) -> Mapping[str, inspect.Parameter]:
+    """What it can be given by name."""
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name: p for name, p in inspect.signature(factory).parameters.items() if p.kind in named}
+
+
 def needs(factory: Factory) -> list[str]:
     """The parameters without which it cannot be called."""
-    parameters = inspect.signature(factory).parameters.values()
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return [p.name for p in parameters if p.default is p.empty and p.kind in named]
+    return [name for name, p in parameters(factory).items() if p.default is p.empty]
 
 
 def build_policy(factory: Factory, **offers: Any) -> Policy:
@@ -77,21 +95,47 @@ def build_policy(factory: Factory, **offers: Any) -> Policy:
         who = getattr(factory, "__qualname__", repr(factory)).lstrip("_")
         there = f"there is {', '.join(offers)}" if "contract" in offers else "there is no environment here"
         raise ConfigError(f"policy {who} needs {', '.join(missing)}, and {there}")
-    parameters: Mapping[str, Any] = inspect.signature(factory).parameters
-    return factory(**{name: value for name, value in offers.items() if name in parameters})
+    taken = parameters(factory)
+    return factory(**{name: value for name, value in offers.items() if name in taken})
+
+
+def maker(factory: Factory, **offers: Any) -> Callable[[str, Sequence[Any]], Policy]:
+    """What builds a policy inside a worker process: from the name of an environment, and one of them for each slot."""
+    return partial(_make, factory, offers)
+
+
+def _make(factory: Factory, offers: Mapping[str, Any], env: str, envs: Sequence[Any]) -> Policy:
+    return build_policy(factory, env=env, envs=envs, contract=envs[0].contract, **offers)
+
+
+def places_of(name: str) -> int | None:
+    """How many episodes the server at this address serves at a time; None for what is no server or does not say."""
+    if not is_address(name):
+        return None
+    from vla.deploy.client import PolicyClient
+
+    with PolicyClient(name, read_api_key()) as client:
+        places = client.metadata.get("places")
+    return places if isinstance(places, int) and places > 0 else None
 
 
 def _server(address: str, *, env: str = "", contract: Contract | None = None) -> Policy:
     from vla.deploy.remote import RemotePolicy
 
-    remote = RemotePolicy(address)
+    remote = RemotePolicy(address, read_api_key())
     if contract is not None:
         require_match(remote.contract, contract, who=f"server {address}", whom=f"environment {env}", fix=_FIX)
     return remote
 
 
 def _checkpoint(
-    path: Path, *, env: str = "", contract: Contract | None = None, batch: int | None = None, device: str = "auto"
+    path: Path,
+    *,
+    env: str = "",
+    contract: Contract | None = None,
+    batch: int | None = None,
+    device: str = "auto",
+    precision: "Precision" = "float32",
 ) -> Policy:
     """With ``batch`` made repeatable; of several robots the one that fits ``contract``, before a weight is read."""
     from vla.models.checkpoint import read_blueprint
@@ -102,7 +146,7 @@ def _checkpoint(
             read_blueprint(path).preprocessor.embodiment_for(contract)
         except ContractError as error:
             raise ContractError(f"checkpoint {path} does not fit environment {env}: {error}. {_FIX}") from None
-    policy = LearnedPolicy(path, robot=contract, device=device)
+    policy = LearnedPolicy(path, robot=contract, device=device, precision=precision)
     if batch is None:
         return policy
     from vla.evaluation.baselines import SameBatch

@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 def collect(root: str | Path, *, on_episode: Callable[[bool, int], None] | None = None, **settings: Any) -> "Collected":
     """Record demonstrations of a scripted expert into the dataset ``root`` and publish a new version of it.
 
-    ``settings`` are fields of `vla.collection.settings.CollectConfig`: ``env``, ``episodes``, ``seed``, ``workers``.
+    ``settings`` are fields of `vla.collection.settings.CollectConfig`: ``env``, ``episodes``, ``seed``, ``workers``;
+    with ``policy`` and ``label="expert"`` that policy drives, and the expert says what would have been right.
     """
     from vla.collection.experts import collect as collect_experts
     from vla.collection.settings import CollectConfig
+    from vla.policies.table import find_policy, maker
 
-    return collect_experts(CollectConfig(**settings), Path(root), on_episode)
+    config = CollectConfig(**settings)
+    driver = maker(find_policy(config.policy), batch=1) if config.policy else None
+    return collect_experts(config, Path(root), on_episode, driver)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,30 +42,39 @@ class Trained:
 
 
 def train(
-    recipe: "str | Path | TrainConfig",
+    recipe: "str | Path | TrainConfig | None",
     out: str | Path,
     *,
     changes: Mapping[str, Any] | None = None,
+    resume: bool = False,
     log: Callable[[dict[str, Any]], None] = lambda line: None,
 ) -> Trained:
     """Train as a recipe says, or resume what ``out`` holds, and return the checkpoint and the last metrics.
 
     ``recipe`` is a file, the name of one that comes with the package (``demo``), or a configuration. ``changes`` are
-    keys of it with other values, nested as in the file: ``{"data": {"path": "data/mine"}, "steps": 1000}``.
+    keys of it with other values, nested as in the file: ``{"data": {"path": "data/mine"}, "steps": 1000}``. With
+    ``resume`` the run in ``out`` may be made longer; ``recipe`` None is then its own, and ``changes`` are of that.
+    ``log`` hears of each line of the metrics, and of what a person should know (kind ``note``).
     """
-    from vla.core.config import load_recipe
+    from vla.core.config import from_dict, load_recipe, nested, to_dict
+    from vla.training.claims import read_claim
     from vla.training.engines import train as run
     from vla.training.metrics import read_metrics
     from vla.training.recipe import TrainConfig
 
-    if not isinstance(recipe, TrainConfig):
+    if recipe is None:
+        if not resume:
+            raise TypeError("train: which recipe? None is that of the run in out, which resume=True goes on with")
+        value = nested(to_dict(read_claim(Path(out)).recipe), changes or {})
+        recipe, changes = from_dict(TrainConfig, value, where="changes"), None
+    elif not isinstance(recipe, TrainConfig):
         recipe = load_recipe(TrainConfig, recipe, changes=changes)
         changes = None
     if changes:
         raise TypeError("train: changes belong to a recipe that is read; replace the fields of a configuration instead")
-    checkpoint = run(recipe, Path(out), log)
+    checkpoint = run(recipe, Path(out), log, prolong=resume)
     training = json.loads((checkpoint / "provenance.json").read_text())["training"]
-    lines = read_metrics(Path(out))
+    lines = [line for line in read_metrics(Path(out)) if line["kind"] in ("train", "validation")]
     metrics = {key: float(value) for key, value in (lines[-1] if lines else {}).items() if isinstance(value, float)}
     return Trained(checkpoint=checkpoint, steps=training["step"], seconds=training["seconds"], metrics=metrics)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from vla.core.contract import Contract
 from vla.core.types import Episode
+from vla.datasets.store.episode_check import LIMITED
 from vla.datasets.store.layout import rows_of
 
 _FROZEN_S = 1.0
@@ -22,8 +23,8 @@ _BEYOND = 0.02
 class Finding:
     """One thing that is not as it should be."""
 
-    severity: Literal["error", "warning"]
-    """An error is damage or makes training wrong; a warning deserves a look."""
+    severity: Literal["error", "warning", "note"]
+    """An error is damage or makes training wrong; a warning deserves a look; a note is what an import assumed."""
     where: str
     what: str
 
@@ -37,6 +38,11 @@ class Finding:
         """Something that deserves a look."""
         return Finding(severity="warning", where=where, what=what)
 
+    @staticmethod
+    def note(where: str, what: str) -> "Finding":
+        """Something that was assumed, or left out, when it was imported."""
+        return Finding(severity="note", where=where, what=what)
+
 
 def check_numbers(episode: Episode, contract: Contract) -> Iterator[Finding]:
     """One episode: finite numbers, monotone and even times, actions within limits, cameras that are alive."""
@@ -45,7 +51,7 @@ def check_numbers(episode: Episode, contract: Contract) -> Iterator[Finding]:
         if bad.any():
             yield Finding.error("", f"{name} holds numbers that are not finite at {int(bad.sum())} steps")
     yield from _check_times(episode, contract)
-    yield from _check_bounds(episode, contract)
+    yield from check_bounds(episode, contract)
     if not episode.valid.any():
         yield Finding.warning("", "no step may be learned from")
     if episode.provenance.get("recovered"):
@@ -73,9 +79,10 @@ def _check_times(episode: Episode, contract: Contract) -> Iterator[Finding]:
         yield Finding.warning("", "commands left before their observation was captured")
 
 
-def _check_bounds(episode: Episode, contract: Contract) -> Iterator[Finding]:
-    for name, dimensions in (("action", contract.action), ("state", contract.state)):
-        for column, dimension in enumerate(dimensions):
+def check_bounds(episode: Episode, contract: Contract) -> Iterator[Finding]:
+    """Numbers of the action and the state beyond the limits of the contract."""
+    for name in LIMITED:
+        for column, dimension in enumerate(contract.state if name == "state" else contract.action):
             values = getattr(episode, name)[:, column]
             margin = _BEYOND * (dimension.high - dimension.low)
             outside = (values < dimension.low - margin) | (values > dimension.high + margin)

@@ -9,12 +9,13 @@ import numpy as np
 
 from vla.core.contract import differences
 from vla.core.errors import ContractError, DatasetError
-from vla.core.machine.processes import Engine
+from vla.datasets.care.notes import import_notes
 from vla.datasets.care.orphans import publish_orphans
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.storage.storage import Location, Storage, open_storage
 from vla.datasets.store.layout import read_commit
 from vla.datasets.store.manifest import Manifest
+from vla.datasets.store.records import NOTES
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.shares import write_segments
 from vla.datasets.store.staging import alone
@@ -54,7 +55,6 @@ def pack(
             groups,
             f"pack to {target_mb:g} MB",
             workers=workers,
-            engine=_engine(workers, groups),
             on_report=on_episode,
             change=partial(_Packed, storage),
         )
@@ -121,11 +121,6 @@ def _pack_groups(dataset: Dataset, target: float) -> list[_Group]:
     return made
 
 
-def _engine(workers: int, groups: Sequence[_Group]) -> Engine:
-    """A process has to start and to import: not worth it for one group."""
-    return "processes" if workers > 1 and len(groups) > 1 else "inline"
-
-
 def _copy_group(group: _Group, report: Callable[[int], None]) -> tuple[str, None]:
     """Copy one group into a new segment; its id."""
     source = Dataset.open(group.source, group.manifest)
@@ -179,7 +174,11 @@ def merge(
                 manifest=dataset.manifest.number,
                 episodes=tuple(fresh[first : first + segment_episodes]),
                 target=storage.url,
-                provenance={"merged_from": dataset.url, "manifest": dataset.manifest.number},
+                provenance={
+                    "merged_from": dataset.url,
+                    "manifest": dataset.manifest.number,
+                    NOTES: import_notes(dataset),
+                },
             )
             for first in range(0, len(fresh), segment_episodes)
         ]
@@ -191,7 +190,6 @@ def merge(
         groups,
         f"merge of {len(datasets)} datasets",
         workers=workers,
-        engine=_engine(workers, groups),
         on_report=on_episode,
     )
     assert version is not None, "each group of a merge seals a segment"

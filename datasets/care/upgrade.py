@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from vla.core.version1 import signal_columns, upgraded_contract
+
 from vla.core.errors import DatasetError
 from vla.core.files import make_folder
-from vla.core.version1 import signal_columns, upgraded_contract
 from vla.datasets.care.orphans import is_live
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.storage.storage import COMMIT, LocalStorage, Location, Storage, open_storage

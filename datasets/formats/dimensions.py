@@ -21,13 +21,14 @@ _KINDS: tuple[tuple[str, str, float], ...] = (
     (r"(.*_)?(eef_|ee_)?quat(_site)?", "1", 1.0),
     (r"eef_rot_axis_angle|ee_ori", "rad", 2 * math.pi),
     (r"gripper_width", "m", 0.2),
-    (r"gripper_qpos|gripper_states", "1", 1.0),  # metres or radians: each gripper is another
+    (r"gripper_q?pos|gripper_states", "1", 1.0),  # metres or radians: each gripper is another
     (r"eef_pos|ee_pos", "m", 2.0),
     (r"actions?", "1", 1.0),
 )
 """Ends of keys, with their unit and a limit that no arm on a table exceeds."""
 _MARGIN = 0.05
 """Of the range seen in the data, added on both sides: limits must hold what the next recording does."""
+_NOTICED = 1e-4
 _PLACE = re.compile(r"(?P<key>.+)\.(?P<place>\d+)")
 
 
@@ -90,11 +91,17 @@ def extremes(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def as_rows(array: np.ndarray, where: str) -> Float32[np.ndarray, "t w"]:
-    """Numbers as float32 (t, w); what does not fit, and what is not finite, is a `DatasetError` that says where."""
+    """Numbers as float32 (t, w), if they survive it: the one way by which numbers of any format become rows.
+
+    What is not a row of numbers for each step (ragged rows, text, objects), what is not finite, integers that 32 bits
+    cannot hold exactly, and floats that they round by more than 1/10000 of what a column moves through, are a
+    `DatasetError` that says where.
+    """
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2 or array.dtype.kind not in "fiub":
-        raise DatasetError(f"{where}: expected numbers (steps, width), got {array.dtype} {array.shape}")
+        kind = "rows of different lengths, missing values or other objects" if array.dtype == object else array.dtype
+        raise DatasetError(f"{where}: expected numbers (steps, width), got {kind} {array.shape}; repair the recording")
     with np.errstate(over="ignore"):
         rows = np.ascontiguousarray(array, np.float32)
     if not np.isfinite(rows).all():
@@ -103,7 +110,39 @@ def as_rows(array: np.ndarray, where: str) -> Float32[np.ndarray, "t w"]:
             f"{where}: expected finite numbers, got {array[step, column]} at step {step}, column {column}; "
             "leave this episode out or repair the recording"
         )
+    bent = _bent(array, rows)
+    if bent.any():
+        step, column = np.argwhere(bent)[0]
+        raise DatasetError(
+            f"{where}: {array.dtype} {array[step, column]} at step {step}, column {column} would become "
+            f"{rows[step, column]:.1f} in 32 bits; subtract an offset, scale it, or leave the feature out"
+        )
     return rows
+
+
+def _bent(array: np.ndarray, rows: Float32[np.ndarray, "t w"]) -> np.ndarray:
+    """Where 32 bits change a number more than its column can bear: bool (t, w)."""
+    if array.dtype.kind in "iu" and array.dtype.itemsize > 2:
+        with np.errstate(invalid="ignore"):
+            return np.asarray(rows.astype(array.dtype) != array)
+    if array.dtype.kind != "f" or array.dtype.itemsize <= 4 or not array.size:
+        return np.zeros(array.shape, bool)
+    moved = array.max(axis=0) - array.min(axis=0)
+    # Rounding by less than _NOTICED is of numbers below 2000, whose last digits no sensor gives.
+    return np.asarray(np.abs(rows - array) > np.maximum(_NOTICED, 1e-4 * moved))
+
+
+class Extent:
+    """The least and greatest of each of ``width`` numbers over many episodes, whatever is not finite left out."""
+
+    def __init__(self, width: int) -> None:
+        self.low, self.high = np.full(width, np.inf), np.full(width, -np.inf)
+
+    def add(self, rows: np.ndarray) -> None:
+        """Look at (t, width)."""
+        finite = np.where(np.isfinite(rows), rows, np.nan).astype(np.float64)
+        self.low = np.fmin(self.low, np.fmin.reduce(finite, axis=0, initial=np.inf))
+        self.high = np.fmax(self.high, np.fmax.reduce(finite, axis=0, initial=-np.inf))
 
 
 def _round_up(value: float, base: float) -> float:

@@ -1,24 +1,44 @@
-"""Imports recordings of another format into a dataset: shares of episodes, each a segment, read in parallel."""
+"""Imports recordings of another format into a dataset: shares of episodes, each a segment, read in parallel.
 
-from collections.abc import Callable, Mapping
+What every format gets from here, and need not do itself:
+
+    identity      an episode is known again by its content (`vla.datasets.formats.identity`): new, the same, relabelled
+                  or replaced, whatever its path and number. `Source.read` is called for every episode of every import
+    skipping      whatever `Source.read` raises as a `DatasetError` is the fault of that episode alone; a source that
+                  finds one while it plans keeps the episode's number and raises when it is read (`Unreadable`)
+    notes         what a source assumed of all episodes is `Source.notes`; what it assumed of one episode, or could not
+                  carry over, it says with `noted` in that episode's provenance. Both are shown by the import, kept in
+                  the dataset, and said again by ``vla data validate`` and ``vla data info``
+    limits        those of a dataset stay: numbers of later recordings that leave them a little are counted in the
+                  notes, episodes beyond `Contract.tolerance` are refused
+"""
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from vla.core.contract import Contract
-from vla.core.errors import DatasetError
-from vla.core.machine.processes import Engine
+from vla.core.contract import Contract, Dimension
+from vla.core.errors import ContractError, DatasetError
+from vla.core.machine.engines import EngineChoice
 from vla.core.types import Episode
+from vla.datasets.care.episode_findings import check_bounds
 from vla.datasets.care.orphans import publish_orphans
-from vla.datasets.care.pack import known_hashes
 from vla.datasets.dataset import Dataset, create_dataset
-from vla.datasets.formats.source import Source
+from vla.datasets.formats.identity import Inventory, Known, Outcome, Settled, labels_of
+from vla.datasets.formats.source import Source, notes_of
 from vla.datasets.storage.storage import Location, Storage, open_storage
-from vla.datasets.store.records import content_hash
+from vla.datasets.store.layout import read_description
+from vla.datasets.store.manifest import Manifest, publish_change
+from vla.datasets.store.records import motion_hash
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.shares import write_segments
+
+_WRITING = 2.0
+"""Importing an episode takes so many times as long as reading it: it is packed and written too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +48,7 @@ class ImportSettings:
     codecs: Mapping[str, str]
     """Frame codec of each camera that is not packed as zstd."""
     workers: int = 1
-    engine: Engine = "ray"
+    engine: EngineChoice = "auto"
     segment_episodes: int = 100
     """Episodes of one segment."""
     allow_duplicates: bool = False
@@ -42,22 +62,18 @@ class Imported:
     """What came of an import."""
 
     manifest: int | None
+    """The version that was published, None if nothing was."""
     episodes: int
+    """New ones, and those that replace others."""
     steps: int
     duplicates: int
-    """Episodes that were there already and were left out."""
-    invalid: tuple[str, ...]
+    """Episodes that were there already, or earlier in the source, and were left out."""
+    changed: tuple[str, ...] = ()
+    """What became of each episode that was there and that the source says otherwise now."""
+    invalid: tuple[str, ...] = ()
     """Why each of the episodes that were skipped was."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Share:
-    """What one share brought."""
-
-    episodes: int
-    steps: int
-    duplicates: int
-    invalid: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What was assumed of single episodes, or could not be carried over."""
 
 
 def import_source(
@@ -71,91 +87,150 @@ def import_source(
 ) -> Imported:
     """Write the episodes of ``source`` into the dataset ``root`` and publish them as one version.
 
-    ``where`` names the source in the episodes' provenance. The same call continues an import that was stopped: episodes
-    that the dataset has, by source and number or by content, are left out; what was sealed is published first.
+    ``where`` names the source in the episodes' provenance. The same call continues an import that was stopped: what the
+    dataset has is left out, by its content, and what was sealed is published first.
     """
     storage = open_storage(root)
-    create_dataset(storage, source.contract, settings.codecs)
+    contract, notes = _create(storage, source.contract, settings)
     publish_orphans(storage, "of an import that was stopped")
-    there = _imported_before(storage, where)
-    wanted = [number for number in range(len(source)) if number not in there]
-    hashes = frozenset() if settings.allow_duplicates else frozenset(known_hashes(storage))
-    count = -(-len(wanted) // settings.segment_episodes)
-    shares = [share.tolist() for share in np.array_split(np.array(wanted, np.int64), max(count, 1)) if len(share)]
-    run = partial(
-        _import_share, source, storage.url, where, settings, {**provenance, "notes": list(source.notes)}, hashes
-    )
-    manifest, results = write_segments(
-        storage,
-        run,
-        shares,
-        f"import of {where}",
-        workers=settings.workers,
-        engine=settings.engine,
-        on_report=on_episode,
-    )
+    dataset = Dataset.open(storage) if storage.children("manifests") else None
+    inventory = Inventory(dataset, where, own=settings.allow_duplicates)
+    outcomes: list[Outcome] = []
+
+    def write(numbers: Sequence[int], known: Known) -> int | None:
+        """Import these episodes; the version, if there is a new one."""
+
+        def heard(outcome: Outcome) -> None:
+            outcomes.append(outcome)
+            if on_episode is not None and outcome.number not in missing:
+                on_episode(outcome.steps)
+
+        def change(sealed: Mapping[str, list[int]]) -> Callable[[Manifest], Manifest]:
+            return partial(_changed, [*sealed], settle(sealed))
+
+        count = -(-len(numbers) // settings.segment_episodes)
+        shares = [share.tolist() for share in np.array_split(np.array(numbers, np.int64), max(count, 1)) if len(share)]
+        said = {**provenance, "notes": [*source.notes, *notes]}
+        run = partial(_import_share, source, contract, storage.url, where, settings, said, known)
+        version, _ = write_segments(
+            storage,
+            run,
+            shares,
+            f"import of {where}",
+            workers=settings.workers,
+            engine=settings.engine,
+            seconds=_seconds(source, numbers) if settings.engine == "auto" and len(shares) > 1 else None,
+            on_report=heard,
+            change=change,
+        )
+        return version
+
+    def settle(sealed: Collection[str]) -> Settled:
+        """What follows from all that is sure by now."""
+        segments.update(sealed)
+        sure = [outcome for outcome in outcomes if not outcome.uid or outcome.uid.rpartition("-")[0] in segments]
+        return inventory.settle(sure, twins=settings.allow_duplicates)
+
+    segments: set[str] = set()
+    missing: set[int] = set()
+    version = write(range(len(source)), inventory.known)
+    settled = settle(())
+    if settled.missing:
+        missing.update(settled.missing)
+        version = write(settled.missing, Known()) or version
+        settled = settle(())
+    if version is None and (settled.edits or settled.dropped):
+        version = publish_change(storage, settled.change, f"import of {where}")
+    written = [outcome for outcome in outcomes if outcome.uid and outcome.uid not in settled.dropped]
+    outcomes.sort(key=lambda outcome: outcome.number)
     return Imported(
-        manifest=manifest,
-        episodes=sum(result.episodes for result in results),
-        steps=sum(result.steps for result in results),
-        duplicates=len(there) + sum(result.duplicates for result in results),
-        invalid=tuple(line for result in results for line in result.invalid),
+        manifest=version,
+        episodes=len(written),
+        steps=sum(outcome.steps for outcome in written),
+        duplicates=settled.same,
+        changed=settled.changed,
+        invalid=tuple(f"episode {o.number}: {o.invalid}" for o in outcomes if o.invalid),
+        notes=(*notes, *(f"episode {o.number}: {note}" for o in written for note in o.notes)),
     )
 
 
-def _imported_before(storage: Storage, where: str) -> set[int]:
-    """Numbers of the source's episodes that the dataset has."""
-    if not storage.children("manifests"):
-        return set()
-    index = Dataset.open(storage).episodes
-    found = set()
-    for number in range(len(index)):
-        source = index.extra(number).get("provenance", {}).get("source", {})
-        if source.get("path") == where:
-            found.add(int(source["episode"]))
-    return found
+def _seconds(source: Source, numbers: Sequence[int]) -> float | None:
+    """What an import of these episodes may take in one process, by reading one of them; None where it is damaged."""
+    began = time.perf_counter()
+    try:
+        source.read(numbers[0])
+    except DatasetError:
+        return None
+    return _WRITING * (time.perf_counter() - began) * len(numbers)
+
+
+def _changed(segments: Sequence[str], settled: Settled, latest: Manifest) -> Manifest:
+    """The version with new segments and the edits."""
+    return settled.change(replace(latest, segments=tuple(dict.fromkeys([*latest.segments, *segments]))))
+
+
+def _create(storage: Storage, contract: Contract, settings: ImportSettings) -> tuple[Contract, tuple[str, ...]]:
+    """Make the dataset, or find it; its contract, and what is not as the source says.
+
+    Limits that were measured differ from recording to recording: those of a dataset that is there stay.
+    """
+    try:
+        create_dataset(storage, contract, settings.codecs)
+        return contract, ()
+    except ContractError:
+        there = read_description(storage).contract
+        adopted = replace(
+            contract, state=_limited(contract.state, there.state), action=_limited(contract.action, there.action)
+        )
+        create_dataset(storage, adopted, settings.codecs)  # refuses what differs in more than limits
+    return adopted, (
+        "The dataset keeps the limits that it was made with and refuses episodes beyond them; those of this source are "
+        "others. Limits that hold what comes later are given when a dataset is made (--describe).",
+    )
+
+
+def _limited(ours: Sequence[Dimension], theirs: Sequence[Dimension]) -> tuple[Dimension, ...]:
+    """Our dimensions with their limits, where they are the same otherwise."""
+    limits = {(d.name, d.unit): d for d in theirs}
+    return tuple(replace(d, low=t.low, high=t.high) if (t := limits.get((d.name, d.unit))) else d for d in ours)
 
 
 def _import_share(
     source: Source,
+    contract: Contract,
     root: str,
     where: str,
     settings: ImportSettings,
     provenance: Mapping[str, Any],
-    hashes: frozenset[bytes],
+    known: Known,
     numbers: list[int],
-    report: Callable[[int], None],
-) -> tuple[str | None, _Share]:
-    """Write some episodes of the source into one segment: its id, if any is new, and what it holds."""
-    duplicates, invalid = 0, []
-    contract: Contract = source.contract
+    report: Callable[[Outcome], None],
+) -> tuple[str | None, None]:
+    """Write those episodes of the source that are not there into one segment: its id, if there are any."""
     with SegmentWriter(root, contract, provenance, codecs=settings.codecs) as writer:
         for number in numbers:
             try:
-                episode = _with_source(source.read(number), where, number)
-                if content_hash(episode).encode() in hashes:
-                    duplicates += 1
-                else:
-                    writer.append(episode)
+                outcome = _import_episode(writer, source.read(number), contract, where, number, known)
             except DatasetError as error:
                 if not settings.skip_invalid:
                     raise DatasetError(f"{where}, episode {number}: {error}") from None
-                invalid.append(f"episode {number}: {error}")
-                report(0)
-                continue
-            report(len(episode))
+                outcome = Outcome(number=number, invalid=str(error))
+            report(outcome)
         if not writer.episodes:
             writer.abandon()
-            return None, _Share(episodes=0, steps=0, duplicates=duplicates, invalid=tuple(invalid))
-        segment = writer.seal()
-        return segment, _Share(
-            episodes=writer.episodes,
-            steps=writer.steps,
-            duplicates=duplicates,
-            invalid=tuple(invalid),
-        )
+            return None, None
+        return writer.seal(), None
 
 
-def _with_source(episode: Episode, where: str, number: int) -> Episode:
-    """The episode with its origin in its provenance."""
-    return replace(episode, provenance={**episode.provenance, "source": {"path": where, "episode": number}})
+def _import_episode(
+    writer: SegmentWriter, episode: Episode, contract: Contract, where: str, number: int, known: Known
+) -> Outcome:
+    """Look one episode up, and append it if it is new."""
+    content, there, replaces = known.find(episode, number)
+    outcome = Outcome(number=number, steps=len(episode), content=content, labels=labels_of(episode))
+    if there:
+        return outcome
+    origin = {"path": where, "episode": number, "motion": motion_hash(episode)}
+    uid = writer.append(replace(episode, provenance={**episode.provenance, "source": origin}), content)
+    beyond = tuple(finding.what for finding in check_bounds(episode, contract))
+    return replace(outcome, uid=uid, replaces=replaces, notes=(*notes_of(episode), *beyond))

@@ -21,7 +21,7 @@ from vla.datasets.frames.codecs import frame_codec
 from vla.datasets.frames.shard_writer import ShardWriter
 from vla.datasets.recorder.journal import Journal, Recording, seal_recording
 from vla.datasets.storage.storage import Location, Storage, open_storage
-from vla.datasets.store.episode_check import check_labels, check_names
+from vla.datasets.store.episode_check import LIMITED, check_labels, check_names, check_within_limits
 from vla.datasets.store.layout import explain_full_disk, read_description, row_kinds, signal_name
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import image_array
@@ -143,6 +143,7 @@ class EpisodeWriter:
                 f"signals: expected {list(self._contract.signals)}, got {list(signals or ())}; give one vector of each"
             )
         step = {name: self._checked(name, value) for name, value in values.items()}
+        check_within_limits({name: step[name][None] for name in LIMITED}, self._contract)
         if sim_state is not None:
             step["sim_state"] = np.array(sim_state, np.float64)
         sim_shape = self._checked_simulator(sim_state)
@@ -169,10 +170,9 @@ class EpisodeWriter:
         if not self._recording.steps:
             self.abandon()
             raise DatasetError("the recording has no steps: expected at least 1; nothing was kept")
-        episode = self._recording.episode(self._contract, success)
         try:
             with explain_full_disk(self._storage, f"recording {self._staged.id}"):
-                uid = seal_recording(self._staged, self._contract, self._shards, episode, self._recording.about)
+                uid = seal_recording(self._staged, self._contract, self._shards, self._recording, success)
                 publish(self._storage, [self._staged.id], f"recorded {self._recording.about['task']}")
         finally:
             self._staged.leave()
@@ -267,6 +267,7 @@ class EpisodeWriter:
         for name, image in images.items():
             chunk = self._encode[name](image)
             self._shards[name].append(chunk)
+            self._recording.pictures[name].add(image)
             frames[name] = [len(chunk), google_crc32c.value(chunk)]
         if step is not None:
             self._journal.append({"frames": frames, "step": {name: row.tolist() for name, row in step.items()}})

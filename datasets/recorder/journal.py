@@ -6,6 +6,7 @@ each other one gives a step, or the time of a frame, and the size and crc32c of 
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from vla.core.log import checked_line, read_lines
 from vla.core.types import Episode
 from vla.datasets.frames.shard_writer import ShardWriter
 from vla.datasets.store.layout import LOW_DIMENSIONAL, read_description, row_kinds, signal_name
+from vla.datasets.store.records import PictureDigest, content_hash
 from vla.datasets.store.segment import SegmentBuilder, image_array
 from vla.datasets.store.staging import JOURNAL, StagedSegment
 
@@ -58,6 +60,8 @@ class Recording:
     """Rows of the low-dimensional arrays, and of the simulator's state if any; lists where a journal gave them."""
     frame_times: dict[str, list[int]] = field(default_factory=dict)
     """Of the cameras with a rate of their own."""
+    pictures: dict[str, PictureDigest] = field(default_factory=lambda: defaultdict(PictureDigest))
+    """Of every camera's frames: as they came, or as they lie in the shard where a journal gave them."""
 
     def episode(self, contract: Contract, success: bool | None) -> Episode:
         """As an episode without images."""
@@ -86,18 +90,20 @@ def seal_recording(
     staged: StagedSegment,
     contract: Contract,
     shards: Mapping[str, ShardWriter],
-    episode: Episode,
-    about: Mapping[str, Any],
+    recording: Recording,
+    success: bool | None,
 ) -> str:
-    """Make a segment of the shards and the rest of an episode; its uid."""
-    builder = SegmentBuilder(staged, contract, about["segment_provenance"])
+    """Make a segment of the shards and the rest of a recording; its uid."""
+    episode = recording.episode(contract, success)
+    builder = SegmentBuilder(staged, contract, recording.about["segment_provenance"])
     try:
         for shard in shards.values():
             shard.close()
     finally:
         for shard in shards.values():
             shard.abandon()
-    uid = builder.add(episode)
+    pictures = {camera: recording.pictures[camera].hexdigest() for camera in shards}
+    uid = builder.add(episode, content_hash(episode, pictures))
     builder.seal()
     return uid
 
@@ -121,7 +127,7 @@ def recover(staged: StagedSegment) -> str | None:
         array = image_array(staged.folder, camera.name, 0)
         shards[camera.name] = ShardWriter(array, camera, about["codecs"][camera.name])
         shards[camera.name].resume(sizes[camera.name])
-    return seal_recording(staged, contract, shards, recording.episode(contract, None), about)
+    return seal_recording(staged, contract, shards, recording, None)
 
 
 def _replay(
@@ -142,6 +148,7 @@ def _replay(
                 break  # its bytes had not reached the disk
             for name, (size, _) in entry["frames"].items():
                 sizes[name].append(size)
+                recording.pictures[name].add(np.frombuffer(chunks[name], np.uint8))
             if "step" in entry:
                 recording.steps.append(entry["step"])
             else:

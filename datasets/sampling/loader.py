@@ -12,6 +12,7 @@ import torch
 from vla.core.errors import VlaError
 from vla.core.machine.places import free_shared_memory, use_writable_folders
 from vla.core.machine.spawned import WorkerDiedError, sendable
+from vla.core.machine.stopping import left_to_parent
 from vla.datasets.sampling.order import ResumableSampler
 
 Batch = TypeVar("Batch")
@@ -70,7 +71,8 @@ def iterate_steps(
     loaded = torch.utils.data.DataLoader(
         _Guarded(batches), batch_size=None, sampler=steps, num_workers=loaders, **options
     )
-    loader = iter(loaded)
+    with left_to_parent():
+        loader = iter(loaded)
     try:
         yield from _unguarded(loader)
     finally:

@@ -99,6 +99,7 @@ class Mixture:
         self._action_width = max(len(part.dataset.contract.action) for part in self._parts)
         self.signals = {name: len(g) for part in self._parts for name, g in part.dataset.contract.signals.items()}
         """Widths of the signals that any dataset offers."""
+        # A dict, since sets have no order and indices must be the same in every process.
         texts = dict.fromkeys(text for part in self._parts for text in part.windows.instructions)
         self.instructions = list(texts)
         """The distinct instructions of all datasets."""
@@ -106,6 +107,7 @@ class Mixture:
         self._instruction = [
             np.array([number[text] for text in part.windows.instructions], np.int64) for part in self._parts
         ]
+        # Balanced: weights multiply sizes, so that equal weights draw every step equally often.
         weights = np.array([entry.weight for entry in config.entries]) * (sizes if config.balance else 1)
         self.asked: Float64[np.ndarray, " entries"] = weights / max(weights.sum(), np.finfo(float).tiny)
         """The share of each dataset, as weights say; an order rounds it to thousandths."""
@@ -144,6 +146,7 @@ class Mixture:
         """Many items at once, each array with the axis ``b`` in front."""
         if len(items) and not (items.min() >= 0 and items.max() < len(self)):
             raise IndexError(f"items {items.min()} to {items.max()} of {len(self)}")
+        # Items of all datasets share one range of numbers; the first end beyond an item names its dataset.
         owner = np.searchsorted(self._ends, items, side="right")
         batch = self._zeros(len(items))
         for number in np.unique(owner).tolist():

@@ -80,6 +80,7 @@ class MixturePart:
 
     def _images(self, rows: Int64[np.ndarray, " b"], owner: Int64[np.ndarray, " b"]) -> np.ndarray:
         """uint8 (b, t, slots, y, x, 3), zero where a slot is empty."""
+        # As in `Windows`: before the start, the first observation stands in.
         steps = np.maximum(rows[:, None] - self._behind, self.dataset.episode_starts[owner][:, None])  # (b, t)
         images = np.zeros((*steps.shape, len(self._slots), *self._size, 3), np.uint8)
         flat, steps = images.reshape(steps.size, *images.shape[2:]), steps.reshape(-1)

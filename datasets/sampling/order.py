@@ -56,8 +56,11 @@ class Order:
         if len(index) and not (index.min() >= 0 and index.max() < self.size):
             raise IndexError(f"positions {index.min()} to {index.max()} of {self.size}")
         epochs = np.broadcast_to(np.asarray(epoch, np.uint64), index.shape)
+        # An epoch is another key, not another network: no state, and epochs in one call may differ.
         keys = _mix(epochs + np.uint64(_mix_integer(self.seed & _MASK)))
         values = self._permute(index.astype(np.uint64), keys)
+        # The network permutes a power of two. Walking on from outside until inside keeps it a permutation of `size`,
+        # and takes fewer than two turns on average, since more than half of the power of two is inside.
         outside = np.flatnonzero(values >= self.size)
         while len(outside):
             values[outside] = self._permute(values[outside], keys[outside])
@@ -142,6 +145,7 @@ class StratifiedOrder:
         first = 0
         for number, (items, part) in enumerate(zip(self.strata, self.parts, strict=True)):
             mine = chosen == number
+            # Another seed for each stratum: with one, strata of equal size would be walked in step.
             order = Order(_mix_integer((self.seed + number + 1) & _MASK), len(items))
             result[mine] = items[order.at(block[mine] * part + place[mine] - first)]
             first += part
@@ -179,6 +183,7 @@ class ResumableSampler:
 
     def items(self, step: int) -> Int64[np.ndarray, " b"]:
         """The batch of one step, counted from ``start``."""
+        # Ranks take turns, so the global batch is the same slots whatever their number.
         slots = self.start + self.rank + self.world * (step * self.batch + np.arange(self.batch, dtype=np.int64))
         return self.order.at(slots)
 

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float32, Int64
 
 from vla.core.errors import DatasetError
 from vla.datasets.dataset import Dataset
+from vla.datasets.store.clocks import holes
 from vla.datasets.store.layout import signal_name
 
 
@@ -20,8 +21,8 @@ class Windows:
         images             uint8 (t, n, y, x, 3)  the cameras in order; before the start, the first of the episode
         state              float32 (t, s)
         observation_valid  bool (t,)              false before the start of the episode
-        actions            float32 (h, d)         labels from this step on; past the end, the last one of the episode
-        action_valid       bool (h,)              false past the end and where the label may not be learned from
+        actions            float32 (h, d)         labels from this step on; past the end or a hole in time, the last one
+        action_valid       bool (h,)              false past these and where the label may not be learned from
         signals/<name>     float32 (g,)           each signal of the contract
         instruction        int64 ()               index into `instructions`
         step_fraction      float32 ()             0 at the first step of the episode, 1 at the last
@@ -58,11 +59,13 @@ class Windows:
         self.image_size = self._image_shape[:2]
         """(y, x) of every image."""
         texts, codes = dataset.episodes.column("instruction")
+        # Codes of one instruction may have gaps after edits; these count from 0, and memory is an integer an episode.
         present, self._instruction = np.unique(codes, return_inverse=True)
         self.instructions = [texts[code] for code in present]
         """The distinct instructions of the whole dataset, so that indices agree between selections of it."""
         self.episodes = _select(dataset, episodes)
         lengths = dataset.episode_lengths[self.episodes]
+        # Two integers a step, made for all episodes at once.
         owner = np.repeat(self.episodes, lengths)
         step = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         rows = dataset.episode_starts[owner] + step
@@ -71,6 +74,9 @@ class Windows:
         """Step of the dataset of each item."""
         self.owner: Int64[np.ndarray, " items"] = owner[keep]
         """Episode of the dataset of each item."""
+        # Labels behind a hole are not those of the steps that they would stand for.
+        found = holes(dataset.time_ns, dataset.episode_starts, dataset.contract.control_hz)
+        self._holes = np.append(found, len(dataset))
 
     def __len__(self) -> int:
         """The number of items."""
@@ -90,6 +96,7 @@ class Windows:
         actions, action_valid = self.chunks(items)
         seen = rows[:, None] - self._behind  # (b, t)
         first = starts[:, None]
+        # Before the start, the first observation stands in; the mask says so.
         observed = np.maximum(seen, first)
         return {
             "images": self._images(observed),
@@ -109,6 +116,8 @@ class Windows:
         data, owner = self.dataset, self.owner[items]
         ahead = self.rows[items][:, None] + self._ahead  # (b, h)
         last = (data.episode_starts[owner] + data.episode_lengths[owner] - 1)[:, None]
+        last = np.minimum(last, self._holes[np.searchsorted(self._holes, self.rows[items])][:, None])
+        # Holding the last target is what a finished arm does, and a chunk keeps its length.
         clamped = np.minimum(ahead, last)
         return data.action[clamped], (ahead <= last) & data.valid[clamped]
 
@@ -119,6 +128,7 @@ class Windows:
     def _images(self, steps: Int64[np.ndarray, "b t"]) -> np.ndarray:
         """Frames of all cameras, uint8 (b, t, n, y, x, 3)."""
         images = np.empty((*steps.shape, len(self.cameras), *self._image_shape), np.uint8)
+        # A view (b t, n, y, x, 3), into which each camera decodes its own frames: no copy, no stack.
         flat = images.reshape(steps.size, *images.shape[2:])
         for slot, camera in enumerate(self.cameras):
             self.dataset.read_frames(camera, steps.reshape(-1), flat[:, slot])

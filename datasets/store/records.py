@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, SupportsIndex, overload
 
@@ -43,13 +43,19 @@ class EpisodeRecord:
 EDITABLE = ("instruction", "instruction_alternatives", "task", "success", "split")
 """What a manifest may say differently than the segment does."""
 
+NOTES = "notes"
+"""Key of a provenance, of an episode or a segment, with sentences for people on what is not as the source had it."""
+
+_RECORDED = ("state", "action", "action_executed", "reward", "done", "valid", "time_ns", "command_time_ns")
+"""Arrays that every episode has."""
+
 _EXTRA = ("frames", "sim_state", "model", "provenance")
 """Seldom set, and stored together."""
 _COLUMNS = [f.name for f in dataclasses.fields(EpisodeRecord) if f.name not in ("start", *_EXTRA)]
 
 
-def record_of(episode: Episode, *, uid: str, start: int, model: str = "") -> EpisodeRecord:
-    """The record of an episode whose first step is ``start``."""
+def record_of(episode: Episode, *, uid: str, start: int, content: str, model: str = "") -> EpisodeRecord:
+    """The record of an episode whose first step is ``start`` and whose `content_hash` is ``content``."""
     return EpisodeRecord(
         uid=uid,
         start=start,
@@ -60,7 +66,7 @@ def record_of(episode: Episode, *, uid: str, start: int, model: str = "") -> Epi
         success=None if episode.success is None else bool(episode.success),
         seed=int(episode.seed),
         split=episode.split,
-        content_hash=content_hash(episode),
+        content_hash=content,
         frames={camera: len(times) for camera, times in episode.image_time_ns.items()},
         sim_state=episode.sim_state is not None,
         model=model,
@@ -68,11 +74,47 @@ def record_of(episode: Episode, *, uid: str, start: int, model: str = "") -> Epi
     )
 
 
-def content_hash(episode: Episode) -> str:
-    """32 hexadecimal digits of actions, states and times: equal for a recording that is imported twice.
+def content_hash(episode: Episode, pictures: Mapping[str, str] | None = None) -> str:
+    """32 hexadecimal digits of all that was recorded: equal for a recording that is imported twice, and no other.
 
-    Images are left out, so that the hash can be had before they are decoded, and packing them otherwise keeps it.
+    That is every array, the pictures too, and no label: those can be edited. ``pictures`` gives the digests of the
+    pictures (`PictureDigest`) where the episode does not hold them.
     """
+    digest = hashlib.blake2b(digest_size=16)
+    if pictures is None:
+        pictures = {camera: PictureDigest(frames).hexdigest() for camera, frames in episode.images.items()}
+    parts = {name: getattr(episode, name) for name in _RECORDED}
+    parts |= {f"signals/{name}": signal for name, signal in episode.signals.items()}
+    parts |= {f"image_time_ns/{camera}": times for camera, times in episode.image_time_ns.items()}
+    if episode.sim_state is not None:
+        parts["sim_state"] = episode.sim_state
+    for name, part in sorted(parts.items()):
+        digest.update(f"{name}{part.dtype}{part.shape}".encode())
+        digest.update(np.ascontiguousarray(part).data)
+    digest.update(json.dumps([episode.model, dict(pictures)], sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+class PictureDigest:
+    """The digest of a camera's pixels, frame by frame."""
+
+    def __init__(self, frames: Iterable[np.ndarray] = ()) -> None:
+        self._digest = hashlib.blake2b(digest_size=16)
+        for frame in frames:
+            self.add(frame)
+
+    def add(self, frame: np.ndarray) -> None:
+        """One more frame (y, x, c)."""
+        self._digest.update(f"{frame.dtype}{frame.shape}".encode())
+        self._digest.update(np.ascontiguousarray(frame).data)
+
+    def hexdigest(self) -> str:
+        """32 hexadecimal digits."""
+        return self._digest.hexdigest()
+
+
+def motion_hash(episode: Episode) -> str:
+    """32 hexadecimal digits of actions, states and times alone; in older datasets it is the content hash."""
     digest = hashlib.blake2b(digest_size=16)
     for part in (episode.action, episode.state, episode.time_ns):
         digest.update(f"{part.dtype}{part.shape}".encode())
@@ -213,6 +255,12 @@ class EpisodeIndex(Sequence[EpisodeRecord]):
         """What few episodes have: ``frames``, ``sim_state``, ``model``, ``provenance``."""
         text = self._extra.get(number)
         return {} if text is None else json.loads(text)
+
+    def notes(self) -> Iterator[tuple[int, list[str]]]:
+        """The number of each episode of which an import had something to say, and what."""
+        for number, text in self._extra.items():
+            if f'"{NOTES}"' in text:  # parsing is slow, and few have notes
+                yield number, [str(note) for note in self.extra(number).get("provenance", {}).get(NOTES, ())]
 
     def __len__(self) -> int:
         """The number of episodes."""

@@ -27,7 +27,7 @@ from vla.datasets.store.layout import (
     rows_of,
     sim_state_name,
 )
-from vla.datasets.store.records import EpisodeRecord, encode_records, record_of
+from vla.datasets.store.records import EpisodeRecord, content_hash, encode_records, record_of
 from vla.datasets.store.staging import StagedSegment
 
 
@@ -80,8 +80,11 @@ class SegmentWriter:
         """The number of steps appended so far."""
         return self._builder.steps
 
-    def append(self, episode: Episode) -> str:
-        """Add an episode and return its uid; one that does not fit the contract is refused and changes nothing."""
+    def append(self, episode: Episode, content: str | None = None) -> str:
+        """Add an episode and return its uid; one that does not fit the contract is refused and changes nothing.
+
+        ``content`` is its `content_hash`, where that is known already.
+        """
         self._require_open()
         check_episode(episode, self._contract)
         number, folder = self.episodes, self._staged.folder
@@ -95,7 +98,7 @@ class SegmentWriter:
                     shard.close()
                 finally:
                     shard.abandon()
-            return self._builder.add(episode)
+            return self._builder.add(episode, content or content_hash(episode))
 
     def copy(self, record: EpisodeRecord, rows: Episode, source: "Mapping[str, Files]") -> str:
         """Add an episode of another segment as it lies there: its frames are not packed anew, and it keeps its uid.
@@ -107,7 +110,7 @@ class SegmentWriter:
         with self._writing():
             for camera, files in source.items():
                 files.copy(image_array(folder, camera, number))
-            return self._builder.add(rows, uid=record.uid)
+            return self._builder.add(rows, record.content_hash, uid=record.uid)
 
     def seal(self) -> str:
         """Write what is pending, flush everything to disk, commit, rename into place; return the segment's id."""
@@ -164,14 +167,18 @@ class SegmentBuilder:
         self.steps = 0
         _begin_arrays(staged.folder, contract, provenance)
 
-    def add(self, episode: Episode, *, uid: str | None = None) -> str:
-        """Add all of an episode but its frames, under its old uid or a new one, which is returned."""
+    def add(self, episode: Episode, content: str, *, uid: str | None = None) -> str:
+        """Add all of an episode but its frames, under its old uid or a new one, which is returned.
+
+        ``content`` is its `content_hash`, frames included.
+        """
         number, folder = len(self.records), self._staged.folder
         model = _write_model(folder, episode.model)
         if episode.sim_state is not None:
             _write_sim_state(folder, number, episode.sim_state)
         self._rows.add(episode)
-        record = record_of(episode, uid=uid or f"{self._staged.id}-{number:06d}", start=self.steps, model=model)
+        uid = uid or f"{self._staged.id}-{number:06d}"
+        record = record_of(episode, uid=uid, start=self.steps, content=content, model=model)
         self.records.append(record)
         self.steps += len(episode)
         return record.uid

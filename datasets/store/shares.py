@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from vla.core.machine.processes import Engine, run_shares
+from vla.core.machine.engines import EngineChoice, choose_engine
+from vla.core.machine.processes import run_shares
 from vla.datasets.storage.storage import Storage
 from vla.datasets.store.manifest import Change, publish, publish_change
 
@@ -18,17 +19,20 @@ def write_segments(
     reason: str,
     *,
     workers: int,
-    engine: Engine = "processes",
+    engine: EngineChoice = "auto",
+    seconds: float | None = None,
     on_report: Callable[[Any], None] | None = None,
     change: Callable[[Mapping[str, Share]], Change] | None = None,
+    silence_s: float | None = None,
 ) -> tuple[int | None, list[Result]]:
     """Run ``write(share, report)`` for each share, publish what it sealed as one version, then raise what failed.
 
     ``write`` returns the id of the segment that it sealed, or None, and anything else. Returned are the version (None
     if nothing was sealed) and the anything else of each share. ``change`` makes a version of the segments, each with
-    its share; by default they are added.
+    its share; by default they are added. ``seconds`` is what all shares would take in one process, if that is known.
     """
-    futures = run_shares(write, shares, workers=workers, engine=engine, on_report=on_report)
+    chosen = choose_engine(engine, shares=len(shares), workers=workers, seconds=seconds)
+    futures = run_shares(write, shares, workers=workers, engine=chosen, on_report=on_report, silence_s=silence_s)
     done = [(share, future.result()) for share, future in zip(shares, futures, strict=True) if not future.exception()]
     sealed = {segment: share for share, (segment, _) in done if segment is not None}
     version = None

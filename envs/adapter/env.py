@@ -11,8 +11,9 @@ from gymnasium import spaces
 
 from vla.core.contract import Camera, Contract
 from vla.core.errors import ConfigError, RenderError
-from vla.core.fit import limits
+from vla.core.fit import describe, limits
 from vla.core.provenance import versions
+from vla.envs.adapter.comparison import compare, make, state_of, told_success, truth
 from vla.envs.adapter.setup import AdapterCamera, GymnasiumSetup
 from vla.envs.gl import settle_gl
 from vla.envs.mujoco_state import put_state, read_state
@@ -42,7 +43,16 @@ class GymnasiumEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     def __init__(self, setup: GymnasiumSetup, render_mode: str | None = "rgb_array") -> None:
         self.setup = setup
         self.render_mode = render_mode
-        self.inner: Any = _build(setup)
+        self._outer = make(setup)
+        """As the id means it: what is reset and stepped."""
+        self.inner: Any = self._outer.unwrapped
+        """Below its wrappers: what functions get, and MuJoCo's model."""
+        try:
+            compare(setup, self._outer)
+        except BaseException:
+            self._outer.close()
+            raise
+        _render_cheaply(self.inner, setup)
         self.contract = _contract(setup)
         self.instruction = ""
         self.instruction_alternatives: tuple[str, ...] = ()
@@ -75,14 +85,14 @@ class GymnasiumEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._speak((options or {}).get("language", "right"))
         self._steps = 0
         for draw in range(_DRAWS):
-            self.observed, facts = self.inner.reset(seed=seed if draw == 0 else None)
+            self.observed, facts = self._outer.reset(seed=seed if draw == 0 else None)
             self._settle()
-            if not (self.setup.redraw_solved and self._succeeded(facts)):
+            if not (self.setup.redraw_solved and self._succeeded(facts, at_reset=True)):
                 break
         else:
             raise ConfigError(f"{self.setup.id}: {_DRAWS} scenes in a row are solved before the first step")
         self._start_m = self._distance_m()
-        return self._observation(), self._info(facts)
+        return self._observation(), self._info(facts, at_reset=True)
 
     def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Run one control period; numbers beyond the limits are clipped."""
@@ -90,7 +100,7 @@ class GymnasiumEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         if action.shape != self._sign.shape or not np.isfinite(action).all():
             raise ValueError(f"{self.setup.id}: action must be {len(self._sign)} finite numbers, got {action!r}")
         action = action.clip(self._low, self._high) * self._sign
-        self.observed, reward, ended, cut, facts = self.inner.step(action)
+        self.observed, reward, ended, cut, facts = self._outer.step(action)
         self._settle()
         self._steps += 1
         info = self._info(facts)
@@ -109,7 +119,7 @@ class GymnasiumEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         """Free the GL contexts and the environment."""
         while self._renderers:
             self._renderers.popitem()[1].close()
-        self.inner.close()
+        self._outer.close()
 
     @property
     def renderer(self) -> str:
@@ -147,12 +157,18 @@ class GymnasiumEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
                 self.setup.before_render(self.inner)
             return self._camera(camera).render(self.inner.data, camera.model)
         try:
-            return np.array(self.inner.render(), np.uint8)
+            picture = self._outer.render()
         except Exception as error:  # whatever its own renderer meets without a screen
             why = settle_gl().problem or "for an environment of MuJoCo, name a camera of the model"
             raise RenderError(
                 f"{self.setup.id}: its own render() failed ({type(error).__name__}: {error}); {why}"
             ) from error
+        if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8:
+            raise ConfigError(
+                f"adapter of {self.setup.id}: camera {camera.name}: render() should give pictures of uint8, "
+                f"got {describe(picture)}"
+            )
+        return picture.copy()
 
     def _observation(self) -> dict[str, Any]:
         images = {}
@@ -163,27 +179,20 @@ class GymnasiumEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
                     f"adapter of {self.setup.id}: camera {camera.name} is said to be {camera.height} by "
                     f"{camera.width} pixels, render() gives {image.shape}; change it, or make=(width=…, height=…)"
                 )
-        return {"images": images, "state": self._state(), "instruction": self.instruction}
+        return {"images": images, "state": state_of(self.setup, self.observed), "instruction": self.instruction}
 
-    def _state(self) -> np.ndarray:
-        parts = [
-            np.asarray(self.observed[part.key] if part.key else self.observed)[list(part.index)]
-            for part in self.setup.state
-        ]
-        return np.asarray(np.concatenate([np.zeros(0), *parts]), np.float32)
-
-    def _succeeded(self, facts: Mapping[str, Any]) -> bool:
+    def _succeeded(self, facts: Mapping[str, Any], *, at_reset: bool) -> bool:
         success = self.setup.success
         if isinstance(success, str):
-            return bool(facts.get(success, False))
-        return bool(success(self.inner, self.observed))
+            return told_success(self.setup, facts, at_reset=at_reset)
+        return truth(self.setup, success(self.inner, self.observed), "what the function returns")
 
     def _distance_m(self) -> float:
         far = self.setup.distance_m
         return float("nan") if far is None else float(far(self.inner, self.observed))
 
-    def _info(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        success, distance_m = self._succeeded(facts), self._distance_m()
+    def _info(self, facts: Mapping[str, Any], *, at_reset: bool = False) -> dict[str, Any]:
+        success, distance_m = self._succeeded(facts, at_reset=at_reset), self._distance_m()
         gone = 0.0 if np.isnan(distance_m) else 1 - distance_m / max(self._start_m, 1e-9)
         info = {
             "goal": self.setup.name or self.setup.id,
@@ -205,32 +214,18 @@ class GymnasiumEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self.instruction, self.instruction_alternatives = words[0], words[1:]
 
 
-def _build(setup: GymnasiumSetup) -> Any:
-    """The environment without wrappers, cheap to render where its model is MuJoCo's."""
-    if setup.register is not None:
-        setup.register()
-    arguments = dict(setup.make)
-    if not all(camera.model for camera in setup.cameras):
-        arguments.setdefault("render_mode", "rgb_array")
-    inner: Any = gymnasium.make(setup.id, disable_env_checker=True, **arguments).unwrapped
-    shape = (len(setup.action),)
-    if inner.action_space.shape != shape:
-        raise ConfigError(f"adapter of {setup.id}: action has shape {inner.action_space.shape}, {shape} are described")
+def _render_cheaply(inner: Any, setup: GymnasiumSetup) -> None:
+    """Room for the described pictures, and no shadows or reflections, where the model is MuJoCo's."""
     model = getattr(inner, "model", None)
-    needs = [c.name for c in setup.cameras if c.model is not None] + (["observe"] if setup.observe else [])
-    if needs and not isinstance(model, mujoco.MjModel):
-        raise ConfigError(f"adapter of {setup.id}: {', '.join(needs)} needs a MuJoCo model, and it has none")
-    if isinstance(model, mujoco.MjModel):
-        frame = model.vis.global_
-        frame.offheight = max(frame.offheight, _VIEW, *(c.height for c in setup.cameras))
-        frame.offwidth = max(
-            frame.offwidth, *(max(c.width, round(_VIEW * c.width / c.height)) for c in setup.cameras), 0
-        )
-        model.vis.quality.shadowsize = 0
-        model.vis.quality.offsamples = 0
-        model.light_castshadow[:] = False
-        model.mat_reflectance[:] = 0
-    return inner
+    if not isinstance(model, mujoco.MjModel):
+        return
+    frame = model.vis.global_
+    frame.offheight = max(frame.offheight, _VIEW, *(c.height for c in setup.cameras))
+    frame.offwidth = max(frame.offwidth, *(max(c.width, round(_VIEW * c.width / c.height)) for c in setup.cameras), 0)
+    model.vis.quality.shadowsize = 0
+    model.vis.quality.offsamples = 0
+    model.light_castshadow[:] = False
+    model.mat_reflectance[:] = 0
 
 
 def _contract(setup: GymnasiumSetup) -> Contract:

@@ -27,14 +27,17 @@ class StateSlice:
     key: str = ""
     """Of an observation that is a dictionary; empty where it is one array."""
     index: tuple[int, ...]
-    """Which numbers of that array."""
+    """Which numbers of that array, from 0."""
     dimensions: tuple[Dimension, ...]
     """What each of them is."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GymnasiumSetup:
-    """How one Gymnasium environment is shown to policies. Functions get the environment without its wrappers."""
+    """How one Gymnasium environment is shown to policies. Functions get the environment without its wrappers.
+
+    What is said here is held against what the environment says, see `vla.envs.adapter.comparison`.
+    """
 
     id: str
     """As Gymnasium registers it."""
@@ -60,7 +63,7 @@ class GymnasiumSetup:
     sentences: tuple[str, ...]
     """The instruction, then paraphrases."""
     success: str | Callable[[Any, Any], bool]
-    """A key of ``info``, or a function of environment and observation."""
+    """A key that the ``info`` of each step has, or a function of environment and observation."""
     distance_m: Callable[[Any, Any], float] | None = None
     """How far from success; progress is the share of the way gone, or without this 0 until success."""
     before_render: Callable[[Any], None] | None = None
@@ -82,6 +85,12 @@ class GymnasiumSetup:
                     f"{where}: state {part.key or 'array'} has {len(part.index)} indices and "
                     f"{len(part.dimensions)} dimensions; name each number once"
                 )
+        state = [d.name for part in self.state for d in part.dimensions]
+        kinds = {"camera": [c.name for c in self.cameras], "state": state, "action": names}
+        for kind, called in kinds.items():
+            twice = sorted({name for name in called if called.count(name) > 1})
+            if twice:
+                raise ConfigError(f"{where}: {kind} {', '.join(twice)} is described twice; give each a name of its own")
         if not self.sentences or self.max_steps < 1 or self.control_hz <= 0:
             raise ConfigError(f"{where}: needs a sentence, max_steps of at least 1 and a positive control_hz")
         if isinstance(self.success, str) and self.redraw_solved:

@@ -109,13 +109,15 @@ def checkpoint(trained: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def edit_contract(checkpoint: Path) -> Callable[[Callable[[dict[str, Any]], object]], Path]:
-    """The checkpoint with a changed contract."""
+    """The checkpoint with a changed contract, sealed again."""
+    from vla.core.sealed import seal_folder
 
     def edit(change: Callable[[dict[str, Any]], object]) -> Path:
         path = checkpoint / "contract.json"
         value = json.loads(path.read_text())
         change(value)
         path.write_text(json.dumps(value))
+        seal_folder(checkpoint)
         return checkpoint
 
     return edit

@@ -1,6 +1,7 @@
 """``vla data``: every verb on a real dataset, what it prints, what it leaves on disk, and how it refuses."""
 
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.datasets.formats.mcap.recordings import MS, START, joints, write_ros
 from vla.cli.data_group import VERBS
 from vla.collection.experts import collect
 from vla.collection.settings import CollectConfig
@@ -215,6 +217,79 @@ def test_convert_there_and_back(call: Callable, collected: Path, tmp_path: Path,
     assert len(Dataset.open(collected).episodes) == 6
 
 
+@pytest.mark.parametrize("target", ["lerobot", "robomimic", "diffusion-policy"])
+def test_a_description(call: Callable, collected: Path, tmp_path: Path, target: str) -> None:
+    source, path = tmp_path / ("out.hdf5" if target == "robomimic" else "out.zarr"), tmp_path / "about.yaml"
+    assert call("data", "convert", collected, source, "--to", target).code == 0
+    hints = ("--engine", "inline", "--instruction", "stack")
+    answer = call("data", "convert", source, "--describe-template", path, "--instruction", "stack")
+    assert answer.code == 0, answer.err
+    assert f"{path} exists" in call("data", "convert", source, "--describe-template", path).err
+    assert call("data", "convert", source, tmp_path / "plain", *hints).code == 0
+    answer = call("data", "convert", source, tmp_path / "same", *hints, "--describe", path)
+    assert answer.code == 0, answer.err
+    plain = Dataset.open(tmp_path / "plain")
+    assert Dataset.open(tmp_path / "same").contract == plain.contract
+    lines = path.read_text(encoding="utf-8").splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("action:")) + 1
+    lines[place] = re.sub("name: .*}", 'name: "mine", unit: deg, low: -720, high: 720}', lines[place])
+    path.write_text("\n".join(lines), encoding="utf-8")
+    answer = call("data", "convert", source, tmp_path / "said", *hints, "--describe", path)
+    assert answer.code == 0, answer.err
+    said = Dataset.open(tmp_path / "said")
+    assert (said.contract.action[0].name, said.contract.action[0].unit) == ("mine", "rad")
+    np.testing.assert_allclose(said.action[:, 0], np.radians(plain.action[:, 0]), rtol=1e-5)
+    assert said.provenance(0)["description"]["action"][0]["name"] == "mine"
+    answer = call("data", "info", tmp_path / "said", "--json", tmp_path / "info.json")
+    facts = _json(tmp_path / "info.json")["policy"]
+    assert facts["absolute"]["mine"] == "no state has its name"
+    assert facts["limits"][0].startswith(f"known: described in {path} for 1 of ")
+    assert "no state has its name" in answer.out
+
+
+def test_info_says_what_a_policy_makes_of_it(call: Callable, collected: Path, tmp_path: Path) -> None:
+    assert call("data", "convert", collected, tmp_path / "out.zarr", "--to", "diffusion-policy").code == 0
+    answer = call("data", "convert", tmp_path / "out.zarr", tmp_path / "back", "--engine", "inline")
+    assert "warning the actions have neither names nor units" in answer.out
+    for dataset, relative, gripper in ((collected, 7, "gripper"), (tmp_path / "back", 0, None)):
+        assert call("data", "info", dataset, "--json", tmp_path / "info.json").code == 0
+        policy = _json(tmp_path / "info.json")["policy"]
+        assert (len(policy["relative"]), policy["gripper"], policy["cameras"]) == (
+            relative,
+            gripper,
+            ["front", "wrist"],
+        )
+    assert set(policy["absolute"].values()) == {"its unit is 1, not rad"}
+    assert policy["limits"][0].startswith("not known")
+
+
+def test_topics_on_the_command_line(call: Callable, tmp_path: Path) -> None:
+    """Arm and gripper publish on topics of their own: side by side they are the state, called as the commands are."""
+    arm, names = ["a", "b", "c"], ["a", "b", "c", "finger"]
+    times = [START + step * 33 * MS for step in range(20)]
+    topics = {
+        topic: ("sensor_msgs/msg/JointState", [(t, joints(t, np.full(len(n), i), n)) for i, t in enumerate(times)])
+        for topic, n in (("/arm/joint_states", arm), ("/grip/joint_states", names[3:]), ("/leader/joint_states", names))
+    }
+    bag = write_ros(tmp_path / "bag.mcap", topics)
+    answer = call("data", "convert", bag, tmp_path / "x", "--instruction", "go")
+    assert answer.code == 2
+    setting = re.search(r'--set "(.*?)"', answer.err)
+    assert setting is not None
+    assert setting[1] == "state=[/arm/joint_states, /grip/joint_states]"
+    answer = call("data", "convert", bag, tmp_path / "x", "--instruction", "go", "--set", setting[1])
+    assert answer.code == 0, answer.err
+    dataset = Dataset.open(tmp_path / "x")
+    assert [d.name for d in dataset.contract.state] == [d.name for d in dataset.contract.action] == names
+    np.testing.assert_array_equal(dataset.state, dataset.action)
+
+
+def test_convert_needs_a_target(call: Callable, collected: Path, tmp_path: Path) -> None:
+    for more, said in (((), "the dataset to import into"), (("--to", "lerobot"), "a path to export to")):
+        answer = call("data", "convert", collected, *more)
+        assert (answer.code, said in answer.err) == (2, True), answer.err
+
+
 def test_convert_what_nobody_knows(call: Callable, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     answer = call("data", "convert", tmp_path / "notes.txt", tmp_path / "x")
@@ -225,7 +300,8 @@ def test_convert_what_nobody_knows(call: Callable, tmp_path: Path) -> None:
 
 def test_convert_refuses_options_that_nobody_takes(call: Callable, tmp_path: Path) -> None:
     for more, said in (
-        (("--set", "state=[/joints]"), "name it with --from"),
+        (("--describe", "nowhere.yaml"), "description nowhere.yaml does not exist"),
+        (("--describe-template", "x.yaml"), "leave out the dataset"),
         (("--from", "lerobot", "--set", "state=[/joints]"), "lerobot has no options"),
         (("--from", "mcap", "--set", "states=[/joints]"), "did you mean 'state'"),
         (("--from", "mkap"), "unknown dataset format 'mkap': did you mean 'mcap'"),

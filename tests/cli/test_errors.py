@@ -106,7 +106,7 @@ def test_truncated_weights(call: Callable, checkpoint: Path) -> None:
     path = checkpoint / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     answer = call("eval", checkpoint, *_QUICK, "--set", "image_size=32")
-    _assert_refused(answer, "weights.safetensors is truncated", "copy it again")
+    _assert_refused(answer, "weights.safetensors fails its checksum", "copy the whole checkpoint folder again")
 
 
 def test_a_dataset_of_another_robot(call: Callable, dataset: Path) -> None:
@@ -164,13 +164,3 @@ def test_a_full_disk_while_collecting_keeps_what_was_sealed(shell: Callable, dat
     after = Dataset.open(root)
     assert after.manifest == before.manifest
     assert len(after.read_episode(len(after.episodes) - 1)) > 0
-
-
-def test_a_full_disk_while_training_keeps_the_last_state(
-    shell: Callable, recipe: Path, dataset: Path, tmp_path: Path
-) -> None:
-    arguments = ("train", recipe, "--data.path", dataset, "--out", tmp_path / "run")
-    answer = shell(*arguments, before=_small_disk(6_000))  # an episode of a camera is one file of about 20 kB
-    _assert_refused(answer, "disk full", "free space")
-    assert not (tmp_path / "run" / "checkpoint").exists()
-    assert shell(*arguments).code == 0

@@ -1,7 +1,9 @@
 """Collecting: the seeds say what is recorded, not the processes; failures are dropped and counted."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +11,12 @@ import pytest
 from vla.collection import experts as collection
 from vla.collection.experts import collect
 from vla.collection.settings import CollectConfig
-from vla.core.errors import ContractError, DatasetError
+from vla.core.errors import ConfigError, ContractError, DatasetError
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset
 from vla.datasets.store.manifest import latest_number
+from vla.envs.registry import env_spec, make_expert
+from vla.policies.random import RandomPolicy
 
 
 def _episodes(root: Path, manifest: int | None = None) -> list[Episode]:
@@ -70,3 +74,67 @@ def test_an_expert_that_always_fails_publishes_nothing(tmp_path: Path) -> None:
         collect(config, tmp_path)
     assert latest_number(tmp_path) is None
     assert not list((tmp_path / "segments").glob("*"))
+
+
+def test_shares_give_every_worker_something_and_no_segment_too_much() -> None:
+    def sizes(episodes: int, workers: int, envs: int = 1) -> list[int]:
+        config = CollectConfig(episodes=episodes, workers=workers)
+        return [len(share.seeds) for share in collection._shares([f"e{i}" for i in range(envs)], config)]
+
+    assert sizes(50, 2) == [25, 25]
+    assert sizes(3, 8) == [1, 1, 1]
+    assert sizes(2000, 2) == [100] * 20
+    assert sizes(50, 2, envs=50) == [50] * 50
+    assert sum(sizes(101, 3, envs=2)) == 202
+
+
+def test_several_environments_of_one_robot_are_one_dataset(tmp_path: Path) -> None:
+    config = CollectConfig(env=("tabletop/li*", "tabletop/reach"), episodes=2, workers=2, settings={"image_size": 16})
+    collected = collect(config, tmp_path)
+    assert collected.envs == {"tabletop/lift": 2, "tabletop/reach": 2}
+    opened = Dataset.open(tmp_path)
+    assert sorted((e.task, e.seed) for e in _episodes(tmp_path)) == [
+        *(("tabletop/lift", seed) for seed in (0, 1)),
+        *(("tabletop/reach", seed) for seed in (0, 1)),
+    ]
+    assert {opened.provenance(i)["env"] for i in range(len(opened.manifest.segments))} == set(collected.envs)
+    assert opened.manifest.number == 1
+
+
+def test_environments_of_another_robot_are_refused_by_name(tmp_path: Path) -> None:
+    config = CollectConfig(env=("tabletop/lift", "fetch/reach", "fetch/push"), episodes=1, settings={"image_size": 16})
+    with pytest.raises(ContractError, match=r"not as tabletop/lift: fetch/reach, fetch/push \(robot: .*another folder"):
+        collect(config, tmp_path / "mixed")
+    assert not (tmp_path / "mixed").exists()
+
+
+def _lazy(env: str, envs: Sequence[Any]) -> RandomPolicy:
+    return RandomPolicy(envs[0].contract)
+
+
+def test_a_policy_drives_and_the_expert_labels_what_it_reaches(tmp_path: Path) -> None:
+    config = CollectConfig(
+        episodes=2, workers=1, policy="random", label="expert", settings={"image_size": 16, "max_steps": 12}
+    )
+    collected = collect(config, tmp_path, driver=_lazy)
+    assert (collected.episodes, collected.failed, collected.steps) == (2, 2, 24)
+    opened = Dataset.open(tmp_path)
+    assert opened.provenance(0)["driver"]["policy"] == "random"
+    assert opened.provenance(0)["label"] == "expert"
+    for episode in _episodes(tmp_path):
+        assert episode.valid.all()
+        assert not episode.success
+        assert not np.array_equal(episode.action, episode.action_executed)
+        env = env_spec("tabletop/place").make(config.settings)
+        env.reset(seed=episode.seed)
+        expert = make_expert("tabletop/place", env)
+        for step, executed in enumerate(episode.action_executed):
+            np.testing.assert_array_equal(expert.action(), episode.action[step])
+            env.step(executed)
+        env.close()
+
+
+def test_a_driver_wants_a_label_and_a_label_a_driver() -> None:
+    for given in ({"policy": "random"}, {"label": "expert"}):
+        with pytest.raises(ConfigError, match="give both, or neither"):
+            CollectConfig(**given)  # type: ignore[arg-type]

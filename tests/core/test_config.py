@@ -183,6 +183,10 @@ def _model(**value: Any) -> Model:
     return from_dict(Model, value, where="here")
 
 
+def _with_second(codec: Codec) -> Model:
+    return Model(parts={**Model().parts, "second": codec})
+
+
 def test_nothing_said_is_the_default() -> None:
     assert _model() == Model()
 
@@ -315,6 +319,9 @@ def test_what_was_removed_stays_removed() -> None:
         ("{}", {"codec.kind": "tokens"}, Model(codec=TokensCodec())),
         ("codec: {bins: 3}", {"codec.kind": "tokens"}, Model(codec=TokensCodec())),
         ("codec: {kind: tokens, size: 3}", {"codec.kind": "tokens"}, Model(codec=TokensCodec(size=3))),
+        ("codec: {weight: 3.0}", {"codec.kind": "bins"}, Model(codec=BinsCodec(bins=32, weight=3.0))),
+        ("parts: {second: {size: 3}}", {"parts.second.kind": "tokens"}, _with_second(TokensCodec(size=3))),
+        ("parts: {second: {size: 3}}", {"parts.second.kind": "bins"}, _with_second(BinsCodec())),
         (
             "codec: {kind: tokens, size: 3, codec: {kind: bare, width: 3}}",
             {"codec.codec.kind": "bins"},

@@ -1,6 +1,6 @@
 """Two robots, episodes of them, and datasets on disk."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -185,33 +185,7 @@ def assert_same() -> Callable[[Episode, Episode], None]:
     return compare
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """The address of an S3 server."""
-    from moto.server import ThreadedMotoServer
-
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
-
-
 @pytest.fixture
-def bucket(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """The bucket through another client; the environment is such that obstore finds the server."""
-    variables = {
-        "AWS_ENDPOINT": server,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_REGION": "us-east-1",
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
-        "NO_PROXY": "127.0.0.1",
-    }
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    import boto3
-
-    client = boto3.resource("s3", endpoint_url=server, region_name="us-east-1")
-    return client.create_bucket(Bucket="robot-data")
+def bucket(s3: Any) -> Any:
+    """An empty bucket, through another client."""
+    return s3.create_bucket(Bucket="robot-data")

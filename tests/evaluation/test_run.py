@@ -13,10 +13,12 @@ import pytest
 
 from vla.core.contract import Contract
 from vla.core.errors import ConfigError, VlaError
+from vla.core.machine.spawned import WorkerDiedError
 from vla.core.types import ActionChunk, Observation
 from vla.envs.registry import ENVS, make_expert
 from vla.envs.spec import RobotEnv
 from vla.evaluation.baselines import ExpertPolicy, SameBatch
+from vla.evaluation.evaluate import evaluate
 from vla.evaluation.plan import Contender, Plan, execute
 from vla.evaluation.rows import summarise
 from vla.evaluation.run import run_trials
@@ -29,10 +31,10 @@ def _evaluate(make_policy: Callable[..., Any] = ExpertPolicy, **changes: Any) ->
     values: dict[str, Any] = {"env": "tabletop/place", "episodes": 4, "seed": 0, "workers": 1, "batch": 2} | changes
     kinds = (Condition, RunConfig)
     condition, run = ({f.name: values.pop(f.name) for f in fields(kind) if f.name in values} for kind in kinds)
-    where = Condition(**condition)
+    where, note = Condition(**condition), values.pop("note", lambda text: None)
     contender = Contender(name="test", make=make_policy)
     plan = Plan(contenders={"": contender}, conditions=[where], run=RunConfig(**run), **values)
-    return execute(plan).of(where)
+    return execute(plan, note=note).of(where)
 
 
 def _same(a: Sequence[EpisodeResult], b: Sequence[EpisodeResult]) -> bool:
@@ -272,7 +274,7 @@ def test_all_environments_ask_together() -> None:
     assert asked == [3, 3, 3, 3]
 
 
-def test_paraphrases_come_from_the_other_wordings_and_change_nothing_else() -> None:
+def test_paraphrases_say_it_in_other_words_and_change_nothing_else() -> None:
     right, said = (_evaluate(language=language) for language in ("right", "paraphrase"))
     assert all(a.instruction != b.instruction and a.goal == b.goal for a, b in zip(right, said, strict=True))
     assert all(np.array_equal(a.actions, b.actions) for a, b in zip(right, said, strict=True))
@@ -288,6 +290,31 @@ def test_the_policy_is_told_the_paraphrase() -> None:
 
     results = _evaluate(partial(_Answering, answer), language="paraphrase", settings={"max_steps": 3})
     assert heard == {result.instruction for result in results}
+
+
+def test_a_policy_with_memory_is_reset_for_each_episode_and_sees_its_own_slot() -> None:
+    """The memory of a slot holds one episode: times that rise from the beginning, and one goal."""
+    begun, memory = [], dict[int, list[Observation]]()
+
+    class Remembering(_Answering):
+        def reset(self, slot: int) -> None:
+            begun.append(slot)
+            memory[slot] = []
+
+        def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
+            for slot, seen in enumerate(observations):
+                if seen is None:
+                    continue
+                past = memory[slot]
+                assert not past or (past[-1].time_ns < seen.time_ns and past[-1].instruction == seen.instruction)
+                past.append(seen)
+            return super().act(observations)
+
+    make = partial(Remembering, lambda call, o: _still(o))
+    results = _evaluate(make, episodes=7, batch=3, execute=2, settings={"max_steps": 6})
+    assert len(begun) == len(results) == 7
+    assert not any(result.crash or result.failure for result in results)
+    assert {len(past) for past in memory.values()} == {3}
 
 
 def test_what_an_environment_does_not_know_is_an_error() -> None:
@@ -386,3 +413,77 @@ def test_metrics_are_what_the_environment_said_at_the_end(monkeypatch: pytest.Mo
     assert [result.metrics["steps_s"] for result in results] == [result.steps / 10 for result in results]
     row = summarise(Condition(env="test/measuring"), results)
     assert row.metrics == {"steps_s": pytest.approx(np.mean([result.steps for result in results]) / 10)}
+
+
+@pytest.fixture
+def deadly(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The module of what comes to its end, which workers can import."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    return "deadly"
+
+
+def test_an_environment_that_kills_whoever_builds_it_is_named(deadly: str, tmp_path: Path) -> None:
+    with pytest.raises(WorkerDiedError, match=r"^deadly:UNBUILT: .*SIGSEGV.*before the first episode, twice"):
+        _evaluate(env=f"{deadly}:UNBUILT", workers=2, settings={"mark": str(tmp_path / "mark")})
+
+
+def test_a_death_while_building_is_tried_again(deadly: str, tmp_path: Path) -> None:
+    settings = {"mark": str(tmp_path / "mark"), "once": True}
+    results = _evaluate(env=f"{deadly}:UNBUILT", workers=2, settings=settings)
+    assert [result.success for result in results] == [True] * 4
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_a_step_that_never_returns_is_a_crash_of_its_episode_alone(deadly: str, deaf: bool) -> None:
+    notes: list[str] = []
+    results = _evaluate(env=f"{deadly}:HANGING", workers=2, settings={"deaf": deaf}, patience_s=3.0, note=notes.append)
+    assert [result.success for result in results] == [True, False, True, True]
+    assert "no sign of life for 3 s and was ended, twice" in str(results[1].crash)
+    assert set(notes) == {"a worker process gave no sign of life for 3 s and was ended"}
+
+
+def test_in_this_process_a_step_that_never_returns_is_interrupted(deadly: str) -> None:
+    results = _evaluate(env=f"{deadly}:HANGING", patience_s=2.0)
+    assert [result.success for result in results] == [True, False, True, True]
+    assert results[1].crash == "step 3: TimeoutError: no sign of life for 2 s"
+
+
+def test_what_is_kept_is_closed_when_its_tasks_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, alive, most = ENVS["tabletop/place"], 0, 0
+
+    class Counted(_Breaking):
+        def close(self) -> None:
+            nonlocal alive
+            alive -= 1
+            self.inner.close()
+
+    def make(settings: Mapping[str, Any]) -> Any:
+        nonlocal alive, most
+        alive += 1
+        most = max(most, alive)
+        return Counted(spec.make(settings), seed=-1, step=-1)
+
+    bind: Any = lambda env: make_expert("tabletop/place", env.inner)  # noqa: E731
+    names = [f"test/counted{i}" for i in range(4)]
+    for name in names:
+        monkeypatch.setitem(ENVS, name, replace(spec, make=make, expert=bind))
+    conditions = [Condition(env=name, settings={"max_steps": 2}) for name in names]
+    run_trials(trials_of(conditions, range(3)), {"": ExpertPolicy}, RunConfig(workers=1, batch=2))
+    assert (most, alive) == (2, 0)
+
+
+class _Closing(_Answering):
+    closed = 0
+
+    def close(self) -> None:
+        type(self).closed += 1
+
+
+def test_policies_are_closed_by_whoever_made_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    make = partial(_Closing, lambda call, o: _still(o))
+    _evaluate(make, episodes=1, settings={"max_steps": 2})
+    assert _Closing.closed == 1
+    env = ENVS["tabletop/place"].make({})
+    evaluate(make("tabletop/place", [env]), episodes=1, settings={"max_steps": 2})
+    env.close()
+    assert _Closing.closed == 1

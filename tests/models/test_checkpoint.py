@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,15 +16,26 @@ from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import CheckpointError, ContractError, VlaError
 from vla.core.policy_spec import DatasetVersion
 from vla.core.scaling import Statistics
-from vla.models.checkpoint import Blueprint, fill, load_model, read_blueprint, read_tensors, write_checkpoint
+from vla.core.sealed import COMMIT, seal_folder
+from vla.models.checkpoint import (
+    Blueprint,
+    fill,
+    load_model,
+    open_checkpoint,
+    read_blueprint,
+    read_tensors,
+    write_checkpoint,
+)
 from vla.models.codecs.config import BinsConfig
 from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
+from vla.models.info import checkpoint_damage
 from vla.models.preprocessor import Embodiment, Preprocessor
 from vla.models.readers.config import ImagesConfig, StateConfig, TextConfig
 from vla.models.text import InstructionTokenizer
 from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.inputs import Inputs
+from vla.models.upgrade import upgrade_checkpoint
 
 _ANGLES = tuple(Dimension(name=name, unit="rad", low=-2.0, high=2.0) for name in ("shoulder", "elbow"))
 _GRIPPER = Dimension(name="gripper", unit="m", low=0.0, high=0.1)
@@ -108,9 +120,11 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def _edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a document, and seal the folder again: whoever forges a file can forge its seal."""
     value = json.loads(path.read_text())
     change(value)
     path.write_text(json.dumps(value))
+    seal_folder(path.parent)
 
 
 def _refused(checkpoint: Path, error: type[VlaError], message: str) -> None:
@@ -179,23 +193,94 @@ def test_the_contract_says_what_the_policy_is() -> None:
     assert other.policy.relative_to == ("shoulder",)
 
 
+FILES = ["weights.safetensors", "tokenizer.json", "preprocessor.json", "contract.json"]
+
+
 @pytest.mark.parametrize("kept", [0, 4, 100, -1])
 def test_truncated_weights_are_named_with_the_fix(checkpoint: Path, kept: int) -> None:
     path = checkpoint / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:kept])
-    _refused(checkpoint, CheckpointError, r"weights\.safetensors is truncated or damaged .*copy it again")
+    _refused(checkpoint, CheckpointError, r"weights\.safetensors fails its checksum.*copy the whole .* again")
+    seal_folder(checkpoint)
+    _refused(checkpoint, CheckpointError, r"weights\.safetensors is truncated or damaged .*copy the whole .* again")
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "tokenizer.json", "preprocessor.json", "contract.json"])
+@pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_named(checkpoint: Path, name: str) -> None:
     (checkpoint / name).unlink()
-    _refused(checkpoint, VlaError, name.replace(".", r"\."))
+    _refused(checkpoint, CheckpointError, rf"{name} is missing; copy the whole")
+
+
+@pytest.mark.parametrize("name", [*FILES, COMMIT])
+def test_no_flipped_bit_is_read(checkpoint: Path, name: str) -> None:
+    path = checkpoint / name
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for bit in rng.choice(8 * len(whole), 40, replace=False).tolist():
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        _refused(checkpoint, CheckpointError, name.replace(".", r"\."))
+        assert any(name in what for what in _damage(checkpoint))
+
+
+def _damage(checkpoint: Path) -> list[str]:
+    try:
+        return checkpoint_damage(checkpoint)
+    except CheckpointError as error:
+        return [str(error)]
+
+
+def test_damage_is_listed_whole(checkpoint: Path) -> None:
+    assert checkpoint_damage(checkpoint) == []
+    (checkpoint / "provenance.json").write_text("{}")
+    (checkpoint / "tokenizer.json").unlink()
+    (checkpoint / "notes.txt").write_text("mine")
+    assert sorted(checkpoint_damage(checkpoint)) == [
+        "notes.txt is not in the seal",
+        "provenance.json has 2 bytes, expected 15",
+        "tokenizer.json is missing",
+    ]
+
+
+def test_weights_that_are_not_finite_are_damage(tmp_path: Path) -> None:
+    blueprint = _blueprint()
+    weights = blueprint.build().state_dict()
+    name = next(iter(weights))
+    weights[name] = torch.full_like(weights[name], torch.nan)
+    write_checkpoint(tmp_path / "checkpoint", blueprint, weights, {})
+    assert checkpoint_damage(tmp_path / "checkpoint") == [f"{name} is not finite"]
+
+
+def test_one_without_a_seal_is_refused_with_the_command_that_seals_it(checkpoint: Path) -> None:
+    before = load_model(checkpoint)[1].state_dict()
+    (checkpoint / COMMIT).unlink()
+    _refused(checkpoint, CheckpointError, f"has no seal .*vla upgrade {checkpoint}")
+    assert upgrade_checkpoint(checkpoint) == "sealed"
+    assert upgrade_checkpoint(checkpoint) == "current"
+    after = load_model(checkpoint)[1].state_dict()
+    assert all(torch.equal(before[name], value) for name, value in after.items())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_visibly_damaged_is_not_sealed(checkpoint: Path, name: str) -> None:
+    (checkpoint / COMMIT).unlink()
+    path = checkpoint / name
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(VlaError, match=r"damaged|not valid JSON"):
+        upgrade_checkpoint(checkpoint)
+    assert not (checkpoint / COMMIT).exists()
+
+
+def test_the_folder_of_a_run_names_its_checkpoint(checkpoint: Path) -> None:
+    _refused(checkpoint.parent, CheckpointError, f"did you mean {checkpoint}")
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "preprocessor.json", "contract.json"])
 @pytest.mark.parametrize("text", ["", "{", "{}", "[]", "null", "3"])
 def test_a_damaged_file_is_refused(checkpoint: Path, name: str, text: str) -> None:
     (checkpoint / name).write_text(text)
+    seal_folder(checkpoint)
     _refused(checkpoint, VlaError, r"damaged|not valid JSON|contract version None")
 
 
@@ -215,6 +300,8 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_a_file_of_another_checkpoint_is_refused(checkpoint: Path, tmp_path: Path, name: str, message: str) -> None:
     other = _write(tmp_path / "other", _blueprint(width=32, words="other words"))
     shutil.copy(other / name, checkpoint / name)
+    _refused(checkpoint, CheckpointError, rf"{name}( fails its checksum|: \d+ bytes, expected)")
+    seal_folder(checkpoint)
     _refused(checkpoint, CheckpointError, message)
 
 
@@ -239,7 +326,7 @@ def test_an_unknown_kind_is_answered_with_the_list(checkpoint: Path) -> None:
 
 def test_no_weight_may_be_missing_or_left_over(checkpoint: Path) -> None:
     model = _blueprint().build()
-    weights = read_tensors(checkpoint / "weights.safetensors")
+    weights = read_tensors(open_checkpoint(checkpoint), "weights.safetensors")
     before = {k: v.clone() for k, v in model.state_dict().items()}
     name, tensor = weights.popitem()
     with pytest.raises(CheckpointError, match=f"missing .*{name}"):

@@ -118,7 +118,7 @@ def _preprocessor(*embodiments: Embodiment, **changes: Any) -> Preprocessor:
         "embodiments": embodiments or (_embodiment(ARM, ("front", "wrist")),),
         "tokenizer": InstructionTokenizer.train(SENTENCES),
         "words": ("pick", "put"),
-        "text_tokens": 5,
+        "text_tokens": 8,
         "image_size": (6, 8),
         "history": HISTORY,
         "horizon": HORIZON,
@@ -298,7 +298,8 @@ def test_chunks_mirror_samples(
     assert batch.targets.actions.isfinite().all()
     assert batch.targets.actions.abs().max() <= 39.1
     images = {"front": np.zeros((6, 8, 3), np.uint8)}
-    live = [Observation(images=images, state=row, instruction="", time_ns=i) for i, row in enumerate(state)]
+    received = embodiment.inside(state)
+    live = [Observation(images=images, state=row, instruction="", time_ns=i) for i, row in enumerate(received)]
     chunks = preprocessor.chunks(Prediction(actions=batch.targets.actions), live)
     assert [chunk.time_ns for chunk in chunks] == list(range(len(state)))
     assert {chunk.actions.dtype for chunk in chunks} == {np.dtype(np.float32)}
@@ -332,7 +333,7 @@ def test_chunks_are_as_wide_as_their_robot_and_say_what_is_believed() -> None:
 def test_the_interface_is_as_wide_as_the_widest_robot() -> None:
     interface = _preprocessor(*BOTH).interface
     assert (interface.cameras, interface.state, interface.action) == (("front", "wrist"), 6, 5)
-    assert (interface.history, interface.horizon, interface.text, interface.embodiments) == (3, 4, 5, 2)
+    assert (interface.history, interface.horizon, interface.text, interface.embodiments) == (3, 4, 8, 2)
     assert interface.signals == ARM.signals
     assert interface.words == len(InstructionTokenizer.train(SENTENCES))
 
@@ -352,7 +353,7 @@ def test_the_digest_changes_with_everything_but_versions() -> None:
     assert _preprocessor(dataclasses.replace(robot, contract=contract)).digest() == plain.digest()
     others = [
         _preprocessor(words=("pick",)),
-        _preprocessor(text_tokens=6),
+        _preprocessor(text_tokens=9),
         _preprocessor(image_size=(8, 6)),
         _preprocessor(history=2),
         _preprocessor(horizon=5),

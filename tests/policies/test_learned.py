@@ -180,7 +180,17 @@ def test_answers_are_in_the_units_of_the_robot(policy: LearnedPolicy) -> None:
         assert np.abs(_one(policy, observation).actions - observation.state).max() <= 0.3 * 1.05
 
 
-@pytest.mark.parametrize("instruction", ["", "   ", "Привет 你好 🤖", "cup " * 100])
+def test_an_instruction_that_is_too_long_is_refused_by_name(policy: LearnedPolicy) -> None:
+    with pytest.raises(ContractError, match=r"the instruction 'cup cup .*' has 100 tokens, .* reads at most 6"):
+        _one(policy, _observe(0, instruction="cup " * 100))
+
+
+def test_capitals_and_spaces_change_no_bit(policy: LearnedPolicy) -> None:
+    plain, other = (_one(policy, _observe(0, instruction=s)) for s in (_SENTENCES[0], "Reach  the\tRED\u00a0cup."))
+    np.testing.assert_array_equal(plain.actions, other.actions)
+
+
+@pytest.mark.parametrize("instruction", ["", "   ", "Привет 你好 🤖"])
 def test_any_instruction_gives_finite_actions(policy: LearnedPolicy, instruction: str) -> None:
     chunk = _one(policy, _observe(0, instruction=instruction))
     assert np.isfinite(chunk.actions).all()

@@ -1,3 +1,4 @@
+import re
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -60,3 +61,13 @@ def test_the_same_values_give_the_same_chart():
 @pytest.mark.parametrize(("succeeded", "failed"), [([20, 30, 31], [80, 80]), ([5], []), ([], [80]), ([0], [])])
 def test_lengths_of_successes_and_failures(succeeded, failed):
     assert ElementTree.fromstring(str(length_chart("lengths", succeeded, failed, description="lengths")))
+
+
+@pytest.mark.parametrize("span", [(0.9, 1.1), (1.2, 1.9), (0.02, 0.3), (3e-4, 40.0), (2.0, 2e9)])
+def test_a_log_axis_has_numbers_enough_to_read_it(span: tuple[float, float]) -> None:
+    curve = Series(label="loss", x=np.array([5000.0, 6000.0]), y=np.array(span), colour="accent")
+    svg = line_chart("log", [curve], description="loss", log=True)
+    assert svg is not None
+    texts = [(element.text or "").strip() for element in ElementTree.fromstring(svg).iter()]
+    numbers = [float(text) for text in texts if re.fullmatch(r"[\d.e+-]+", text)]  # steps are 5k and such
+    assert sum(0.9 * span[0] <= number <= 1.1 * span[1] for number in numbers) >= 3

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from vla.training.loop import STOP
 from vla.training.metrics import read_metrics
 from vla.training.precision import PrecisionRates
 from vla.training.recipe import AugmentationConfig, TrainConfig
+from vla.training.state import newest_state
 
 MakeRecipe = Callable[..., TrainConfig]
 
@@ -37,8 +39,9 @@ def _stop_at(run: Path, step: int) -> Callable[[dict[str, Any]], None]:
 
 
 def _state(run: Path) -> dict[str, Tensor]:
-    newest = sorted((run / "states").iterdir())[-1]
-    return read_tensors(newest / "state.safetensors")
+    newest = newest_state(run)
+    assert newest is not None
+    return read_tensors(newest, "state.safetensors")
 
 
 @pytest.mark.parametrize("loaders", [0, 1])
@@ -176,6 +179,26 @@ def test_validation_looks_at_the_average_and_leaves_the_weights_alone(make_recip
     assert all(0 < line["first_frame_grounding_error"] < 1 for line in lines)
     without, validated = _state(tmp_path / "without"), _state(tmp_path / "with")
     assert all(torch.equal(without[k], v) for k, v in validated.items())
+
+
+@pytest.mark.parametrize("share", [0.02, 0.0])
+def test_what_is_not_held_out_is_not_measured_and_that_is_said(
+    share: float, make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    heard: list[dict[str, Any]] = []
+    train(make_recipe(steps=2, validate_s=1e-6, data={"validation": share}), tmp_path, heard.append)
+    assert [line["kind"] for line in heard if line["kind"] != "note"] == ["train", "train"]
+    notes = [line["text"] for line in heard if line["kind"] == "note"]
+    assert len(notes) == bool(share), "nobody asked for any"
+    for note in notes:
+        assert re.match(r"nothing is held out: 0\.02 of \d+ episodes is less than one", note)
+
+
+def test_signals_that_the_data_lacks_are_in_no_line(make_recipe: MakeRecipe, bare: Path, tmp_path: Path) -> None:
+    train(make_recipe(steps=2, validate_s=1e-6, data={"path": str(bare)}), tmp_path)
+    names = {name for line in read_metrics(tmp_path) for name in line}
+    assert "action_loss" in names
+    assert not [name for name in names if "grounding" in name or "pointing" in name]
 
 
 @pytest.mark.parametrize("log_steps", [1, 1000])

@@ -45,6 +45,7 @@ def test_alone_everything_is_as_it_is(make_recipe: MakeRecipe) -> None:
     model, values = nn.Linear(2, 2), torch.ones(3)
     assert parallel.wrap(model) is model
     assert parallel.broadcast(values) is values
+    assert parallel.sum(values) is values
 
 
 def test_kinds_by_name(make_recipe: MakeRecipe) -> None:
@@ -57,7 +58,10 @@ def test_kinds_by_name(make_recipe: MakeRecipe) -> None:
 
 
 def test_two_processes_learn_what_one_does_from_twice_the_batch(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    """Without what is drawn for each rank, and with losses that are means over as many values on both ranks."""
+    """Without what is drawn for each rank, and with losses that are means over as many values on both ranks.
+
+    What is logged is of both, too.
+    """
     config = make_recipe(
         model={
             "horizon": 1,
@@ -84,7 +88,7 @@ def test_two_processes_learn_what_one_does_from_twice_the_batch(make_recipe: Mak
     ours, theirs = (read_metrics(tmp_path / name) for name in ("alone", "together"))
     for mine, other in zip(ours, theirs, strict=True):
         assert (mine["kind"], mine["step"]) == (other["kind"], other["step"])
-        names = ["gradient_norm"] if mine["kind"] == "train" else ["action_loss", "grounding_loss"]
+        names = ["action_loss", "grounding_loss", *(["loss", "gradient_norm"] if mine["kind"] == "train" else [])]
         assert [mine[name] for name in names] == pytest.approx([other[name] for name in names], rel=1e-4)
     origin = json.loads((tmp_path / "together" / "checkpoint" / "provenance.json").read_text())
     assert (origin["training"]["step"], origin["training"]["consumed"]) == (3, 3 * 4 * 2)

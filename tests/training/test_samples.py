@@ -3,7 +3,7 @@
 import itertools
 import shutil
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from vla.core.errors import ConfigError, DatasetError, UnknownNameError
+from vla.core.errors import ConfigError, ContractError, DatasetError, UnknownNameError
 from vla.core.policy_spec import DatasetVersion
 from vla.core.scaling import compute_statistics
 from vla.datasets.dataset import Dataset, create_dataset
@@ -19,6 +19,9 @@ from vla.datasets.edit import relabel
 from vla.datasets.sampling.loader import iterate_steps
 from vla.datasets.sampling.order import Order, ResumableSampler, StratifiedOrder
 from vla.datasets.sampling.windows import Windows
+from vla.datasets.store import episode_check
+from vla.datasets.store.manifest import publish
+from vla.datasets.store.segment import SegmentWriter
 from vla.models.trunk.inputs import Batch
 from vla.training.recipe import TrainConfig
 from vla.training.samples import Samples, open_samples
@@ -158,12 +161,21 @@ def test_the_preprocessor_holds_the_statistics_of_the_training_episodes(
     assert again.preprocessor.digest() != other.preprocessor.digest()
 
 
-def test_no_instruction_is_cut_off(samples: Samples) -> None:
+def test_every_wording_that_was_recorded_is_known_and_fits_twice_over(samples: Samples) -> None:
     sentences, preprocessor = samples.train.instructions, samples.blueprint.preprocessor
     ids, valid = preprocessor.texts(sentences)
     spoken = [preprocessor.tokenizer.decode(row[ok].tolist()) for row, ok in zip(ids, valid, strict=True)]
-    assert spoken == sentences
-    assert set(" ".join(sentences).replace(",", "").split()) == set(preprocessor.words)
+    assert spoken == [text.replace(",", "") for text in sentences]
+    episodes = _windows(samples.train).dataset.episodes
+    others = {text for episode in episodes for text in episode.instruction_alternatives}
+    assert others - set(sentences)
+    assert set(" ".join([*sentences, *others]).replace(",", "").split()) == set(preprocessor.words)
+    assert preprocessor.text_tokens == preprocessor.tokenizer.room_for([*sentences, *others])
+
+
+def test_an_instruction_longer_than_the_recipe_says_is_refused_by_name(make_recipe: MakeRecipe) -> None:
+    with pytest.raises(ContractError, match=r"the instruction '.*' has \d+ tokens, and the policy reads at most 5"):
+        open_samples(make_recipe(model={"text_tokens": 5}))
 
 
 def test_samples_speak_their_own_instruction(samples: Samples) -> None:
@@ -171,7 +183,7 @@ def test_samples_speak_their_own_instruction(samples: Samples) -> None:
     windows = _windows(samples.train)
     for row in range(0, len(windows), 17):
         said = preprocessor.tokenizer.decode(batch.inputs.text[row][batch.inputs.text_valid[row]].tolist())
-        assert said == windows.dataset.episodes[int(windows.owner[row])].instruction
+        assert said == windows.dataset.episodes[int(windows.owner[row])].instruction.replace(",", "")
 
 
 def test_held_out_items_are_those_of_validation(samples: Samples) -> None:
@@ -222,3 +234,20 @@ def test_selected_episodes_and_a_split_that_is_held_out(dataset: Path, tmp_path:
     assert len(set(_windows(samples.train).owner)) == len(data.episodes) - 1
     with pytest.raises(UnknownNameError, match="did you mean 'held'"):
         open_samples(make_recipe(data={"path": str(dataset), "manifest": version, "held_out": "hld"}))
+
+
+def test_data_far_outside_of_its_limits_is_not_learned_from(
+    make_recipe: MakeRecipe, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Dataset.open(bare)
+    state = source.read_episode(0).state.copy()
+    state[2, 0] = 57.3
+    episode = replace(source.read_episode(0), state=state)
+    create_dataset(tmp_path / "data", source.contract)
+    with monkeypatch.context() as patch:
+        patch.setattr(episode_check, "check_within_limits", lambda rows, contract: None)  # as older versions
+        with SegmentWriter(tmp_path / "data", source.contract, {}) as writer:
+            writer.append(episode)
+            publish(tmp_path / "data", [writer.seal()], "degrees")
+    with pytest.raises(DatasetError, match=r"episode 0 .*state joint1: expected .*, got 57.3 at step 2"):
+        open_samples(make_recipe(data={"path": str(tmp_path / "data")}))

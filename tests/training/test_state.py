@@ -1,25 +1,24 @@
 """States: what is loaded is what was saved, and a torn one is never chosen."""
 
+import errno
+import os
+import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from vla.core.config import to_dict
-from vla.core.contract import Contract
-from vla.core.errors import CheckpointError, ContractError, VlaError
-from vla.core.policy_spec import DatasetVersion, PolicySpec
+from vla.core.errors import CheckpointError, VlaError
+from vla.core.sealed import COMMIT
 from vla.models.model import Model
 from vla.models.trunk.attention import Transformer
 from vla.models.trunk.config import TransformerConfig
 from vla.training.optimiser import build_optimisers
-from vla.training.recipe import OptimiserConfig, TrainConfig
-from vla.training.state import Position, claim_data, claim_run, load_state, save_state
-
-MakeRecipe = Callable[..., TrainConfig]
+from vla.training.recipe import OptimiserConfig
+from vla.training.state import Position, load_state, save_state, settle_states
 
 
 class _Model(Model):
@@ -77,24 +76,98 @@ def test_a_fresh_run_begins_at_zero(tmp_path: Path) -> None:
     assert load_state(tmp_path, model, _average(model), []) == Position()
 
 
-def test_torn_states_are_not_chosen(tmp_path: Path) -> None:
-    _, _, position = _save(tmp_path)
-    good = tmp_path / "states" / f"{position.step:08d}"
-    shutil.copytree(good, good.with_name(".tmp-00000009-1"))
-    shutil.copytree(good, good.with_name("00000008"))
-    (good.with_name("00000008") / "state.json").unlink()
+def _load(run: Path) -> Position:
     model = _Model()
-    optimisers = build_optimisers(model, OptimiserConfig())
-    assert load_state(tmp_path, model, _average(model), optimisers) == position
+    return load_state(run, model, _average(model), build_optimisers(model, OptimiserConfig()))
 
 
-def test_damaged_weights_are_named(tmp_path: Path) -> None:
+def _flip(path: Path, bit: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+def _names(run: Path) -> list[str]:
+    return sorted(path.name for path in (run / "states").iterdir())
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "state.json", COMMIT])
+def test_no_flipped_bit_is_resumed_from(tmp_path: Path, name: str) -> None:
     _save(tmp_path)
-    path = tmp_path / "states" / "00000003" / "state.safetensors"
+    path = tmp_path / "states" / "00000003" / name
+    for bit in np.random.default_rng(0).choice(8 * path.stat().st_size, 20, replace=False).tolist():
+        _flip(path, bit)
+        with pytest.raises(CheckpointError, match=rf"{name}.* cannot be resumed from|{name}.*copy"):
+            _load(tmp_path)
+        _flip(path, bit)
+    assert _load(tmp_path).step == 3
+
+
+def test_a_damaged_state_is_set_aside_for_the_one_before(tmp_path: Path) -> None:
+    for step in (1, 2):
+        _save(tmp_path, step)
+    path = tmp_path / "states" / "00000002" / "state.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    model = _Model()
-    with pytest.raises(CheckpointError, match=r"state\.safetensors is truncated"):
-        load_state(tmp_path, model, _average(model), build_optimisers(model, OptimiserConfig()))
+    told: list[str] = []
+    settle_states(tmp_path, told.append)
+    (line,) = told
+    assert re.search(
+        r"00000002: state\.safetensors has \d+ bytes, expected \d+; .*set aside as damaged-.* 00000001$", line
+    )
+    assert "\n" not in line
+    assert _load(tmp_path).step == 1
+    assert [name.split("-")[:2] for name in _names(tmp_path)] == [["00000001"], ["damaged", "00000002"]]
+    _save(tmp_path, 2)
+    settle_states(tmp_path, told.append)
+    assert (len(told), _load(tmp_path).step) == (1, 2)
+
+
+def test_where_no_state_is_whole_nothing_is_touched(tmp_path: Path) -> None:
+    for step in (1, 2):
+        _save(tmp_path, step)
+        (tmp_path / "states" / f"{step:08d}" / "state.json").unlink()
+    with pytest.raises(CheckpointError, match=r"no state of .* is whole: .*00000002: state\.json is missing.*--init"):
+        settle_states(tmp_path, pytest.fail)
+    assert _names(tmp_path) == ["00000001", "00000002"]
+
+
+def test_states_of_an_earlier_version_are_told_apart(tmp_path: Path) -> None:
+    _save(tmp_path)
+    (tmp_path / "states" / "00000003" / COMMIT).unlink()
+    with pytest.raises(CheckpointError, match=r"00000003 has no seal: vla 2\.0 or older wrote it"):
+        settle_states(tmp_path, pytest.fail)
+
+
+def test_what_a_crash_left_is_swept_and_never_in_the_way(tmp_path: Path) -> None:
+    """The number of a process repeats in a container: no name is made of it."""
+    _, _, position = _save(tmp_path)
+    states = tmp_path / "states"
+    for name in (".unfinished-00000004-0badcafe", f".tmp-00000004-{os.getpid()}"):
+        shutil.copytree(states / "00000003", states / name)
+    shutil.copytree(states / "00000003", tmp_path / ".unfinished-checkpoint-0badcafe")
+    (tmp_path / ".metrics.jsonl.x7f3").write_text("half a li")
+    assert _load(tmp_path) == position
+    _save(tmp_path, 4)
+    settle_states(tmp_path, pytest.fail)
+    assert _names(tmp_path) == ["00000003", "00000004"]
+    assert [path.name for path in tmp_path.iterdir()] == ["states"]
+
+
+def test_a_full_disk_leaves_the_last_state_and_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, position = _save(tmp_path)
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for function in (os.fsync, os.rename):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, function.__name__, full)
+            with pytest.raises(OSError, match="No space"):
+                _save(tmp_path, 4)
+        assert _names(tmp_path) == ["00000003"]
+    assert _load(tmp_path) == position
 
 
 def test_the_newest_two_are_kept(tmp_path: Path) -> None:
@@ -117,41 +190,3 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     with pytest.raises(VlaError, match="diverged at step 5"):
         save_state(tmp_path, Position(step=5), model, average, build_optimisers(model, OptimiserConfig()))
     assert not (tmp_path / "states").exists()
-
-
-def test_a_run_that_has_states_belongs_to_its_recipe(tmp_path: Path, make_recipe: MakeRecipe) -> None:
-    claim_run(tmp_path, to_dict(make_recipe()))
-    _save(tmp_path)
-    claim_run(tmp_path, to_dict(make_recipe()))
-    with pytest.raises(CheckpointError, match=r"optimiser\.lr: 0\.002 there, 0\.5 here.*--out"):
-        claim_run(tmp_path, to_dict(make_recipe(optimiser={"lr": 0.5})))
-
-
-def test_a_run_that_saved_nothing_may_change_its_recipe(tmp_path: Path, make_recipe: MakeRecipe) -> None:
-    claim_run(tmp_path, to_dict(make_recipe()))
-    claim_run(tmp_path, to_dict(make_recipe(batch=2)))
-    _save(tmp_path)
-    with pytest.raises(CheckpointError, match="batch: 2 there, 8 here"):
-        claim_run(tmp_path, to_dict(make_recipe()))
-
-
-def test_data_is_claimed_by_one_worker_and_checked_by_all(tmp_path: Path) -> None:
-    mine, other = (
-        Contract(
-            robot="arm", cameras=(), state=(), action=(), control_hz=10.0,
-            policy=PolicySpec(
-                kind="unified", horizon=8, execute=4, relative_to=(), robots=("arm",), statistics=(digest,),
-                datasets=(DatasetVersion(path="d", manifest=1),), preprocessor=digest, tokenizer="t", model={},
-            ),
-        )
-        for digest in ("aa", "bb")
-    )  # fmt: skip
-    claim_data(tmp_path, mine, write=False)
-    assert not (tmp_path / "contract.json").exists()
-    claim_data(tmp_path, other, write=True)
-    claim_data(tmp_path, mine, write=True)  # nothing has been trained on the other
-    _save(tmp_path)
-    for write in (True, False):
-        claim_data(tmp_path, mine, write=write)
-        with pytest.raises(ContractError, match=r"statistics of the training data: aa there, bb here.*restore"):
-            claim_data(tmp_path, other, write=write)

@@ -100,5 +100,7 @@ class EnvConfig:
     """Environments that share an inference in the evaluation of a network; 0 leaves it out."""
     network_episodes: int = 100
     """Of that evaluation, each as long as can be: random weights reach nothing."""
+    tasks: int = 50
+    """Tasks that one worker meets, whose memory is compared with that of one; 0 leaves it out."""
     seed: int = 0
     """Of scenes and weights."""

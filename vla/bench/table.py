@@ -62,7 +62,9 @@ BENCHES: dict[str, Bench] = {
         summary="matrix products and training steps in bfloat16 against float32, and what precision auto chooses",
     ),
     "env": Bench(
-        config=EnvConfig, run=_env, summary="environments that step and render on one core, and whole evaluations"
+        config=EnvConfig,
+        run=_env,
+        summary="environments that step and render on one core, whole evaluations, and memory over many tasks",
     ),
     "loader": Bench(
         config=LoaderConfig,

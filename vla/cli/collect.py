@@ -14,12 +14,17 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """  vla collect data/place --episodes 2000
   vla collect data/calm --episodes 100 --disturbance.episode-share 0
-  vla collect data/crowd --set blocks=4 plates=3"""
+  vla collect data/crowd --set blocks=4 plates=3
+  vla collect data/mt50 --env 'metaworld/*' --episodes 50 --set image_size=96
+  vla collect data/corrected --policy runs/place/checkpoint --label expert --episodes 200"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Record demonstrations of a scripted expert into a dataset; failed episodes are dropped and counted."""
+    """Record demonstrations of a scripted expert into a dataset; failed episodes are dropped and counted.
+
+    With --policy that policy drives and the expert labels each state that it reaches, failures too (DAgger).
+    """
 
     dataset: Annotated[Path, tyro.conf.Positional]
     """Folder of the dataset; new episodes become a new version of one that exists."""
@@ -43,9 +48,13 @@ def main(argv: list[str]) -> int:
 def run(config: CollectConfig, dataset: Path) -> "Collected":
     """Collect and say what came of it."""
     from vla.collection.experts import collect
+    from vla.envs.registry import match
+    from vla.policies.table import find_policy, maker
 
+    driver = maker(find_policy(config.policy), batch=1) if config.policy else None
+    envs, _ = match(config.patterns, with_expert=True)
     with progress("failed") as bar:
-        task = bar.add_task("collect", total=config.episodes, failed="")
+        task = bar.add_task("collect", total=config.episodes * len(envs), failed="")
         failures: list[int] = []
 
         def on_episode(success: bool, steps: int) -> None:
@@ -53,9 +62,13 @@ def run(config: CollectConfig, dataset: Path) -> "Collected":
                 failures.append(steps)
             bar.update(task, advance=1, failed=f"{len(failures)} failed" if failures else "")
 
-        collected = collect(config, dataset, on_episode)
+        collected = collect(config, dataset, on_episode, driver)
     console().print(
         f"{dataset}: version {collected.manifest}, {collected.episodes:,} new episodes, {collected.steps:,} steps, "
-        f"{collected.failed} failed and dropped"
+        f"{collected.failed} failed and {'kept' if driver else 'dropped'}"
     )
+    none = [env for env, count in collected.envs.items() if not count]
+    for names, what in ((collected.missing, "not installed, left out"), (none, "the expert failed in all episodes of")):
+        if names:
+            console().print(f"{what}: {', '.join(names)}", style="red", markup=False)
     return collected

@@ -1,6 +1,7 @@
 """What all verbs share: parsing into a dataclass, showing the resolved configuration, progress, results as JSON."""
 
 import contextlib
+import inspect
 import io
 import os
 import sys
@@ -30,7 +31,7 @@ def parse(arguments: type[T], argv: Sequence[str], *, verb: str, examples: str, 
     """Fill the dataclass ``arguments`` from the command line; its docstrings are the help."""
     import tyro
 
-    description = f"{(arguments.__doc__ or '').strip()}\n\nexamples:\n{examples}"
+    description = f"{inspect.cleandoc(arguments.__doc__ or '')}\n\nexamples:\n{examples}"
     extra: dict[str, Any] = {} if default is None else {"default": default}
     said = io.StringIO()
     try:

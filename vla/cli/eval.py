@@ -11,8 +11,10 @@ import tyro
 from vla.cli.command import Cluster, console, parse, parse_settings, progress, show_config, write_result
 from vla.core.config import to_dict
 from vla.core.errors import ConfigError
+from vla.core.secret import hand_on
 from vla.envs.spec import Language
 from vla.evaluation.settings import RunConfig
+from vla.policies.table import is_address
 
 if TYPE_CHECKING:
     from vla.evaluation.plan import Progress
@@ -20,12 +22,14 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """  vla eval runs/place/checkpoint --episodes 100 --seed 777000 --out runs/eval-place
   vla eval runs/place/checkpoint --language-test
+  vla eval runs/place/checkpoint --language right polite asked addressed indirect misspelt
   vla eval runs/place/checkpoint --robustness image_noise observation_latency_steps
   vla eval runs/place/checkpoint --env tabletop/place tabletop/lift --split seen distractors
   vla eval runs/new/checkpoint --against runs/old/checkpoint --sequential --episodes 500 --out runs/new-old
   vla eval --diff runs/eval-new runs/eval-old
   vla eval expert --env all --episodes 100 --out runs/experts
   vla eval --server ws://127.0.0.1:8000 --episodes 20
+  vla eval --server ws://robot.local:8000 --api-key-file key.txt
   vla eval mypackage.policies:Mine --env tabletop/lift
   vla eval runs/place/checkpoint --set blocks=3"""
 Flag = tyro.conf.FlagCreatePairsOff
@@ -39,12 +43,14 @@ class Arguments:
     """A checkpoint folder, ``expert``, ``random``, ws://HOST:PORT of a server, or module:Name of your own."""
     server: str | None = None
     """The same as its address for POLICY."""
+    api_key_file: Path | None = None
+    """File with the key of a server; by default that in VLA_API_KEY, if it is set."""
     env: tuple[str, ...] = ("tabletop/place",)
     """Tasks, patterns of them ('metaworld/*'), or ``all`` that are installed."""
     split: tuple[str, ...] = ("",)
     """Splits of each task; by default its own."""
-    language: Language = "right"
-    """What the policy is told."""
+    language: tuple[Language, ...] = ("right",)
+    """What the policy is told: ``paraphrase`` is any of the other words, each kind of which has a name of its own."""
     set: tuple[str, ...] = ()
     """Settings of the environments as key=value."""
     episodes: int = 100
@@ -76,7 +82,7 @@ class Arguments:
             "env": self.env,
             "split": self.split,
             "settings": parse_settings(self.set),
-            "languages": LANGUAGE_TEST if self.language_test else (self.language,),
+            "languages": LANGUAGE_TEST if self.language_test else self.language,
             "robustness": False if self.robustness is None else self.robustness or True,
             "episodes": self.episodes,
             "seed": self.seed,
@@ -94,6 +100,9 @@ def main(argv: list[str]) -> int:
         raise ConfigError("which policy? give a checkpoint folder, expert, random, or --server ws://HOST:PORT")
     if arguments.sequential and not arguments.against:
         raise ConfigError("--sequential compares two policies: name the other with --against")
+    hand_on(arguments.api_key_file)
+    for policy in filter(None, (name, arguments.against)):
+        is_address(policy)  # refuses one with a key in it before it is shown
     scenes, run = arguments.scenes(), arguments.run
     title = name + (f" against {arguments.against}" if arguments.against else "")
     _require_names(name, arguments)

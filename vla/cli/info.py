@@ -2,17 +2,19 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from vla.cli.command import console, parse, write_result
 
 if TYPE_CHECKING:
+    from vla.evaluation.result import EvaluationResult
     from vla.models.info import CheckpointInfo, RobotInfo
 
 _EXAMPLES = """  vla info runs/place/checkpoint
-  vla info runs/place/checkpoint --json info.json"""
+  vla info runs/place/checkpoint --check          (every file against the seal)
+  vla info runs/place/checkpoint --results runs/experts --json info.json"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,10 @@ class Arguments:
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """Folder of the checkpoint."""
+    results: tuple[Path, ...] = ()
+    """Folders in which evaluations of it are looked for, beside that of its run."""
+    check: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Compare every file with the seal, and build the model, instead; 1 is the exit code of a damaged one."""
     json: Path | None = None
     """Write everything to this file."""
 
@@ -28,17 +34,56 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Read, print a table."""
     arguments = parse(Arguments, argv, verb="info", examples=_EXAMPLES)
+    if arguments.check:
+        return _check(arguments)
     from rich.table import Table
 
+    from vla.core.provenance import folder_digest
+    from vla.evaluation.folder import results_of
     from vla.models.info import checkpoint_info
 
     info = checkpoint_info(arguments.checkpoint)
+    run = arguments.checkpoint.resolve().parent
+    scores = [_score(*found) for found in results_of(folder_digest(arguments.checkpoint), (run, *arguments.results))]
     table = Table("", "", box=None, show_header=False, padding=(0, 2))
-    for name, text in _lines(info):
+    none = "none found; vla eval CHECKPOINT --out FOLDER makes some, --results FOLDER shows them"
+    for name, text in [*_lines(info), ("scores", "\n".join(map(_told, scores)) or none)]:
         table.add_row(f"[bold]{name}[/bold]", text)
     console().print(table)
-    write_result(arguments.json, asdict(info))
+    write_result(arguments.json, {**asdict(info), "scores": scores})
     return 0
+
+
+def _score(folder: Path, result: "EvaluationResult") -> dict[str, Any]:
+    success = result.success
+    return {
+        "envs": sorted(result.origins),
+        "episodes": success.episodes,
+        "success": success.rate,
+        "interval": [success.low, success.high],
+        "folder": str(folder),
+    }
+
+
+def _told(score: dict[str, Any]) -> str:
+    low, high = score["interval"]
+    return (
+        f"{', '.join(score['envs'])}: {score['success']:.0%} ({low:.0%} to {high:.0%}) "
+        f"of {score['episodes']} episodes, {score['folder']}"
+    )
+
+
+def _check(arguments: Arguments) -> int:
+    from vla.models.info import checkpoint_damage
+
+    found = checkpoint_damage(arguments.checkpoint)
+    for what in found:
+        console().print("[red]damaged[/red] ", end="")
+        console().print(what, markup=False)
+    told = f"{len(found)} things are not as they were written; copy it again" if found else "nothing is wrong"
+    console().print(f"{arguments.checkpoint}: {told}")
+    write_result(arguments.json, {"damage": found})
+    return 1 if found else 0
 
 
 def _lines(info: "CheckpointInfo") -> list[tuple[str, str]]:

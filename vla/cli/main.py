@@ -36,6 +36,7 @@ def main() -> int:
     argv = sys.argv[1:]
     name = argv[0] if argv else "--help"
     from vla.core.lookup import lookup
+    from vla.core.machine.stopping import exit_code, interrupt, requests_go_to
 
     warnings.showwarning = _one_line  # type: ignore[assignment]  # its other arguments are not used
     try:
@@ -44,13 +45,14 @@ def main() -> int:
             return 0 if argv else 2
         lookup("command", name, VERBS)
         verb = importlib.import_module(f"vla.cli.{name}_group" if name in GROUPS else f"vla.cli.{name}")
-        return int(verb.main(argv[1:]))
+        with requests_go_to(interrupt):
+            return int(verb.main(argv[1:]))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it exits
         return 1
-    except KeyboardInterrupt as interrupt:
-        print(f"vla {name}: {interrupt or 'interrupted'}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stopped:
+        print(f"vla {name}: {str(stopped) or 'interrupted'}", file=sys.stderr)
+        return exit_code(stopped)
     except Exception as error:
         from vla.core.machine.failures import explain
 

@@ -16,7 +16,9 @@ from vla.training.recipe import TrainConfig
 _EXAMPLES = """  vla train demo --data.path data/place --out runs/place      (a recipe that comes with vla)
   vla train my.yaml --engine inline --workers 1 --minutes 2   (one of your own)
   vla train demo --model.head.layout joint                    (any key of the recipe)
-  vla train demo --model.head.kind tokens                     (another kind of a part)"""
+  vla train demo --model.head.kind tokens                     (another kind of a part)
+  vla train --resume runs/place --steps 3000                  (make a run longer)
+  vla train demo --init runs/place/checkpoint --freeze "readers.images.*" --out runs/mine"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,8 @@ class Arguments:
     cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
     out: Path = Path("runs/train")
     """Folder of the run: metrics, states to resume from, and the final checkpoint."""
+    resume: Path | None = None
+    """A run to go on with as its own recipe says, instead of RECIPE and --out; --steps and --minutes make it longer."""
     json: Path | None = None
     """Write the outcome to this file."""
 
@@ -37,10 +41,16 @@ def main(argv: list[str]) -> int:
     if argv and not argv[0].startswith("-"):
         recipe, rest = find_recipe(argv[0]), argv[1:]
     kinds, rest = _kinds(rest)
-    config = load_recipe(TrainConfig, recipe, kinds=kinds) if recipe else TrainConfig()
+    run_folder = _resumed(rest)
+    if run_folder is not None:
+        if recipe is not None:
+            raise ConfigError(f"--resume {run_folder} goes on with the recipe of that run; leave {recipe} out")
+        config = _recipe_of(run_folder)
+    else:
+        config = load_recipe(TrainConfig, recipe, kinds=kinds) if recipe else TrainConfig()
     default = Arguments(config=config)
     arguments = parse(Arguments, rest, verb="train [RECIPE]", examples=_EXAMPLES, default=default)
-    if recipe is None:
+    if arguments.resume is None and recipe is None:
         known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml")))
         raise ConfigError(f"which recipe? a YAML file, or one that comes with vla: {known}; for example vla train demo")
     from vla.training.engines import require_data
@@ -48,9 +58,25 @@ def main(argv: list[str]) -> int:
     require_data(arguments.config.data)
     if arguments.config.engine == "ray":
         check_ray()
-    show_config(f"train {recipe} → {arguments.out}", arguments.config)
-    write_result(arguments.json, run(arguments.config, arguments.out))
+    out = arguments.resume or arguments.out
+    show_config(f"train {recipe or 'on'} → {out}", arguments.config)
+    write_result(arguments.json, run(arguments.config, out, prolong=arguments.resume is not None))
     return 0
+
+
+def _resumed(argv: list[str]) -> Path | None:
+    """What --resume names: its recipe gives the defaults of all other flags."""
+    for i, word in enumerate(argv):
+        flag, given, value = word.partition("=")
+        if flag == "--resume" and (given or i + 1 < len(argv)):
+            return Path(value if given else argv[i + 1])
+    return None
+
+
+def _recipe_of(run_folder: Path) -> TrainConfig:
+    from vla.training.claims import read_claim
+
+    return read_claim(run_folder).recipe
 
 
 def _kinds(argv: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -67,13 +93,24 @@ def _kinds(argv: list[str]) -> tuple[dict[str, str], list[str]]:
     return kinds, rest
 
 
+def _fates(line: dict[str, Any]) -> Any:
+    """What a run took of the checkpoint that it starts from, as a table."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("", "", "", box=None, show_header=False, padding=(0, 2), title=f"from {line['checkpoint']}")
+    for fate in line["fates"]:
+        table.add_row(fate["verdict"], escape(fate["part"]), escape(fate["why"]))
+    return table
+
+
 def _told(line: dict[str, Any]) -> str:
     """What the evaluators measured, without the parts of the loss."""
     shown = {key: value for key, value in line.items() if key == "action_loss" or key.startswith("first_frame_")}
     return ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in shown.items())
 
 
-def run(config: TrainConfig, out: Path) -> dict[str, Any]:
+def run(config: TrainConfig, out: Path, *, prolong: bool = False) -> dict[str, Any]:
     """Train with a progress bar and return where the checkpoint is and the last metrics."""
     from vla.training.engines import train
     from vla.training.metrics import read_metrics
@@ -87,10 +124,18 @@ def run(config: TrainConfig, out: Path) -> dict[str, Any]:
                 bar.update(task, completed=round(100 * min(1.0, line["fraction"])), text=text)
                 if not sys.stdout.isatty() and line["step"] % (20 * config.log_steps) == 0:
                     bar.console.print(f"train {text}")
+            elif line["kind"] == "note":
+                bar.console.print(line["text"], style="yellow", markup=False, soft_wrap=True)
+            elif line["kind"] == "closed_loop":
+                told = f"{line['success']:.0%} of {line['episodes']:.0f} scenes that choose the best"
+                bar.console.print(f"closed loop at step {line['step']:,}: {told}")
+            elif line["kind"] == "init":
+                bar.console.print(_fates(line))
             else:
-                bar.console.print(f"held out at step {line['step']:,}: {_told(line) or 'nothing was held out'}")
+                bar.console.print(f"held out at step {line['step']:,}: {_told(line)}")
 
-        checkpoint = train(config, out, log)
+        checkpoint = train(config, out, log, prolong=prolong)
         bar.update(task, completed=100)
     console().print(f"checkpoint: {checkpoint}")
-    return {"checkpoint": str(checkpoint), "metrics": read_metrics(out)[-1:]}
+    lines = [line for line in read_metrics(out) if line["kind"] in ("train", "validation")]
+    return {"checkpoint": str(checkpoint), "metrics": lines[-1:]}

@@ -1,4 +1,4 @@
-"""``vla upgrade``: convert a checkpoint of version 1."""
+"""``vla upgrade``: convert a checkpoint of version 1, or seal one of version 2.0."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,11 @@ _EXAMPLES = """  vla upgrade runs/place/checkpoint
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Convert a checkpoint that an earlier version of vla wrote, in place; the old one is kept beside it."""
+    """Bring a checkpoint that an earlier version of vla wrote to this one, in place.
+
+    One of version 1 is converted, and kept beside the new one. One of version 2.0 gets its seal: from then on damage
+    is noticed.
+    """
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """Folder of the checkpoint."""
@@ -29,7 +33,11 @@ def main(argv: list[str]) -> int:
 
     path = arguments.checkpoint
     done = upgrade_checkpoint(path)
-    told = f"upgraded to version 2; the old one is {path}-version1" if done else "of version 2 already, nothing to do"
-    console().print(f"{path}: {told}")
-    write_result(arguments.json, {"upgraded": done})
+    told = {
+        "converted": f"upgraded to version 2; the old one is {path}-version1",
+        "sealed": "read as a whole, and sealed as it is",
+        "current": "of this version already, nothing to do",
+    }
+    console().print(f"{path}: {told[done]}")
+    write_result(arguments.json, {"upgraded": done != "current", "outcome": done})
     return 0

@@ -1,24 +1,30 @@
 """Collecting demonstrations: processes that run whole episodes and write segments of one dataset."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vla.collection.learner import Learner, MakePolicy
 from vla.collection.settings import CollectConfig
-from vla.core.errors import DatasetError
-from vla.core.provenance import provenance
+from vla.core.contract import Contract, differences
+from vla.core.errors import ConfigError, ContractError, DatasetError
+from vla.core.machine.memory import give_back
+from vla.core.provenance import folder_digest, provenance
 from vla.datasets.dataset import create_dataset
 from vla.datasets.storage.storage import open_storage
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.shares import write_segments
 from vla.envs.recording import record_episode
-from vla.envs.registry import env_spec, make_expert
+from vla.envs.registry import env_spec, make_expert, match
 
 _SEGMENT_EPISODES = 100
+"""The most in one share, which becomes one segment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,37 +34,100 @@ class Collected:
     manifest: int
     episodes: int
     failed: int
-    """Episodes in which the expert did not succeed: dropped, and counted."""
+    """Episodes that did not succeed: dropped where the expert drove, kept where a policy did, and counted."""
     steps: int
+    envs: Mapping[str, int] = field(default_factory=dict)
+    """Episodes of each environment."""
+    missing: tuple[str, ...] = ()
+    """Environments of a pattern that are left out, since they are not installed."""
 
 
-def collect(config: CollectConfig, root: Path, on_episode: Callable[[bool, int], None] | None = None) -> Collected:
-    """Record ``config.episodes`` episodes into the dataset ``root`` and publish a new version of it.
+@dataclass(frozen=True, kw_only=True)
+class _Share:
+    """Episodes of one environment: the smallest piece of work."""
+
+    env: str
+    seeds: tuple[int, ...]
+
+
+def collect(
+    config: CollectConfig,
+    root: Path,
+    on_episode: Callable[[bool, int], None] | None = None,
+    driver: MakePolicy | None = None,
+) -> Collected:
+    """Record ``config.episodes`` episodes of each environment into the dataset ``root``, published as one new version.
 
     ``on_episode(success, steps)`` is called for each. The same seed gives the same episodes with any number of workers.
+    ``driver`` builds ``config.policy`` in the workers.
     """
-    spec = env_spec(config.env)
-    env = spec.build(config.settings)
-    try:
-        create_dataset(root, env.contract)
-        origin = provenance(seed=config.seed, env=config.env, settings=config.settings, renderer=env.renderer)
-    finally:
-        env.close()
-    seeds = np.arange(config.seed, config.seed + config.episodes)
-    shares = [share for share in np.array_split(seeds, -(-config.episodes // _SEGMENT_EPISODES)) if len(share)]
-    run = partial(_collect_share, config, root, origin)
+    if bool(config.policy) != (driver is not None):
+        raise ConfigError(f"collect: policy {config.policy!r} wants what builds it, see vla.policies.table.maker")
+    envs, missing = match(config.patterns, with_expert=True)
+    contract, renderer = _common_contract(envs, config.settings)
+    create_dataset(root, contract)
+    origin = provenance(seed=config.seed, settings=config.settings, renderer=renderer) | _driven(config)
+    last = config.seed + config.episodes - 1
     manifest, results = write_segments(
         open_storage(root),
-        run,
-        [share.tolist() for share in shares],
-        f"collect {config.env}, seeds {seeds[0]} to {seeds[-1]}",
+        partial(_collect_share, config, root, origin, driver),
+        _shares(envs, config),
+        f"collect {', '.join(config.patterns)}, seeds {config.seed} to {last}",
         workers=config.workers,
         on_report=on_episode and _spread(on_episode),
+        silence_s=config.patience_s,
     )
     if manifest is None:
         raise DatasetError(f"collect: the expert failed in all {config.episodes} episodes; lower --disturbance")
-    episodes, failed, steps = (sum(column) for column in zip(*results, strict=True))
-    return Collected(manifest=manifest, episodes=episodes, failed=failed, steps=steps)
+    episodes, failed, steps = (sum(column) for column in zip(*(found for _, found in results), strict=True))
+    kept = Counter(dict.fromkeys(envs, 0))
+    for env, found in results:
+        kept[env] += found[0]
+    return Collected(
+        manifest=manifest, episodes=episodes, failed=failed, steps=steps, envs=dict(kept), missing=tuple(missing)
+    )
+
+
+def _shares(envs: Sequence[str], config: CollectConfig) -> list[_Share]:
+    """As many as give each worker something, and no segment too much."""
+    size = min(_SEGMENT_EPISODES, math.ceil(len(envs) * config.episodes / config.workers))
+    seeds = np.arange(config.seed, config.seed + config.episodes)
+    parts = np.array_split(seeds, math.ceil(config.episodes / size))
+    return [_Share(env=env, seeds=tuple(part.tolist())) for env in envs for part in parts]
+
+
+def _common_contract(envs: Sequence[str], settings: Mapping[str, Any]) -> tuple[Contract, str]:
+    """What all environments show and take, and who renders; one dataset holds one robot."""
+    found: dict[str, Contract] = {}
+    renderer = ""
+    for name in envs:
+        env = env_spec(name).build(settings)
+        try:
+            found[name] = env.contract
+            renderer = renderer or env.renderer
+        finally:
+            env.close()
+    first = found[envs[0]]
+    others: dict[str, list[str]] = defaultdict(list)
+    for name, contract in found.items():
+        if lines := differences(first, contract):
+            others[lines[0]].append(name)
+    if others:
+        lines = [f"{', '.join(names)} ({why})" for why, names in others.items()]
+        raise ContractError(
+            f"one dataset holds one robot with its cameras, and these are not as {envs[0]}: {'; '.join(lines)}. "
+            "Collect them into another folder; a training mixture joins datasets"
+        )
+    return first, renderer
+
+
+def _driven(config: CollectConfig) -> dict[str, Any]:
+    """Who drove and who labelled, where that was not one and the same."""
+    if not config.policy:
+        return {}
+    path = Path(config.policy)
+    driver = {"policy": config.policy, "digest": folder_digest(path) if path.is_dir() else ""}
+    return {"driver": driver, "label": config.label}
 
 
 def _spread(on_episode: Callable[[bool, int], None]) -> Callable[[tuple[bool, int]], None]:
@@ -69,26 +138,33 @@ def _collect_share(
     config: CollectConfig,
     root: Path,
     origin: dict[str, Any],
-    seeds: list[int],
+    driver: MakePolicy | None,
+    share: _Share,
     report: Callable[[tuple[bool, int]], None],
-) -> tuple[str | None, tuple[int, int, int]]:
-    """Record the episodes of ``seeds`` into one segment: its id, and (episodes, failures, steps)."""
-    spec = env_spec(config.env)
-    env = spec.build(config.settings)
-    expert = make_expert(config.env, env)
+) -> tuple[str | None, tuple[str, tuple[int, int, int]]]:
+    """Record the episodes of a share into one segment: its id, the environment, and (episodes, failures, steps)."""
+    env = env_spec(share.env).build(config.settings)
     failed = 0
     try:
-        with SegmentWriter(root, env.contract, origin) as writer:
-            for seed in seeds:
-                episode = record_episode(env, expert, task=config.env, seed=seed, disturbance=config.disturbance)
-                if episode.success:
-                    writer.append(episode)
+        expert = make_expert(share.env, env)
+        learner = Learner(driver(share.env, [env])) if driver else None
+        with SegmentWriter(root, env.contract, {**origin, "env": share.env}) as writer:
+            for seed in share.seeds:
+                if learner is None:
+                    record = partial(record_episode, disturbance=config.disturbance)
                 else:
-                    failed += 1
+                    learner.begin(seed)
+                    record = partial(record_episode, driver=learner, driver_steps=None, label_driven=True)
+                episode = record(env, expert, task=share.env, seed=seed)
+                if episode.success or learner:
+                    writer.append(episode)
+                failed += not episode.success
                 report((bool(episode.success), len(episode)))
             if not writer.episodes:
                 writer.abandon()
-                return None, (0, failed, 0)
-            return writer.seal(), (writer.episodes, failed, writer.steps)
+                return None, (share.env, (0, failed, 0))
+            return writer.seal(), (share.env, (writer.episodes, failed, writer.steps))
     finally:
         env.close()
+        del env
+        give_back()  # the next share may be of another environment

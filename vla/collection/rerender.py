@@ -7,7 +7,7 @@ from typing import Any
 
 from vla.core.contract import differences
 from vla.core.errors import ContractError, DatasetError
-from vla.core.machine.processes import Engine
+from vla.core.machine.engines import EngineChoice
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.storage.storage import Location, open_storage
 from vla.datasets.store.segment import SegmentWriter
@@ -25,7 +25,7 @@ class Rerender:
     env: str
     settings: Mapping[str, Any]
     workers: int
-    engine: Engine = "processes"
+    engine: EngineChoice = "auto"
 
 
 def rerender(source: Dataset, target: Location, config: Rerender, on_episode: Callable[[int], None]) -> int:

@@ -1,7 +1,7 @@
 """Which demonstrations to collect. Free of heavy imports, so that help is instant."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from vla.core.errors import ConfigError
 from vla.core.machine.processes import cores
@@ -12,16 +12,33 @@ from vla.envs.disturbance import Disturbance
 class CollectConfig:
     """Which demonstrations to collect."""
 
-    env: str = "tabletop/place"
+    env: str | tuple[str, ...] = "tabletop/place"
+    """Tasks, or patterns of them ('metaworld/*'); those that share a robot and its cameras become one dataset."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Settings of the environment that differ from its defaults."""
+    """Settings of the environments that differ from their defaults."""
     episodes: int = 2000
+    """Of each task."""
     seed: int = 0
     """Episode i runs on seed + i."""
     disturbance: Disturbance = field(default_factory=Disturbance)
     """What pushes the arm off the expert's path; ``--disturbance.episode-share 0`` for none."""
+    policy: str = ""
+    """Who drives instead of the expert: a checkpoint folder, or any other name of a policy."""
+    label: Literal["expert"] | None = None
+    """Who says what would have been right where a policy drives: the expert, in each state that the policy reached."""
     workers: int = field(default_factory=cores)
+    patience_s: float = 600.0
+    """A worker that finishes no episode for so long hangs, and is ended."""
 
     def __post_init__(self) -> None:
         if self.episodes < 1 or self.workers < 1:
             raise ConfigError(f"collect: episodes={self.episodes} and workers={self.workers} must be at least 1")
+        if bool(self.policy) != bool(self.label):
+            raise ConfigError(
+                "collect: --policy drives and --label expert says what is learned from that: give both, or neither"
+            )
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """``env`` as several."""
+        return (self.env,) if isinstance(self.env, str) else self.env

@@ -21,10 +21,20 @@ class ActionTransform:
     def of(contract: Contract) -> "ActionTransform":
         """Angles are relative to the state of the same name; all else, the gripper say, stays absolute."""
         names = [d.name for d in contract.state]
+        reasons = ActionTransform.reasons(contract)
         return ActionTransform(
             relative_to=tuple(
-                names.index(d.name) if d.unit == "rad" and d.name in names else None for d in contract.action
+                None if reason else names.index(d.name) for d, reason in zip(contract.action, reasons, strict=True)
             )
+        )
+
+    @staticmethod
+    def reasons(contract: Contract) -> tuple[str, ...]:
+        """Why `of` leaves each action dimension absolute; empty for those that are relative."""
+        names = [d.name for d in contract.state]
+        return tuple(
+            f"its unit is {d.unit}, not rad" if d.unit != "rad" else "" if d.name in names else "no state has its name"
+            for d in contract.action
         )
 
     @staticmethod

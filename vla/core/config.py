@@ -44,6 +44,19 @@ class Kinded:
         raise NotImplementedError
 
 
+class _Strict(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error, not the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                problem = f"the key {key.value!r} stands twice, the second time in line {key.start_mark.line + 1}"
+                raise yaml.constructor.ConstructorError(problem=problem)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def load_recipe(
     cls: type[T], path: str | Path, *, kinds: Mapping[str, str] | None = None, changes: Mapping[str, Any] | None = None
 ) -> T:
@@ -54,14 +67,22 @@ def load_recipe(
     recipe says takes what the recipe says of the other kind with it. ``changes`` are nested as the file is, and win.
     """
     path = find_recipe(path)
-    try:
-        value = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from None
-    value = _merged(value or {}, changes or {})
+    value = nested(read_yaml(path, what="recipe"), changes or {})
     for key, kind in (kinds or {}).items():
-        _choose_kind(value, key.split("."), kind)
+        _choose_kind(value, key.split("."), kind, default=cls())
     return from_dict(cls, value, where=str(path))
+
+
+def read_yaml(path: Path, *, what: str) -> Any:
+    """What a YAML file holds, strictly; ``what`` is what an error calls it."""
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _Strict) or {}
+    except FileNotFoundError:
+        raise ConfigError(f"{what} {path} does not exist") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{what} {path} is not UTF-8 ({error}); is it the right file?") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{what} {path} is not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def find_recipe(recipe: str | Path) -> Path:
@@ -81,23 +102,36 @@ def find_recipe(recipe: str | Path) -> Path:
     raise ConfigError(f"recipe {recipe} {what}: {hint}recipes that come with vla: {', '.join(ours)}{there}")
 
 
-def _merged(value: Any, changes: Mapping[str, Any]) -> Any:
+def nested(value: Any, changes: Mapping[str, Any]) -> Any:
     """Nested mappings, key by key; anything else is replaced."""
     if not isinstance(value, dict):
         return value
     merged = dict(value)
     for key, change in changes.items():
         old = merged.get(key)
-        merged[key] = _merged(old, change) if isinstance(old, dict) and isinstance(change, Mapping) else change
+        merged[key] = nested(old, change) if isinstance(old, dict) and isinstance(change, Mapping) else change
     return merged
 
 
-def _choose_kind(value: Any, keys: list[str], kind: str) -> None:
-    """Write ``kind`` into nested mappings at ``keys``, the last of which is ``kind``."""
-    for key in keys[:-2]:
-        value = value.setdefault(key, {}) if isinstance(value, dict) else {}
-    if isinstance(value, dict) and len(keys) > 1 and dict(value.get(keys[-2]) or {}).get("kind") != kind:
-        value[keys[-2]] = {"kind": kind}
+def _choose_kind(value: Any, keys: list[str], kind: str, default: Any) -> None:
+    """Write ``kind`` into nested mappings at ``keys``, the last of which is ``kind``.
+
+    What is said there stays if it was of this kind, be it that it says so or that ``default``, the configuration of
+    which ``value`` is the differences, is of it.
+    """
+    parent: Any = value
+    said: str | None = kind
+    for key in keys[:-1]:
+        if not isinstance(value, dict):
+            return
+        default = default.get(key) if isinstance(default, Mapping) else getattr(default, key, None)
+        parent, value = value, value.setdefault(key, {})
+        implied = getattr(default, "kind", None)
+        said = value.get("kind", implied) if isinstance(value, dict) else None
+        if said != implied:  # of another kind's parts the default says nothing
+            default = None
+    if said != kind:
+        parent[keys[-2]] = {"kind": kind}
 
 
 def from_dict(cls: type[T], value: Any, *, where: str, key: str = "") -> T:

@@ -3,7 +3,6 @@
 A line that was cut short or damaged ends the log: what stands before it is whole, and opening the log removes the rest.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Any
 import google_crc32c
 
 from vla.core.errors import VlaError
-from vla.core.files import write_all
+from vla.core.files import lock, write_all
 
 
 class CheckedLog:
@@ -22,12 +21,10 @@ class CheckedLog:
     def __init__(self, path: Path) -> None:
         self._file = path.open("ab", buffering=0)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            lock(self._file.fileno(), path)
+        except VlaError:
             self._file.close()
-            raise VlaError(
-                f"{path} is being written by another process; wait for it, or choose another folder"
-            ) from None
+            raise
         self.entries, whole = _read(path)
         """What was in the log when it was opened."""
         self._file.truncate(whole)

@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from vla.core.sealed import COMMIT
+
 PACKAGES = ("vla", "torch", "numpy", "mujoco", "zarr", "ray", "gymnasium", "transformers")
 
 
@@ -55,11 +57,12 @@ def git_commit() -> str | None:
 def folder_digest(path: Path) -> str:
     """Sixteen hexadecimal digits of all files below ``path``, their names and what is in them.
 
-    Only where it comes from (``provenance.json``: command, date) is left out: the same content made twice is the same.
+    Where it comes from (``provenance.json``: command, date) and the seal, which covers that, are left out: the same
+    content made twice is the same.
     """
     digest = hashlib.blake2b(digest_size=8)
     for file in sorted(path.rglob("*")):
-        if file.is_file() and file.name != "provenance.json":
+        if file.is_file() and file.name not in ("provenance.json", COMMIT):
             name = file.relative_to(path).as_posix()
             digest.update(f"{len(name)} {name} {file.stat().st_size} ".encode())
             with file.open("rb") as content:

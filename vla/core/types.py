@@ -52,6 +52,8 @@ class ActionChunk:
     time_ns: int
     signals: Mapping[str, Float32[np.ndarray, " g"]] = field(default_factory=dict)
     """What the policy believes, by signal."""
+    clipped: tuple[int, ...] = ()
+    """Steps whose command was outside of the robot's limits, and has been brought inside."""
 
 
 @runtime_checkable
@@ -79,6 +81,14 @@ class SeededPolicy(Protocol):
 
     def seed(self, slot: int, seed: int) -> None:
         """From now on the episode in ``slot`` draws from ``seed`` alone; called after ``reset``."""
+
+
+@runtime_checkable
+class ClosablePolicy(Protocol):
+    """A policy that holds something, such as a connection: whoever made it closes it."""
+
+    def close(self) -> None:
+        """Let go of it; nothing is asked afterwards."""
 
 
 @dataclass(frozen=True, kw_only=True)

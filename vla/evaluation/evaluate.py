@@ -1,8 +1,7 @@
 """Evaluation as a call: a policy, by name or as an object, in closed loop on held-out scenes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,13 @@ from vla.core.errors import ConfigError
 from vla.core.provenance import provenance
 from vla.core.types import Policy
 from vla.envs.registry import match
-from vla.envs.spec import Language, RobotEnv
+from vla.envs.spec import Language
 from vla.evaluation.comparison import compare_rows
 from vla.evaluation.conditions import robustness_conditions
 from vla.evaluation.folder import write_result
 from vla.evaluation.plan import Contender, Note, OnProgress, Plan, execute, result_of
 from vla.evaluation.result import ComparisonResult, EvaluationResult
+from vla.evaluation.runner import Lent, MakePolicy
 from vla.evaluation.sequential import SequentialTest
 from vla.evaluation.settings import RunConfig
 from vla.evaluation.trials import Condition
@@ -48,7 +48,7 @@ def evaluate(
     is given by name, or as a function that a process can import, is built in each of ``run.workers`` processes; an
     object acts in this one.
     """
-    how = _how(run, out, policy)
+    how = _how(run, out, note, policy)
     plan = Plan(
         contenders={"": _contender(policy, how)},
         conditions=_conditions(_matching(env, [policy], note), split, settings, languages, robustness),
@@ -86,7 +86,7 @@ def compare(
     ``sequential`` lets them take turns and stops as soon as a test that allows for it knows which is better, wrong in
     a share of at most ``alpha``.
     """
-    how = _how(run, out, a, b)
+    how = _how(run, out, note, a, b)
     contenders = {"a": _contender(a, how), "b": _contender(b, how)}
     plain = _conditions(_matching(env, [a, b], note), split, settings, languages, robustness)
     conditions = [replace(condition, policy=label) for condition in plain for label in contenders]
@@ -142,25 +142,34 @@ def _conditions(
 
 
 def _contender(policy: PolicyLike, run: RunConfig) -> Contender:
-    from vla.policies.table import find_policy
+    from vla.policies.table import find_policy, maker, parameters
 
-    if isinstance(policy, str | Path):
-        return Contender(name=str(policy), make=partial(_build, find_policy(str(policy)), run.batch))
-    if isinstance(policy, Policy) and not isinstance(policy, type):
+    factory = find_policy(str(policy)) if isinstance(policy, str | Path) else policy
+    taken: Collection[str] = ()
+    if isinstance(factory, Policy) and not isinstance(factory, type):
         if run.workers > 1 or run.engine == "ray":
             raise ConfigError("a policy that is an object acts in this process: take workers=1, or give what makes it")
-        return Contender(name=type(policy).__qualname__, make=lambda env, envs: policy)
-    return Contender(name=getattr(policy, "__qualname__", repr(policy)), make=partial(_build, policy, run.batch))
+        name = type(factory).__qualname__
+        make: MakePolicy = Lent(factory)
+    else:
+        name = str(policy) if isinstance(policy, str | Path) else getattr(policy, "__qualname__", repr(policy))
+        make, taken = maker(factory, batch=run.batch, **run.computing), parameters(factory)
+    ignored = [key for key in run.computing if key not in taken]
+    if ignored:
+        raise ConfigError(f"policy {name} takes no {' and no '.join(ignored)}: a checkpoint does; leave it out")
+    return Contender(name=name, make=make)
 
 
-def _build(factory: Callable[..., Policy], batch: int, env: str, envs: Sequence[RobotEnv]) -> Policy:
-    from vla.policies.table import build_policy
+def _how(run: RunConfig | None, out: str | Path | None, note: Note, *policies: PolicyLike) -> RunConfig:
+    from vla.policies.table import places_of
 
-    return build_policy(factory, env=env, envs=envs, contract=envs[0].contract, batch=batch)
-
-
-def _how(run: RunConfig | None, out: str | Path | None, *policies: PolicyLike) -> RunConfig:
     run = run or (RunConfig(workers=1) if any(_is_object(policy) for policy in policies) else RunConfig())
+    for name in dict.fromkeys(str(policy) for policy in policies if isinstance(policy, str | Path)):
+        places = places_of(name)  # each environment of each worker is a client of the server
+        if places is not None and run.workers * run.batch > places:
+            batch = min(run.batch, places)
+            run = replace(run, batch=batch, workers=max(1, places // batch))
+            note(f"{name} has {places} places: {run.workers} workers with {batch} episodes at a time")
     return run if out is None else replace(run, out=Path(out))
 
 

@@ -7,7 +7,7 @@ result.json       the summary, once all episodes have ended
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ from typing import Any
 from vla.core.errors import VlaError
 from vla.core.files import write_json
 from vla.core.log import CheckedLog, read_log
-from vla.evaluation.result import Result, result_from_json
+from vla.evaluation.result import EvaluationResult, Result, result_from_json
 from vla.evaluation.run import Outcome
 from vla.evaluation.runner import Origin
 from vla.evaluation.trials import Condition, EpisodeResult, Trial
@@ -91,6 +91,22 @@ def read_result(path: Path) -> Result:
     if path.is_dir() and not file.exists() and (path / SETTINGS).exists():
         raise VlaError(f"{path} holds an evaluation that is not finished: run its command again to go on")
     return result_from_json(_read_json(file), where=str(file))
+
+
+def results_of(digest: str, folders: Iterable[Path]) -> list[tuple[Path, EvaluationResult]]:
+    """The finished evaluations in and below ``folders`` of the policy whose files have this digest, by their paths.
+
+    What is no result, or of another policy, is passed over: a run's folder holds much else.
+    """
+    found = []
+    for file in sorted({path for folder in folders for path in folder.rglob(RESULT)}):
+        try:
+            result = read_result(file)
+        except VlaError:
+            continue
+        if isinstance(result, EvaluationResult) and result.policy.digest == digest:
+            found.append((file.parent, result))
+    return found
 
 
 def _read(entry: Mapping[str, Any]) -> tuple[Trial, EpisodeResult]:

@@ -15,6 +15,7 @@ from vla.evaluation.result import FORMAT, EvaluationResult, PolicyIdentity
 from vla.evaluation.rows import overall, rows_of, task_rows
 from vla.evaluation.run import Outcome, run_trials
 from vla.evaluation.runner import MakePolicy
+from vla.evaluation.scenes.overlap import overlaps
 from vla.evaluation.sequential import SequentialTest
 from vla.evaluation.settings import RunConfig
 from vla.evaluation.trials import Condition, EpisodeResult, Trial, trials_of
@@ -63,6 +64,12 @@ class Plan:
         """All of them, in the order in which they are begun."""
         return trials_of(self.conditions, range(self.seed, self.seed + self.episodes))
 
+    def overlaps(self, label: str) -> list[str]:
+        """What to say of scenes that a contender was trained on."""
+        path = Path(self.contenders[label].name)
+        mine = [condition.env for condition in self.conditions if condition.policy == label]
+        return list(overlaps(path, mine, self.seed, self.episodes)) if path.is_dir() else []
+
     def identity(self) -> dict[str, Any]:
         """What must agree for episodes to belong together."""
         return {
@@ -72,6 +79,7 @@ class Plan:
             "seed": self.seed,
             "episodes": self.episodes,
             **{name: getattr(self.run, name) for name in ("execute", "ensemble", "batch")},
+            **self.run.computing,
             "sequential": {"alpha": self.sequential.alpha} if self.sequential else None,
             "versions": versions(),
         }
@@ -118,6 +126,9 @@ def execute(plan: Plan, *, on_progress: OnProgress = lambda p: None, note: Note 
 
     ``on_progress`` hears of every episode, and ``note`` of what a person should know: a line of words.
     """
+    for label in plan.contenders:
+        for line in plan.overlaps(label):
+            note(line)
     if plan.run.out is None:
         return _run(plan, Outcome(), lambda trial, result: None, on_progress, note)
     with ResultFolder(plan.run.out, plan.identity(), provenance()) as folder:
@@ -143,6 +154,7 @@ def result_of(plan: Plan, outcome: Outcome, label: str = "") -> EvaluationResult
         rows=tuple(rows),
         language=tuple(language_gaps(rows)),
         robustness=tuple(robustness_curves(rows)),
+        overlaps=tuple(plan.overlaps(label)),
         refused=tuple(refusal.reason for refusal in outcome.refusals.values()),
         origins=dict(sorted(outcome.origins.items())),
         config={"episodes": plan.episodes, "seed": plan.seed, **to_dict(plan.run)},
@@ -180,7 +192,7 @@ def _run(
     tell()
     makers = {label: contender.make for label, contender in plan.contenders.items()}
     size = plan.run.batch if referee else None
-    run_trials(trials, makers, plan.run, outcome=outcome, on_ended=on_ended, stop=stop, share_size=size)
+    run_trials(trials, makers, plan.run, outcome=outcome, on_ended=on_ended, stop=stop, share_size=size, note=note)
     for refusal in outcome.refusals.values():
         if not plan.may_refuse:
             raise ConfigError(refusal.reason)

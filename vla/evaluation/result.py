@@ -42,6 +42,8 @@ class EvaluationResult:
     robustness: tuple[RobustnessCurve, ...] = ()
     refused: tuple[str, ...] = ()
     """Why conditions were left out."""
+    overlaps: tuple[str, ...] = ()
+    """Which scenes the policy was trained on."""
     origins: dict[str, Origin]
     """What each environment says of itself, by name."""
     config: dict[str, Any]

@@ -13,14 +13,14 @@ from typing import Any
 
 from vla.core.machine.processes import run_shares
 from vla.core.machine.spawned import WorkerDiedError
-from vla.evaluation.runner import Broken, Ended, EpisodeRunner, MakePolicy, Origin, Report, Share, Started
+from vla.evaluation.runner import Alive, Broken, Ended, EpisodeRunner, MakePolicy, Origin, Report, Share, Started
 from vla.evaluation.settings import RunConfig
 from vla.evaluation.slot import Refusal
 from vla.evaluation.trials import Condition, EpisodeResult, Trial
 
 _SHARES_PER_WORKER = 3
 _STRIKES = 2
-"""Deaths of its process after which an episode counts as crashed."""
+"""Deaths of its process after which an episode counts as crashed, and an environment as one that cannot be built."""
 
 
 @dataclass(kw_only=True)
@@ -49,12 +49,15 @@ def run_trials(
     on_ended: Callable[[Trial, EpisodeResult], object] = lambda trial, result: None,
     stop: Callable[[], bool] = lambda: False,
     share_size: int | None = None,
+    note: Callable[[str], object] = lambda text: None,
 ) -> Outcome:
-    """Run the trials that ``outcome`` does not hold yet, about in their order, and return it with their results.
+    """Run the trials that ``outcome`` does not hold yet, and return it with their results.
 
-    ``makers`` build the policies, by label. A process
-    that dies costs its running episodes one try; the second time they are crashes. Once ``stop()`` is true, no share
-    begins. An error in a share is raised here, once the shares that run beside it have ended.
+    ``makers`` build the policies, by label. A process that dies, or that hangs and is ended, costs its running episodes
+    one try, and where none ran the one environment that was being built; the second time the episodes are crashes, and
+    the environment is an error. Once ``stop()`` is true, no share begins. An error in a share is raised here, once the
+    shares that run beside it have ended. With ``share_size`` the trials are begun in their order, without it those of
+    one environment together.
     """
     outcome = outcome or Outcome()
     watch = _Watch(outcome, on_ended)
@@ -62,7 +65,7 @@ def run_trials(
     suspects: set[str] = set()
     while pending := [t for t in trials if t.key not in outcome.results and t.condition.key not in outcome.refusals]:
         size = share_size or math.ceil(len(pending) / config.workers / _SHARES_PER_WORKER)
-        shares = list(_shares(pending, max(config.batch, size), suspects))
+        shares = list(_shares(pending, max(config.batch, size), suspects, in_order=share_size is not None))
         runner = EpisodeRunner(
             makers=makers,
             execute=config.execute,
@@ -71,7 +74,14 @@ def run_trials(
         )
         try:
             futures = run_shares(
-                runner, shares, workers=config.workers, engine=engine, on_report=watch, stop=lambda: stop() or watch.bad
+                runner,
+                shares,
+                workers=config.workers,
+                engine=engine,
+                on_report=watch,
+                stop=lambda: stop() or watch.bad,
+                silence_s=config.patience_s,
+                note=note,
             )
         finally:
             runner.close()
@@ -81,8 +91,11 @@ def run_trials(
     return outcome
 
 
-def _shares(pending: Sequence[Trial], size: int, alone: Collection[str]) -> Iterator[Share]:
-    """Groups of one policy, environment and settings, the earliest trial first; those ``alone`` have a share each."""
+def _shares(pending: Sequence[Trial], size: int, alone: Collection[str], in_order: bool) -> Iterator[Share]:
+    """Groups of one policy, environment and settings; those ``alone`` have a share each.
+
+    ``in_order`` of their earliest trials; else one environment after the other, so that each is built once a worker.
+    """
     groups: dict[tuple[str, str, str], list[list[tuple[int, Trial]]]] = defaultdict(list)
     shares: list[list[tuple[int, Trial]]] = []
     for place, trial in enumerate(pending):
@@ -94,7 +107,16 @@ def _shares(pending: Sequence[Trial], size: int, alone: Collection[str]) -> Iter
             group.append([])
             shares.append(group[-1])
         group[-1].append((place, trial))
-    for share in sorted(shares, key=lambda share: share[0][0]):
+    first: dict[tuple[str, str], int] = {}
+    for share in shares:
+        place, trial = share[0]
+        first.setdefault(trial.condition.stage[1:], place)
+
+    def order(share: list[tuple[int, Trial]]) -> tuple[int, int]:
+        place, trial = share[0]
+        return (0 if in_order else first[trial.condition.stage[1:]]), place
+
+    for share in sorted(shares, key=order):
         yield Share(trials=tuple(trial for _, trial in share))
 
 
@@ -119,33 +141,43 @@ class _Watch:
             self._outcome.refusals[report.trial.condition.key] = report
         elif isinstance(report, Broken):
             self.bad = True
-        else:
+        elif not isinstance(report, Alive):
             self._outcome.origins[report.env] = report
 
     def strike(self, shares: Sequence[Share], futures: "Sequence[Future[Any]]") -> set[str]:
         """After all shares: the trials that were running in processes that died, to be tried again each alone.
 
-        A share that raised anything else is raised here.
+        A share that raised anything else is raised here, and a death before a first episode that is not the first one.
         """
-        suspects = set()
+        suspects, unbuilt = set(), dict[str, BaseException]()
         for share, future in zip(shares, futures, strict=True):
             error = None if future.cancelled() else future.exception()
-            if error is not None and not isinstance(error, WorkerDiedError):
+            if error is None:
+                continue
+            if not isinstance(error, WorkerDiedError):
                 raise error
-            for trial in share.trials if error is not None else ():
-                if self._running.pop(trial.key, None) is None:
-                    continue
-                self._strikes[trial.key] += 1
-                if self._strikes[trial.key] < _STRIKES:
-                    suspects.add(trial.key)
+            running = [trial for trial in share.trials if self._running.pop(trial.key, None)]
+            if not running and not any(trial.key in self._outcome.results for trial in share.trials):
+                unbuilt[share.trials[0].condition.env] = error
+            for trial in running:
+                if self._struck(trial.key):
+                    self._end(trial, _crashed(trial, f"{error}, twice"))
                 else:
-                    crash = f"{error}, twice"
-                    self._end(
-                        trial,
-                        EpisodeResult(seed=trial.seed, instruction="", goal="", success=False, steps=0, crash=crash),
-                    )
+                    suspects.add(trial.key)
+        for env, error in unbuilt.items():
+            if self._struck(env):
+                raise WorkerDiedError(f"{env}: {error}, before the first episode, twice")
         return suspects
+
+    def _struck(self, what: str) -> bool:
+        """Count a death; whether that was one too many."""
+        self._strikes[what] += 1
+        return self._strikes[what] >= _STRIKES
 
     def _end(self, trial: Trial, result: EpisodeResult) -> None:
         self._outcome.results[trial.key] = (trial, result)
         self._on_ended(trial, result)
+
+
+def _crashed(trial: Trial, why: str) -> EpisodeResult:
+    return EpisodeResult(seed=trial.seed, instruction="", goal="", success=False, steps=0, crash=why)

@@ -5,22 +5,36 @@ that every inference is of as many as possible; each has a seed of its own and r
 """
 
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vla.core.contract import require_match
 from vla.core.errors import VlaError
-from vla.core.types import ActionChunk, Observation, Policy, SeededPolicy
+from vla.core.machine.memory import give_back
+from vla.core.types import ActionChunk, ClosablePolicy, Observation, Policy, SeededPolicy
 from vla.envs.registry import env_spec
 from vla.envs.spec import RobotEnv
 from vla.evaluation.slot import Refusal, Slot
 from vla.evaluation.trials import Condition, EpisodeResult, Trial
 
 _WHOLE_CHUNK = 1_000_000
+_BEAT_S = 0.2
 _FIX = "Evaluate in the environment that it was made for, with the same settings, or train on data of this one"
 MakePolicy = Callable[[str, Sequence[RobotEnv]], Policy]
 """Builds the policy inside a worker process, for the environments of one name; only experts look into these."""
+Beat = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Lent:
+    """Makes nothing: a policy that exists, and whose owner closes it."""
+
+    policy: Policy
+
+    def __call__(self, env: str, envs: Sequence[RobotEnv]) -> Policy:
+        """The policy itself."""
+        return self.policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +74,12 @@ class Broken:
     """A share has come to an end that no other share would escape: an error that follows."""
 
 
-Report = Origin | Started | Ended | Refusal | Broken
+@dataclass(frozen=True, kw_only=True)
+class Alive:
+    """Something has gone on: a step, an inference, one more environment."""
+
+
+Report = Origin | Started | Ended | Refusal | Broken | Alive
 
 
 @dataclass
@@ -70,31 +89,40 @@ class _Stage:
     envs: list[RobotEnv]
     policy: Policy
     slots: list[Slot]
+    owned: bool
+    """Whether the policy was made for this stage."""
 
     def close(self) -> None:
         for env in self.envs:
             env.close()
+        if self.owned and isinstance(self.policy, ClosablePolicy):
+            self.policy.close()
 
 
 @dataclass
 class EpisodeRunner:
-    """Pickled once for each worker; stages are built on first use and kept from share to share."""
+    """Pickled once for each worker; stages are built on first use and kept from share to share.
+
+    It keeps as many stages as there are policies, so that those that take turns in one environment are not built anew
+    each time; what fifty tasks need is what one needs.
+    """
 
     makers: Mapping[str, MakePolicy]
     """By the policy's label."""
     execute: int | None
     ensemble: float
     batch: int
-    _stages: dict[tuple[str, str, str], _Stage] = field(default_factory=dict)
+    _stages: "OrderedDict[tuple[str, str, str], _Stage]" = field(default_factory=OrderedDict)
+    """The one that was used last comes last."""
 
     def __call__(self, share: Share, report: Callable[[Report], None]) -> None:
         """Run the trials of a share and report what happens; errors that a user can act on are raised."""
-        pending, refused = deque(share.trials), set[str]()
+        pending, refused, beat = deque(share.trials), set[str](), _heart(report)
         condition = share.trials[0].condition
         try:
             while pending:
-                stage = self._stage(condition, report)
-                _run(stage, pending, refused, report)
+                stage = self._stage(condition, report, beat)
+                _run(stage, pending, refused, report, beat)
                 if any(slot.crashed for slot in stage.slots):  # who knows what state it is in: build it anew
                     self._stages.pop(condition.stage).close()
         except Exception:
@@ -106,22 +134,54 @@ class EpisodeRunner:
         while self._stages:
             self._stages.popitem()[1].close()
 
-    def _stage(self, condition: Condition, report: Callable[[Report], None]) -> _Stage:
+    def _stage(self, condition: Condition, report: Callable[[Report], None], beat: Beat) -> _Stage:
         if condition.stage not in self._stages:
-            name, spec = condition.env, env_spec(condition.env)
-            envs = [spec.build(condition.settings) for _ in range(self.batch)]
-            report(Origin(env=name, renderer=envs[0].renderer, contract=envs[0].contract.digest()))
-            policy = self.makers[condition.policy](name, envs)
-            require_match(policy.contract, envs[0].contract, who="the policy", whom=f"environment {name}", fix=_FIX)
-            trained = policy.contract.policy
-            execute = self.execute or (trained.execute if trained else _WHOLE_CHUNK)
-            history = trained.history if trained else 1
-            slots = [Slot(env, execute=execute, ensemble=self.ensemble, history=history) for env in envs]
-            self._stages[condition.stage] = _Stage(envs, policy, slots)
+            self._make_room()
+            self._stages[condition.stage] = self._build(condition, report, beat)
+        self._stages.move_to_end(condition.stage)
         return self._stages[condition.stage]
 
+    def _make_room(self) -> None:
+        """Close what was not used for longest, before anything else is built."""
+        while len(self._stages) >= len(self.makers):
+            self._stages.popitem(last=False)[1].close()
+        give_back()  # environments refer to themselves, and hold most of their memory where Python does not see it
 
-def _run(stage: _Stage, pending: deque[Trial], refused: set[str], report: Callable[[Report], None]) -> None:
+    def _build(self, condition: Condition, report: Callable[[Report], None], beat: Beat) -> _Stage:
+        name, spec, make = condition.env, env_spec(condition.env), self.makers[condition.policy]
+        envs: list[RobotEnv] = []
+        try:
+            for _ in range(self.batch):
+                envs.append(spec.build(condition.settings))
+                beat()
+            report(Origin(env=name, renderer=envs[0].renderer, contract=envs[0].contract.digest()))
+            policy = make(name, envs)
+            require_match(policy.contract, envs[0].contract, who="the policy", whom=f"environment {name}", fix=_FIX)
+        except BaseException:
+            for env in envs:
+                env.close()
+            raise
+        trained = policy.contract.policy
+        execute = self.execute or (trained.execute if trained else _WHOLE_CHUNK)
+        history = trained.history if trained else 1
+        slots = [Slot(env, execute=execute, ensemble=self.ensemble, history=history) for env in envs]
+        return _Stage(envs, policy, slots, owned=not isinstance(make, Lent))
+
+
+def _heart(report: Callable[[Report], None]) -> Beat:
+    """Says that things go on, now and then."""
+    last = time.monotonic()
+
+    def beat() -> None:
+        nonlocal last
+        if time.monotonic() - last >= _BEAT_S:
+            report(Alive())
+            last = time.monotonic()
+
+    return beat
+
+
+def _run(stage: _Stage, pending: deque[Trial], refused: set[str], report: Callable[[Report], None], beat: Beat) -> None:
     """Run trials until none is pending, or one has crashed and the others that ran have ended."""
     slots = stage.slots
     while True:
@@ -135,9 +195,10 @@ def _run(stage: _Stage, pending: deque[Trial], refused: set[str], report: Callab
             if crashed or not pending:
                 return
             continue  # those that were to begin were refused, or crashed at once
-        _ask(stage)
+        _ask(stage, beat)
         for slot in slots:
             slot.step()
+            beat()
 
 
 def _start(stage: _Stage, pending: deque[Trial], refused: set[str], report: Callable[[Report], None]) -> None:
@@ -164,7 +225,7 @@ def _collect(slots: Sequence[Slot], refused: set[str], report: Callable[[Report]
         slot.ended = None
 
 
-def _ask(stage: _Stage) -> None:
+def _ask(stage: _Stage, beat: Beat) -> None:
     """One inference for all slots that want a chunk now."""
     observations = [slot.observation if slot.wants_chunk else None for slot in stage.slots]
     asked = [i for i, observation in enumerate(observations) if observation is not None]
@@ -176,8 +237,10 @@ def _ask(stage: _Stage) -> None:
     except VlaError:
         raise
     except Exception:
-        _ask_each(stage, observations, asked)
+        _ask_each(stage, observations, asked, beat)
         return
+    finally:
+        beat()
     elapsed_ms = (time.perf_counter() - start) * 1e3
     if len(chunks) != len(observations):
         raise VlaError(f"the policy got {len(observations)} observations and returned {len(chunks)} answers")
@@ -185,7 +248,7 @@ def _ask(stage: _Stage) -> None:
         stage.slots[i].take(chunks[i], elapsed_ms)
 
 
-def _ask_each(stage: _Stage, observations: Sequence[Observation | None], asked: Sequence[int]) -> None:
+def _ask_each(stage: _Stage, observations: Sequence[Observation | None], asked: Sequence[int], beat: Beat) -> None:
     """The policy raised: ask again for each alone, to know which episode it was, and end that one as a failure."""
     for i in asked:
         alone = [observation if k == i else None for k, observation in enumerate(observations)]
@@ -198,3 +261,4 @@ def _ask_each(stage: _Stage, observations: Sequence[Observation | None], asked: 
             stage.slots[i].fail(f"the policy raised {type(error).__name__}: {error}")
         else:
             stage.slots[i].take(chunk, (time.perf_counter() - start) * 1e3)
+        beat()

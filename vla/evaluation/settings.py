@@ -5,6 +5,7 @@ Where, on how many processes and in what batches episodes run changes nothing of
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 from vla.core.errors import ConfigError
 from vla.core.machine.processes import Engine, cores
@@ -26,9 +27,23 @@ class RunConfig:
     """Environments that share one inference in a worker."""
     engine: Engine = "processes"
     """processes on this machine, ray on the nodes of a cluster, or inline in this process."""
+    device: str = "auto"
+    """On which checkpoints compute: auto, cpu, cuda or cuda:N."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of their matrix products."""
+    patience_s: float = 600.0
+    """A worker in which no environment is built or steps, and no policy answers, for so long hangs, and is ended."""
 
     def __post_init__(self) -> None:
         for name in ("execute", "workers", "batch"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"evaluation: {name}={value} must be at least 1")
+        if not self.patience_s > 0:
+            raise ConfigError(f"evaluation: patience_s={self.patience_s:g} must be more than 0")
+
+    @property
+    def computing(self) -> dict[str, Any]:
+        """How checkpoints compute, as far as it is not the default: the last bits of all results rest on it."""
+        said = {"device": self.device, "precision": self.precision}
+        return {name: value for name, value in said.items() if value not in ("auto", "float32")}

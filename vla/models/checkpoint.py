@@ -1,6 +1,7 @@
-"""Checkpoints: weights as safetensors, everything else as JSON, the contract read and checked before any weight.
+"""Checkpoints: weights as safetensors, everything else as JSON, sealed; the contract is checked before any weight.
 
 CHECKPOINT/
+COMMIT.json           the seal, written last: size and checksum of every other file (see `vla.core.sealed`)
 contract.json         the robot's interface, and under ``policy`` what the policy is: kind, configuration, codecs
 preprocessor.json     how inputs and outputs are made of the robot's, for each robot that it was trained on
 tokenizer.json        the instruction tokenizer
@@ -8,7 +9,6 @@ weights.safetensors
 provenance.json       command, commit, versions, hardware, resolved recipe
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,15 +16,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from vla.core.config import from_dict, to_dict
-from vla.core.contract import Contract, read_contract
+from vla.core.contract import Contract
 from vla.core.errors import CheckpointError, ConfigError, ContractError, UnknownNameError
 from vla.core.files import write_atomic, write_json
 from vla.core.lookup import lookup
 from vla.core.policy_spec import DatasetVersion, PolicySpec
+from vla.core.sealed import DamageError, SealedFolder, parse_json, seal_folder
 from vla.models.config import MODELS, ModelConfig
 from vla.models.model import Model
 from vla.models.preprocessor import Preprocessor, robot_of
@@ -73,16 +74,42 @@ class Blueprint:
         return replace(robot.contract, policy=spec)
 
 
-def read_blueprint(path: Path) -> Blueprint:
-    """Read the contract, the preprocessor and the tokenizer of a checkpoint; no weight is touched."""
+_FIX = "copy the whole checkpoint folder again, or use an older one"
+_ERROR: Any = {"error": CheckpointError, "fix": _FIX}
+
+
+def open_checkpoint(path: Path) -> SealedFolder:
+    """The seal of a checkpoint; each file is checked against it when it is read."""
     if not path.is_dir():
         raise CheckpointError(f"checkpoint {path} does not exist; train one with: vla train demo")
-    contract = read_contract(path / "contract.json")
-    spec, where = contract.policy, path / "contract.json"
+    try:
+        return SealedFolder.open(path, **_ERROR)
+    except FileNotFoundError:
+        pass
+    if (path / "checkpoint").is_dir():
+        raise CheckpointError(f"{path} is no checkpoint, but has one; did you mean {path / 'checkpoint'}?")
+    if not (path / "contract.json").exists():
+        raise CheckpointError(f"{path} is no checkpoint: contract.json does not exist there; copy the whole folder")
+    raise CheckpointError(
+        f"{path} has no seal (COMMIT.json): vla 2.0 or older wrote it, or the file was lost, and damage would not be "
+        f"noticed; if you trust what is there, convert or seal it with: vla upgrade {path}"
+    )
+
+
+def read_blueprint(path: Path) -> Blueprint:
+    """Read the contract, the preprocessor and the tokenizer of a checkpoint; no weight is touched."""
+    return blueprint_of(open_checkpoint(path))
+
+
+def blueprint_of(folder: SealedFolder) -> Blueprint:
+    """As `read_blueprint`, of a checkpoint that is open."""
+    path, where = folder.path, folder.path / "contract.json"
+    contract = Contract.from_json(read_object(folder, "contract.json"), where=str(where))
+    spec = contract.policy
     if spec is None:
         raise ContractError(f"{where} has no policy part: it is a robot's contract, and {path} is no checkpoint")
-    tokenizer = InstructionTokenizer.from_json(_read(path, "tokenizer.json"))
-    value = _read_object(path, "preprocessor.json")
+    tokenizer = InstructionTokenizer.from_json(folder.read("tokenizer.json", **_ERROR).decode(errors="replace"))
+    value = read_object(folder, "preprocessor.json")
     preprocessor = Preprocessor.from_json(value, tokenizer, where=str(path / "preprocessor.json"))
     for name, found, named in (
         ("tokenizer.json", tokenizer.digest(), spec.tokenizer),
@@ -109,21 +136,23 @@ def read_blueprint(path: Path) -> Blueprint:
 
 def load_model(path: Path, device: torch.device | None = None) -> tuple[Blueprint, Model]:
     """Build the model of a checkpoint and fill every weight, ready for inference."""
-    blueprint = read_blueprint(path)
+    folder = open_checkpoint(path)
+    blueprint = blueprint_of(folder)
     model = blueprint.build()
-    fill(model, read_tensors(path / "weights.safetensors"), where=path / "weights.safetensors")
+    fill(model, read_tensors(folder, "weights.safetensors"), where=path / "weights.safetensors")
     return blueprint, model.to(device or torch.device("cpu")).eval()
 
 
 def write_checkpoint(
     path: Path, blueprint: Blueprint, weights: Mapping[str, Tensor], provenance: Mapping[str, Any]
 ) -> None:
-    """Write the files of a checkpoint into the folder ``path``; the contract comes last."""
+    """Write the files of a checkpoint into the folder ``path``; its seal comes last."""
     write_tensors(path / "weights.safetensors", weights)
     write_atomic(path / "tokenizer.json", blueprint.preprocessor.tokenizer.to_json().encode())
     write_json(path / "preprocessor.json", blueprint.preprocessor.to_json())
     write_json(path / "provenance.json", dict(provenance))
     write_json(path / "contract.json", blueprint.contract.to_json())
+    seal_folder(path)
 
 
 def fill(model: torch.nn.Module, weights: Mapping[str, Tensor], *, where: Path) -> None:
@@ -144,31 +173,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     write_atomic(path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read named tensors; a missing or truncated file is a `CheckpointError`."""
+def read_tensors(folder: SealedFolder, name: str) -> dict[str, Tensor]:
+    """Read named tensors, if the file is the one that was sealed; otherwise `CheckpointError`."""
     try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist; copy the whole checkpoint folder") from None
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} is truncated or damaged ({error}); copy it again or use an older one") from None
+        return load(folder.read(name, **_ERROR))
+    except SafetensorError as error:
+        raise CheckpointError(f"{folder.path / name} is truncated or damaged ({error}); {_FIX}") from None
 
 
-def _read(path: Path, name: str) -> str:
+def read_object(folder: SealedFolder, name: str) -> dict[str, Any]:
+    """Read a JSON object, if the file is the one that was sealed; otherwise `CheckpointError`."""
     try:
-        return (path / name).read_text()
-    except FileNotFoundError:
-        inside = path / "checkpoint"
-        if inside.is_dir():
-            raise CheckpointError(f"{path} is no checkpoint; did you mean {inside}?") from None
-        raise CheckpointError(f"{path} lacks {name}; copy the whole checkpoint folder") from None
-
-
-def _read_object(path: Path, name: str) -> dict[str, Any]:
-    try:
-        value = json.loads(_read(path, name))
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path / name} is not valid JSON ({error}); copy it again") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path / name} must hold a JSON object, got {value!r}; it is damaged, copy it again")
-    return value
+        return parse_json(folder.read(name, **_ERROR))
+    except DamageError as error:
+        raise CheckpointError(f"{folder.path / name} is damaged: {error}; {_FIX}") from None

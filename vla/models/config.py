@@ -31,13 +31,14 @@ class ModelConfig(Kinded):
     """Steps of a chunk that are executed before the next inference; evaluators and robots take it from the contract."""
     history: int = 1
     """Observations that the model reads, the present one included."""
-    text_tokens: int = 12
-    """Longest instruction, in tokens."""
+    text_tokens: int | None = None
+    """Longest instruction in tokens, about its words; by default fitted to the data's, with room to spare."""
 
     def __post_init__(self) -> None:
         for name in ("horizon", "execute", "history", "text_tokens"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"model.{name}={getattr(self, name)} must be at least 1")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"model.{name}={value} must be at least 1")
 
     @classmethod
     def table(cls) -> Mapping[str, type["ModelConfig"]]:

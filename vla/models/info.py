@@ -1,6 +1,5 @@
 """What a checkpoint is, in one value: read from its documents and the headers of its weights, without building it."""
 
-import json
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -11,7 +10,7 @@ from safetensors import safe_open
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import CheckpointError
 from vla.core.policy_spec import DatasetVersion
-from vla.models.checkpoint import read_blueprint
+from vla.models.checkpoint import blueprint_of, load_model, open_checkpoint, read_object
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +52,11 @@ class CheckpointInfo:
 
 def checkpoint_info(path: Path) -> CheckpointInfo:
     """Read a checkpoint's documents; a damaged or missing one is a `CheckpointError` that names it."""
-    blueprint = read_blueprint(path)
+    folder = open_checkpoint(path)
+    blueprint = blueprint_of(folder)
     preprocessor, spec = blueprint.preprocessor, blueprint.contract.policy
     assert spec is not None
-    origin: dict[str, Any] = {}
-    if (path / "provenance.json").exists():
-        origin = json.loads((path / "provenance.json").read_text())
+    origin = read_object(folder, "provenance.json") if "provenance.json" in folder.files else {}
     robots = (_robot(blueprint.contract_of(i)) for i in range(len(preprocessor.embodiments)))
     return CheckpointInfo(
         path=str(path),
@@ -77,6 +75,16 @@ def checkpoint_info(path: Path) -> CheckpointInfo:
         git=str(origin.get("git", "")),
         model=dict(spec.model),
     )
+
+
+def checkpoint_damage(path: Path) -> list[str]:
+    """All that is not as it was sealed; where everything is, what keeps it from loading. Nothing is good."""
+    folder = open_checkpoint(path)
+    found = list(folder.damage())
+    if not found:
+        _, model = load_model(path)
+        found = [f"{name} is not finite" for name, value in model.state_dict().items() if not value.isfinite().all()]
+    return found
 
 
 def _robot(contract: Contract) -> RobotInfo:

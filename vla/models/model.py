@@ -1,6 +1,7 @@
 """What every kind of model is to training, checkpoints and policies."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -41,10 +42,20 @@ class Model(nn.Module, ABC):
             if training:
                 self.train()
 
+    def meaning(self, name: str) -> str:
+        """The name of a tensor with names in the place of numbers that differ between models, such as a camera's."""
+        return name
+
+    def rows(self, words: Sequence[str], robots: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """What each row of a tensor stands for, where that differs between models: ``words`` by id, ``robots``."""
+        return {}
+
     def blocks(self) -> list[nn.Module]:
         """The units of sharding, checkpointing and compiling, in the order in which they run."""
         return []
 
     def matrices(self) -> set[str]:
         """Names of the parameters that an optimiser for matrices takes: the products inside of transformer blocks."""
+        # Muon orthogonalises updates, which means something for products inside of blocks only: tables, positions and
+        # norms go to AdamW.
         return {name for name, p in self.named_parameters() if p.ndim == 2 and ".blocks." in name}

@@ -11,7 +11,7 @@ file, chosen by the configuration. What every part starts from (deviations; bias
     score maps                       0.6             seekers 0.5, look 1.8 / sqrt(e): see `ImageTokenizer`
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxtyping import Float
@@ -27,6 +27,8 @@ from vla.models.trunk.interface import Interface
 from vla.models.trunk.sequence import Segment, read
 from vla.models.trunk.vocabulary import SPECIALS, TokenTable, Vocabulary
 
+_CAMERAS = "readers.images.cameras."
+
 
 class UnifiedTransformer(Model):
     """Reads observations and writes action chunks through one vocabulary."""
@@ -38,6 +40,7 @@ class UnifiedTransformer(Model):
         width = config.trunk.width
         self.config, self.interface = config, interface
         self.readers: Mapping[str, Reader] = _named({n: c.build(interface, width) for n, c in config.readers.items()})
+        # A weight of zero, or data without the signal: then nothing is built, and the checkpoint has no untaught part.
         offered = {name: c for name, c in config.auxiliaries.items() if c.weight and interface.signals.get(c.signal)}
         self.auxiliaries: Mapping[str, Auxiliary] = _named({n: c.build(interface, width) for n, c in offered.items()})
         self.head = config.head.build(interface, width, fitted.get("head", {}))
@@ -49,8 +52,10 @@ class UnifiedTransformer(Model):
     def loss(self, inputs: Inputs, targets: Targets) -> tuple[Float[Tensor, ""], Metrics]:
         """See `Model.loss`: the head's loss, and that of each auxiliary by its weight."""
         segments, activations = self._read_inputs(inputs)
+        # Read with the inputs in one pass: blocks, not order, keep the inputs from seeing the labels.
         segments["action"] = self.head.teach(targets, self.table)
         hidden, _ = read(self.trunk, segments)
+        # What readers left (score maps) and what the trunk made of each segment (b, q, e), by the same names.
         activations |= hidden
         total, metrics = self.head.loss(hidden["action"], targets, self.table)
         for auxiliary in self.auxiliaries.values():
@@ -67,6 +72,39 @@ class UnifiedTransformer(Model):
         actions = self.head.sample(self.trunk, prefix, self.table)
         beliefs = {a.signal: a.predict(activations, self.table) for a in self.auxiliaries.values()}
         return Prediction(actions=actions, signals=beliefs)
+
+    def meaning(self, name: str) -> str:
+        """See `Model.meaning`: an image tokenizer is its camera's."""
+        before, found, after = name.partition(_CAMERAS)
+        if not found or before:
+            return name
+        number, _, rest = after.partition(".")
+        return f"{_CAMERAS}{self.interface.cameras[int(number)] or number}.{rest}"
+
+    def rows(self, words: Sequence[str], robots: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """See `Model.rows`."""
+        interface = self.interface
+        ages = [f"{age} steps ago" for age in reversed(range(interface.history))]
+        known = {
+            "table.weight": [row for name in self.table.vocabulary for row in self._range(name, words)],
+            "readers.text.position": [f"place {i}" for i in range(interface.text)],
+            "readers.images.position": [f"camera {name or i}" for i, name in enumerate(interface.cameras)],
+            "readers.images.time": ages,
+            "readers.state.time": ages,
+            "readers.state.embodiment": [f"robot {name}" for name in robots],
+        }
+        own = self.state_dict()
+        return {name: rows for name, rows in known.items() if name in own and len(own[name]) == len(rows)}
+
+    def _range(self, name: str, words: Sequence[str]) -> list[str]:
+        """Text by word, specials by name, anything else by its place among as many of the same dimensions."""
+        ids = self.table.vocabulary.range(name)
+        if name == "text" and len(words) == len(ids):
+            return [f"text {word}" for word in words]
+        if name == "special":
+            return [f"special {special}" for special in SPECIALS]
+        of = ", ".join(d.name for d in self.interface.signals.get(name, ()))
+        return [f"{name} {i} of {len(ids)} {of}".rstrip() for i in range(len(ids))]
 
     def blocks(self) -> list[nn.Module]:
         """See `Model.blocks`."""

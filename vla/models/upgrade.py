@@ -1,4 +1,6 @@
-"""Converts a checkpoint of version 1 to version 2, in place. All that is known of checkpoints of version 1 stands here.
+"""Converts a checkpoint of version 1 to version 2, in place, and seals one of version 2.0, which had no seal.
+
+All that is known of checkpoints of version 1 stands here.
 
 Version 1 had one kind of model, whose parts were flags of one configuration; states were scaled by their range, and
 actions by nothing but the limits of their bins. Both are scales of version 2, so an upgraded checkpoint answers what it
@@ -13,7 +15,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,9 +25,10 @@ from vla.core.errors import CheckpointError
 from vla.core.files import sync_folder
 from vla.core.policy_spec import DatasetVersion
 from vla.core.scaling import Statistics
-from vla.core.version1 import upgraded_contract
+from vla.core.sealed import COMMIT, SealedFolder, flush, seal_folder
+from vla.core.upgrade.version1 import upgraded_contract
 from vla.models.auxiliaries.config import AuxiliaryConfig, GroundingConfig, PointingConfig
-from vla.models.checkpoint import Blueprint, fill, read_blueprint, read_tensors, write_checkpoint
+from vla.models.checkpoint import Blueprint, blueprint_of, fill, read_blueprint, read_tensors, write_checkpoint
 from vla.models.codecs.config import BinsConfig
 from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
@@ -45,32 +48,53 @@ _RENAMED = {
 }
 
 
-def upgrade_checkpoint(path: Path) -> bool:
-    """Convert the checkpoint in the folder ``path``; false, and no change, where it is of version 2 already.
+Outcome = Literal["converted", "sealed", "current"]
 
-    The upgraded one is complete before it takes the place of the old one: stopped at any moment, call it again.
+
+def upgrade_checkpoint(path: Path) -> Outcome:
+    """Convert or seal the checkpoint in the folder ``path``; one that is sealed already is left as it is.
+
+    The converted one is complete before it takes the place of the old one: stopped at any moment, call it again. What
+    is sealed is whole as far as can be told: everything is read, and every weight fits and is finite.
     """
     path = Path(os.path.abspath(path))  # "." has no name
     old, fresh = path.with_name(f"{path.name}-version1"), path.with_name(f".{path.name}-upgrade")
     if old.exists() and not path.exists():  # stopped between the two renames
         os.rename(fresh, path)
         sync_folder(path.parent)
-        return True
+        return "converted"
     value = _read_json(path / "contract.json")
     if value.get("contract_version") != 1:
-        read_blueprint(path)  # refuses what is damaged, or newer still
-        return False
+        return _seal(path)
     if old.exists():
         raise CheckpointError(f"{old} is in the way; move it elsewhere, then upgrade again")
     blueprint = _blueprint(path, value)
-    weights = _weights(read_tensors(path / "weights.safetensors"), blueprint)
+    weights = _weights(read_tensors(_unsealed(path), "weights.safetensors"), blueprint)
     fill(blueprint.build(), weights, where=path / "weights.safetensors")
     shutil.rmtree(fresh, ignore_errors=True)
     write_checkpoint(fresh, blueprint, weights, _read_json(path / "provenance.json"))
     os.rename(path, old)
     os.rename(fresh, path)
     sync_folder(path.parent)
-    return True
+    return "converted"
+
+
+def _seal(path: Path) -> Outcome:
+    if (path / COMMIT).exists():
+        read_blueprint(path)  # refuses what is damaged, or newer still
+        return "current"
+    folder = _unsealed(path)
+    weights = read_tensors(folder, "weights.safetensors")
+    fill(blueprint_of(folder).build(), weights, where=path / "weights.safetensors")
+    if bad := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
+        raise CheckpointError(f"{path}: {bad[0]} is not finite; weights.safetensors is damaged, copy it again")
+    seal_folder(path)
+    return "sealed"
+
+
+def _unsealed(path: Path) -> SealedFolder:
+    """The folder as it is, believed."""
+    return SealedFolder(path=path, files=flush(path), about={}, digest="")
 
 
 def _blueprint(path: Path, value: Mapping[str, Any]) -> Blueprint:

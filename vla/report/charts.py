@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from vla.evaluation.conditions import Level
 
@@ -23,6 +23,9 @@ SIZE_INCH = (3.7, 2.35)
 _STYLES = ("accent", "second", "muted", "ink")
 _SMOOTH_FROM = 40
 """Points from which a line is drawn as its running mean over a faint original."""
+
+_FEWEST_TICKS = 3
+"""Numbers on an axis, below which nobody can read a value off it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,13 +162,15 @@ def _running_mean(y: Float64[np.ndarray, " t"]) -> Float64[np.ndarray, " t"]:
 
 
 def _log_scale(axes: Axes) -> None:
+    """Powers of ten, with twos and fives between them where those are few, and even steps where there are none."""
     axes.set_yscale("log", nonpositive="mask")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     low, high = axes.get_ylim()
-    if high / low < 30:  # less than two powers of ten would leave the axis almost without numbers
-        axes.yaxis.set_minor_formatter(FuncFormatter(lambda v, _: f"{v:g}" if f"{v:e}"[0] in "25" else ""))
-    else:
-        axes.yaxis.set_minor_formatter(NullFormatter())
+    for locator in (LogLocator(10), LogLocator(10, subs=(1, 2, 5)), MaxNLocator(4)):
+        if sum(low <= tick <= high for tick in locator.tick_values(low, high)) >= _FEWEST_TICKS:
+            break
+    axes.yaxis.set_major_locator(locator)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _short(value: float, _: int | None) -> str:

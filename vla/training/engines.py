@@ -2,46 +2,66 @@
 
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from vla.core.config import from_dict, to_dict
 from vla.core.errors import ConfigError, VlaError
+from vla.core.files import locked
 from vla.core.machine.ray_cluster import start_ray
+from vla.core.machine.stopping import Interrupted, handlers_kept, requests_go_to
 from vla.datasets.storage.storage import open_storage
 from vla.datasets.store.layout import read_description
 from vla.datasets.store.manifest import read_manifest
 from vla.models.device import choose_device
+from vla.training.claims import claim_run, finished
 from vla.training.loop import STOP, train_worker
 from vla.training.metrics import Log, read_metrics
 from vla.training.parallel import join
 from vla.training.recipe import DataConfig, TrainConfig
-from vla.training.state import claim_run
+from vla.training.state import settle_states
 
 
-class Stopped(KeyboardInterrupt):
+class Stopped(Interrupted):
     """The run was asked to stop, and can be resumed."""
 
 
-def train(config: TrainConfig, run: Path, log: Log = lambda _: None) -> Path:
+def train(config: TrainConfig, run: Path, log: Log = lambda _: None, *, prolong: bool = False) -> Path:
     """Train, or resume what ``run`` holds, and return the path of the final checkpoint.
 
-    The first Ctrl-C ends the run after the present step with a state to resume from (`Stopped`), the second at once.
+    The first Ctrl-C, SIGTERM or SIGHUP ends the run after the present step with a state to resume from (`Stopped`),
+    the second at once. ``prolong`` makes a run that is there as long as ``config`` says. What a person should know
+    comes to ``log`` as lines of kind ``note``.
     """
+    config = config.resolved()
+
+    def note(text: str) -> None:
+        log({"kind": "note", "text": text})
+
     require_data(config.data)
-    claim_run(run, to_dict(config))
-    (run / STOP).unlink(missing_ok=True)
-    with _stop_on_interrupt(run / STOP):
-        ENGINES[config.engine](config, run.absolute(), log)
-    if (run / STOP).exists():
-        (run / STOP).unlink()
-        raise Stopped(f"stopped; run the same command again to resume {run}")
+    with locked(run / "lock"):
+        settle_states(run, note)
+        claim_run(run, config, prolong=prolong, note=note)
+        if finished(run, config):
+            return run / "checkpoint"
+        (run / STOP).unlink(missing_ok=True)
+        asked: list[int] = []
+        with requests_go_to(partial(_stop, run / STOP, asked)):
+            ENGINES[config.engine](config, run.absolute(), log)
+        if (run / STOP).exists():
+            (run / STOP).unlink()
+            raise Stopped(asked[0] if asked else signal.SIGINT, f"stopped; run the same command again to resume {run}")
     return run / "checkpoint"
+
+
+def _stop(stop: Path, asked: list[int], number: int) -> None:
+    """The first request asks the workers to stop; a second one interrupts."""
+    if asked:
+        raise Interrupted(number)
+    asked.append(number)
+    stop.touch()
 
 
 def require_data(data: DataConfig) -> None:
@@ -63,12 +83,13 @@ def _train_ray(config: TrainConfig, run: Path, log: Log) -> None:
 
     started = not ray.is_initialized()
     if started:
-        start_ray()
+        with handlers_kept():
+            start_ray()
     _require_cpus(config)
     gpu = choose_device(config.device).type == "cuda"
     trainer = TorchTrainer(
         _ray_worker,
-        train_loop_config={"recipe": to_dict(replace(config, data=config.data.absolute())), "run": str(run)},
+        train_loop_config={"recipe": to_dict(config), "run": str(run)},
         scaling_config=ScalingConfig(
             num_workers=config.workers,
             use_gpu=gpu,
@@ -142,25 +163,3 @@ def _explain(error: BaseException) -> BaseException:
         return error
     known = [cause for cause in causes if isinstance(cause, VlaError)]  # its peers only lost the connection to it
     return known[0] if known else VlaError(f"a training worker failed: {' '.join(str(causes[0]).split())}")
-
-
-@contextmanager
-def _stop_on_interrupt(stop: Path) -> Iterator[None]:
-    """Ctrl-C asks the workers to stop; a second one interrupts."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    asked_at: list[float] = []
-
-    def handler(signum: int, frame: FrameType | None) -> None:
-        if asked_at:
-            raise KeyboardInterrupt
-        asked_at.append(time.monotonic())
-        stop.parent.mkdir(parents=True, exist_ok=True)
-        stop.touch()
-
-    previous = signal.signal(signal.SIGINT, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)

@@ -32,13 +32,12 @@ class HeldOutLoss:
         self._batch = None if items is None else samples.held_out(np.sort(items))
 
     def __call__(self, model: Model, device: torch.device) -> Iterator[tuple[str, float]]:
-        """The metrics of `Model.loss`; those of a signal that nothing held out knows are left out."""
+        """The metrics of `Model.loss` that were measured: those of a signal that nothing held out knows are not."""
         if self._batch is None:
             return
         batch = self._batch.to(device)
         _, metrics = model.loss(batch.inputs, batch.targets)
-        unknown = tuple(f"{name}_" for name, signal in batch.targets.signals.items() if signal.isnan().all())
-        yield from ((name, value.item()) for name, value in metrics.items() if not name.startswith(unknown))
+        yield from ((name, value.item()) for name, value in metrics.items() if not value.isnan())
 
 
 class FirstFrames:
@@ -57,7 +56,8 @@ class FirstFrames:
             return
         batch = self._batch.to(device)
         found, truth = model.act(batch.inputs), batch.targets
-        yield "first_frame_action_error", (found.actions - truth.actions)[truth.valid].abs().mean().item()
+        if truth.valid.any():
+            yield "first_frame_action_error", (found.actions - truth.actions)[truth.valid].abs().mean().item()
         for name, believed in found.signals.items():
             known = truth.signals[name].isfinite()
             if known.any():

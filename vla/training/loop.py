@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,17 +13,23 @@ from vla.core.config import to_dict
 from vla.core.lookup import lookup
 from vla.core.provenance import provenance
 from vla.datasets.sampling.loader import iterate_steps
+from vla.models.checkpoint import write_checkpoint
+from vla.models.freezing import Frozen
 from vla.models.model import Model
+from vla.models.transfer import transfer
 from vla.training.augmentation import Augmentation
+from vla.training.claims import claim_data, progress, read_claim
+from vla.training.closed_loop import ClosedLoop
 from vla.training.evaluators import EVALUATORS, Evaluator
-from vla.training.metrics import Log, MetricsLog
+from vla.training.metrics import Log, Means, MetricsLog
 from vla.training.optimiser import build_optimisers
 from vla.training.parallel import Parallel
 from vla.training.precision import autocast
 from vla.training.recipe import TrainConfig
 from vla.training.samples import open_samples
-from vla.training.state import Position, claim_data, load_state, save_state, settle_precision, write_final
+from vla.training.state import Position, load_state, save_state, settle_precision, write_final
 from vla.training.step import lr_scale, train_step, update_average
+from vla.training.wording import Wording
 
 STOP = "STOP"
 """A file of this name in the run folder ends the run after the present step, with a state to resume from."""
@@ -33,6 +41,12 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
     The order is important: the seed before the weights, the average before the state that fills it, the state before
     what counts from it.
     """
+    with ExitStack() as closing:
+        _train(config, run, parallel, log, closing)
+
+
+def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing: ExitStack) -> None:
+    """See `train_worker`; ``closing`` ends what runs beside."""
     first, device = parallel.rank == 0, parallel.device
     torch.set_num_threads(config.threads)
     precision = settle_precision(run, config.precision, parallel)
@@ -43,23 +57,53 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
     claim_data(run, blueprint.contract, write=first)
     cameras = blueprint.preprocessor.interface.cameras
     augment = Augmentation(config.augmentation, blueprint.preprocessor.signals, cameras)
+    reword = Wording(config.augmentation.words, blueprint.preprocessor.tokenizer, samples.train.instructions)
     evaluators = [lookup("evaluator", name, EVALUATORS)(samples, config.seed) for name in config.evaluators]
 
     # -- model and optimiser -----------------------------------------------------------------------------------------
     torch.manual_seed(config.seed)  # every rank builds the same weights
-    model = blueprint.build().to(device)
+    model = blueprint.build()
+    fates = [*samples.fates, *transfer(samples.parent, blueprint, model)] if samples.parent else []
+    model.to(device)
+    frozen = Frozen(model, config.freeze)
+    frozen.train(model)
     wrapped = parallel.wrap(model)
     optimisers = build_optimisers(model, config.optimiser)
     average = {name: value.clone() for name, value in model.state_dict().items()}
 
     # -- where the run stands ----------------------------------------------------------------------------------------
     start = position = load_state(run, model, average, optimisers)
-    metrics_log = MetricsLog(run, log, start.step) if first else None
+    metrics_log = MetricsLog(run, log, start.step, wandb=config.wandb) if first else None
+    if metrics_log is not None:
+        closing.callback(metrics_log.close)
     batches = samples.batches(batch=config.batch, rank=parallel.rank, world=parallel.world, start=start.consumed)
     began = time.monotonic()
     due = {"validate": began + config.validate_s, "save": began + config.checkpoint_s}
-    sums: dict[str, Tensor] = {}
+    means = Means()
+    if metrics_log is not None and fates:
+        metrics_log.event("init", checkpoint=config.init, fates=[vars(fate) for fate in fates])
+    if metrics_log is not None and samples.nothing_held_out:
+        metrics_log.event("note", text=samples.nothing_held_out)
     logged_step, logged_at = start.step, began
+
+    def facts() -> dict[str, Any]:
+        """Where the present weights come from."""
+        training = vars(position) | {"device": str(device), "precision": precision}
+        if lengths := [vars(entry) for entry in read_claim(run).prolonged]:
+            training["prolonged"] = lengths
+        found = {"recipe": to_dict(config), "training": training, "scenes": dict(samples.scenes)}
+        if samples.parent is not None:
+            parent = {"checkpoint": config.init, "digest": samples.parent.digest}
+            found["init"] = parent | {"fates": [vars(fate) for fate in fates]}
+        return provenance(**found, parameters=sum(parameter.numel() for parameter in model.parameters()))
+
+    def write(path: Path) -> None:
+        write_checkpoint(path, blueprint, average, facts())
+
+    driving = None
+    if metrics_log is not None and config.closed_loop.env:
+        driving = ClosedLoop(config.closed_loop, run, samples.scenes, metrics_log)
+        closing.callback(driving.close)
 
     # -- loop --------------------------------------------------------------------------------------------------------
     for recorded in iterate_steps(batches, config.data.loaders, pin_memory=device.type == "cuda"):
@@ -74,40 +118,41 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
         batch = recorded.to(device)
         scale = lr_scale(position.step, fraction, warmup_steps=config.warmup_steps, constant=config.constant)
         with autocast(precision, device):
-            inputs, targets = augment(batch.inputs, batch.targets)
+            inputs, targets = augment(reword(batch.inputs), batch.targets)
             loss, metrics = wrapped(inputs, targets)
         metrics = train_step(wrapped, loss, optimisers, lr_scale=scale, clip=config.optimiser.clip) | metrics
         seconds = start.seconds + time.monotonic() - began
         consumed = position.consumed + config.batch * parallel.world
         position = Position(step=position.step + 1, consumed=consumed, seconds=seconds)
-        if metrics_log is None:
-            continue
-        update_average(average, model, step=position.step, span=config.ema)
-        for name, value in metrics.items():  # on the device: only what is logged waits for it
-            sums[name] = sums[name] + value if name in sums else value
+        means.add(metrics)
+        if first:
+            update_average(average, model, step=position.step, span=config.ema, frozen=frozen.names)
         if position.step % config.log_steps == 0:
             steps, now = position.step - logged_step, time.monotonic()
-            row = {name: value.item() / steps for name, value in sums.items()}
+            row = means.take(parallel)
             row["samples_per_s"] = steps * config.batch * parallel.world / (now - logged_at)
-            metrics_log.write("train", position.step, seconds, row | {"lr_scale": scale, "fraction": fraction})
-            sums, logged_step, logged_at = {}, position.step, now
-        if time.monotonic() >= due["validate"]:
-            metrics_log.write("validation", position.step, seconds, _evaluate(model, average, evaluators, device))
+            if metrics_log is not None:
+                metrics_log.write("train", position.step, seconds, row | {"lr_scale": scale, "fraction": fraction})
+            logged_step, logged_at = position.step, now
+        if metrics_log is not None and time.monotonic() >= due["validate"]:
+            if row := _evaluate(model, average, evaluators, device, frozen):
+                metrics_log.write("validation", position.step, seconds, row)
             due["validate"] = time.monotonic() + config.validate_s
+        if driving is not None:
+            driving.offer(position.step, seconds, write)
 
     # -- what stays --------------------------------------------------------------------------------------------------
     if first:
         save_state(run, position, model, average, optimisers)
-        if not stop:
-            training = vars(position) | {"device": str(device), "precision": precision}
-            parameters = sum(parameter.numel() for parameter in model.parameters())
-            extra = {"recipe": to_dict(config), "training": training, "parameters": parameters}
-            write_final(run, blueprint, average, provenance(**extra))
+    if first and not stop:
+        write_final(run, write)
+        if driving is not None:
+            driving.finish(position.step, position.seconds, write)
 
 
 def _progress(config: TrainConfig, run: Path, step: int, seconds: float, parallel: Parallel) -> tuple[float, bool]:
     """Rank 0 decides for all: how far the run is, and whether to stop."""
-    fraction = max(seconds / (60 * config.minutes), step / config.steps)
+    fraction = progress(config, step, seconds)
     stop = parallel.rank == 0 and (run / STOP).exists()
     values = parallel.broadcast(torch.tensor([fraction, float(stop)], dtype=torch.float64))
     return float(values[0]), bool(values[1])
@@ -115,7 +160,7 @@ def _progress(config: TrainConfig, run: Path, step: int, seconds: float, paralle
 
 @torch.no_grad()
 def _evaluate(
-    model: Model, average: Mapping[str, Tensor], evaluators: Iterable[Evaluator], device: torch.device
+    model: Model, average: Mapping[str, Tensor], evaluators: Iterable[Evaluator], device: torch.device, frozen: Frozen
 ) -> dict[str, float]:
     """What the evaluators say of the averaged weights; the model's own come back afterwards."""
     raw = {name: value.clone() for name, value in model.state_dict().items()}
@@ -123,7 +168,7 @@ def _evaluate(
     model.eval()
     row = {name: value for evaluator in evaluators for name, value in evaluator(model, device)}
     model.load_state_dict(raw)
-    model.train()
+    frozen.train(model)
     return row
 
 

@@ -59,17 +59,16 @@ def orthogonalise(matrices: Float[Tensor, "k rows columns"]) -> Float[Tensor, "k
 
 
 def build_optimisers(model: Model, config: OptimiserConfig) -> list[torch.optim.Optimizer]:
-    """Muon for what the model calls its matrices, AdamW for all else; each parameter once."""
-    matrices = model.matrices()
-    if not config.muon_lr:
-        matrices = set()
-    rest = [p for name, p in model.named_parameters() if name not in matrices]
-    hidden = [p for name, p in model.named_parameters() if name in matrices]
-    assert len(rest) + len(hidden) == len(list(model.parameters())), "a parameter is missing from the optimisers"
+    """Muon for what the model calls its matrices, AdamW for all else; each parameter that is trained once."""
+    matrices = model.matrices() if config.muon_lr else set()
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    rest = [p for name, p in trained if name not in matrices]
+    hidden = [p for name, p in trained if name in matrices]
     betas = (config.betas[0], config.betas[1])
-    optimisers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(rest, lr=config.lr, betas=betas, weight_decay=config.weight_decay, foreach=True)
-    ]
+    optimisers: list[torch.optim.Optimizer] = []
+    if rest:
+        decay = config.weight_decay
+        optimisers.append(torch.optim.AdamW(rest, lr=config.lr, betas=betas, weight_decay=decay, foreach=True))
     if hidden:
         optimisers.append(Muon(hidden, config.muon_lr))
     return optimisers

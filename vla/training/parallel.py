@@ -25,6 +25,9 @@ class Parallel(Protocol):
     def broadcast(self, values: Tensor) -> Tensor:
         """Rank 0's values, on every rank."""
 
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of every rank's values, on every rank."""
+
 
 class Single:
     """One process."""
@@ -39,6 +42,10 @@ class Single:
         return model
 
     def broadcast(self, values: Tensor) -> Tensor:
+        """The values themselves."""
+        return values
+
+    def sum(self, values: Tensor) -> Tensor:
         """The values themselves."""
         return values
 
@@ -57,10 +64,20 @@ class Ddp:
         return nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
 
     def broadcast(self, values: Tensor) -> Tensor:
-        """By the backend of the group: NCCL wants tensors of the GPU."""
-        moved = values.to(self.device if dist.get_backend() == "nccl" else "cpu")
+        """See `Parallel.broadcast`."""
+        moved = self._moved(values)
         dist.broadcast(moved, src=0)
         return moved.to(values.device)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """See `Parallel.sum`."""
+        moved = self._moved(values)
+        dist.all_reduce(moved)
+        return moved.to(values.device)
+
+    def _moved(self, values: Tensor) -> Tensor:
+        """A copy for the backend of the group: NCCL wants tensors of the GPU."""
+        return values.to(self.device if dist.get_backend() == "nccl" else "cpu", copy=True)
 
 
 PARALLEL: dict[str, type[Single] | type[Ddp]] = {"single": Single, "ddp": Ddp}

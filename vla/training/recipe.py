@@ -1,7 +1,8 @@
 """What training runs are made of: the dataclasses behind every recipe in ``configs/``."""
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -9,6 +10,9 @@ from vla.core.errors import ConfigError
 from vla.datasets.sampling.settings import MixtureConfig
 from vla.datasets.selection import Selection
 from vla.models.config import ModelConfig, UnifiedConfig
+
+REPORTED = (500_000, 600_000)
+"""Scenes from which evaluations report by default, the second excluded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +57,19 @@ class DataConfig:
             return [(entry.path, entry.manifest) for entry in self.mixture.entries]
         return [(self.path, self.manifest)] if self.path else []
 
-    def absolute(self) -> "DataConfig":
-        """The same with paths that hold in any folder, for workers that run in folders of their own."""
-        from vla.datasets.storage.storage import open_storage
-
+    def resolved(self) -> "DataConfig":
+        """The same with paths that hold in any folder, and of which a dataset has one, however it was spelled."""
         if self.mixture is None:
-            return replace(self, path=open_storage(self.path).url)
-        entries = tuple(replace(entry, path=open_storage(entry.path).url) for entry in self.mixture.entries)
+            return replace(self, path=_resolved(self.path))
+        entries = tuple(replace(entry, path=_resolved(entry.path)) for entry in self.mixture.entries)
         return replace(self, mixture=replace(self.mixture, entries=entries))
+
+
+def _resolved(location: str) -> str:
+    from vla.datasets.storage.storage import open_storage
+
+    url = open_storage(location).url if location else ""
+    return url if "://" in url or not url else str(Path(url).resolve())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,19 +96,53 @@ class OptimiserConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationConfig:
-    """How much pictures are changed while training; nothing by default."""
+    """How much words and pictures are changed while training; of pictures nothing by default."""
 
+    words: float = 0.5
+    """Share of samples whose instruction stands among words that say nothing: "please", "could you", what was never
+    said. A policy that has met them looks past them."""
     shift: float = 0.0
     """Largest shift of a camera's picture, as a share of its size; the border is repeated (arXiv 2004.13649)."""
+    crop: float = 0.0
+    """Largest share of a side that is cut off a camera's picture before it is stretched back to its size."""
     brightness: float = 0.0
     """Largest change of all pixels, as a share of the full range."""
     contrast: float = 0.0
     """Largest change of the distances from the mean, as a share of them."""
+    saturation: float = 0.0
+    """Largest change of how far colours are from grey, as a share of it."""
 
     def __post_init__(self) -> None:
-        for name in ("shift", "brightness", "contrast"):
+        if not 0 <= self.words <= 1:
+            raise ConfigError(f"train.augmentation.words={self.words} must be between 0 and 1")
+        for name in ("shift", "crop", "brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"train.augmentation.{name}={getattr(self, name)} must be at least 0 and below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClosedLoopConfig:
+    """Episodes that the averaged weights drive beside the training, to choose the best of them."""
+
+    env: str = ""
+    """The task; empty lets nobody drive."""
+    settings: Annotated[dict[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
+    """Of the environment, that differ from its defaults; a recipe can hold them."""
+    episodes: int = 20
+    seed: int = 400_000
+    """Episode i is scene seed + i; these choose, so they are neither trained on nor reported (500,000 and on)."""
+    every_s: float = 120.0
+    """Seconds from one time to the next, at least."""
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "every_s"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"train.closed_loop.{name}={getattr(self, name)} must be positive")
+        if self.seed < REPORTED[1] and self.seed + self.episodes > REPORTED[0]:
+            raise ConfigError(
+                f"train.closed_loop.seed={self.seed}: scenes {REPORTED[0]} to {REPORTED[1] - 1} are those that "
+                "evaluations report, and a policy is not chosen by what is reported of it; choose another seed"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +151,10 @@ class TrainConfig:
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=UnifiedConfig)
+    init: str | None = None
+    """A checkpoint to start from: its weights, words and scales, as far as they mean the same for this data."""
+    freeze: tuple[str, ...] = ()
+    """Patterns such as ``trunk.*`` of names of weights that stay as they are, with the statistics of their norms."""
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     engine: Literal["ray", "inline"] = "ray"
@@ -134,8 +181,11 @@ class TrainConfig:
     """The averaged weights look back over this share of the steps so far."""
     seed: int = 0
     log_steps: int = 50
+    wandb: str = ""
+    """A project of Weights & Biases that gets what is logged, too; WANDB_MODE=offline keeps it in the run's folder."""
     evaluators: tuple[str, ...] = ("held_out", "first_frames")
     """What is measured on held-out episodes: names of ``EVALUATORS``."""
+    closed_loop: ClosedLoopConfig = field(default_factory=ClosedLoopConfig)
     validate_s: float = 60.0
     """Seconds between validations."""
     checkpoint_s: float = 120.0
@@ -155,3 +205,7 @@ class TrainConfig:
         for name in ("warmup_steps", "ema", "max_failures"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name}={getattr(self, name)} must be at least 0")
+
+    def resolved(self) -> "TrainConfig":
+        """The same with paths as `DataConfig.resolved` gives them."""
+        return replace(self, data=self.data.resolved(), init=self.init and str(Path(self.init).resolve()))

@@ -1,9 +1,9 @@
 """From datasets to what a run trains on: split, strata, and everything that is fitted to the data."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -14,6 +14,7 @@ from vla.core.action_transform import ActionTransform
 from vla.core.errors import ConfigError, DatasetError
 from vla.core.lookup import lookup
 from vla.core.policy_spec import DatasetVersion
+from vla.datasets.care.validate import limit_findings
 from vla.datasets.dataset import Dataset
 from vla.datasets.sampling.loader import Batches
 from vla.datasets.sampling.mixture import Mixture
@@ -22,12 +23,14 @@ from vla.datasets.sampling.order import Order, ResumableSampler, SampleOrder, St
 from vla.datasets.sampling.settings import MixtureConfig
 from vla.datasets.sampling.statistics import scale_of
 from vla.datasets.sampling.windows import Windows
+from vla.datasets.scenes import Ranges, scenes
 from vla.datasets.selection import Selection
 from vla.datasets.storage.storage import location_name
 from vla.models.checkpoint import Blueprint
 from vla.models.config import ModelConfig
 from vla.models.preprocessor import Embodiment, Preprocessor, Texts
 from vla.models.text import InstructionTokenizer
+from vla.models.transfer import Fate, Parent, inherit_codec, inherit_robots, inherit_words
 from vla.models.trunk.inputs import Batch
 from vla.training.recipe import DataConfig, TrainConfig
 from vla.training.strata import STRATA
@@ -62,6 +65,21 @@ class Samples:
     validation: Source
     order: SampleOrder
     blueprint: Blueprint
+    scenes: Mapping[str, Ranges]
+    """The seeds of each task, of what is held out too: it decides when one stops."""
+    parent: Parent | None = None
+    """The checkpoint to start from."""
+    fates: tuple[Fate, ...] = ()
+    """What was taken of it that is fitted to data."""
+    asked: str = ""
+    """What was to be held out, in words; empty for nothing."""
+
+    @property
+    def nothing_held_out(self) -> str:
+        """Why nothing will be measured on held-out episodes, if it will not and was asked for."""
+        if not self.asked or len(self.validation):
+            return ""
+        return f"nothing is held out: {self.asked}; so no number will be one of held-out episodes"
 
     def batches(self, *, batch: int, rank: int, world: int, start: int) -> Batches[Batch]:
         """What one rank trains on, step by step from slot ``start`` of the order."""
@@ -84,8 +102,9 @@ def _collate(preprocessor: Preprocessor, texts: Texts, arrays: dict[str, np.ndar
 def open_samples(config: TrainConfig) -> Samples:
     """Open the data of a run, hold episodes out, and fit what is fitted to the rest."""
     data, model = config.data, config.model
+    parent = Parent.open(Path(config.init)) if config.init else None
     if data.mixture is not None:
-        return _open_mixture(data.mixture, data, model, config.seed)
+        return _open_mixture(data.mixture, data, model, parent, config.seed)
     if not data.path:
         raise ConfigError("train.data: which dataset? name it with --data.path, or list several under data.mixture")
     dataset = Dataset.open(data.path, data.manifest)
@@ -97,15 +116,24 @@ def open_samples(config: TrainConfig) -> Samples:
         )
     version = DatasetVersion(path=location_name(data.path), manifest=dataset.manifest.number)
     embodiment, hashes = _embodiment([(train, None)], tuple(train.cameras), model.horizon)
+    blueprint, fates = _blueprint(
+        [embodiment], [(train, 0)], train.image_size, model, (version,), hashes, parent, config.seed
+    )
     return Samples(
         train=train,
         validation=Windows(dataset, model.horizon, held_out, history=model.history),
         order=_order(train, data.strata, config.seed),
-        blueprint=_blueprint([embodiment], [(train, 0)], train.image_size, model, (version,), hashes, config.seed),
+        blueprint=blueprint,
+        parent=parent,
+        fates=fates,
+        asked=_asked(data, len(episodes) + len(held_out)),
+        scenes=scenes([(dataset, np.concatenate([episodes, held_out]))]),
     )
 
 
-def _open_mixture(mixture: MixtureConfig, data: DataConfig, model: ModelConfig, seed: int) -> Samples:
+def _open_mixture(
+    mixture: MixtureConfig, data: DataConfig, model: ModelConfig, parent: Parent | None, seed: int
+) -> Samples:
     """Every robot of the mixture gets one scale, whatever number of datasets it comes from."""
     datasets = [Dataset.open(entry.path, entry.manifest) for entry in mixture.entries]
     splits = []
@@ -128,12 +156,25 @@ def _open_mixture(mixture: MixtureConfig, data: DataConfig, model: ModelConfig, 
     size = (mixture.image_size[0], mixture.image_size[1])
     sources = [(part.windows, train.embodiment(part)) for part in train.parts]
     hashes = tuple(h for _, own in fitted for h in own)
+    blueprint, fates = _blueprint([e for e, _ in fitted], sources, size, model, versions, hashes, parent, seed)
     return Samples(
         train=train,
         validation=opened(episodes=[held_out for _, held_out in splits], may_be_empty=True),
         order=train.order(seed),
-        blueprint=_blueprint([e for e, _ in fitted], sources, size, model, versions, hashes, seed),
+        asked=_asked(data, sum(len(episodes) for episodes, _ in splits)),
+        blueprint=blueprint,
+        parent=parent,
+        fates=fates,
+        scenes=scenes((dataset, np.concatenate(split)) for dataset, split in zip(datasets, splits, strict=True)),
     )
+
+
+def _asked(data: DataConfig, episodes: int) -> str:
+    if data.held_out is not None:
+        return f"no episode that is chosen is of split {data.held_out}"
+    enough = min(0.5, 1.0 / max(1, episodes))
+    more = f"--data.validation {enough:.2g} holds one out" if episodes > 1 else "collect more"
+    return f"{data.validation:g} of {episodes} episodes is less than one ({more})" if data.validation else ""
 
 
 def _split(dataset: Dataset, chosen: Episodes, config: DataConfig, seed: int) -> tuple[Episodes, Episodes]:
@@ -159,7 +200,14 @@ def _order(windows: Windows, strata: dict[str, float], seed: int) -> SampleOrder
 def _embodiment(
     sources: Sequence[tuple[Windows, float | None]], cameras: tuple[str | None, ...], horizon: int
 ) -> tuple[Embodiment, tuple[str, ...]]:
-    """One robot: its action space, and one scale over all of its windows; also the hashes of the statistics."""
+    """One robot: its action space, and one scale over all of its windows; also the hashes of the statistics.
+
+    `DatasetError` where states or commands are far outside of their limits: nothing learned from them is right.
+    """
+    for windows, _ in sources:
+        damage = next(limit_findings(windows.dataset), None)
+        if damage is not None:
+            raise DatasetError(f"dataset {windows.dataset.url}, {damage.where}: {damage.what}")
     contract = sources[0][0].dataset.contract
     space = ActionTransform.of(contract)
     scale = scale_of([(w.dataset, w.episodes, hz) for w, hz in sources], space, horizon)
@@ -170,6 +218,14 @@ def _embodiment(
     ), scale.hashes
 
 
+def _sentences(dataset: Dataset) -> list[str]:
+    """All that is said in a dataset: each distinct instruction, and the other wordings that were recorded with it."""
+    said, codes = dataset.episodes.column("instruction")
+    others, other_codes = dataset.episodes.column("instruction_alternatives")
+    found = {said[code] for code in np.unique(codes)}
+    return sorted(found.union(*(others[code] for code in np.unique(other_codes))))
+
+
 def _blueprint(
     embodiments: Sequence[Embodiment],
     sources: Sequence[tuple[Windows, int]],
@@ -177,19 +233,32 @@ def _blueprint(
     config: ModelConfig,
     datasets: tuple[DatasetVersion, ...],
     statistics: tuple[str, ...],
+    parent: Parent | None,
     seed: int,
-) -> Blueprint:
-    """Everything that is fitted to data: tokenizer, scales, codecs. All of it goes into the checkpoint."""
-    instructions = [text for windows, _ in sources for text in windows.instructions]
+) -> tuple[Blueprint, tuple[Fate, ...]]:
+    """Everything that is fitted to data: tokenizer, scales, codecs; all of it goes into the checkpoint.
+
+    Of a ``parent`` what means the same is kept; also what became of each.
+    """
+    instructions = [text for windows, _ in sources for text in _sentences(windows.dataset)]
+    fates: list[Fate] = []
+    if parent is None:
+        tokenizer, room = InstructionTokenizer.train(instructions), 0
+    else:
+        tokenizer, fate = inherit_words(parent, instructions)
+        room = parent.blueprint.preprocessor.text_tokens
+        embodiments, of_robots = inherit_robots(parent, embodiments, config.horizon)
+        fates += [fate, *of_robots]
     preprocessor = Preprocessor(
         embodiments=tuple(embodiments),
-        tokenizer=InstructionTokenizer.train(instructions),
-        words=tuple(sorted({word for text in instructions for word in re.findall(r"\w+", text.lower())})),
-        text_tokens=config.text_tokens,
+        tokenizer=tokenizer,
+        words=tuple(tokenizer.words()),
+        text_tokens=config.text_tokens or max(room, tokenizer.room_for(instructions)),
         image_size=image_size,
         history=config.history,
         horizon=config.horizon,
     )
+    preprocessor.texts(instructions)  # refuses one that is longer than the recipe says
     rng = np.random.default_rng([seed, 0x666974])
     width, chunks = preprocessor.interface.action, []
     for windows, embodiment in sources:
@@ -197,10 +266,14 @@ def _blueprint(
         actions, _ = windows.chunks(items)
         scaled = preprocessor.scaled_chunks(windows.dataset.state[windows.rows[items]], actions, embodiment)
         chunks.append(torch.nn.functional.pad(scaled, (0, width - scaled.shape[-1])))
-    return Blueprint(
+    blueprint = Blueprint(
         preprocessor=preprocessor,
         config=config,
         fitted=config.fit(torch.cat(chunks)),
         datasets=datasets,
         statistics=statistics,
     )
+    if parent is not None:
+        blueprint, fate = inherit_codec(parent, blueprint)
+        fates.append(fate)
+    return blueprint, tuple(fates)

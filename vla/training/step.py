@@ -1,6 +1,6 @@
 """One training step, and the average of the weights: no files, no processes, no clock."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from jaxtyping import Float
@@ -37,8 +37,14 @@ def lr_scale(step: int, fraction: float, *, warmup_steps: int, constant: float) 
 
 
 @torch.no_grad()
-def update_average(average: dict[str, Tensor], model: nn.Module, *, step: int, span: float) -> None:
-    """Exponential moving average whose memory is the last ``span`` of the steps so far."""
+def update_average(
+    average: dict[str, Tensor], model: nn.Module, *, step: int, span: float, frozen: Collection[str] = ()
+) -> None:
+    """Exponential moving average whose memory is the last ``span`` of the steps so far; whole numbers are copied."""
     weight = 1.0 / max(1.0, span * (step + 1))
     weights = model.state_dict()
-    torch._foreach_lerp_(list(average.values()), [weights[name] for name in average], weight)
+    moving = [name for name, value in average.items() if name not in frozen and value.is_floating_point()]
+    torch._foreach_lerp_([average[name] for name in moving], [weights[name] for name in moving], weight)
+    for name, value in average.items():
+        if not value.is_floating_point():
+            value.copy_(weights[name])

@@ -1,8 +1,10 @@
 """Which arrays of a replay buffer become cameras, state and action, and the contract that follows."""
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ import numpy as np
 
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import DatasetError
+from vla.datasets.formats.diffusion_policy.buffer import read_rows
 from vla.datasets.formats.dimensions import dimensions_of, extremes
+from vla.datasets.formats.pictures import as_pixels
 from vla.datasets.formats.source import Hints
 
 _DEFAULT_HZ = 10.0
@@ -36,13 +40,13 @@ class Layout:
     notes: tuple[str, ...]
 
 
-def plan_layout(arrays: Mapping[str, Any], path: Path, rows: int, hints: Hints) -> Layout:
-    """Choose among the arrays of ``data``, of which the episodes use the first ``rows`` rows.
+def plan_layout(arrays: Mapping[str, Any], path: Path, ends: Sequence[int], hints: Hints) -> Layout:
+    """Choose among the arrays of ``data``, whose episodes end at the rows ``ends``.
 
-    No action, and arrays with fewer rows, are a `DatasetError`.
+    No action, and no episode that can be read, are a `DatasetError`.
     """
     notes: list[str] = []
-    _check_lengths(arrays, path, rows, notes)
+    arrays = _of_steps(arrays, ends, notes)
     cameras = _cameras(arrays, notes)
     vectors = [key for key, array in arrays.items() if array.ndim == 2 and array.dtype.kind in "fiub"]
     action = _action(arrays, vectors, path, notes)
@@ -58,13 +62,17 @@ def plan_layout(arrays: Mapping[str, Any], path: Path, rows: int, hints: Hints) 
         notes.append(f"These arrays are left out, being neither vectors nor RGB frames: {shapes}.")
     if not cameras and (path.parent / "videos").is_dir():
         notes.append(f"There are no frames; the videos in {path.parent / 'videos'} are not read.")
+    measured = _Measured(ends=ends, path=path)
+    for key in dict.fromkeys((*state, *action)):
+        measured.look_at(key, arrays[key])
+    notes += measured.notes()
     contract = Contract(
         robot=_robot(hints, notes),
         cameras=tuple(
             Camera(name=name, height=arrays[key].shape[1], width=arrays[key].shape[2]) for name, key in cameras.items()
         ),
-        state=_dimensions(arrays, state, rows),
-        action=_dimensions(arrays, action, rows),
+        state=measured.dimensions(state),
+        action=measured.dimensions(action),
         control_hz=_rate(hints, notes),
     )
     return Layout(
@@ -73,33 +81,66 @@ def plan_layout(arrays: Mapping[str, Any], path: Path, rows: int, hints: Hints) 
         state=state,
         action=action,
         instruction=_instruction(path, hints, notes),
-        notes=(*notes, "Units and limits are not written in the file: limits are round numbers that hold its data."),
+        notes=(
+            *notes,
+            "Units and limits are not written in the file: limits are round numbers that hold its data.",
+            "The format holds no rewards and no success: rewards are 0, success is unknown.",
+        ),
     )
 
 
-def as_pixels(frames: np.ndarray, where: str) -> np.ndarray:
-    """uint8 (t, y, x, 3), also from floats that hold whole numbers; others are a `DatasetError`."""
-    if frames.dtype == np.uint8:
-        return frames
-    pixels = np.nan_to_num(frames).clip(0, 255).astype(np.uint8)
-    if not np.array_equal(pixels, frames):
-        wrong = frames[pixels != frames].flat[0]
-        raise DatasetError(
-            f"{where}: expected pixels 0 to 255 without fractions, got {wrong}; convert the array to uint8 first"
-        )
-    return pixels
-
-
-def _check_lengths(arrays: Mapping[str, Any], path: Path, rows: int, notes: list[str]) -> None:
+def _of_steps(arrays: Mapping[str, Any], ends: Sequence[int], notes: list[str]) -> dict[str, Any]:
+    """Arrays with rows for steps; those with one for each episode are noted, and rows that no episode has."""
+    found = {}
     for key, array in arrays.items():
         length = array.shape[0] if array.ndim else 0
-        if length < rows:
-            raise DatasetError(
-                f"{path}: data/{key}: expected at least the {rows} rows that episode_ends promises, got {length}; "
-                "the recording was cut short: lower the last of meta/episode_ends, or copy the store again"
-            )
-        if length > rows:
-            notes.append(f"{key} has {length - rows} rows after the last episode: they are left out.")
+        if length == len(ends) != ends[-1] or not array.ndim:
+            notes.append(f"{key} is left out: it has no row for each step, its shape is {tuple(array.shape)}.")
+            continue
+        if length > ends[-1]:
+            notes.append(f"{key} has {length - ends[-1]} rows after the last episode: they are left out.")
+        found[key] = array
+    return found
+
+
+class _Measured:
+    """Least and greatest numbers of arrays, of the episodes that can be read."""
+
+    def __init__(self, *, ends: Sequence[int], path: Path) -> None:
+        self._ends = ends
+        self._path = path
+        self._ranges: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._faults: dict[int, str] = {}
+
+    def look_at(self, key: str, array: Any) -> None:
+        """Read an array whole, or else episode by episode; that none can be read is a `DatasetError`."""
+        where = f"{self._path}: data/{key}"
+        try:
+            self._ranges[key] = extremes(read_rows(array, slice(0, self._ends[-1]), where))
+            return
+        except DatasetError as error:
+            fault = error
+        parts = []
+        for number, (start, end) in enumerate(pairwise((0, *self._ends))):
+            try:
+                parts.append(read_rows(array, slice(start, end), f"{where}, rows {start} to {end}"))
+            except DatasetError as error:
+                self._faults.setdefault(number, str(error))
+        if not parts:
+            raise fault
+        self._ranges[key] = extremes(np.concatenate(parts))
+
+    def dimensions(self, keys: Sequence[str]) -> tuple[Dimension, ...]:
+        """Of some arrays, side by side."""
+        pairs = [(key, *self._ranges[key]) for key in keys]
+        return tuple(d for key, low, high in pairs for d in dimensions_of(key, low.tolist(), high.tolist()))
+
+    def notes(self) -> list[str]:
+        """What could not be read."""
+        if not self._faults:
+            return []
+        number, first = next(iter(sorted(self._faults.items())))
+        return [f"{len(self._faults)} of {len(self._ends)} episodes cannot be read; the first, {number}: {first}"]
 
 
 def _cameras(arrays: Mapping[str, Any], notes: list[str]) -> dict[str, str]:
@@ -109,7 +150,11 @@ def _cameras(arrays: Mapping[str, Any], notes: list[str]) -> dict[str, str]:
         if array.ndim != 4 or array.shape[-1] != 3 or not (array.dtype == np.uint8 or array.dtype.kind == "f"):
             continue
         if array.dtype != np.uint8:
-            as_pixels(array[:1], f"data/{key}, row 0")
+            first = None
+            with contextlib.suppress(DatasetError):  # what is damaged, reading says
+                first = read_rows(array, slice(0, 1), key)
+            if first is not None:
+                as_pixels(first, f"data/{key}, row 0")
             notes.append(f"{key} is {array.dtype} and becomes uint8; fractions are refused.")
         found[re.sub(r"[^A-Za-z0-9_.-]", "_", key).lstrip("_.-") or "camera"] = key
     return found
@@ -124,14 +169,6 @@ def _action(arrays: Mapping[str, Any], vectors: list[str], path: Path, notes: li
             notes.append(f"There are no commands: as in UMI's own loader the action is {', '.join(found)}, same step.")
     if not found:
         raise DatasetError(f"{path}: expected data/action (rows, width), got {sorted(arrays)}; rename the commands")
-    return tuple(found)
-
-
-def _dimensions(arrays: Mapping[str, Any], keys: tuple[str, ...], rows: int) -> tuple[Dimension, ...]:
-    found: list[Dimension] = []
-    for key in keys:
-        low, high = extremes(np.asarray(arrays[key][:rows]))
-        found += dimensions_of(key, low.tolist(), high.tolist())
     return tuple(found)
 
 

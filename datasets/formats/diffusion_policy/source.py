@@ -1,11 +1,9 @@
 """The Zarr replay buffers of diffusion_policy and UMI as a source of episodes.
 
-``data/<key>`` holds the rows of all episodes one after the other, and ``meta/episode_ends`` where each ends: Zarr
-version 2, in a folder or a zip file.
+``data/<key>`` holds the rows of all episodes one after the other, and ``meta/episode_ends`` where each ends: Zarr of
+version 2, or rewritten as 3, in a folder or a zip file.
 """
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,34 +14,31 @@ from vla.core.contract import Contract
 from vla.core.errors import DatasetError
 from vla.core.media.video import frame_rate
 from vla.core.types import Episode
-from vla.datasets.formats.diffusion_policy.layout import Layout, as_pixels, plan_layout
+from vla.datasets.formats.diffusion_policy.buffer import ENDS, arrays_below, holds_buffer, open_buffer, read_rows
+from vla.datasets.formats.diffusion_policy.layout import Layout, plan_layout
 from vla.datasets.formats.dimensions import as_rows
+from vla.datasets.formats.pictures import as_pixels
 from vla.datasets.formats.source import Hints
-
-ENDS = "meta/episode_ends"
 
 
 def recognise(path: Path) -> bool:
     """Whether ``path`` is a folder or a zip file with ``meta/episode_ends``; never raises."""
-    import zipfile
-
     try:
-        if path.is_dir():
-            return (path / ENDS / ".zarray").is_file() and (path / "data").is_dir()
-        if not zipfile.is_zipfile(path):
-            return False
-        with zipfile.ZipFile(path) as file:
-            return f"{ENDS}/.zarray" in file.namelist()
-    except (OSError, zipfile.BadZipFile):
+        return holds_buffer(path)
+    except OSError:
         return False
 
 
 def open_diffusion_policy(path: Path, hints: Hints) -> "ReplayBufferSource":
-    """Read the ends of the episodes and every low-dimensional array; damage is a `DatasetError`."""
+    """Read the ends of the episodes and every low-dimensional array; that no episode is sound is a `DatasetError`."""
     with open_buffer(path) as root:
         ends = _ends(root, path)
-        layout = plan_layout(dict(root["data"].arrays()), path, int(ends[-1]), hints)
-    return ReplayBufferSource(path=path, hints=hints, layout=layout, ends=tuple(int(end) for end in ends))
+        layout = plan_layout(arrays_below(root, path), path, ends.tolist(), hints)
+        others = sorted(key for key in root["meta"] if f"meta/{key}" != ENDS)
+    notes = [f"These arrays of meta are left out: {', '.join(others)}."] if others else []
+    return ReplayBufferSource(
+        path=path, hints=hints, layout=layout, ends=tuple(ends.tolist()), notes=(*layout.notes, *notes)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +50,13 @@ class ReplayBufferSource:
     layout: Layout
     ends: tuple[int, ...]
     """The row after the last of each episode."""
+    notes: tuple[str, ...]
+    """What was assumed or left out."""
 
     @property
     def contract(self) -> Contract:
         """From the names and shapes of the arrays."""
         return self.layout.contract
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was assumed or left out."""
-        return self.layout.notes
 
     def __len__(self) -> int:
         """The number of episodes."""
@@ -74,12 +66,14 @@ class ReplayBufferSource:
         """One episode, of which only its own rows are read; damage and bad numbers are a `DatasetError`."""
         rows = slice(self.ends[number - 1] if number else 0, self.ends[number])
         steps = rows.stop - rows.start
+        if not steps:
+            raise DatasetError(f"{self.path}: {ENDS}: episode {number} has no steps: it ends where the one before does")
         with open_buffer(self.path) as root:
             data = root["data"]
             action = self._vectors(data, self.layout.action, rows)
             state = self._vectors(data, self.layout.state, rows)
             images = {
-                name: as_pixels(data[key][rows], f"{self.path}: data/{key}, rows {rows.start} to {rows.stop}")
+                name: as_pixels(read_rows(data[key], rows, self._where(key, rows)), self._where(key, rows))
                 for name, key in self.layout.cameras.items()
             }
         rate = frame_rate(self.contract.control_hz)
@@ -104,40 +98,18 @@ class ReplayBufferSource:
 
     def _vectors(self, data: Any, keys: tuple[str, ...], rows: slice) -> np.ndarray:
         """Arrays side by side: float32 (t, w)."""
-        parts = [as_rows(data[key][rows], f"{self.path}: data/{key} from row {rows.start}") for key in keys]
+        parts = []
+        for key in keys:
+            where = self._where(key, rows)
+            parts.append(as_rows(read_rows(data[key], rows, where), where))
         return np.concatenate([np.empty((rows.stop - rows.start, 0), np.float32), *parts], axis=1)
 
-
-@contextlib.contextmanager
-def open_buffer(path: Path) -> Iterator[Any]:
-    """The root group; what cannot be opened or decoded, here or while it is read, is a `DatasetError`."""
-    import zipfile
-
-    import zarr
-    import zarr.errors
-    from zarr.storage import LocalStore, ZipStore
-
-    from vla.datasets.formats.diffusion_policy.checked_store import CheckedStore
-
-    if not path.exists():
-        raise DatasetError(f"{path} does not exist")
-    try:
-        if not path.is_dir():
-            zipfile.ZipFile(path).close()  # a ZipStore that cannot be opened fails once more when it is closed
-        with LocalStore(path, read_only=True) if path.is_dir() else ZipStore(path, mode="r") as store:
-            _register_codecs()
-            yield zarr.open_group(CheckedStore(store), mode="r", zarr_format=2, use_consolidated=False)
-    except DatasetError:
-        raise
-    except (OSError, RuntimeError, KeyError, ValueError, zarr.errors.BaseZarrError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DatasetError(
-            f"{path}: not a readable Zarr store of version 2 ({reason}); it is cut short or damaged: copy it again"
-        ) from None
+    def _where(self, key: str, rows: slice) -> str:
+        return f"{self.path}: data/{key}, rows {rows.start} to {rows.stop}"
 
 
 def _ends(root: Any, path: Path) -> np.ndarray:
-    """int64 (episodes,), rising, from at least 1."""
+    """int64 (episodes,), never falling: an episode without steps is refused when it is read."""
     where = f"{path}: {ENDS}"
     if "data" not in root or ENDS not in root:
         raise DatasetError(f"{path}: expected groups data and meta with episode_ends, got {sorted(root)}")
@@ -146,23 +118,12 @@ def _ends(root: Any, path: Path) -> np.ndarray:
         raise DatasetError(
             f"{where}: expected at least one whole number, got {ends.dtype} {ends.shape}; nothing was recorded"
         )
-    lengths = np.diff(ends.astype(np.int64), prepend=0)
-    if (lengths < 1).any():
-        number = int(np.flatnonzero(lengths < 1)[0])
+    ends = ends.astype(np.int64)
+    lengths = np.diff(ends, prepend=0)
+    if (lengths < 0).any() or not ends[-1]:
+        number = int(np.flatnonzero(lengths < 0)[0]) if (lengths < 0).any() else 0
         raise DatasetError(
-            f"{where}: expected rising numbers, got {int(ends[number])} for episode {number}, "
-            f"which begins at {int(ends[number]) - int(lengths[number])}; the file is damaged: copy it again"
+            f"{where}: expected rising numbers, got {ends[number]} for episode {number}, which begins at "
+            f"{ends[number] - lengths[number]}: which rows belong to which episode is lost"
         )
-    return ends.astype(np.int64)
-
-
-def _register_codecs() -> None:
-    """UMI's pictures are JPEG XL: numcodecs knows the codec only after imagecodecs has told it."""
-    from numcodecs.registry import codec_registry
-
-    if "imagecodecs_jpegxl" in codec_registry:
-        return
-    with contextlib.suppress(ModuleNotFoundError):
-        from imagecodecs.numcodecs import register_codecs
-
-        register_codecs(verbose=False)
+    return ends

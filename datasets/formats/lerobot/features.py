@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import DatasetError
-from vla.datasets.formats.dimensions import widened
+from vla.core.media.video import decode_mp4, turned
+from vla.datasets.formats.dimensions import Extent, dimension_around
 from vla.datasets.formats.lerobot.meta import Feature, Meta
-from vla.datasets.formats.lerobot.rows import scan_limits
+from vla.datasets.formats.lerobot.rows import first_picture, measure
 from vla.datasets.formats.lerobot.tables import INFO
+from vla.datasets.formats.pictures import PictureError, picture_notes, picture_shape
 from vla.datasets.formats.source import Hints
 
 STATE = ("observation.state", "state")
@@ -43,7 +47,7 @@ class Layout:
 def plan_layout(root: Path, meta: Meta, hints: Hints) -> Layout:
     """Choose; a dataset without actions is a `DatasetError`."""
     notes: list[str] = []
-    cameras = _cameras(meta, notes)
+    cameras = _cameras(root, meta, notes)
     state, action = _state(meta, notes), tuple(_find(meta, ACTION))
     if not action:
         raise DatasetError(
@@ -54,12 +58,13 @@ def plan_layout(root: Path, meta: Meta, hints: Hints) -> Layout:
     robot = hints.robot or meta.robot
     if robot is None:
         notes.append("The dataset does not name its robot: it is called unknown; name it with the import.")
-    dimensions = [dimension for feature in (*state, *action) for dimension in _dimensions(root, feature, meta, notes)]
+    extents = measure(root, meta, (*state, *action))
+    dimensions = [d for feature in (*state, *action) for d in _dimensions(feature, extents[feature.key], meta, notes)]
     split = sum(feature.width for feature in state)
     if any(dimension.unit == "1" for dimension in dimensions):
         notes.append("Units are not written in the dataset and are given as 1; limits are those of its data, widened.")
     if any(feature.dtype == "float64" for feature in (*state, *action)):
-        notes.append("Numbers of 64 bits are rounded to 32 bits.")
+        notes.append("Numbers of 64 bits are rounded to 32 bits; where that would show, the episode is refused.")
     if "next.done" not in meta.features:
         notes.append("The dataset has no next.done: each episode is done at its last step.")
     contract = Contract(
@@ -97,8 +102,8 @@ def _state(meta: Meta, notes: list[str]) -> tuple[Feature, ...]:
     return state
 
 
-def _cameras(meta: Meta, notes: list[str]) -> list[tuple[Camera, str]]:
-    """Every picture that is neither depth nor of the next step, with its feature."""
+def _cameras(root: Path, meta: Meta, notes: list[str]) -> list[tuple[Camera, str]]:
+    """Every picture that is neither packed depth nor of the next step, with its feature."""
     found: dict[str, tuple[Camera, str]] = {}
     for key, feature in meta.features.items():
         if not feature.is_picture:
@@ -110,14 +115,36 @@ def _cameras(meta: Meta, notes: list[str]) -> list[tuple[Camera, str]]:
             notes.append(f"{key} is left out: it belongs to the step after.")
             continue
         height, width, channels = _picture_shape(feature)
-        if channels != 3:
-            notes.append(f"{key} has {channels} channels and is read as RGB.")
+        shape, said = _look(root, meta, feature)
+        if shape is not None and said and shape[:2] == (width, height):
+            height, width = shape[:2]  # the table has the size before the turn
+        depth = shape is not None and shape[2] == 1
+        if channels != 3 and not depth:
+            said.append(f"has {channels} channels and is read as RGB")
+        notes += [f"{key} {phrase}." for phrase in said]
         name = re.sub(r"^observation\.(images?\.)?", "", key)
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip("_.-") or "camera"
         while name in found:
             name += "_2"
-        found[name] = (Camera(name=name, height=height, width=width), key)
+        found[name] = (Camera(name=name, height=height, width=width, kind="depth" if depth else "rgb"), key)
     return list(found.values())
+
+
+def _look(root: Path, meta: Meta, feature: Feature) -> tuple[tuple[int, int, int] | None, list[str]]:
+    """Shape and peculiarities of a camera's first picture that can be read."""
+    try:
+        if feature.dtype == "image":
+            data = first_picture(root, meta, feature.key)
+            return (None, []) if data is None else (picture_shape(data), picture_notes(data))
+        paths = dict.fromkeys(root / entry.clips[feature.key].span.path for entry in meta.entries)
+        path = next((path for path in paths if path.is_file()), None)
+        phrase = None if path is None else turned(path)
+        if path is None or phrase is None:
+            return None, []
+        height, width, channels = decode_mp4(path, [0]).shape[1:]
+        return (height, width, channels), [phrase]
+    except (DatasetError, PictureError):
+        return None, []  # reading it says what is wrong
 
 
 def _picture_shape(feature: Feature) -> tuple[int, int, int]:
@@ -145,7 +172,7 @@ def _note_left_out(meta: Meta, used: Sequence[Feature], notes: list[str]) -> Non
         notes.append(f"These features are left out: {', '.join(left)}.")
 
 
-def _dimensions(root: Path, feature: Feature, meta: Meta, notes: list[str]) -> list[Dimension]:
+def _dimensions(feature: Feature, extent: Extent, meta: Meta, notes: list[str]) -> list[Dimension]:
     """Names, units and limits of one vector."""
     width = feature.width
     names = _names(feature.names)
@@ -159,15 +186,34 @@ def _dimensions(root: Path, feature: Feature, meta: Meta, notes: list[str]) -> l
     if lows and highs:
         limits = list(zip(lows, highs, strict=True))
     else:
-        low, high = meta.limits.get(feature.key, ([], []))
-        if len(low) != width:
-            notes.append(f"The statistics lack {feature.key}: its limits are those of all its frames.")
-            low, high = scan_limits(root, meta, feature)
-        limits = [widened(a, b) for a, b in zip(low, high, strict=True)]
+        limits = [_limits(low, high) for low, high in zip(extent.low.tolist(), extent.high.tolist(), strict=True)]
+        _compare_statistics(feature, extent, meta, notes)
     return [
         Dimension(name=name, unit=unit, low=float(a), high=float(b))
         for name, unit, (a, b) in zip(names, units, limits, strict=True)
     ]
+
+
+def _limits(low: float, high: float) -> tuple[float, float]:
+    around = dimension_around("", low, high)
+    return around.low, around.high
+
+
+def _compare_statistics(feature: Feature, extent: Extent, meta: Meta, notes: list[str]) -> None:
+    """Statistics that the frames leave were made of other frames: normalising by them would be wrong."""
+    low, high = (np.asarray(side, np.float64) for side in meta.limits.get(feature.key, ([], [])))
+    if low.shape != extent.low.shape:
+        notes.append(f"The statistics lack {feature.key}; its limits are those of all its frames.")
+        return
+    room = 1e-3 * np.maximum(high - low, 1e-3) + 1e-6 * np.maximum(np.abs(low), np.abs(high))
+    beyond = (extent.low < low - room) | (extent.high > high + room)
+    if beyond.any():
+        place = int(np.argmax(beyond))
+        notes.append(
+            f"The statistics say that {feature.key}[{place}] lies in [{low[place]:g}, {high[place]:g}], its frames in "
+            f"[{extent.low[place]:g}, {extent.high[place]:g}]: they are of other frames, and those of the frames are "
+            f"taken{f', as for {int(beyond.sum()) - 1} more numbers' if beyond.sum() > 1 else ''}."
+        )
 
 
 def _names(value: Any) -> list[str]:

@@ -4,18 +4,20 @@ Version 2.1 has one parquet and one mp4 file for each episode and JSON lines as 
 files, and its tables are parquet; an episode then begins within a video at a time that is turned into a frame number.
 """
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vla.core.errors import DatasetError
+from vla.core.errors import DatasetError, VlaError
 from vla.core.media.video import frame_rate
+from vla.datasets.formats.lerobot.clips import Clip, Span, plan_clips
 from vla.datasets.formats.lerobot.tables import INFO, fill, limits_v21, limits_v30, read_json, read_lines, read_rows
+from vla.datasets.formats.source import Unreadable, attempt
 
 VERSIONS = ("v2.1", "v3.0")
 
@@ -53,21 +55,6 @@ class Feature:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clip:
-    """The frames of one episode in a video file."""
-
-    path: str
-    first: int
-    """Frame number by the time in the table."""
-    first_counted: int
-    """Frame number by the lengths of the episodes before it in the file: exact where they fill the file."""
-    total: int
-    """Frames of all episodes in the file."""
-    alone: bool = False
-    """The file has no frames of others, by the layout."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Entry:
     """Where one episode lies."""
 
@@ -89,10 +76,16 @@ class Meta:
     robot: str | None
     features: Mapping[str, Feature]
     tasks: Mapping[int, str]
-    episodes: tuple[Entry, ...]
+    episodes: tuple[Entry | Unreadable, ...]
+    """In the order of their indexes."""
     limits: Mapping[str, tuple[list[float], list[float]]] = field(default_factory=dict)
     """The least and greatest of each number of a feature, as far as there are statistics."""
     notes: tuple[str, ...] = ()
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The episodes that can be read, as far as the tables tell."""
+        return [entry for entry in self.episodes if isinstance(entry, Entry)]
 
 
 def read_info(root: Path) -> dict[str, Any]:
@@ -121,18 +114,16 @@ def read_meta(root: Path) -> Meta:
     features = {key: _feature(root / INFO, key, value) for key, value in info["features"].items()}
     fps = _rate(root / INFO, info["fps"])
     if info["codebase_version"] == "v2.1":
-        tasks, rows = _read_tables_v21(root, info, features)
-        limits = limits_v21(root)
+        tasks, limits = _read_tasks_v21(root / "meta/tasks.jsonl"), limits_v21(root)
+        rows = list(read_lines(root / "meta/episodes.jsonl", ("episode_index",)))
+        place = _place_v21
     else:
-        tasks, rows = _read_tables_v30(root, info, features, fps)
-        limits = limits_v30(root)
-    notes = []
-    promised = info.get("total_episodes")
-    if promised is not None and promised != len(rows):
-        notes.append(
-            f"{INFO} promises {promised} episodes and the tables hold {len(rows)}: the recording was not finished; "
-            "those in the tables are read."
-        )
+        tasks, limits = _read_tasks_v30(root / "meta/tasks.parquet"), limits_v30(root)
+        rows = _read_rows_v30(root / "meta/episodes")
+        place = _place_v30
+    notes: list[str] = []
+    episodes = _episodes(root, info, features, fps, rows, place, notes)
+    _compare_counts(info, episodes, notes)
     robot = info.get("robot_type")
     return Meta(
         version=info["codebase_version"],
@@ -140,7 +131,7 @@ def read_meta(root: Path) -> Meta:
         robot=robot if isinstance(robot, str) and robot and robot != "unknown" else None,
         features=features,
         tasks=tasks,
-        episodes=tuple(sorted(rows, key=lambda row: row.index)),
+        episodes=episodes,
         limits=limits,
         notes=tuple(notes),
     )
@@ -184,89 +175,13 @@ def _feature(path: Path, key: str, value: Any) -> Feature:
         ) from None
 
 
-def _read_tables_v21(
-    root: Path, info: Mapping[str, Any], features: Mapping[str, Feature]
-) -> tuple[dict[int, str], list[Entry]]:
-    path = root / "meta/tasks.jsonl"
-    tasks = {int(row["task_index"]): str(row["task"]) for row in read_lines(path, ("task_index", "task"))}
-    entries = []
-    for row in read_lines(root / "meta/episodes.jsonl", ("episode_index", "length")):
-        index, length = int(row["episode_index"]), int(row["length"])
-        where = {"episode_chunk": index // int(info.get("chunks_size", 1000)), "episode_index": index}
-        clips = {}
-        for key in _videos(features):
-            path_ = fill(root, info.get("video_path"), video_key=key, **where)
-            clips[key] = Clip(path=path_, first=0, first_counted=0, total=length, alone=True)
-        entries.append(
-            Entry(
-                index=index,
-                length=length,
-                tasks=tuple(str(task) for task in row.get("tasks") or ()),
-                data=fill(root, info["data_path"], **where),
-                clips=clips,
-                split=_split(info, index),
-            )
-        )
-    return tasks, entries
-
-
-def _read_tables_v30(
-    root: Path, info: Mapping[str, Any], features: Mapping[str, Feature], fps: Fraction
-) -> tuple[dict[int, str], list[Entry]]:
-    tasks = _read_tasks_v30(root / "meta/tasks.parquet")
-    folder = root / "meta/episodes"
-    files = sorted(folder.glob("*/*.parquet"))
-    if not files:
-        raise DatasetError(f"{folder}: expected chunk-000/file-000.parquet, got nothing; download the whole dataset")
-    rows: dict[int, dict[str, Any]] = {}
-    for file in files:
-        for row in read_rows(file):
-            rows[int(row["episode_index"])] = row
+def _read_tasks_v21(path: Path) -> dict[int, str]:
     try:
-        clips = {key: _clips(root, info, key, rows, fps) for key in _videos(features)}
-        entries = [
-            Entry(
-                index=index,
-                length=int(row["length"]),
-                tasks=tuple(str(task) for task in row.get("tasks") or ()),
-                data=fill(
-                    root,
-                    info["data_path"],
-                    chunk_index=int(row["data/chunk_index"]),
-                    file_index=int(row["data/file_index"]),
-                ),
-                clips={key: of_camera[index] for key, of_camera in clips.items()},
-                split=_split(info, index),
-            )
-            for index, row in rows.items()
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{folder}: the table of episodes lacks {error}; the recording was not finished") from None
-    return tasks, entries
-
-
-def _clips(
-    root: Path, info: Mapping[str, Any], key: str, rows: Mapping[int, Mapping[str, Any]], fps: Fraction
-) -> dict[int, Clip]:
-    """Where each episode begins in the videos of one camera."""
-    by_file: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
-    for index, row in rows.items():
-        where = {name: int(row[f"videos/{key}/{name}"]) for name in ("chunk_index", "file_index")}
-        first, end = (round(Fraction(row[f"videos/{key}/{side}_timestamp"]) * fps) for side in ("from", "to"))
-        if end - first != row["length"]:
-            raise DatasetError(
-                f"{root}/meta/episodes: episode {index}: expected {row['length']} frames of {key}, "
-                f"got {end - first} from its times in the video; the table is damaged: download it again"
-            )
-        by_file[fill(root, info.get("video_path"), video_key=key, **where)].append((first, index, int(row["length"])))
-    clips = {}
-    for path, members in by_file.items():
-        counted = 0
-        total = sum(length for _, _, length in members)
-        for first, index, length in sorted(members):
-            clips[index] = Clip(path=path, first=first, first_counted=counted, total=total)
-            counted += length
-    return clips
+        return {int(row["task_index"]): str(row["task"]) for row in read_lines(path, ("task_index", "task"))}
+    except (TypeError, ValueError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(f"{path}: task_index: expected whole numbers ({error}); correct it") from None
 
 
 def _read_tasks_v30(path: Path) -> dict[int, str]:
@@ -275,20 +190,154 @@ def _read_tasks_v30(path: Path) -> dict[int, str]:
     tasks = {}
     for row in rows:
         texts = [row[name] for name in ("task", "__index_level_0__") if isinstance(row.get(name), str)]
-        if "task_index" not in row or not texts:
-            raise DatasetError(f"{path}: expected columns task and task_index, got {list(row)}; the file is damaged")
-        tasks[int(row["task_index"])] = texts[0]
+        if not isinstance(row.get("task_index"), int) or not texts:
+            raise DatasetError(
+                f"{path}: expected columns task and task_index, with a text and a number in each row, got {row}; "
+                "correct it, or download it again"
+            )
+        tasks[row["task_index"]] = texts[0]
     return tasks
 
 
-def _videos(features: Mapping[str, Feature]) -> list[str]:
-    return [key for key, feature in features.items() if feature.dtype == "video" and not feature.is_depth]
+def _read_rows_v30(folder: Path) -> list[dict[str, Any]]:
+    files = sorted(folder.glob("*/*.parquet"))
+    if not files:
+        raise DatasetError(f"{folder}: expected chunk-000/file-000.parquet, got nothing; download the whole dataset")
+    return [row for file in files for row in read_rows(file)]
 
 
-def _split(info: Mapping[str, Any], index: int) -> str:
-    """The name of the range that holds the episode, ``train`` where none does."""
-    for name, span in (info.get("splits") or {}).items():
+@dataclass(frozen=True, kw_only=True)
+class _Placed:
+    """The files of one row of the table of episodes."""
+
+    data: str
+    spans: Mapping[str, Span]
+    """By camera."""
+
+
+_Place = Callable[[Path, Mapping[str, Any], list[str], Mapping[str, Any], Fraction], _Placed]
+
+
+def _place_v21(
+    root: Path, info: Mapping[str, Any], videos: list[str], row: Mapping[str, Any], fps: Fraction
+) -> _Placed:
+    index, length = int(row["episode_index"]), int(row["length"])
+    where = {"episode_chunk": index // int(info.get("chunks_size", 1000)), "episode_index": index}
+    paths = {key: fill(root, info.get("video_path"), video_key=key, **where) for key in videos}
+    return _Placed(
+        data=fill(root, info["data_path"], **where),
+        spans={key: Span(path=p, begin_s=0.0, end_s=float(length / fps), length=length) for key, p in paths.items()},
+    )
+
+
+def _place_v30(
+    root: Path, info: Mapping[str, Any], videos: list[str], row: Mapping[str, Any], fps: Fraction
+) -> _Placed:
+    spans = {}
+    for key in videos:
+        file = {name: int(row[f"videos/{key}/{name}"]) for name in ("chunk_index", "file_index")}
+        begin_s, end_s = (float(row[f"videos/{key}/{side}_timestamp"]) for side in ("from", "to"))
+        if not 0 <= begin_s <= end_s < float("inf"):
+            raise ValueError(f"expected rising times of {key} in its video, got {begin_s:g} to {end_s:g} s")
+        path = fill(root, info.get("video_path"), video_key=key, **file)
+        spans[key] = Span(path=path, begin_s=begin_s, end_s=end_s, length=int(row["length"]))
+    file = {name: int(row[f"data/{name}"]) for name in ("chunk_index", "file_index")}
+    return _Placed(data=fill(root, info["data_path"], **file), spans=spans)
+
+
+def _episodes(
+    root: Path,
+    info: Mapping[str, Any],
+    features: Mapping[str, Feature],
+    fps: Fraction,
+    rows: Sequence[Mapping[str, Any]],
+    place: _Place,
+    notes: list[str],
+) -> tuple[Entry | Unreadable, ...]:
+    """Every episode that the table names: what is wrong with one row is the fault of its episode alone."""
+    videos = [key for key, feature in features.items() if feature.dtype == "video" and not feature.is_depth]
+    by_index: dict[int, Mapping[str, Any]] = {}
+    found: dict[int, _Placed | Unreadable] = {}
+    for row in rows:
+        index = row.get("episode_index")
+        if not isinstance(index, int) or isinstance(index, bool):
+            raise DatasetError(f"{root}/meta: episode_index: expected a whole number, got {index!r}; correct it")
+        if index not in by_index:
+            by_index[index] = row
+            found[index] = attempt(partial(_placed, root, info, videos, row, fps, place))
+        elif row == by_index[index]:
+            notes.append(f"Episode {index} is in the table of episodes twice, in the same words: it is read once.")
+        else:
+            found[index] = Unreadable(
+                error=DatasetError(
+                    f"{root}/meta: episode {index} is in the table of episodes twice, with other words or places; "
+                    "remove the row that is not right"
+                )
+            )
+    placed = {index: one for index, one in found.items() if isinstance(one, _Placed)}
+    clips = {key: plan_clips({index: one.spans[key] for index, one in placed.items()}, fps) for key in videos}
+    split = _splits(info, notes)
+    return tuple(
+        Entry(
+            index=index,
+            length=int(by_index[index]["length"]),
+            tasks=tuple(str(task) for task in by_index[index].get("tasks") or ()),
+            data=one.data,
+            clips={key: of_camera[index] for key, of_camera in clips.items()},
+            split=next((name for name, span in split if index in span), "train"),
+        )
+        if isinstance(one, _Placed)
+        else one
+        for index, one in sorted(found.items())
+    )
+
+
+def _placed(
+    root: Path, info: Mapping[str, Any], videos: list[str], row: Mapping[str, Any], fps: Fraction, place: _Place
+) -> _Placed:
+    where = f"{root}/meta/episodes: episode {row['episode_index']}"
+    try:
+        return place(root, info, videos, row, fps)
+    except VlaError:
+        raise
+    except KeyError as error:
+        raise DatasetError(f"{where}: the table of episodes lacks {error}; the recording was not finished") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DatasetError(f"{where}: {error}; correct the table, or leave the episode out") from None
+
+
+def _compare_counts(info: Mapping[str, Any], episodes: Sequence[Entry | Unreadable], notes: list[str]) -> None:
+    """What the counts of ``info.json`` say against what is there."""
+    promised = info.get("total_episodes")
+    if promised is not None and promised != len(episodes):
+        notes.append(
+            f"{INFO} promises {promised} episodes and the tables hold {len(episodes)}: the recording was not finished, "
+            "or the table was edited; those in the tables are read."
+        )
+    entries = [episode for episode in episodes if isinstance(episode, Entry)]
+    frames, said = sum(entry.length for entry in entries), info.get("total_frames")
+    if said is not None and len(entries) == len(episodes) and said != frames:
+        notes.append(f"{INFO} promises {said} frames and the tables hold {frames}: those in the tables are read.")
+    missing = sorted({*range(max((entry.index for entry in entries), default=-1))} - {e.index for e in entries})
+    if missing and len(entries) == len(episodes):
+        few = ", ".join(map(str, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        notes.append(f"The table of episodes lacks {few}: if their frames are there, they are left out.")
+
+
+def _splits(info: Mapping[str, Any], notes: list[str]) -> list[tuple[str, range]]:
+    """The ranges of episodes by name; the first that holds an episode is its split."""
+    found: list[tuple[str, range]] = []
+    splits = info.get("splits") or {}
+    for name, span in splits.items() if isinstance(splits, Mapping) else [("splits", splits)]:
         first, _, end = str(span).partition(":")
-        if first.isdigit() and end.isdigit() and int(first) <= index < int(end):
-            return str(name)
-    return "train"
+        if not (first.isdigit() and end.isdigit()):
+            notes.append(f"The split {name!r} is no range of episodes, as 0:10, but {span!r}: it is not read.")
+            continue
+        mine = range(int(first), int(end))
+        for other, theirs in found:
+            if both := range(max(mine.start, theirs.start), min(mine.stop, theirs.stop)):
+                notes.append(
+                    f"Episodes {both.start} to {both.stop - 1} are of two splits, {other} and {name}: {other} is taken."
+                )
+        found.append((str(name), mine))
+    return found

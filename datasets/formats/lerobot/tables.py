@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from vla.core.errors import DatasetError
+from vla.core.media.signatures import cause_of, reading
 
 INFO = "meta/info.json"
 
@@ -34,22 +35,16 @@ def fill(root: Path, template: Any, **values: Any) -> str:
 
 def read_json(path: Path) -> Any:
     """Any JSON value; a missing or damaged file is a `DatasetError`."""
-    try:
+    with reading(path, "a JSON text", ValueError, RecursionError):
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DatasetError(f"{path} is missing; is {path.parent.parent} the folder of a LeRobot dataset?") from None
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: expected JSON, got {error}; the file is damaged: download it again") from None
 
 
 def read_lines(path: Path, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     """The objects of a file of JSON lines, each with these keys; others are a `DatasetError`."""
-    try:
+    with reading(path, "a JSON text", ValueError):
         lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise DatasetError(f"{path} is missing; download the whole dataset") from None
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: {error}; the file is damaged: download it again") from None
+    if cause := cause_of(path, "a JSON text"):
+        raise DatasetError(f"{path}: {cause}")
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -68,15 +63,8 @@ def open_parquet(path: Path) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        with pq.ParquetFile(path) as file:
-            yield file
-    except FileNotFoundError:
-        raise DatasetError(f"{path} is missing; download the whole dataset") from None
-    except (pa.ArrowException, OSError) as error:
-        raise DatasetError(
-            f"{path}: not a readable parquet file ({error}); the recording was not finished, or the copy is damaged"
-        ) from None
+    with reading(path, "a parquet file", pa.ArrowException), pq.ParquetFile(path) as file:
+        yield file
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

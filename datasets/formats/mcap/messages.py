@@ -29,9 +29,21 @@ def schema_type(channel: Channel) -> str:
     return channel.schema.replace(".", "/").rpartition("/")[2]
 
 
-def is_readable(channel: Channel) -> bool:
-    """Whether messages are JSON, or CDR with a ROS 2 definition."""
-    return channel.encoding == "json" or (channel.encoding == "cdr" and channel.schema_encoding == "ros2msg")
+def unreadable(channel: Channel) -> str:
+    """Why messages are not read; empty where they are JSON, or CDR with a ROS 2 definition."""
+    if channel.encoding == "json":
+        return ""
+    if channel.encoding == "ros1":
+        return "messages of ROS 1: convert the recording with mcap convert or rosbags-convert"
+    if channel.encoding != "cdr":
+        return f"messages in {channel.encoding or 'no encoding'}: only json, and cdr of ROS 2, are read"
+    if channel.schema_encoding != "ros2msg":
+        return f"cdr defined by {channel.schema_encoding or 'nothing'}: only ros2msg is read"
+    return (
+        ""
+        if channel.schema_data.strip()
+        else f"the definition of {channel.schema} is empty: record it with its message"
+    )
 
 
 def decoder(channel: Channel) -> Callable[[bytes], Message]:

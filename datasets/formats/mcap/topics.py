@@ -4,10 +4,11 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from vla.core.errors import DatasetError
 from vla.datasets.formats.mcap.file import Channel
-from vla.datasets.formats.mcap.messages import PICTURES, is_readable, schema_type
+from vla.datasets.formats.mcap.messages import PICTURES, schema_type, unreadable
 
 _ACTION = re.compile(r"(^|[/_.-])(actions?|commands?|cmd|targets?|goals?|leader|desired|setpoints?)", re.IGNORECASE)
 _STATE = re.compile(r"states?|joints?|proprio|observation|follower", re.IGNORECASE)
@@ -40,6 +41,10 @@ class McapTopics:
     cameras: dict[str, str] = field(default_factory=dict)
     """The topic of each camera."""
     instruction: str | None = None
+    events: tuple[str, ...] = ()
+    """Topics that only tell of changes, as a gripper's open and close may: silence is no hole, the last value holds."""
+    clock: Literal["header", "log"] | None = None
+    """The times in the messages, or those at which they were logged; by default the former where they are one clock."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,27 +63,42 @@ class Choice:
         return (*self.state, *self.action)
 
 
-def choose_topics(path: Path, channels: Mapping[str, Channel], topics: McapTopics) -> Choice:
-    """What the user names, else what type and name suggest; more than one likely topic is a `DatasetError`."""
-    for topic in (*topics.state, *topics.action, *topics.cameras.values(), topics.instruction):
-        if topic is not None and (topic not in channels or not is_readable(channels[topic])):
-            raise DatasetError(f"{path}: topic {topic!r} is not there or not readable; it has {_listed(channels)}")
-    readable = {topic: channel for topic, channel in channels.items() if is_readable(channel)}
+def choose_topics(
+    path: Path, channels: Mapping[str, Channel], topics: McapTopics, silent: Collection[str] = ()
+) -> Choice:
+    """What the user names, else what type and name suggest; more than one likely topic is a `DatasetError`.
+
+    ``silent`` topics have no messages: they are taken only where they are named.
+    """
+    named = (*topics.state, *topics.action, *topics.cameras.values(), *topics.events, topics.instruction)
+    for topic in (topic for topic in named if topic is not None):
+        if topic not in channels:
+            raise DatasetError(f"{path}: topic {topic!r} is not there; it has {_listed(channels)}")
+        if reason := unreadable(channels[topic]):
+            raise DatasetError(f"{path}: topic {topic} is not readable ({reason}); it has {_listed(channels)}")
+    for part, several in (("state", topics.state), ("action", topics.action)):
+        if len(set(several)) != len(several):
+            raise DatasetError(f"{path}: {part}: expected topics that differ, got {', '.join(several)}; name each once")
+    readable = {topic: channel for topic, channel in channels.items() if not unreadable(channel)}
     notes: list[str] = []
     instruction = topics.instruction or next((t for t, c in readable.items() if _is_instruction(c)), None)
     vectors = [
         topic
         for topic, channel in readable.items()
-        if schema_type(channel) not in (*PICTURES, *_NO_VECTORS) and topic != instruction
+        if schema_type(channel) not in (*PICTURES, *_NO_VECTORS) and topic != instruction and topic not in silent
     ]
-    named = {*topics.state, *topics.action}
-    commands = [topic for topic in vectors if _ACTION.search(topic) and topic not in named]
+    taken = {*topics.state, *topics.action}
+    commands = [topic for topic in vectors if _ACTION.search(topic) and topic not in taken]
     action = topics.action or _likeliest(path, channels, commands, _ACTION, "action")
-    states = [topic for topic in vectors if topic not in (*commands, *action, *named)]
+    states = [topic for topic in vectors if topic not in (*commands, *action, *taken)]
     state = topics.state or _likeliest(path, channels, states, _STATE, "state")
     cameras = dict(topics.cameras) or _cameras(readable, notes)
     used = {*state, *action, *cameras.values(), instruction}
-    left = sorted(topic for topic in channels if topic not in used)
+    left = [
+        f"{topic} ({reason})" if (reason := unreadable(channels[topic])) else topic
+        for topic in sorted(channels)
+        if topic not in used
+    ]
     if left:
         notes.append(f"These topics are left out: {', '.join(left)}.")
     return Choice(state=state, action=action, cameras=cameras, instruction=instruction, notes=tuple(notes))
@@ -97,11 +117,14 @@ def _likeliest(
     best = ranked[min(ranked)] if ranked else []
     if len(best) == 1:
         return (best[0],)
-    problem = (
-        f"several topics may be the {role}: {', '.join(sorted(best))}" if best else f"no topic looks like the {role}"
-    )
+    if best:
+        together = ", ".join(sorted(best))
+        raise DatasetError(
+            f"{path}: several topics may be the {role}: {together}; name one, or several side by side: "
+            f'--set "{role}=[{together}]". The file has {_listed(channels)}'
+        )
     raise DatasetError(
-        f"{path}: {problem}; name it with McapTopics, or --set {role}=[/topic]. The file has {_listed(channels)}"
+        f"{path}: no topic looks like the {role}; name it: --set {role}=[/topic]. The file has {_listed(channels)}"
     )
 
 
@@ -133,4 +156,5 @@ def _is_instruction(channel: Channel) -> bool:
 
 
 def _listed(channels: Mapping[str, Channel]) -> str:
-    return ", ".join(f"{c.topic} ({c.schema or c.encoding})" for c in sorted(channels.values(), key=lambda c: c.topic))
+    ordered = sorted(channels.values(), key=lambda channel: channel.topic)
+    return ", ".join(f"{c.topic} ({unreadable(c) or c.schema or c.encoding})" for c in ordered) or "no topics"

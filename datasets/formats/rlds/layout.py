@@ -65,7 +65,7 @@ def plan_layout(folder: Path, leaves: Sequence[Leaf], keys: RldsKeys) -> Layout:
     if not action:
         raise DatasetError(
             f"{folder / FEATURES}: expected numbers in {STEPS}/action, got {sorted(below)}; name the features of the "
-            "action with RldsKeys, or --set action=[feature]"
+            "action: --set action=[feature]"
         )
     instructions = _instructions(leaves)
     metadata = tuple(leaf for leaf in leaves if not leaf.of_step and leaf.kind in ("text", "tensor"))

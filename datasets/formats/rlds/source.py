@@ -17,12 +17,13 @@ from vla.core.errors import DatasetError
 from vla.core.types import Episode
 from vla.datasets.formats.dimensions import dimension_around
 from vla.datasets.formats.pictures import PictureError, picture_shape
+from vla.datasets.formats.rlds.endings import Endings, Filler, oddities
 from vla.datasets.formats.rlds.features import FEATURES, read_features
 from vla.datasets.formats.rlds.layout import Layout, RldsKeys, View, dimension_names, plan_layout
-from vla.datasets.formats.rlds.shards import Shards, find_folder, index_episodes, read_shards
+from vla.datasets.formats.rlds.shards import Places, Shards, find_folder, index_episodes, read_shards
 from vla.datasets.formats.rlds.tfrecord import Values, WireError, parse_example, peek_records, read_record
 from vla.datasets.formats.rlds.values import count_steps, frames, numbers, plain, texts, vectors
-from vla.datasets.formats.source import Hints
+from vla.datasets.formats.source import Hints, noted
 
 _DEFAULT_HZ = 10.0
 
@@ -45,12 +46,11 @@ def open_rlds(path: Path, hints: Hints, keys: RldsKeys | None = None) -> "RldsSo
     leaves = read_features(folder)
     layout = plan_layout(folder, leaves, keys or RldsKeys())
     shards = read_shards(folder)
-    episodes = index_episodes(folder, shards)
-    if not len(episodes):
-        raise DatasetError(f"{folder}: expected at least 1 episode, got none; download the records")
+    places = index_episodes(folder, shards)
+    episodes = places.readable
     if hints.control_hz is not None and not hints.control_hz > 0:
         raise DatasetError(f"control_hz: expected a positive rate, got {hints.control_hz:g}; correct the hint")
-    state, action = _limits(shards, episodes, layout)
+    state, action, filler = _measured(shards, episodes, layout)
     contract = Contract(
         robot=hints.robot or "unknown",
         cameras=_cameras(shards, episodes, layout),
@@ -63,9 +63,10 @@ def open_rlds(path: Path, hints: Hints, keys: RldsKeys | None = None) -> "RldsSo
         hints=hints,
         shards=shards,
         layout=layout,
-        episodes=episodes,
+        places=places,
+        filler=filler,
         contract=contract,
-        notes=(*chosen, *shards.notes, *layout.notes, *_assumptions(hints, layout)),
+        notes=(*chosen, *shards.notes, *places.notes, *layout.notes, *_assumptions(hints, layout), filler.note()),
     )
 
 
@@ -77,33 +78,40 @@ class RldsSource:
     hints: Hints
     shards: Shards
     layout: Layout
-    episodes: Int64[np.ndarray, "n 3"]
-    """Shard, offset and length of each record."""
+    places: Places
+    filler: Filler
     contract: Contract
     notes: tuple[str, ...]
 
     def __len__(self) -> int:
-        """The number of episodes."""
-        return len(self.episodes)
+        """The number of episodes, those included whose files are missing or damaged."""
+        return len(self.places.rows)
 
     def read(self, number: int) -> Episode:
         """One episode; damage, contradicting counts and numbers that are not finite are a `DatasetError`."""
-        shard, offset, length = self.episodes[number].tolist()
+        shard, offset, length = self.places.rows[number].tolist()
         file = self.shards.shards[shard]
+        if not offset:
+            raise DatasetError(self.places.problems[shard])
         where = f"{file.path}: episode {number} (record at byte {offset - 12})"
         try:
             example = parse_example(read_record(file.path, offset, length))
         except WireError as error:
             raise DatasetError(f"{where}: {error}") from None
         steps = count_steps(example, self.layout.steps, where)
-        action = _finite(vectors(example, self.layout.action, steps, where), "action", where)
         flags = {
             name: numbers(example, leaf, steps, where)[:, 0]
             for name, leaf in self.layout.flags.items()
             if leaf.record in example
         }
-        reward = _finite(np.asarray(flags.get("reward", np.zeros(steps)), np.float32), "reward", where)
-        instruction, alternatives, spans = self._language(example, where)
+        action = vectors(example, self.layout.action, steps, where)
+        filler = self.filler.steps(action, flags)
+        action = _finite(
+            np.where(filler[:, None], np.nan_to_num(action, posinf=0.0, neginf=0.0), action), "action", where
+        )
+        reward = np.asarray(flags.get("reward", np.zeros(steps)), np.float32)
+        reward = _finite(np.where(filler, np.nan_to_num(reward, posinf=0.0, neginf=0.0), reward), "reward", where)
+        instruction, alternatives, spans = self._language(example, steps, where)
         time_ns = self._time_ns(steps)
         return Episode(
             images={
@@ -115,7 +123,7 @@ class RldsSource:
             action_executed=action,
             reward=reward,
             done=_done(flags, steps),
-            valid=_valid(flags, action),
+            valid=~filler,
             time_ns=time_ns,
             command_time_ns=time_ns,
             instruction=instruction,
@@ -124,7 +132,7 @@ class RldsSource:
             split=self.hints.split or file.split,
             seed=0,
             success=self._success(example, reward, where),
-            provenance=self._provenance(example, number, where, spans),
+            provenance=noted(self._provenance(example, number, where, spans), oddities(flags)),
         )
 
     def _time_ns(self, steps: int) -> Int64[np.ndarray, " t"]:
@@ -132,9 +140,11 @@ class RldsSource:
         rate = Fraction(self.contract.control_hz).limit_denominator(1_000_000)
         return np.arange(steps, dtype=np.int64) * (1_000_000_000 * rate.denominator) // rate.numerator
 
-    def _language(self, example: Mapping[str, Values], where: str) -> tuple[str, tuple[str, ...], list[dict[str, Any]]]:
+    def _language(
+        self, example: Mapping[str, Values], steps: int, where: str
+    ) -> tuple[str, tuple[str, ...], list[dict[str, Any]]]:
         """The instruction, its alternatives, and where its text changes within the episode."""
-        found = [[text.strip() for text in texts(example, leaf, where)] for leaf in self.layout.instructions]
+        found = [[text.strip() for text in texts(example, leaf, where, steps)] for leaf in self.layout.instructions]
         first = dict.fromkeys(values[0] for values in found if values)
         later = dict.fromkeys(text for values in found for text in values)
         options = [text for text in (first | later) if text] or [(self.hints.instruction or "").strip()]
@@ -147,21 +157,21 @@ class RldsSource:
         return options[0], tuple(options[1:]), spans if len(spans) > 1 else []
 
     def _success(self, example: Mapping[str, Values], reward: np.ndarray, where: str) -> bool | None:
-        """What the episode says, or else whether the last reward is positive, if there are rewards at all."""
+        """What the episode says, or else True where its one reward is a 1 at the end; other rewards do not tell."""
         said = None if self.layout.success is None else plain(example, self.layout.success, where)
         if said is not None:
             return bool(np.any(np.asarray(said)))
-        return bool(reward[-1] > 0) if reward.any() else None
+        return True if reward[-1] == 1 and not reward[:-1].any() else None
 
     def _provenance(
         self, example: Mapping[str, Values], number: int, where: str, spans: list[dict[str, Any]]
     ) -> dict[str, Any]:
-        shard = self.episodes[number, 0]
+        shard = self.places.rows[number, 0]
         values: dict[str, Any] = {
             "format": "RLDS",
             "dataset": f"{self.shards.name}/{self.shards.version}",
             "file": self.shards.shards[shard].path.name,
-            "record": number - int(np.searchsorted(self.episodes[:, 0], shard)),
+            "record": number - int(np.searchsorted(self.places.rows[:, 0], shard)),
         }
         metadata = {leaf.name: plain(example, leaf, where) for leaf in self.layout.metadata}
         values["metadata"] = {name: value for name, value in metadata.items() if value is not None}
@@ -174,14 +184,6 @@ def _done(flags: Mapping[str, np.ndarray], steps: int) -> np.ndarray:
         if name in flags:
             return np.asarray(flags[name], bool)
     return np.asarray(np.arange(steps) == steps - 1)
-
-
-def _valid(flags: Mapping[str, np.ndarray], action: np.ndarray) -> np.ndarray:
-    """False at a last step whose action is all zeros, a filler that RLDS gives no meaning: bool (t,)."""
-    valid = np.ones(len(action), bool)
-    if "is_last" in flags and action.any():
-        valid[flags["is_last"].astype(bool) & ~action.any(axis=1)] = False
-    return valid
 
 
 def _finite(array: np.ndarray, name: str, where: str) -> np.ndarray:
@@ -199,12 +201,14 @@ def _assumptions(hints: Hints, layout: Layout) -> list[str]:
         notes.append("The dataset does not name its robot: it is called unknown; name it with the import.")
     if hints.control_hz is None:
         notes.append(f"The dataset does not say its rate: {_DEFAULT_HZ:g} Hz is assumed; give it with the import.")
-    if "reward" not in layout.flags:
-        notes.append("The dataset has no reward: it is 0.")
     if not layout.instructions:
         notes.append("The dataset has no feature with instructions.")
-    if "is_last" in layout.flags:
-        notes.append("A last step whose action is all zeros is kept, and marked as not valid.")
+    if "reward" not in layout.flags:
+        notes.append("The dataset has no reward: it is 0.")
+    else:
+        notes.append(
+            "An episode succeeded where its metadata say so, or its one reward is a 1 at the end; else unknown."
+        )
     return notes
 
 
@@ -230,14 +234,15 @@ def _size(shards: Shards, episodes: Int64[np.ndarray, "n 3"], view: View) -> tup
         raise DatasetError(f"{path}: episode 0: no picture of {view.leaf.name} to measure ({error})") from None
 
 
-def _limits(
+def _measured(
     shards: Shards, episodes: Int64[np.ndarray, "n 3"], layout: Layout
-) -> tuple[tuple[Dimension, ...], tuple[Dimension, ...]]:
-    """State and action with the range of all finite values, widened."""
+) -> tuple[tuple[Dimension, ...], tuple[Dimension, ...], Filler]:
+    """State and action with the range of all finite values, widened, and what all episodes end with."""
     leaves = (*layout.state, *layout.action)
     names = [*dimension_names(layout.state), *dimension_names(layout.action)]
     low, high = np.full(len(names), np.inf, np.float32), np.full(len(names), -np.inf, np.float32)
     wanted = {leaf.record for leaf in leaves}
+    split, endings = len(dimension_names(layout.state)), Endings()
     for number, shard in enumerate(shards.shards):
         records = episodes[episodes[:, 0] == number, 1:]
         for place, example in enumerate(peek_records(shard.path, records, wanted)):
@@ -246,9 +251,9 @@ def _limits(
                 rows = vectors(example, leaves, count_steps(example, leaves, where), where)
             except DatasetError:
                 continue  # one episode must not hide the others: reading it says what is wrong
+            endings.add(rows[:, split:])
             finite = np.isfinite(rows)
             low = np.minimum(low, np.where(finite, rows, np.inf).min(axis=0))
             high = np.maximum(high, np.where(finite, rows, -np.inf).max(axis=0))
     dimensions = [dimension_around(name, float(a), float(b)) for name, a, b in zip(names, low, high, strict=True)]
-    split = len(dimension_names(layout.state))
-    return tuple(dimensions[:split]), tuple(dimensions[split:])
+    return tuple(dimensions[:split]), tuple(dimensions[split:]), endings.filler()

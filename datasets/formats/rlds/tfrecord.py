@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from vla.core.errors import DatasetError
+from vla.core.media.signatures import cause_of
 
 _HEADER = 12
 _FOOTER = 4
@@ -41,22 +42,36 @@ def masked_crc(data: bytes | memoryview) -> int:
 
 def index_records(path: Path) -> Int64[np.ndarray, "n 2"]:
     """Offset and length of the data of each record, from the frames alone; damage is a `DatasetError`."""
-    rows = list[tuple[int, int]]()
+    rows, problem = whole_records(path)
+    if problem:
+        raise DatasetError(problem)
+    return rows
+
+
+def whole_records(path: Path) -> tuple[Int64[np.ndarray, "n 2"], str]:
+    """As `index_records`, of those before the first damage, and what that is; empty for none."""
+    rows, problem = list[tuple[int, int]](), ""
     size = path.stat().st_size
     with path.open("rb") as file:
         place = 0
         while place < size:
             file.seek(place)
-            length = _length(file.read(_HEADER), path, place)
+            try:
+                length = _length(file.read(_HEADER), path, place)
+            except DatasetError as error:
+                cause = None if rows else cause_of(path, "a TFRecord file")
+                problem = f"{path}: {cause}" if cause else str(error)
+                break
             end = place + _HEADER + length + _FOOTER
             if end > size:
-                raise DatasetError(
+                problem = (
                     f"{path}: record {len(rows)} at byte {place}: expected {length} bytes of data, but the file ends "
                     f"at byte {size}; it is cut short: copy or download it again"
                 )
+                break
             rows.append((place + _HEADER, length))
             place = end
-    return np.array(rows, np.int64).reshape(-1, 2)
+    return np.array(rows, np.int64).reshape(-1, 2), problem
 
 
 def read_record(path: Path, offset: int, length: int) -> bytes:

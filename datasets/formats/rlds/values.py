@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vla.core.errors import DatasetError
-from vla.datasets.formats.pictures import PictureError, decode_picture
+from vla.datasets.formats.dimensions import as_rows
+from vla.datasets.formats.pictures import PictureError, as_pixels, decode_picture
 from vla.datasets.formats.rlds.features import Leaf
 from vla.datasets.formats.rlds.tfrecord import Values
 
@@ -38,18 +39,25 @@ def numbers(example: Mapping[str, Values], leaf: Leaf, steps: int, where: str) -
 
 def vectors(example: Mapping[str, Values], leaves: Sequence[Leaf], steps: int, where: str) -> np.ndarray:
     """Tensors side by side: float32 (t, width of all)."""
-    parts = [numbers(example, leaf, steps, where).astype(np.float32) for leaf in leaves]
+    parts = [_in_32_bits(numbers(example, leaf, steps, where), leaf, where) for leaf in leaves]
     return np.concatenate(parts, axis=1) if parts else np.empty((steps, 0), np.float32)
 
 
-def texts(example: Mapping[str, Values], leaf: Leaf, where: str) -> list[str]:
-    """A text of each step, or of the episode."""
+def _in_32_bits(values: np.ndarray, leaf: Leaf, where: str) -> np.ndarray:
+    """Integers that float32 cannot hold are a `DatasetError`; numbers that are not finite are left to the reader."""
+    return as_rows(values, f"{where}: {leaf.name}") if values.dtype.kind in "iu" else values.astype(np.float32)
+
+
+def texts(example: Mapping[str, Values], leaf: Leaf, where: str, steps: int | None = None) -> list[str]:
+    """A text of each step, or of the episode; another number than ``steps`` is a `DatasetError`."""
     values = example.get(leaf.record, [])
     if leaf.is_number:  # language_table stores text as a row of character codes, filled up with zeros
         codes = np.asarray(values, np.int64).reshape(-1, leaf.width or 1)
         raw = [bytes(row[(row > 0) & (row < 256)].astype(np.uint8)) for row in codes]
     else:
         raw = values if isinstance(values, list) else []
+    if steps is not None and leaf.of_step and raw and len(raw) != steps:
+        raise DatasetError(f"{where}: expected {steps} texts of {leaf.name}, got {len(raw)}; download it again")
     try:
         return [text.decode() for text in raw]
     except UnicodeDecodeError as error:
@@ -62,7 +70,12 @@ def frames(
     """The pictures of one camera: uint8 (t, y, x, 3) or uint16 (t, y, x, 1)."""
     dtype = np.uint8 if shape[-1] == 3 else np.uint16
     if leaf.kind == "tensor":
-        return numbers(example, leaf, steps, where).astype(dtype).reshape(steps, *shape)
+        pixels = numbers(example, leaf, steps, where).reshape(steps, *shape)
+        if dtype == np.uint8:
+            return as_pixels(pixels, f"{where}: {leaf.name}")
+        if pixels.min() < 0 or pixels.max() > np.iinfo(dtype).max:
+            raise DatasetError(f"{where}: expected distances 0 to 65535 of {leaf.name}, got others; download it again")
+        return pixels.astype(dtype)
     values = example.get(leaf.record, [])
     if not isinstance(values, list) or len(values) != steps:
         raise DatasetError(f"{where}: expected {steps} pictures of {leaf.name}, got {len(values)}; download it again")
@@ -91,6 +104,11 @@ def _stored_width(leaf: Leaf) -> int:
 def _unpacked(values: Values, leaf: Leaf, where: str) -> np.ndarray:
     """Numbers from a list of numbers, or from bytes of each step."""
     if isinstance(values, np.ndarray):
+        if leaf.dtype.startswith(("float", "bfloat")) != (values.dtype.kind == "f") and len(values):
+            raise DatasetError(
+                f"{where}: expected {leaf.dtype} of {leaf.name} as features.json says, got {values.dtype}; "
+                "download both again"
+            )
         return values.view(np.uint64) if leaf.dtype == "uint64" and values.dtype == np.int64 else values
     if leaf.encoding == "none" or not values:
         if values:

@@ -15,11 +15,11 @@ from vla.core.types import Episode
 from vla.datasets.dataset import Dataset
 from vla.datasets.formats.dimensions import keys_of
 from vla.datasets.formats.fidelity import Losses, frames_at_steps
-from vla.datasets.formats.robomimic.file import ROBOSUITE
-from vla.datasets.formats.robomimic.source import success_of
+from vla.datasets.formats.robomimic.header import ROBOSUITE
+from vla.datasets.formats.robomimic.success import ATTRIBUTE
 from vla.datasets.formats.source import Exported, OnEpisode, new_target
 
-_HELD = frozenset({"instruction", "reward", "done", "split", "simulator", "robot"})
+_HELD = frozenset({"instruction", "reward", "done", "split", "simulator", "robot", "success"})
 _NEXT_OBS = "next_obs is not written, since it repeats obs one step later: set train.hdf5_load_next_obs to false."
 
 
@@ -50,7 +50,7 @@ class _Seen:
 def _write(dataset: Dataset, file: Any, on_episode: OnEpisode | None, storage: Mapping[str, Any]) -> Exported:
     contract = dataset.contract
     rate = frame_rate(contract.control_hz)
-    seen, losses = _Seen(), Losses(contract=contract, held=_HELD | {"task", "success", "provenance"})
+    seen, losses = _Seen(), Losses(contract=contract, held=_HELD | {"task", "provenance"})
     data = file.create_group("data")
     tasks = [dataset.episodes[number].task for number in range(len(dataset.episodes))]
     default = _env_args(contract, Counter(tasks).most_common(1)[0][0])
@@ -61,8 +61,6 @@ def _write(dataset: Dataset, file: Any, on_episode: OnEpisode | None, storage: M
         env_args = _note(seen, name, episode, default)
         losses.look_at(episode, rate)
         losses.count("task", episode.task != env_args.get("env_name"))
-        known = success_of(episode.reward, episode.done, env_args)
-        losses.count("success", episode.success is not None and episode.success != known)
         losses.count("provenance", bool(episode.provenance) and episode.provenance.get("format") != "robomimic")
         if on_episode is not None:
             on_episode(len(episode))
@@ -79,6 +77,8 @@ def _write(dataset: Dataset, file: Any, on_episode: OnEpisode | None, storage: M
 def _write_demo(group: Any, episode: Episode, contract: Contract, storage: Mapping[str, Any]) -> None:
     steps = len(episode)
     group.attrs["num_samples"] = steps
+    if episode.success is not None:
+        group.attrs[ATTRIBUTE] = episode.success
     if episode.model:
         group.attrs["model_file"] = episode.model
     meta = episode.provenance.get("ep_meta")

@@ -4,7 +4,6 @@
 collector writes them: then there are no cameras, and the simulator's states are kept so that images can be rendered.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,42 +14,35 @@ from vla.core.contract import Contract
 from vla.core.errors import DatasetError
 from vla.core.media.video import frame_rate
 from vla.core.types import Episode
-from vla.datasets.formats.dimensions import as_rows
-from vla.datasets.formats.robomimic.file import (
-    ROBOSUITE,
-    SIGNATURE,
-    Header,
-    described,
-    filter_keys,
-    language,
-    open_hdf5,
-    plain,
-    read_header,
-    read_object,
-    split_of,
-)
+from vla.datasets.formats.robomimic.demos import Demo, demonstrations, open_demo
+from vla.datasets.formats.robomimic.file import is_hdf5, open_hdf5
+from vla.datasets.formats.robomimic.header import described, read_header, read_object
 from vla.datasets.formats.robomimic.layout import Layout, plan_layout
+from vla.datasets.formats.robomimic.success import success_of
+from vla.datasets.formats.robomimic.survey import Listed
 from vla.datasets.formats.source import Hints
 
 _SUFFIXES = (".hdf5", ".h5")
 
 
 def recognise(path: Path) -> bool:
-    """Whether ``path`` is such a file, or a folder whose HDF5 files all are; never raises."""
+    """Whether ``path`` is such a file, or a folder with at least one, or with nothing else by name; never raises."""
     try:
         files = _files(path)
-        return bool(files) and all(_is_demonstrations(file) for file in files)
+        if path.is_dir() and files and not any(is_hdf5(file) for file in files):
+            return len(files) == sum(file.is_file() for file in path.iterdir())  # Git LFS pointers, broken downloads
+        return any(_is_demonstrations(file) for file in files)
     except (OSError, DatasetError):
         return False
 
 
 def open_robomimic(path: Path, hints: Hints) -> "RobomimicSource":
-    """Look at every demonstration of a file, or of each file of a folder; damage is a `DatasetError`."""
+    """Look at every demonstration of a file, or of each file of a folder; that none is sound is a `DatasetError`."""
     files = _files(path)
     if not files:
         raise DatasetError(f"{path}: expected a file, or a folder of files, {' or '.join(_SUFFIXES)}; got none")
     layout = plan_layout(files, hints)
-    return RobomimicSource(hints=hints, layout=layout, notes=(*layout.notes, *_missing(layout, hints)))
+    return RobomimicSource(hints=hints, layout=layout, notes=layout.notes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,19 +65,20 @@ class RobomimicSource:
 
     def read(self, number: int) -> Episode:
         """One demonstration; damage, other lengths and numbers that are not finite are a `DatasetError`."""
-        path, name = self.layout.demos[number]
+        listed = self.layout.demos[number]
+        path, name = listed.path, listed.name
         with open_hdf5(path) as file:
-            header, demo = read_header(file, path), file["data"][name]
-            where = f"{path}: {name}"
-            steps = _steps(demo, where)
-            action = as_rows(demo["actions"][()], f"{where}: actions")
-            time_ns = self._time_ns(steps)
-            reward = _column(demo, "rewards", steps, where)
-            done = _column(demo, "dones", steps, where)
-            keys = filter_keys(file, name)
+            header = read_header(file)
+            if not name:  # the file could not be opened when it was looked at; now it can
+                raise DatasetError(f"{path}: it has changed since the import began: begin again")
+            demo = open_demo(file, header, path, name)
+            demo.check(self.layout.forms, self.layout.robot)
+            steps, action, time_ns = demo.steps, demo.numbers("actions"), self._time_ns(demo.steps)
+            reward, done = demo.column("rewards"), demo.column("dones")
+            states = _simulator(demo)
             return Episode(
-                images={c: _images(demo, key, header, where, steps) for c, key in self.layout.cameras.items()},
-                state=self._state(demo, where, steps),
+                images={c: self._images(demo, path, c) for c in self.layout.cameras},
+                state=self._state(demo),
                 action=action,
                 action_executed=action,
                 reward=np.zeros(steps, np.float32) if reward is None else reward,
@@ -93,14 +86,14 @@ class RobomimicSource:
                 valid=np.ones(steps, bool),
                 time_ns=time_ns,
                 command_time_ns=time_ns,
-                instruction=language(header, demo, path) or self.hints.instruction or described(header.env_name),
-                task=self.hints.task or header.task,
-                split=self.hints.split or split_of(keys),
+                instruction=demo.language or self.hints.instruction or described(header, path),
+                task=self.hints.task or header.task(path),
+                split=self.hints.split or listed.split,
                 seed=0,
-                success=success_of(reward, done, header.env_args),
-                sim_state=_simulator(demo, where, steps),
-                model=plain(demo.attrs["model_file"]) if "model_file" in demo.attrs else "",
-                provenance=_provenance(header, demo, path, keys),
+                success=success_of(demo.attributes, reward)[0],
+                sim_state=states,
+                model="" if states is None else str(demo.attributes.get("model_file", "")),
+                provenance=_provenance(demo, listed),
             )
 
     def _time_ns(self, steps: int) -> np.ndarray:
@@ -108,34 +101,15 @@ class RobomimicSource:
         rate = frame_rate(self.contract.control_hz)
         return np.arange(steps, dtype=np.int64) * (1_000_000_000 * rate.denominator) // rate.numerator
 
-    def _state(self, demo: Any, where: str, steps: int) -> np.ndarray:
+    def _state(self, demo: Demo) -> np.ndarray:
         """float32 (t, s)."""
-        parts = [as_rows(_array(demo, f"obs/{key}", where, steps), f"{where}: obs/{key}") for key in self.layout.state]
-        return np.concatenate([np.empty((steps, 0), np.float32), *parts], axis=1)
+        parts = [demo.numbers(f"obs/{key}") for key in self.layout.state]
+        return np.concatenate([np.empty((demo.steps, 0), np.float32), *parts], axis=1)
 
-
-def success_of(reward: np.ndarray | None, done: np.ndarray | None, env_args: Mapping[str, Any]) -> bool | None:
-    """Sparse rewards say it; shaped ones do not, but a task that is done before the last step has succeeded."""
-    if done is not None and done[:-1].any():
-        return True
-    if reward is None or not np.isin(reward, (0, 1)).all():
-        return None
-    if reward.any():
-        return True
-    return False if env_args.get("type") == ROBOSUITE else None
-
-
-def _missing(layout: Layout, hints: Hints) -> list[str]:
-    """What the first demonstration does not say."""
-    path, demo = layout.demos[0]
-    notes = []
-    with open_hdf5(path) as file:
-        header, group = read_header(file, path), file["data"][demo]
-        if language(header, group, path) is None and hints.instruction is None:
-            notes.append(f"There is no language: the instruction is made from the name {header.env_name!r}.")
-        if "rewards" not in group:
-            notes.append("There are no rewards: they are 0, each episode is done at its last step, success is unknown.")
-    return notes
+    def _images(self, demo: Demo, path: Path, camera: str) -> np.ndarray:
+        """uint8 (t, y, x, 3), row 0 at the top."""
+        frames = demo.rows(f"obs/{self.layout.cameras[camera]}")
+        return np.ascontiguousarray(frames[:, ::-1]) if camera in self.layout.turned[path] else frames
 
 
 def _files(path: Path) -> list[Path]:
@@ -149,9 +123,8 @@ def _files(path: Path) -> list[Path]:
 
 def _is_demonstrations(path: Path) -> bool:
     """Also true of an HDF5 file that cannot be opened: opening it then says what is wrong."""
-    with path.open("rb") as file:
-        if file.read(len(SIGNATURE)) != SIGNATURE:
-            return False
+    if not path.is_file() or not is_hdf5(path):
+        return False
     try:
         with open_hdf5(path) as opened:
             import h5py
@@ -159,66 +132,28 @@ def _is_demonstrations(path: Path) -> bool:
             data = opened.get("data")
             if not isinstance(data, h5py.Group):
                 return False
-            return "env_args" in data.attrs or any(_has_actions(data[name]) for name in data)
+            return "env_args" in data.attrs or bool(demonstrations(opened, path, []))
     except DatasetError:
         return True
 
 
-def _has_actions(item: Any) -> bool:
+def _simulator(demo: Demo) -> np.ndarray | None:
+    """float64 (t, m), bit for bit: replay depends on it; None where it is missing, or kept as a group (Isaac Lab)."""
     import h5py
 
-    return isinstance(item, h5py.Group) and "actions" in item
-
-
-def _steps(demo: Any, where: str) -> int:
-    """Rows of the actions, which ``num_samples`` must confirm."""
-    steps = int(demo["actions"].shape[0])
-    written = str(plain(demo.attrs["num_samples"])) if "num_samples" in demo.attrs else str(steps)
-    if written != str(steps):  # LIBERO writes the number as text
-        raise DatasetError(f"{where}: num_samples says {written} steps, got {steps} actions; copy the file again")
-    return steps
-
-
-def _array(demo: Any, key: str, where: str, steps: int) -> np.ndarray:
-    """A whole array with a row for each step."""
-    array = demo[key]
-    if array.shape[:1] != (steps,):
-        raise DatasetError(
-            f"{where}: {key}: expected {steps} rows, one for each action, got {array.shape}; remove the demonstration"
-        )
-    return np.asarray(array[()])
-
-
-def _column(demo: Any, key: str, steps: int, where: str) -> np.ndarray | None:
-    """float32 (t,), or None where it was not recorded."""
-    if key not in demo:
+    if "states" not in demo.names or isinstance(demo.group["states"], h5py.Group):
         return None
-    rows = as_rows(_array(demo, key, where, steps), f"{where}: {key}")
-    if rows.shape[1] != 1:
-        raise DatasetError(f"{where}: {key}: expected one number for each step, got {rows.shape[1]}")
-    return np.ascontiguousarray(rows[:, 0])
-
-
-def _images(demo: Any, key: str, header: Header, where: str, steps: int) -> np.ndarray:
-    """uint8 (t, y, x, 3), row 0 at the top."""
-    frames = _array(demo, f"obs/{key}", where, steps)
-    return np.ascontiguousarray(frames[:, ::-1]) if header.upside_down else frames
-
-
-def _simulator(demo: Any, where: str, steps: int) -> np.ndarray | None:
-    """float64 (t, m), bit for bit: replay depends on it."""
-    if "states" not in demo:
-        return None
-    states = _array(demo, "states", where, steps)
+    states = demo.rows("states")
     if states.ndim != 2 or states.dtype.kind != "f" or not np.isfinite(states).all():
-        raise DatasetError(f"{where}: states: expected finite numbers (t, m), got {states.dtype} {states.shape}")
+        raise DatasetError(f"{demo.where}: states: expected finite numbers (t, m), got {states.dtype} {states.shape}")
     return states.astype(np.float64)
 
 
-def _provenance(header: Header, demo: Any, path: Path, keys: list[str]) -> dict[str, Any]:
-    value: dict[str, Any] = {"format": "robomimic", "file": path.name, "demo": str(demo.name).rsplit("/", 1)[-1]}
-    value |= {"env_args": dict(header.env_args), "filter_keys": keys}
-    if meta := read_object(demo.attrs, "ep_meta", f"{path}: {demo.name}"):
+def _provenance(demo: Demo, listed: Listed) -> dict[str, Any]:
+    header = demo.header
+    value: dict[str, Any] = {"format": "robomimic", "file": listed.path.name, "demo": listed.name}
+    value |= {"env_args": dict(header.env_args), "filter_keys": list(listed.masks)}
+    if meta := read_object(demo.attributes, "ep_meta", []):
         value["ep_meta"] = meta
     if header.problem_info:
         value["problem_info"] = dict(header.problem_info)

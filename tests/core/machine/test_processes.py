@@ -5,11 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from vla.core.errors import VlaError
+from vla.core.machine import spawned
 from vla.core.machine.processes import Engine, run_shares
 from vla.core.machine.spawned import WorkerDiedError
 
@@ -106,7 +109,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_workers_end_with_their_parent(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "sleeper.py").write_text(
         "import os, time\ndef sleep(share, report):\n    report(os.getpid())\n    time.sleep(60)\n"
@@ -123,3 +126,82 @@ def test_workers_end_with_their_parent(tmp_path: Path, number: signal.Signals) -
     while any(Path(f"/proc/{worker}").exists() for worker in workers):
         assert time.monotonic() < deadline, "a worker outlived its parent"
         time.sleep(0.05)
+
+
+_UNGUARDED = """
+import sys
+sys.path.insert(0, {folder!r})
+from vla.core.machine.processes import run_shares
+from adder import Adder
+run_shares(Adder(), [1, 2], workers=2)
+"""
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
+    """Its workers import it, and would begin workers of their own, for ever."""
+    script = tmp_path / "main.py"
+    script.write_text(_UNGUARDED.format(folder=str(Path(__file__).parent)))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr.splitlines()[-1].endswith('put what it calls under  if __name__ == "__main__":')
+    assert done.stderr.count("Traceback") == 1  # of the script itself, none of a worker
+
+
+def test_work_that_cannot_be_sent_or_found_is_named(adder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(VlaError, match=r"cannot be sent its work .*; give what a module can import"):
+        run_shares(lambda share, report: None, [1, 2], workers=2)
+    gone = importlib.import_module("adder")
+    monkeypatch.setattr(gone, "Gone", type("Gone", (gone.Adder,), {"__module__": "adder"}), raising=False)
+    with pytest.raises(VlaError, match="cannot take its work: AttributeError"):
+        run_shares(gone.Gone(), [1, 2], workers=2)
+
+
+def test_a_worker_that_says_nothing_is_ended_and_named(adder: Any) -> None:
+    notes: list[str] = []
+    futures = run_shares(adder, [600.5, 2], workers=2, silence_s=2.0, note=notes.append)
+    with pytest.raises(WorkerDiedError, match="a worker process gave no sign of life for 2 s and was ended"):
+        futures[0].result()
+    assert futures[1].result()[0] == 2
+    assert len(notes) == 1
+
+
+def test_reports_are_signs_of_life(adder: Any) -> None:
+    for engine in ENGINES:
+        (future,) = run_shares(adder, [0.25], workers=1, engine=engine, silence_s=1.0)
+        assert future.result()[0] == 0.25
+
+
+def test_in_this_process_silence_is_interrupted(adder: Any) -> None:
+    (future,) = run_shares(adder, [600.5], workers=1, engine="inline", silence_s=0.5)
+    with pytest.raises(TimeoutError, match=r"no sign of life for 0\.5 s"):
+        future.result()
+    time.sleep(0.6)  # nothing rings any more
+
+
+def test_the_kernels_count_of_kills_for_memory_is_part_of_the_message(
+    adder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = chain([4, 4], repeat(5))  # as two workers begin, and when one is dead
+    for kills, why in ((lambda: next(counts), "among those killed for memory"), (lambda: None, "most often")):
+        monkeypatch.setattr(spawned, "memory_kills", kills)
+        futures = run_shares(adder, [1, -9], workers=2)
+        with pytest.raises(WorkerDiedError, match=rf"SIGKILL, with \d+\.\d of \d+ GB in use; .*{why}"):
+            futures[1].result()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_ray_actor_that_says_nothing_is_ended_and_named() -> None:
+    class Work:  # local, so that Ray sends it by value
+        def __call__(self, share: float, report: Any) -> float:
+            import time
+
+            for _ in range(4):
+                time.sleep(share)
+                report(share)
+            return share
+
+    notes: list[str] = []
+    futures = run_shares(Work(), [600.0, 0.8], workers=2, engine="ray", silence_s=2.5, note=notes.append)
+    with pytest.raises(WorkerDiedError, match=r"a Ray actor gave no sign of life for 2\.5 s and was ended"):
+        futures[0].result()
+    assert futures[1].result() == 0.8
+    assert len(notes) == 1

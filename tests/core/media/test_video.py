@@ -134,7 +134,7 @@ def test_damage_names_the_file(tmp_path: Path) -> None:
         decode_mp4(cut)
     nonsense = tmp_path / "nonsense.mp4"
     nonsense.write_bytes(b"not a video at all" * 50)
-    with pytest.raises(DatasetError, match=r"nonsense\.mp4: not a readable video"):
+    with pytest.raises(DatasetError, match=r"nonsense\.mp4: expected a video, got text"):
         frame_count(nonsense)
 
 

@@ -257,7 +257,7 @@ def test_merge(two: tuple[Path, Path], tmp_path: Path, assert_same: Same, worker
     assert uids(both) == uids(a) + uids(b)[1:]
     for number, (source, old) in enumerate([(a, 0), (a, 1), (b, 1), (b, 2)]):
         assert_same(both.read_episode(number), source.read_episode(old))
-    assert both.provenance(1) == {"merged_from": str(two[1]), "manifest": 2}
+    assert both.provenance(1) == {"merged_from": str(two[1]), "manifest": 2, "notes": []}
     assert sorted(seen) == [1, 2, 2, 3]
     assert validate(target, "full") == []
     with pytest.raises(DatasetError, match="all episodes are there already; nothing was merged"):

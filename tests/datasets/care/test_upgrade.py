@@ -12,7 +12,7 @@ import zarr
 
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError
-from vla.core.version1 import upgraded_contract
+from vla.core.upgrade.version1 import upgraded_contract
 from vla.datasets.care.repair import repair
 from vla.datasets.care.upgrade import upgrade
 from vla.datasets.care.validate import validate

@@ -21,6 +21,7 @@ from vla.datasets.formats.importing import Imported, ImportSettings, import_sour
 from vla.datasets.formats.source import Hints, Source
 from vla.datasets.formats.table import open_source
 from vla.datasets.store.manifest import latest_number
+from vla.datasets.store.records import motion_hash
 from vla.datasets.store.staging import host_name
 
 Same = Callable[[Episode, Episode], None]
@@ -70,7 +71,8 @@ def run(path: Path, root: Path, where: str = "today", **settings: Any) -> Import
 
 def expected(source: Source, number: int, where: str = "today") -> Episode:
     episode = source.read(number)
-    return replace(episode, provenance={**episode.provenance, "source": {"path": where, "episode": number}})
+    origin = {"path": where, "episode": number, "motion": motion_hash(episode)}
+    return replace(episode, provenance={**episode.provenance, "source": origin})
 
 
 def numbers(root: Path) -> list[int]:
@@ -138,9 +140,10 @@ def test_what_a_failing_share_leaves_is_continued(path: Path, root: Path, assert
 
 
 def test_all_shares_fail(path: Path, root: Path) -> None:
+    source, settings = open_source(path, HINTS), ImportSettings(codecs={}, engine="inline", segment_episodes=2)
     write(path, {number: spoiled(number) for number in range(5)})
     with pytest.raises(DatasetError, match="episode 0: "):
-        run(path, root)
+        import_source(source, root, where="today", settings=settings, provenance={})
     assert latest_number(root) is None
     assert repair(root) == Repaired()
 

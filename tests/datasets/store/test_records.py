@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
-from vla.datasets.store.records import EDITABLE, EpisodeIndex, EpisodeRecord, content_hash, encode_records, record_of
+from vla.datasets.store.records import (
+    EDITABLE,
+    EpisodeIndex,
+    EpisodeRecord,
+    PictureDigest,
+    content_hash,
+    encode_records,
+    motion_hash,
+    record_of,
+)
 
 MakeEpisode = Callable[..., Episode]
 
@@ -124,7 +133,7 @@ def test_override(drawn: list[list[dict[str, Any]]], data: st.DataObject) -> Non
 
 
 def test_reads_like_a_list(make_episode: MakeEpisode) -> None:
-    records = [record_of(make_episode(2, seed), uid=f"u{seed}", start=2 * seed) for seed in range(4)]
+    records = [record_of(make_episode(2, seed), content="0" * 32, uid=f"u{seed}", start=2 * seed) for seed in range(4)]
     index = build([records])
     assert index[-1] == records[-1]
     assert index[np.int64(1)] == records[1]
@@ -147,7 +156,7 @@ def test_an_index_without_episodes() -> None:
 
 def test_a_million_episodes_fit(make_episode: MakeEpisode) -> None:
     """100 thousand here: columns, not objects."""
-    record = record_of(make_episode(), uid="0123456789abcdef-01234567-000000", start=0)
+    record = record_of(make_episode(), content="0" * 32, uid="0123456789abcdef-01234567-000000", start=0)
     value = json.loads(encode_records([record]))
     many = {name: column * 100_000 for name, column in value.items() if name != "extra"} | {"extra": {}}
     index = EpisodeIndex.build([("x", json.dumps(many).encode())])
@@ -159,7 +168,7 @@ def test_a_million_episodes_fit(make_episode: MakeEpisode) -> None:
 
 def test_record_of(make_rich_episode: MakeEpisode) -> None:
     episode = make_rich_episode(5, 3, success=False)
-    record = record_of(episode, uid="u", start=9, model="abc")
+    record = record_of(episode, uid="u", content=content_hash(episode), start=9, model="abc")
     assert (record.length, record.success, record.seed, record.model) == (5, False, 3, "abc")
     assert record.frames == {name: len(times) for name, times in episode.image_time_ns.items()}
     assert record.sim_state
@@ -169,14 +178,14 @@ def test_record_of(make_rich_episode: MakeEpisode) -> None:
 
 @pytest.mark.parametrize("name", ["uid", "length", "instruction", "seed", "content_hash", "extra"])
 def test_a_missing_column(make_episode: MakeEpisode, name: str) -> None:
-    value = json.loads(encode_records([record_of(make_episode(), uid="u", start=0)]))
+    value = json.loads(encode_records([record_of(make_episode(), content="0" * 32, uid="u", start=0)]))
     del value[name]
     with pytest.raises(DatasetError, match=f"segment 7: episodes lack {name}"):
         EpisodeIndex.build([("segment 7", json.dumps(value).encode())])
 
 
 def test_columns_that_are_not_known_are_left_alone(make_episode: MakeEpisode) -> None:
-    record = record_of(make_episode(), uid="u", start=0)
+    record = record_of(make_episode(), content="0" * 32, uid="u", start=0)
     value = {**json.loads(encode_records([record])), "later": [1]}
     assert list(EpisodeIndex.build([("x", json.dumps(value).encode())])) == [record]
 
@@ -193,7 +202,7 @@ def test_columns_that_are_not_known_are_left_alone(make_episode: MakeEpisode) ->
     ],
 )
 def test_columns_that_do_not_fit(make_episode: MakeEpisode, change: dict[str, Any]) -> None:
-    records = [record_of(make_episode(seed=seed), uid=f"u{seed}", start=0) for seed in range(2)]
+    records = [record_of(make_episode(seed=seed), content="0" * 32, uid=f"u{seed}", start=0) for seed in range(2)]
     value = {**json.loads(encode_records(records)), **change}
     with pytest.raises(DatasetError, match="segment 7"):
         EpisodeIndex.build([("segment 7", json.dumps(value).encode())])
@@ -206,26 +215,42 @@ def test_what_is_no_file_of_records(data: bytes) -> None:
 
 
 def test_what_json_cannot_hold_is_not_written(make_episode: MakeEpisode) -> None:
-    record = record_of(make_episode(provenance={"x": float("nan")}), uid="u", start=0)
+    record = record_of(make_episode(provenance={"x": float("nan")}), content="0" * 32, uid="u", start=0)
     with pytest.raises(ValueError, match="JSON"):
         encode_records([record])
 
 
-def test_the_hash_is_of_actions_states_and_times(make_rich_episode: MakeEpisode) -> None:
+def test_the_hash_is_of_all_that_was_recorded_and_of_no_label(make_rich_episode: MakeEpisode) -> None:
     episode = make_rich_episode()
     assert content_hash(episode) == content_hash(make_rich_episode())
     assert len(content_hash(episode)) == 32
-    for name in ("state", "action", "time_ns"):
+    for name in ("state", "action", "action_executed", "time_ns", "command_time_ns", "reward", "done", "valid"):
         array = getattr(episode, name)
         for row in (0, -1):
             changed = array.copy()
-            changed[row] += 1
+            changed[row] = ~changed[row] if changed.dtype == bool else changed[row] + 1
             assert content_hash(episode) != content_hash(replace(episode, **{name: changed}))
-    images = {camera: np.zeros_like(frames) for camera, frames in episode.images.items()}
-    other = replace(
-        episode, instruction="other", images=images, success=None, sim_state=None, reward=episode.reward + 1
-    )
+    for camera in episode.images:
+        frames = episode.images[camera].copy()
+        frames[-1, -1, -1, -1] ^= 1
+        assert content_hash(episode) != content_hash(replace(episode, images={**episode.images, camera: frames}))
+    assert content_hash(episode) != content_hash(replace(episode, sim_state=None))
+    other = replace(episode, instruction="other", task="other", split="other", success=None, provenance={"x": 1})
     assert content_hash(episode) == content_hash(other)
+
+
+def test_digests_of_pictures_stand_for_them(make_rich_episode: MakeEpisode) -> None:
+    episode = make_rich_episode()
+    digests = {camera: PictureDigest(frames).hexdigest() for camera, frames in episode.images.items()}
+    assert content_hash(replace(episode, images={}), digests) == content_hash(episode)
+    assert content_hash(replace(episode, images={})) != content_hash(episode)
+
+
+def test_the_hash_of_older_datasets(make_rich_episode: MakeEpisode) -> None:
+    episode = make_rich_episode()
+    images = {camera: np.zeros_like(frames) for camera, frames in episode.images.items()}
+    other = replace(episode, images=images, sim_state=None, reward=episode.reward + 1)
+    assert motion_hash(episode) == motion_hash(other) != content_hash(other)
 
 
 def test_the_hash_sees_shapes_and_not_layout(make_episode: MakeEpisode) -> None:

@@ -176,15 +176,6 @@ def test_descriptions_are_checked(changes: dict[str, Any], message: str) -> None
         replace(DOT, **changes)
 
 
-def test_descriptions_are_compared_with_the_environment() -> None:
-    with pytest.raises(ConfigError, match=r"action has shape \(1,\), \(2,\) are described"):
-        GymnasiumEnv(replace(DOT, action=(*DOT.action, Dimension(name="b", unit="1", low=-1.0, high=1.0))))
-    with pytest.raises(ConfigError, match=r"6 by 9 pixels, render\(\) gives \(6, 8, 3\)"):
-        GymnasiumEnv(replace(DOT, cameras=(AdapterCamera(name="top", height=6, width=9),))).reset(seed=0)
-    with pytest.raises(ConfigError, match="needs a MuJoCo model"):
-        GymnasiumEnv(replace(DOT, cameras=(AdapterCamera(name="top", model="front"),)))
-
-
 def test_a_renderer_that_fails_is_reported(dot: GymnasiumEnv, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> np.ndarray:
         raise OSError("no screen")

@@ -73,7 +73,11 @@ def _clip(result: Any, row: int, seed: int, **changes: Any) -> Clip:
     frames = np.full((3, 32, 64, 3), 90, np.uint8)
     episode = replace(result.rows[row].episodes[seed], **changes)
     return Clip(
-        condition=result.rows[row].condition, episode=episode, mp4=encode_mp4(frames, 10), strip=film_strip(frames, 2)
+        condition=result.rows[row].condition,
+        episode=episode,
+        mp4=encode_mp4(frames, 10),
+        strip=film_strip(frames, 2),
+        poster=film_strip(frames, 1),
     )
 
 

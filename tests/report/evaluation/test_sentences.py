@@ -1,6 +1,7 @@
 """What results say in words, and when they do not say it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from vla.evaluation.sequential import SequentialTest
 from vla.evaluation.statistics import success_rate
 from vla.report.evaluation.facts import Loaded
-from vla.report.evaluation.sentences import headline, sequential_sentence, success_words, verdict
+from vla.report.evaluation.sentences import headline, sequential_sentence, success_words, troubles, verdict
 from vla.report.numbers import GAP
 
 
@@ -68,3 +69,23 @@ def test_sequential_verdicts(wins: int, scenes: int, sentence: str) -> None:
 
 def test_success_in_words() -> None:
     assert _said(success_words(success_rate(45, 50))) == "90 % (45 of 50 episodes, 95 % interval 79–96 %)"
+
+
+def test_clipped_commands_are_told_by_condition(make_told: Callable[..., Any]) -> None:
+    result = make_told(right=87, blank=22, wrong=84)
+    counts = {"right": 100, "blank": 564, "wrong": 0}
+    rows = tuple(
+        replace(row, clipped_steps=counts[row.condition.language], steps=1000)
+        for row in result.rows
+        if row.condition.language in counts
+    )
+    (said,) = troubles([Loaded(name="", result=replace(result, rows=rows))])
+    assert _said(said).endswith(
+        "clipped to them: 564 under blank instruction (56 % of its commands); "
+        "100 under right instruction (10 % of its commands)."
+    )
+
+
+def test_scenes_of_the_training_are_told(make_told: Callable[..., Any]) -> None:
+    result = replace(make_told(right=87), overlaps=("a: 3 of the 5 scenes",))
+    assert list(troubles([Loaded(name="", result=result)])) == ["a: 3 of the 5 scenes"]

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from vla.bench.data.frames import record, write_dataset
-from vla.bench.measure import Note, Row, cpu_seconds, in_fresh_process, resident_bytes
+from vla.bench.measure import Note, Row, cpu_seconds, in_fresh_process
 from vla.bench.settings import LoaderConfig
+from vla.core.machine.memory import resident_bytes
 from vla.datasets.dataset import Dataset
 from vla.datasets.sampling.loader import Batches, iterate_steps, tensors
 from vla.datasets.sampling.order import Order, ResumableSampler

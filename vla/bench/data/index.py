@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vla.bench.measure import Note, Row, in_fresh_process, resident_bytes
+from vla.bench.measure import Note, Row, in_fresh_process
 from vla.bench.settings import IndexConfig
 from vla.core.contract import Contract, Dimension
+from vla.core.machine.memory import resident_bytes
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.store.manifest import publish

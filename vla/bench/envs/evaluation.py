@@ -101,11 +101,12 @@ def write_random_checkpoint(path: Path, seed: int, settings: Mapping[str, Any] |
         state=Statistics.between([d.low for d in contract.state], [d.high for d in contract.state]),
         action=Statistics.between([-r for r in reach], reach),
     )
+    tokenizer = InstructionTokenizer.train(words)
     preprocessor = Preprocessor(
         embodiments=(robot,),
-        tokenizer=InstructionTokenizer.train(words),
-        words=tuple(sorted({word for text in words for word in text.split()})),
-        text_tokens=config.text_tokens,
+        tokenizer=tokenizer,
+        words=tuple(tokenizer.words()),
+        text_tokens=tokenizer.room_for(words),
         image_size=(contract.cameras[0].height, contract.cameras[0].width),
         history=config.history,
         horizon=config.horizon,

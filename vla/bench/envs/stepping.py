@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vla.bench.envs.evaluation import bench_evaluation
+from vla.bench.envs.memory import bench_memory
 from vla.bench.measure import Note, Row, Work, compare, cpu_rates, in_fresh_process
 from vla.bench.settings import EnvConfig
 from vla.envs.registry import env_spec, make_expert
@@ -21,11 +22,12 @@ _LIFT, _DRAWER = "robosuite/lift", "metaworld/drawer-open"
 
 
 def bench_env(config: EnvConfig, note: Note) -> list[Row]:
-    """Steps in a CPU second of every family, of the suites against themselves, and whole evaluations."""
+    """Steps in a CPU second of every family, of the suites against themselves, whole evaluations, and memory."""
     return [
         *_tabletop(config, note),
         *(_suites(config, note) if config.suites else ()),
         *bench_evaluation(config, note),
+        *bench_memory(config, note),
     ]
 
 

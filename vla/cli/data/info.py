@@ -49,6 +49,8 @@ def describe(dataset: "Dataset") -> dict[str, Any]:
     """Plain JSON facts of one version."""
     import numpy as np
 
+    from vla.datasets.care.notes import import_notes
+
     contract, index = dataset.contract, dataset.episodes
     lengths = index.lengths
     return {
@@ -76,6 +78,7 @@ def describe(dataset: "Dataset") -> dict[str, Any]:
         "action": [dimension.name for dimension in contract.action],
         "signals": {name: [dimension.name for dimension in signal] for name, signal in contract.signals.items()},
         "gripper": contract.gripper,
+        "policy": _policy(dataset),
         "instructions": _counts(dataset, "instruction"),
         "tasks": _counts(dataset, "task"),
         "splits": _counts(dataset, "split"),
@@ -91,6 +94,27 @@ def describe(dataset: "Dataset") -> dict[str, Any]:
         "bytes": sum(dataset.segment_bytes(number) for number in range(len(dataset.manifest.segments))),
         "dropped": len(dataset.manifest.dropped),
         "relabelled": len(dataset.manifest.overrides),
+        "notes": import_notes(dataset),
+        "episode_notes": sum(len(notes) for _, notes in index.notes()),
+    }
+
+
+def _policy(dataset: "Dataset") -> dict[str, Any]:
+    """What a policy makes of the data when it is trained with the defaults."""
+    from vla.core.action_transform import ActionTransform
+    from vla.datasets.formats.description import origin_of_limits
+
+    contract = dataset.contract
+    reasons = ActionTransform.reasons(contract)
+    segments = range(len(dataset.manifest.segments))
+    return {
+        "relative": [d.name for d, reason in zip(contract.action, reasons, strict=True) if not reason],
+        "absolute": {d.name: reason for d, reason in zip(contract.action, reasons, strict=True) if reason},
+        "gripper": contract.gripper,
+        "limits": sorted({origin_of_limits(dataset.provenance(segment)) for segment in segments}),
+        "cameras": [camera.name for camera in contract.cameras if camera.kind == "rgb"],
+        "cameras_not_read": [camera.name for camera in contract.cameras if camera.kind != "rgb"],
+        "action_limits": {d.name: [d.low, d.high, d.unit] for d in contract.action},
     }
 
 
@@ -129,6 +153,10 @@ def _print(dataset: "Dataset", facts: dict[str, Any]) -> None:
     }
     if facts["dropped"] or facts["relabelled"]:
         rows["edited"] = f"{facts['dropped']:,} episodes dropped, {facts['relabelled']:,} relabelled"
+    rows |= _policy_rows(facts["policy"])
+    if facts["notes"] or facts["episode_notes"]:
+        single = f"{facts['episode_notes']:,} of single episodes: vla data validate lists them"
+        rows["notes"] = "\n".join([*facts["notes"], *([single] if facts["episode_notes"] else [])])
     for name, text in rows.items():
         table.add_row(name, text)
     console().print(table)
@@ -140,6 +168,22 @@ def _print(dataset: "Dataset", facts: dict[str, Any]) -> None:
         if len(counts) > _ROWS:
             shown.add_row(f"… and {len(counts) - _ROWS:,} more", "")
         console().print(shown)
+
+
+def _policy_rows(policy: dict[str, Any]) -> dict[str, str]:
+    """The same, in words."""
+    absolute: dict[str, list[str]] = {}
+    for name, reason in policy["absolute"].items():
+        absolute.setdefault(reason, []).append(name)
+    learned = [f"{_wrapped(policy['relative'])} relative to the state"] if policy["relative"] else []
+    learned += [f"{_wrapped(names)} absolute: {reason}" for reason, names in absolute.items()]
+    depth = policy["cameras_not_read"]
+    return {
+        "a policy learns": "\n".join(learned) or "no actions",
+        "its gripper": policy["gripper"] or "none: no action is named as one",
+        "its limits": "\n".join(policy["limits"]) or "none",
+        "it sees": _wrapped(policy["cameras"]) + (f"; depth is not read: {', '.join(depth)}" if depth else ""),
+    }
 
 
 def _wrapped(names: list[str]) -> str:

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from vla.cli.command import Cluster, console, parse, parse_settings, progress, write_result
 from vla.cli.data.replay import recorded_settings
 from vla.core.errors import ConfigError
+from vla.core.machine.engines import EngineChoice
 from vla.core.machine.processes import cores
 
 _EXAMPLES = "  vla data render data/place data/place-128 --set image_size=128"
@@ -25,7 +26,8 @@ class Arguments:
     set: tuple[str, ...] = ()
     """Settings of the environment as key=value, on top of those that it was recorded with."""
     workers: int = cores()
-    engine: Literal["ray", "processes", "inline"] = "processes"
+    engine: EngineChoice = "auto"
+    """auto shares work out where that saves time."""
     cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
     json: Path | None = None
     """Write the outcome to this file."""

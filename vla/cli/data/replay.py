@@ -1,6 +1,7 @@
 """``vla data replay``: run recorded episodes open loop in their environment and compare."""
 
 import math
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,22 +45,21 @@ def main(argv: list[str]) -> int:
 
     dataset = Dataset.open(arguments.dataset, arguments.manifest)
     count = min(arguments.episodes, len(dataset.episodes))
-    envs: dict[str, Any] = {}
-    rows = []
-    with progress("agree") as bar:
+    rows, last = [], ""
+    with progress("agree") as bar, ExitStack() as opened:  # one environment at a time: a dataset may be of fifty
         task = bar.add_task("replay", total=count, agree="")
         for number in range(count):
             episode = dataset.read_episode(number)
             name = arguments.env or episode.task
             settings = parse_settings(arguments.set) if arguments.set else recorded_settings(dataset, number)
             key = f"{name} {sorted(settings.items())}"
-            if key not in envs:
-                envs[key] = env_spec(name).build(settings)
-                dataset.require_contract(envs[key].contract, f"environment {name}")
-            rows.append(replay_open_loop(envs[key], episode))
+            if key != last:
+                opened.close()
+                env, last = env_spec(name).build(settings), key
+                opened.callback(env.close)
+                dataset.require_contract(env.contract, f"environment {name}")
+            rows.append(replay_open_loop(env, episode))
             bar.update(task, advance=1, agree=f"{sum(row.agrees for row in rows)} of {len(rows)} agree")
-    for env in envs.values():
-        env.close()
     return _report(arguments, rows)
 
 

@@ -1,5 +1,6 @@
 """``vla data validate``: whether a dataset can be trusted."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +23,7 @@ class Arguments:
     dataset: Annotated[str, tyro.conf.Positional]
     """Path or URL."""
     quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Documents, and the presence and size of every file; the default."""
+    """Documents, the presence and size of every file, and the notes of imports; the default."""
     full: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Also the checksum of every file."""
     deep: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -51,16 +52,19 @@ def main(argv: list[str]) -> int:
             bar.update(tasks[phase], completed=done)
 
         findings = validate(arguments.dataset, level, arguments.manifest, on_progress)
-    errors = sum(finding.severity == "error" for finding in findings)
+    counts = Counter(finding.severity for finding in findings)
+    errors = counts["error"]
     for finding in findings[:_SHOWN]:
-        colour = "red" if finding.severity == "error" else "yellow"
+        colour = {"error": "red", "warning": "yellow", "note": "cyan"}[finding.severity]
         console().print(f"[{colour}]{finding.severity}[/{colour}] ", end="")
         console().print(f"{finding.where}: {finding.what}", markup=False)
     if len(findings) > _SHOWN:
         console().print(f"… and {len(findings) - _SHOWN} more; --json writes all of them")
     if findings:
         fix = "; vla data repair puts it in order" if errors else ""
-        console().print(f"{arguments.dataset}: {errors} errors, {len(findings) - errors} warnings ({level}){fix}")
+        console().print(
+            f"{arguments.dataset}: {errors} errors, {counts['warning']} warnings, {counts['note']} notes ({level}){fix}"
+        )
     else:
         console().print(f"{arguments.dataset}: nothing is wrong ({level})")
     write_result(arguments.json, {"level": level, "errors": errors, "findings": [asdict(one) for one in findings]})

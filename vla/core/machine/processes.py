@@ -5,14 +5,16 @@ Processes are spawned, because GL contexts and threads do not survive a fork.
 
 import multiprocessing
 import os
+import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 from vla.core.machine.ray_workers import run_on_ray
-from vla.core.machine.spawned import Work, run_in_workers
+from vla.core.machine.spawned import Work, refuse_unguarded, run_in_workers
 
 Share = TypeVar("Share")
 Result = TypeVar("Result")
@@ -33,17 +35,23 @@ def run_shares(
     on_report: Report | None = None,
     engine: Engine = "processes",
     stop: Callable[[], bool] = lambda: False,
+    silence_s: float | None = None,
+    note: Callable[[str], object] = lambda text: None,
 ) -> list[Future[Result]]:
     """Run ``function(share, report)`` for each share and return the finished futures, in the order of the shares.
 
     ``function`` is pickled once for each worker, and may keep things from share to share; shares begin in their order.
     What it passes to ``report`` reaches ``on_report`` in this process. A share that raises does not stop the others,
     nor does a worker that dies (`WorkerDiedError`). Once ``stop()`` is true, shares that have not begun are cancelled.
-    Ray uses the cluster's CPUs, whatever ``workers`` says.
+    Ray uses the cluster's CPUs, whatever ``workers`` says. A worker that has reported nothing for ``silence_s`` is
+    ended as if it had died; in this process `TimeoutError` is raised where it stands, if that is in the main thread and
+    in Python. ``note`` hears in words of each death.
     """
+    refuse_unguarded()
     if not shares:
         return []
-    work = Work(function, shares, min(workers, len(shares)), on_report or (lambda report: None), stop)
+    listen = on_report or (lambda report: None)
+    work = Work(function, shares, min(workers, len(shares)), listen, stop, silence_s, note)
     return {"ray": run_on_ray, "processes": _run_in_processes, "inline": _run_here}[engine](work)
 
 
@@ -57,10 +65,35 @@ def _run_here(work: Work) -> list[Future[Any]]:
             future.cancel()
             continue
         try:
-            future.set_result(work.function(share, work.on_report))
+            with _alarm(work) as report:
+                future.set_result(work.function(share, report))
         except Exception as error:
             future.set_exception(error)
     return futures
+
+
+@contextmanager
+def _alarm(work: Work) -> Iterator[Report]:
+    """Raise in what runs when it reports nothing for too long, again and again: it may take the first for its own."""
+    if work.silence_s is None or threading.current_thread() is not threading.main_thread():
+        yield work.on_report
+        return
+    seconds = work.silence_s
+
+    def ring(number: int, frame: object) -> NoReturn:
+        raise TimeoutError(f"no sign of life for {seconds:g} s")
+
+    def report(value: Any) -> None:
+        signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+        work.on_report(value)
+
+    earlier = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+    try:
+        yield report
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, earlier)
 
 
 def _run_in_processes(work: Work) -> list[Future[Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from vla.core.machine.ray_cluster import RayError, start_ray
 from vla.core.machine.spawned import Work, WorkerDiedError
+from vla.core.machine.stopping import handlers_kept
 
 PATIENCE_S = 120.0
 """How long no worker at all may be there before it is an error."""
@@ -24,9 +25,9 @@ class _Actor:
     def ready(self) -> None:
         """Answer once this actor has a CPU and has loaded the function."""
 
-    def run(self, share: Any) -> Any:
-        """One share."""
-        return self._function(share, self._reports.put)
+    def run(self, share: Any, number: int) -> Any:
+        """One share; what it reports carries its ``number``."""
+        return self._function(share, lambda report: self._reports.put((number, report)))
 
 
 class _Crew:
@@ -39,6 +40,11 @@ class _Crew:
         self._kind = ray.remote(num_cpus=1, max_restarts=0)(_Actor)
         self.starting: dict[Any, Any] = {}
         self.busy: dict[Any, tuple[Any, Future[Any]]] = {}
+        self._numbers: dict[Any, int] = {}
+        self._heard: dict[int, float] = {}
+        """When each share, by its number, was last heard of."""
+        self.silent: dict[Any, str] = {}
+        """Why those were ended that said nothing, until their end is seen."""
         for _ in range(size):
             self.add()
 
@@ -49,7 +55,27 @@ class _Crew:
 
     def give(self, actor: Any, share: Any, future: "Future[Any]") -> None:
         """A share for an actor that has none."""
-        self.busy[actor.run.remote(share)] = actor, future
+        number = len(self._heard)
+        answer = actor.run.remote(share, number)
+        self.busy[answer] = actor, future
+        self._numbers[answer], self._heard[number] = number, time.monotonic()
+
+    def listen(self) -> None:
+        """Hand on what has been reported."""
+        while size := self._reports.qsize():
+            for number, report in self._reports.get_nowait_batch(size):
+                self._heard[number] = time.monotonic()
+                self._work.on_report(report)
+
+    def end_silent(self) -> None:
+        """End the actors that have said nothing for too long; their answers become that error."""
+        import ray
+
+        for answer, (actor, _) in self.busy.items():
+            why = self._work.silent(self._heard[self._numbers[answer]])
+            if why and answer not in self.silent:
+                self.silent[answer] = f"a Ray actor {why}"
+                ray.kill(actor)
 
     def kill(self) -> None:
         """End all of them."""
@@ -74,9 +100,10 @@ def run_on_ray(work: Work) -> "list[Future[Any]]":
     try:
         while crew.busy or (waiting and not work.stop()):
             done, _ = ray.wait([*crew.starting, *crew.busy], timeout=0.2)
-            _pass_on(reports, work.on_report)
+            crew.listen()
+            crew.end_silent()
             for answer in done:
-                actor = _answered(crew, answer)
+                actor = _answered(crew, answer, work)
                 if waiting and not work.stop():
                     if actor is None:
                         crew.add()
@@ -85,7 +112,7 @@ def run_on_ray(work: Work) -> "list[Future[Any]]":
             last = time.monotonic() if crew.busy or done else last
             if time.monotonic() > last + PATIENCE_S:
                 raise RayError(_no_room(PATIENCE_S))
-        _pass_on(reports, work.on_report)
+        crew.listen()
         for _, future in waiting:
             future.cancel()
         return futures
@@ -102,11 +129,12 @@ def _ensure_ray() -> bool:
 
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         return False
-    start_ray()
+    with handlers_kept():
+        start_ray()
     return True
 
 
-def _answered(crew: _Crew, answer: Any) -> Any:
+def _answered(crew: _Crew, answer: Any, work: Work) -> Any:
     """The actor that is free now, with its share settled; None if it has died."""
     import ray
 
@@ -121,7 +149,9 @@ def _answered(crew: _Crew, answer: Any) -> Any:
     try:
         future.set_result(ray.get(answer))
     except ray.exceptions.RayActorError as error:
-        future.set_exception(WorkerDiedError(f"a Ray actor died ({str(error).splitlines()[0]})"))
+        death = crew.silent.pop(answer, "") or f"a Ray actor died ({str(error).splitlines()[0]})"
+        work.note(death)
+        future.set_exception(WorkerDiedError(death))
         return None
     except ray.exceptions.RayTaskError as error:
         future.set_exception(error.cause or error)
@@ -142,10 +172,3 @@ def _no_room(seconds: float) -> str:
         f"the Ray cluster has started no worker in {seconds:g} s: a worker wants one CPU, of {cpus:g} there "
         f"{free:g} are free; wait for its other jobs, add CPUs, or use --engine processes"
     )
-
-
-def _pass_on(reports: Any, on_report: Callable[[Any], None]) -> None:
-    """Hand on what has been reported."""
-    while size := reports.qsize():
-        for report in reports.get_nowait_batch(size):
-            on_report(report)

@@ -17,9 +17,11 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float64, UInt8
 
 from vla.core.errors import DatasetError, VlaError
+from vla.core.media.display import display_matrix, display_note, shown
+from vla.core.media.signatures import cause_of, reading
 
 Rate = float | int | Fraction
 """Frames in a second."""
@@ -170,34 +172,69 @@ class VideoJoiner:
 
 def frame_count(path: Path) -> int:
     """How many frames the file holds, from its index; a missing or damaged file is a `DatasetError`."""
-    return len(_index(path))
+    return len(_index(path).frames)
+
+
+def frame_times(path: Path) -> Float64[np.ndarray, " f"]:
+    """When each frame is shown, in seconds, as the index says it: not from 0 on where the file begins later."""
+    index = _index(path)
+    ticks = np.array([frame.pts for frame in index.frames], np.int64)
+    return ticks * index.time_base.numerator / index.time_base.denominator
+
+
+def turned(path: Path) -> str | None:
+    """What the file's display matrix does to its frames, in words; None where they are shown as they are stored."""
+    for _, frame in _decode_from(path, _index(path), 0):
+        return display_note(display_matrix(frame, str(path)))
+    return None
 
 
 def decode_mp4(path: Path, numbers: Sequence[int] | None = None) -> UInt8[np.ndarray, "f y x 3"]:
-    """The frames with these rising numbers, or all; damage and frames that are not there are a `DatasetError`."""
+    """The frames with these rising numbers, or all, as players show them: turned by the display matrix.
+
+    Damage, frames that are not there, and frames that 8 bits of RGB cannot hold are a `DatasetError`.
+    """
     index = _index(path)
-    wanted = list(range(len(index))) if numbers is None else list(numbers)
+    wanted = list(range(len(index.frames))) if numbers is None else list(numbers)
     if any(b <= a for a, b in itertools.pairwise(wanted)):
         raise VlaError("decode_mp4: expected rising frame numbers")
     if not wanted:
         raise VlaError("decode_mp4: expected at least 1 frame number, got none")
-    if wanted[0] < 0 or wanted[-1] >= len(index):
+    if wanted[0] < 0 or wanted[-1] >= len(index.frames):
         raise DatasetError(
-            f"{path}: expected frames {wanted[0]} to {wanted[-1]}, the video has {len(index)}; "
+            f"{path}: expected frames {wanted[0]} to {wanted[-1]}, the video has {len(index.frames)}; "
             "it was cut short, or does not belong to this episode: copy it again"
         )
     frames: np.ndarray | None = None
     row = 0
-    for number, pixels in _decode_from(path, index, wanted[0]):
+    for number, frame in _decode_from(path, index, wanted[0]):
         if number != wanted[row]:
             continue
+        pixels = _pixels(frame, f"{path}: frame {number}")
         if frames is None:
             frames = np.empty((len(wanted), *pixels.shape), np.uint8)
+        if pixels.shape != frames.shape[1:]:
+            raise DatasetError(
+                f"{path}: frame {number} has the shape {pixels.shape}, those before it {frames.shape[1:]}; "
+                "a camera has one size: write the video again"
+            )
         frames[row] = pixels
         row += 1
         if row == len(wanted):
             return frames
     raise DatasetError(f"{path}: frame {wanted[row]} cannot be decoded; the video is damaged: copy it again")
+
+
+def _pixels(frame: Any, where: str) -> UInt8[np.ndarray, "y x 3"]:
+    """RGB, by the range and the colour space that the video names."""
+    components = frame.format.components
+    if len(components) == 1 and components[0].bits > 8:
+        raise DatasetError(
+            f"{where} has one channel of {components[0].bits} bits, as depth has, which RGB cannot hold; "
+            "leave the camera out, or store the frames as 16-bit PNG in mm"
+        )
+    pixels: np.ndarray = frame.to_ndarray(format="rgb24")
+    return shown(pixels, display_matrix(frame, where))
 
 
 @dataclass(frozen=True)
@@ -209,59 +246,82 @@ class _Packet:
     key: bool
 
 
-def _index(path: Path) -> tuple[_Packet, ...]:
+@dataclass(frozen=True)
+class _Index:
+    """Every frame in the order of showing."""
+
+    frames: tuple[_Packet, ...]
+    time_base: Fraction
+    """Seconds of a tick."""
+
+
+def _index(path: Path) -> _Index:
     try:
         status = path.stat()
     except OSError:
-        raise DatasetError(f"{path}: the video is missing; download or copy the whole dataset") from None
+        raise DatasetError(f"{path}: the video is missing; {cause_of(path, 'a video')}") from None
     return _read_index(path, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=8)
-def _read_index(path: Path, size: int, changed_ns: int) -> tuple[_Packet, ...]:
-    """Every frame in the order of showing; size and time are there so that a changed file is read again."""
+def _read_index(path: Path, size: int, changed_ns: int) -> _Index:
+    """Size and time are there so that a changed file is read again."""
     import av
 
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise DatasetError(f"{path}: expected a video, got a file without pictures")
-            stream: Any = container.streams.video[0]
-            promised = stream.frames
-            packets = [
-                _Packet(packet.pts, packet.dts if packet.dts is not None else packet.pts, packet.is_keyframe)
-                for packet in container.demux(stream)
-                if packet.pts is not None and not packet.is_discard
-            ]
-    except av.error.FFmpegError as error:
-        raise DatasetError(f"{path}: not a readable video ({error}); cut short or damaged: copy it again") from None
+    with reading(path, "a video", av.error.FFmpegError), av.open(str(path)) as container:
+        stream = _stream(container, path)
+        promised = stream.frames
+        packets = [
+            _Packet(packet.pts, packet.dts if packet.dts is not None else packet.pts, packet.is_keyframe)
+            for packet in container.demux(stream)
+            if packet.pts is not None and not packet.is_discard
+        ]
+        time_base = Fraction(stream.time_base)
     if promised > len(packets):
         raise DatasetError(
             f"{path}: the index names {promised} frames, the file holds {len(packets)}; "
             "it is cut short: copy it again, or record the episode again"
         )
-    return tuple(sorted(packets, key=lambda packet: packet.pts))
+    if not packets:
+        raise DatasetError(f"{path}: the video has no frames; record the episode again, or leave it out")
+    frames = tuple(sorted(packets, key=lambda packet: packet.pts))
+    twice = next((a.pts for a, b in itertools.pairwise(frames) if a.pts == b.pts), None)
+    if twice is not None:
+        raise DatasetError(
+            f"{path}: two frames are shown at {float(twice * time_base):g} s; write the video again with rising times"
+        )
+    return _Index(frames=frames, time_base=time_base)
 
 
-def _decode_from(path: Path, index: tuple[_Packet, ...], first: int) -> Iterator[tuple[int, np.ndarray]]:
+def _stream(container: Any, path: Path) -> Any:
+    """The one video of a file, covers aside; none, several, and one that nobody can decode are a `DatasetError`."""
+    from av.stream import Disposition
+
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if len(streams) != 1:
+        found = f"{len(streams)} videos" if streams else "a file without pictures"
+        raise DatasetError(f"{path}: expected one video, got {found}; write one camera in each file")
+    if streams[0].codec_context is None:
+        raise DatasetError(f"{path}: there is no decoder for its codec; write it again as H.264 or AV1")
+    return streams[0]
+
+
+def _decode_from(path: Path, index: _Index, first: int) -> Iterator[tuple[int, Any]]:
     """Frames with their numbers, from the last key frame not after ``first``."""
     import av
 
-    numbers = {packet.pts: number for number, packet in enumerate(index)}
-    start = max((number for number in range(first + 1) if index[number].key), default=0)
-    try:
-        with av.open(str(path)) as container:
-            stream: Any = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            if start:
-                container.seek(index[start].dts, stream=stream)
-            for frame in container.decode(stream):
-                number = numbers.get(frame.pts)
-                if number is None:
-                    continue  # outside the edit list
-                if frame.is_corrupt:
-                    raise DatasetError(f"{path}: frame {number} is damaged; copy the video again")
-                if number >= first:
-                    yield number, frame.to_ndarray(format="rgb24")
-    except av.error.FFmpegError as error:
-        raise DatasetError(f"{path}: cannot be decoded ({error}); the video is damaged: copy it again") from None
+    numbers = {packet.pts: number for number, packet in enumerate(index.frames)}
+    start = max((number for number in range(first + 1) if index.frames[number].key), default=0)
+    with reading(path, "a video", av.error.FFmpegError), av.open(str(path)) as container:
+        stream = _stream(container, path)
+        stream.thread_type = "AUTO"
+        if start:
+            container.seek(index.frames[start].dts, stream=stream)
+        for frame in container.decode(stream):
+            number = numbers.get(frame.pts)
+            if number is None:
+                continue  # outside the edit list
+            if frame.is_corrupt:
+                raise DatasetError(f"{path}: frame {number} is damaged; copy the video again")
+            if number >= first:
+                yield number, frame

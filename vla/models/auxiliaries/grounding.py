@@ -11,7 +11,7 @@ from vla.core.contract import Dimension
 from vla.models.auxiliaries.auxiliary import AUXILIARY_BLOCK, Auxiliary
 from vla.models.auxiliaries.config import GroundingConfig
 from vla.models.readers.reader import Activations
-from vla.models.trunk.inputs import Metrics
+from vla.models.trunk.inputs import Metrics, measured
 from vla.models.trunk.sequence import Segment
 from vla.models.trunk.soft_bins import SoftBins, soft_cross_entropy
 from vla.models.trunk.vocabulary import TokenTable
@@ -26,6 +26,7 @@ class Grounding(Auxiliary):
         low, high = (torch.tensor([getattr(d, end) for d in dimensions]) for end in ("low", "high"))
         self.cells = SoftBins(low, high, bins=config.bins, sigma=config.label_sigma)
         self.ids = len(dimensions) * config.bins
+        # A query of its own would need an id; the shared `query` and a learned position do the same.
         self.position = nn.Parameter(torch.empty(width))
         nn.init.normal_(self.position, std=0.02)
 
@@ -43,11 +44,12 @@ class Grounding(Auxiliary):
         """Cross entropy against soft targets."""
         logits = self._logits(activations, table)
         known = target.isfinite()
+        # NaN times a weight of zero is NaN, so what is unknown gets a value before it is left out.
         target = torch.where(known, target, self.cells.low)
         weight = known.to(logits.dtype)
         loss = (soft_cross_entropy(logits, self.cells.targets(target)) * weight).sum() / weight.sum().clamp(min=1)
         error = ((self.cells.decode(logits.detach()) - target).abs() * weight).sum() / weight.sum().clamp(min=1)
-        return loss, {f"{self.signal}_loss": loss.detach(), f"{self.signal}_error": error}
+        return loss, {f"{self.signal}_loss": measured(loss, weight), f"{self.signal}_error": measured(error, weight)}
 
     def _logits(self, activations: Activations, table: TokenTable) -> Float[Tensor, "b g v"]:
         logits = table.logits(self.signal, activations[self.signal][:, 0])

@@ -14,7 +14,7 @@ from vla.core.errors import ConfigError, ContractError
 from vla.models.auxiliaries.auxiliary import Auxiliary
 from vla.models.auxiliaries.config import PointingConfig
 from vla.models.readers.reader import Activations
-from vla.models.trunk.inputs import Metrics
+from vla.models.trunk.inputs import Metrics, measured
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.points import cell_grid, points_of
 from vla.models.trunk.vocabulary import TokenTable
@@ -60,7 +60,7 @@ class Pointing(Auxiliary):
         places = torch.stack([target[:, self.rows], target[:, self.columns]], dim=-1)  # (b, n, m, 2)
         loss, seen = pointing_loss(self._pointing(activations["images.scores"]), places)
         mean = loss.sum() / seen.sum().clamp(min=1)
-        return mean, {f"{self.signal}_loss": mean.detach()}
+        return mean, {f"{self.signal}_loss": measured(mean, seen)}
 
     def _pointing(self, maps: Tensor) -> Tensor:
         """The maps (b, n, m, ...) of the first seekers of each camera, as many as there are things."""

@@ -28,6 +28,8 @@ class Bins(ActionCodec):
         """Limits from quantiles of ``w`` chunks; a dimension that never moves gets a width of 1e-3."""
         values = chunks.double().numpy()
         low, high = np.quantile(values, [quantile, 1 - quantile], axis=0)
+        # Quantiles cut what a teleoperator did once by accident; the margin gives the rest room. The least width keeps
+        # a dimension that never moves from dividing by nothing.
         margin = np.maximum(0.02 * (high - low), 5e-4)
         limits = (torch.from_numpy(array.astype(np.float32)) for array in (low - margin, high + margin))
         return Bins(SoftBins(*limits, bins=bins))
@@ -45,6 +47,7 @@ class Bins(ActionCodec):
 
     def allowed(self, before: Int64[Tensor, "b i"]) -> Bool[Tensor, "b v"]:
         """The bins of the joint that is due."""
+        # Joint by joint within a step: the number of ids so far says whose turn it is.
         due = before.shape[1] % self._dims
         joints = torch.arange(self.size, device=before.device) // self.cells.bins
         return (joints == due).expand(len(before), -1)

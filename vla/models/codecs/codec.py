@@ -61,6 +61,7 @@ def check_codec(codec: ActionCodec, chunks: Float[Tensor, "b h d"], *, tolerance
         assert torch.equal(codec.grammar(ids)[:, i], codec.allowed(ids[:, :i])), "grammar and allowed disagree"
     error = (codec.decode(ids) - chunks).abs().max().item()
     assert error <= tolerance, f"decode(encode(x)) is {error:.3g} away from x, more than {tolerance:.3g}"
+    # Whatever the grammar lets through must be a chunk: walk through it at random, as bad logits would.
     generator = torch.Generator().manual_seed(seed)
     sampled = ids[:, :0]
     for _ in range(codec.length):

@@ -12,7 +12,7 @@ from vla.models.codecs.bins import Bins
 from vla.models.heads.config import BinsHeadConfig
 from vla.models.heads.head import ACTION_BLOCK, Head
 from vla.models.trunk.attention import Transformer
-from vla.models.trunk.inputs import Metrics, Targets
+from vla.models.trunk.inputs import Metrics, Targets, measured
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.sequence import Prefix, Segment
 from vla.models.trunk.soft_bins import SoftBins, soft_cross_entropy
@@ -24,6 +24,7 @@ class BinsHead(Head):
 
     def __init__(self, config: BinsHeadConfig, interface: Interface, width: int, fitted: Mapping[str, Any]) -> None:
         super().__init__()
+        # The limits come from the data by way of the codec; how finely the head reads between them is its own.
         codec = Bins.from_json(fitted).cells
         self.cells = SoftBins(codec.low, codec.high, bins=config.bins, sigma=config.label_sigma)
         self.layout, self._dims = config.layout, interface.action
@@ -43,9 +44,10 @@ class BinsHead(Head):
     ) -> tuple[Float[Tensor, ""], Metrics]:
         """Cross entropy against soft targets, over what may be learned."""
         loss = soft_cross_entropy(self._logits(hidden, table), self.cells.targets(targets.actions))  # (b, h, d)
+        # Steps past the end of an episode, and dimensions that a robot lacks, teach nothing.
         weight = targets.valid.to(loss.dtype)
         mean = (loss * weight).sum() / weight.sum().clamp(min=1)
-        return mean, {"action_loss": mean.detach()}
+        return mean, {"action_loss": measured(mean, weight)}
 
     def sample(self, trunk: Transformer, prefix: Prefix, table: TokenTable) -> Float[Tensor, "b h d"]:
         """One pass; each distribution becomes the mean near its mode."""
@@ -53,6 +55,7 @@ class BinsHead(Head):
         return self.cells.decode(self._logits(hidden, table))
 
     def _queries(self, b: int, table: TokenTable) -> Segment:
+        # A step and a joint say together which query it is: h + j vectors instead of h j.
         position = rearrange(self.step_position + self.joint_position, "h j e -> (h j) e")
         return Segment.of(repeat(table.special("query") + position, "q e -> b q e", b=b), ACTION_BLOCK)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vla.models.codecs.codec import ActionCodec
 from vla.models.heads.head import ACTION_BLOCK, Head
 from vla.models.trunk.attention import Transformer
-from vla.models.trunk.inputs import Metrics, Targets
+from vla.models.trunk.inputs import Metrics, Targets, measured
 from vla.models.trunk.sequence import Prefix, Segment
 from vla.models.trunk.vocabulary import TokenTable
 
@@ -26,6 +26,7 @@ class TokensHead(Head):
 
     def teach(self, targets: Targets, table: TokenTable) -> Segment:
         """At each position the token before it; at the first, ``begin``."""
+        # Teacher forcing: the labels before each position, shifted by one, so one pass teaches all positions.
         ids, _ = self.codec.encode(targets.actions, targets.valid)
         begin = repeat(table.special("begin"), "e -> b 1 e", b=len(ids))
         x = torch.cat([begin, table.embed("action", ids[:, :-1])], dim=1) + self.position
@@ -39,7 +40,7 @@ class TokensHead(Head):
         logits = self._logits(hidden, self.codec.grammar(ids), table)
         loss = F.cross_entropy(logits.transpose(1, 2), ids, reduction="none")  # (b, l)
         mean = (loss * learn).sum() / learn.sum().clamp(min=1)
-        return mean, {"action_loss": mean.detach()}
+        return mean, {"action_loss": measured(mean, learn)}
 
     def sample(self, trunk: Transformer, prefix: Prefix, table: TokenTable) -> Float[Tensor, "b h d"]:
         """Greedy: the likeliest id that is allowed, fed back."""
@@ -47,6 +48,7 @@ class TokensHead(Head):
         ids = torch.zeros(b, 0, dtype=torch.long, device=prefix.valid.device)
         x = repeat(table.special("begin"), "e -> b 1 e", b=b)
         for i in range(self.codec.length):
+            # One new token a turn: the cache of the prefix holds keys and values of everything before it.
             hidden, prefix = prefix.extend(trunk, Segment.of(x + self.position[i], ACTION_BLOCK + i))
             logits = self._logits(hidden, self.codec.allowed(ids)[:, None], table)  # (b, 1, v)
             ids = torch.cat([ids, logits.argmax(dim=-1)], dim=1)
@@ -57,4 +59,5 @@ class TokensHead(Head):
     def _logits(
         hidden: Float[Tensor, "b q e"], allowed: Bool[Tensor, "b q v"], table: TokenTable
     ) -> Float[Tensor, "b q v"]:
+        # The same mask in training and sampling: probability is shared among what may follow, never lost to the rest.
         return table.logits("action", hidden).float().masked_fill(~allowed, -torch.inf)

@@ -27,8 +27,9 @@ class TextReader(Reader):
     def forward(
         self, inputs: Inputs, context: Mapping[str, Segment], table: TokenTable, activations: Activations
     ) -> Segment:
-        """As many tokens as the longest instruction has; shorter ones are padded."""
-        words = table.embed("text", inputs.text) + self.position  # (b, l, e)
+        """As many tokens as the longest instruction of the batch may have; shorter ones are padded."""
+        words = table.embed("text", inputs.text) + self.position[: inputs.text.shape[1]]  # (b, l, e)
+        # All in one block: the mask leaves out the padding and nothing else.
         block = torch.zeros_like(inputs.text)
         read, _ = self.transformer(words, attention_mask(block, inputs.text_valid))
         return Segment(x=read, valid=inputs.text_valid, block=0)

@@ -47,6 +47,7 @@ class Transformer(nn.Module):
         self, x: Float[Tensor, "b q e"], mask: Bool[Tensor, "b q l"], cache: Cache | None = None
     ) -> tuple[Float[Tensor, "b q e"], Cache]:
         """Run tokens ``x``; with ``cache``, they come after the ``l - q`` tokens that it holds."""
+        # Added to the scores of every layer, so made once: 0 where a token may look, -inf where not.
         bias = torch.zeros_like(mask, dtype=x.dtype).masked_fill_(~mask, -torch.inf)[:, None]  # (b, 1, q, l)
         grown: Cache = []
         for i, block in enumerate(self.blocks):
@@ -61,11 +62,14 @@ class _Block(nn.Module):
         hidden = int(config.width * config.mlp_ratio)
         self.heads = config.heads
         self.norm_attention = nn.RMSNorm(config.width)
+        # Norms before each part carry the scale, so no projection has a bias.
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
         self.out = nn.Linear(config.width, config.width, bias=False)
         self.norm_mlp = nn.RMSNorm(config.width)
         self.up = nn.Linear(config.width, hidden, bias=False)
         self.down = nn.Linear(hidden, config.width, bias=False)
+        # What is added to the residual stream starts small, by the number of additions (GPT-2), so that depth does not
+        # change the scale at which training begins.
         for projection in (self.out, self.down):
             nn.init.normal_(projection.weight, std=0.02 / (2 * config.layers) ** 0.5)
 
@@ -75,7 +79,7 @@ class _Block(nn.Module):
         qkv = rearrange(self.qkv(self.norm_attention(x)), "b l (three h e) -> three b h l e", three=3, h=self.heads)
         q, k, v = qkv.unbind(0)
         if past is not None:
-            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
+            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)  # (b, heads, l, e / heads)
         # Two products instead of scaled_dot_product_attention: several times faster on CPU at these lengths.
         weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias, dim=-1)
         x = x + self.out(rearrange(weights @ v, "b h l e -> b l (h e)"))

@@ -23,7 +23,7 @@ from torch import Tensor
 T = TypeVar("T", bound="_OnDevice")
 
 Metrics = dict[str, Tensor]
-"""What to log of a loss: scalars, detached."""
+"""What to log of a loss: scalars, detached. NaN where nothing was measured, which is left out of means and logs."""
 
 
 class _OnDevice:
@@ -107,3 +107,8 @@ class Prediction(_OnDevice):
     """As in `Targets`."""
     signals: Mapping[str, Float[Tensor, "b g"]] = field(default_factory=dict)
     """What it believes, by signal, in the units of the dataset."""
+
+
+def measured(value: Float[Tensor, ""], weight: Tensor) -> Float[Tensor, ""]:
+    """``value`` as a metric: NaN where all that it is a mean of has no ``weight``."""
+    return torch.where(weight.sum() > 0, value.detach(), torch.nan)

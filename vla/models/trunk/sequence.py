@@ -51,6 +51,7 @@ class Prefix:
         valid = torch.cat([self.valid, segment.valid], dim=1)
         block = torch.cat([self.block, segment.blocks()], dim=1)
         mask = attention_mask(block, valid, queries=segment.x.shape[1])
+        # The mask has a row for each new token only (b, q, l): the old ones have been read and do not look again.
         hidden, cache = trunk(segment.x, mask, self.cache)
         return hidden, Prefix(cache=cache, valid=valid, block=block)
 
@@ -62,5 +63,6 @@ def read(trunk: Transformer, segments: Mapping[str, Segment]) -> tuple[dict[str,
     valid = torch.cat([part.valid for part in parts], dim=1)
     block = torch.cat([part.blocks() for part in parts], dim=1)
     hidden, cache = trunk(x, attention_mask(block, valid))
+    # Each part gets back what became of its own tokens: (b, q, e) again.
     split = hidden.split([part.x.shape[1] for part in parts], dim=1)
     return dict(zip(segments, split, strict=True)), Prefix(cache=cache, valid=valid, block=block)

@@ -38,6 +38,7 @@ class SoftBins(nn.Module):
 
     def targets(self, values: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch bins"]:
         """Soft targets: a normalised Gaussian around each value's cell coordinate."""
+        # A softmax over squared distances is that Gaussian, and sums to 1 at the borders too.
         grid = torch.arange(self.bins, device=values.device, dtype=values.dtype)
         distance = (grid - self.cells(values)[..., None]) / self.sigma
         return torch.softmax(-0.5 * distance**2, dim=-1)
@@ -51,6 +52,7 @@ class SoftBins(nn.Module):
         mode = logits.argmax(dim=-1, keepdim=True)
         grid = torch.arange(self.bins, device=logits.device)
         near = (grid - mode).abs() <= _REACH
+        # float32: in bfloat16 the mean of cells near 256 would be off by a whole cell.
         weight = torch.softmax(logits.float().masked_fill(~near, -torch.inf), dim=-1)
         cell = (weight * grid).sum(dim=-1)
         return torch.lerp(self.low, self.high, cell / (self.bins - 1))  # never outside the limits, rounding included

@@ -6,7 +6,7 @@ Each part of a model asks for a range by name, and reads and writes nothing outs
 table to the ids that the grammar allows at a position, the bins of *that* joint and no others.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,10 @@ class Vocabulary:
     def range(self, name: str) -> range:
         """The ids of ``name``; an unknown name is an `UnknownNameError` that lists the ranges."""
         return lookup("range of the vocabulary", name, self._ranges)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the ranges, in order."""
+        return iter(self._ranges)
 
     def __contains__(self, name: str) -> bool:
         """Whether there is a range of this name."""
@@ -65,4 +69,6 @@ class TokenTable(nn.Module):
 
     def logits(self, name: str, hidden: Float[Tensor, "*b e"]) -> Float[Tensor, "*b v"]:
         """Logits over a range, and nothing else."""
+        # Sliced before the product: a softmax over the whole vocabulary would spend most of its work on ids that the
+        # grammar forbids here.
         return F.linear(hidden, self.rows(name))

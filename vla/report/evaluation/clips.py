@@ -9,10 +9,12 @@ from typing import Any
 
 from vla.core.media.video import encode_mp4
 from vla.envs.registry import env_spec
+from vla.envs.spec import LANGUAGES
 from vla.evaluation.folder import read_episodes
 from vla.evaluation.result import EvaluationResult
 from vla.evaluation.rows import plain_rows, task_rows
 from vla.evaluation.trials import Condition, EpisodeResult
+from vla.report.episode.frames import encode_jpeg
 from vla.report.evaluation.facts import OUTCOMES, condition_name, outcome
 from vla.report.evaluation.video import film_strip, replay_frames
 
@@ -26,6 +28,8 @@ class Clip:
     mp4: bytes
     strip: bytes
     """A JPEG that `vla.report.evaluation.video.film_strip` made."""
+    poster: bytes
+    """A JPEG of the first frame, for players that have not loaded the video."""
 
 
 def record_clips(result: EvaluationResult, folder: Path, count: int) -> list[Clip]:
@@ -44,12 +48,13 @@ def record_clips(result: EvaluationResult, folder: Path, count: int) -> list[Cli
     clips = []
     try:
         for condition in conditions:
-            if condition.language == "paraphrase" or condition.split:
+            if condition.language not in LANGUAGES or condition.split:
                 continue  # words that the environment itself does not say, and scenes that it lays out elsewhere
             for episode in _chosen(episodes.get(condition.key, []), count if condition == conditions[0] else 1):
                 frames = replay_frames(env, episode, language=condition.language)
                 mp4 = encode_mp4(frames, env.contract.control_hz)
-                clips.append(Clip(condition=condition, episode=episode, mp4=mp4, strip=film_strip(frames)))
+                strip, poster = film_strip(frames), encode_jpeg(frames[0])
+                clips.append(Clip(condition=condition, episode=episode, mp4=mp4, strip=strip, poster=poster))
     finally:
         env.close()
     return clips
@@ -67,6 +72,7 @@ def clip_views(clips: Sequence[Clip]) -> list[Mapping[str, Any]]:
             "outcome": OUTCOMES[outcome(clip.episode)],
             "strip": _data_uri("image/jpeg", clip.strip),
             "size": _jpeg_size(clip.strip),
+            "poster": _data_uri("image/jpeg", clip.poster),
             "video": _data_uri("video/mp4", clip.mp4),
         }
         for clip in sorted(clips, key=lambda clip: not clip.episode.success)

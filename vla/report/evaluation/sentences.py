@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from vla.evaluation.conditions import LanguageGap
 from vla.evaluation.result import ComparisonResult, EvaluationResult
-from vla.evaluation.rows import task_rows
+from vla.evaluation.rows import ResultRow, task_rows
 from vla.evaluation.sequential import SequentialVerdict
 from vla.evaluation.statistics import SuccessRate, success_rate
 from vla.evaluation.suites import SuiteScore
@@ -13,13 +13,16 @@ from vla.report.evaluation.facts import (
     Loaded,
     chance,
     comparisons,
+    condition_name,
     count_tasks,
     evaluations,
+    full_name,
     policy_name,
     subject,
 )
 from vla.report.numbers import GAP, interval, percent
 
+_NAMED = 3
 _WORDS = "of a perfect arm that ignores the words"
 
 
@@ -177,9 +180,30 @@ def troubles(results: Sequence[Loaded]) -> Iterator[str]:
             )
         if clipped:
             share = percent(clipped / max(1, sum(row.steps for row in rows)))
-            yield f"{who}: {_times(clipped, 'command')} ({share}) outside the limits of the contract, clipped to them."
+            where = f": {_clipped_where(rows)}" if len(rows) > 1 else ""
+            yield (
+                f"{who}: {_times(clipped, 'command')} ({share}) outside the limits of the contract, clipped to them"
+                f"{where}."
+            )
+        yield from one.result.overlaps
         for reason in one.result.refused:
             yield f"Left out: {reason}"
+
+
+def _clipped_where(rows: Sequence[ResultRow]) -> str:
+    """The conditions with most of them, by name, and how many there are in each."""
+    ordered = sorted((row for row in rows if row.clipped_steps), key=lambda row: -row.clipped_steps)
+    alike = len({row.condition.env for row in rows}) == 1
+    named = ordered[:_NAMED]
+    parts = []
+    for row in named:
+        name = (condition_name(row.condition) or "right instruction") if alike else full_name(row.condition)
+        share = percent(row.clipped_steps / max(1, row.steps))
+        parts.append(f"{row.clipped_steps:,} under {name} ({share} of its commands)")
+    rest = ordered[_NAMED:]
+    if rest:
+        parts.append(f"{sum(row.clipped_steps for row in rest):,} under {_times(len(rest), 'other condition')}")
+    return "; ".join(parts)
 
 
 def _together(rates: Sequence[SuccessRate]) -> SuccessRate:

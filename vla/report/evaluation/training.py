@@ -1,12 +1,13 @@
 """Learning curves on a page of results, where the run that made the policy lies beside its checkpoint."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vla.core.errors import VlaError
 from vla.core.provenance import folder_digest
+from vla.core.sealed import SealedFolder, parse_json
 from vla.evaluation.result import EvaluationResult
 from vla.report.charts import Series, line_chart, series
 from vla.training.metrics import read_metrics
@@ -37,7 +38,11 @@ def training_of(result: EvaluationResult) -> Training | None:
     if not result.policy.digest or not (checkpoint / _PROVENANCE).is_file():
         return None
     lines = read_metrics(checkpoint.parent)
-    origin = json.loads((checkpoint / _PROVENANCE).read_text())
+    try:
+        folder = SealedFolder.open(checkpoint, error=VlaError, fix="")
+        origin = parse_json(folder.read(_PROVENANCE, error=VlaError, fix=""))
+    except (FileNotFoundError, VlaError):  # of an earlier version, or damaged: it is not known
+        return None
     if not lines or "training" not in origin or folder_digest(checkpoint) != result.policy.digest:
         return None
     position = origin["training"]

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -377,8 +378,10 @@ def test_limits_without_statistics(tmp_path: Path, version: str) -> None:
 
 
 def test_a_number_that_never_moved_has_some_room(tmp_path: Path) -> None:
-    root = build_v30(tmp_path / "d", storage="embedded")
-    write_text(root / "meta/stats.json", json.dumps({"action": {"min": [2.0, 0.0], "max": [2.0, 0.0]}}))
+    root = build_v21(tmp_path / "d", storage="embedded")
+    for number, steps in enumerate(LENGTHS):
+        still = set_column("action", arrow(np.full((steps, 2), [2.0, 0.0], np.float32)))
+        edit_frames(root / f"data/chunk-000/episode_{number:06d}.parquet", still)
     action = open_lerobot(root, NO_HINTS).contract.action
     assert [(d.low, d.high) for d in action] == [(1.9, 2.1), (-1e-3, 1e-3)]
 
@@ -557,8 +560,8 @@ def test_timestamps_that_deviate_are_told(tmp_path: Path) -> None:
     stamps[3] += 0.02
     edit_frames(first_data(root, "v2.1"), set_column("timestamp", arrow(stamps)))
     episode = open_lerobot(root, NO_HINTS).read(0)
-    assert episode.provenance["timestamp_deviation_s"] == pytest.approx(0.02, abs=1e-6)
-    assert episode.time_ns[3] == 100_000_000
+    assert episode.provenance["notes"] == ["1 holes in time, the longest of 0.0533 s after step 2: rows are missing"]
+    np.testing.assert_allclose(episode.time_ns / 1e9, stamps, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -656,15 +659,14 @@ def test_a_video_that_is_too_short_is_refused(tmp_path: Path, version: str) -> N
 
 
 @VERSIONS
-def test_a_video_that_is_too_long_is_refused_where_it_holds_one_episode(tmp_path: Path, version: str) -> None:
+def test_of_a_video_that_is_too_long_the_rows_times_are_taken(tmp_path: Path, version: str) -> None:
+    """As LeRobot reads it; that its frames are more than the rows is said."""
     root = BUILDERS[version](tmp_path / "d")
     first_video(root, version).write_bytes(encode_mp4(numbered(0, 16), 30, AV1))
-    source = open_lerobot(root, NO_HINTS)
-    if version == "v2.1":
-        with pytest.raises(DatasetError, match=r"mp4: expected 5 frames .*got 16"):
-            source.read(0)
-    else:
-        assert numbers(source.read(0).images["front"]) == list(range(5))
+    episode = open_lerobot(root, NO_HINTS).read(0)
+    assert numbers(episode.images["front"]) == list(range(5))
+    (note,) = episode.provenance["notes"]
+    assert re.search(r"video has 16 frames, the episodes in it (5|15) rows, .* at the rows' times are taken", note)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -674,7 +676,10 @@ def test_numbers_that_are_not_finite_are_located(tmp_path: Path, key: str, bad: 
     rows = vectors(0, 5, 3 if key == "observation.state" else 2)
     rows[3, 1] = bad
     edit_frames(first_data(root, "v2.1"), set_column(key, arrow(rows)))
-    with pytest.raises(DatasetError, match=rf"episode_000000.parquet: episode 0, step 3: {key}\[1\] is {bad}"):
+    with pytest.raises(
+        DatasetError,
+        match=rf"000000.parquet: episode 0: {key}: .* got {bad} at step 3, column 1",
+    ):
         open_lerobot(root, NO_HINTS).read(0)
 
 
@@ -682,11 +687,11 @@ def test_missing_values_are_refused(tmp_path: Path) -> None:
     root = build_v21(tmp_path / "d", storage="embedded")
     values = pa.array([[0.0, 1.0], [0.0, 1.0], None, [0.0, 1.0], [0.0, 1.0]], pa.list_(pa.float32()))
     edit_frames(first_data(root, "v2.1"), set_column("action", values))
-    with pytest.raises(DatasetError, match="expected 2 numbers of action in each frame"):
+    with pytest.raises(DatasetError, match="action: a value is missing at step 2"):
         open_lerobot(root, NO_HINTS).read(0)
     values = pa.array([[0.0, 1.0], [0.0, None], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]], pa.list_(pa.float32()))
     edit_frames(first_data(root, "v2.1"), set_column("action", values))
-    with pytest.raises(DatasetError, match=r"step 1: action\[1\] is nan"):
+    with pytest.raises(DatasetError, match=r"action: a value is missing at step 1"):
         open_lerobot(root, NO_HINTS).read(0)
 
 
@@ -706,7 +711,7 @@ def test_damaged_and_missing_pictures_are_located(tmp_path: Path) -> None:
 def test_a_wrong_picture_shape_is_named(tmp_path: Path, storage: str) -> None:
     root = build_v21(tmp_path / "d", storage=storage)
     edit_feature(root, KEY, shape=[32, 96, 3])
-    with pytest.raises(DatasetError, match=r"\(32, 96, 3\).*got \(64, 96, 3\)"):
+    with pytest.raises(DatasetError, match=r"\(32, 96, 3\).*got (a picture )?\(64, 96, 3\)"):
         open_lerobot(root, NO_HINTS).read(0)
 
 
@@ -771,20 +776,11 @@ def test_frames_of_removed_episodes_are_passed_over(tmp_path: Path) -> None:
     assert [numbers(source.read(i).images["front"])[0] for i in range(3)] == [16, 32, 48]
 
 
-def test_lengths_and_times_must_agree(tmp_path: Path) -> None:
-    root = build_v30(tmp_path / "d")
-    rows = read_rows(root)
-    rows[1][f"videos/{KEY}/to_timestamp"] += 0.1
-    write_rows(root, rows)
-    with pytest.raises(DatasetError, match=rf"episode 1: expected 9 frames of {KEY}, got 12"):
-        open_lerobot(root, NO_HINTS)
-
-
 def test_a_table_without_videos_is_refused(tmp_path: Path) -> None:
     """What a recorder leaves that was stopped before it encoded."""
     root = build_v30(tmp_path / "d")
     write_rows(root, [{k: v for k, v in row.items() if not k.startswith("videos/")} for row in read_rows(root)])
-    with pytest.raises(DatasetError, match=r"episodes: the table of episodes lacks .*chunk_index"):
+    with pytest.raises(DatasetError, match=r"episode 0: the table of episodes lacks .*chunk_index"):
         open_lerobot(root, NO_HINTS)
 
 

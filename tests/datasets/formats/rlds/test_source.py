@@ -19,7 +19,7 @@ from vla.datasets.care.checker import check_dataset
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.formats.rlds.layout import RldsKeys
 from vla.datasets.formats.rlds.source import RldsSource, open_rlds, recognise
-from vla.datasets.formats.source import Hints, Source
+from vla.datasets.formats.source import Hints, Source, notes_of
 from vla.datasets.store.episode_check import check_episode, check_names
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
@@ -515,11 +515,82 @@ def test_droid_has_up_to_three_instructions(tmp_path: Path) -> None:
 
 def test_filler_action_of_the_last_step(tmp_path: Path) -> None:
     action = np.array([[0, 0], [1, 0], [0, 0]], np.float32)
-    source = open_one(tmp_path, DROID, droid(3, ("a", "", ""), action), droid(2, ("a", "", ""), action[[0, 0]]))
-    assert source.read(0).valid.tolist() == [True, True, False]
-    assert source.read(1).valid.tolist() == [True, True]
+    source = open_one(
+        tmp_path,
+        DROID,
+        droid(3, ("a", "", ""), action),
+        droid(2, ("a", "", ""), action[[0, 1]]),
+        droid(1, ("a", "", ""), action[[0]]),
+    )
+    assert [source.read(number).valid.tolist() for number in range(3)] == [[True, True, False], [True, True], [False]]
     assert source.read(0).success is None
     assert any("marked as not valid" in note for note in source.notes)
+
+
+def test_actions_in_parts_and_an_episode_of_one_step(tmp_path: Path) -> None:
+    """As RT-1 has them: parts side by side, zeros at the end, one episode of nothing but its end."""
+    parts = {"world_vector": 3, "gripper_closedness_action": 1, "rotation_delta": 3}
+    features = episodes_of(
+        {
+            "action": tree(
+                {name: tensor([width], "float32") for name, width in parts.items()}
+                | {"terminate_episode": tensor([3], "int32")}
+            ),
+            "observation": tree({"image": image([6, 8, 3]), "state": tensor([3], "float64")}),
+            "language_instruction": text(),
+            **FLAGS,
+        }
+    )
+    data = []
+    for steps in (5, 1, 6):
+        moves = {f"steps/action/{name}": np.ones((steps, width), np.float32) for name, width in parts.items()}
+        for move in moves.values():
+            move[-1] = 0
+        data.append(
+            {
+                **moves,
+                "steps/action/terminate_episode": np.tile([0, 1, 0], (steps, 1)),
+                "steps/observation/image": [png(np.zeros((6, 8, 3), np.uint8))] * steps,
+                "steps/observation/state": np.arange(steps * 3.0),
+                "steps/language_instruction": ["räume den Würfel weg ☕"] * steps,
+                **flags(steps),
+            }
+        )
+    source = open_one(tmp_path, features, *data)
+    episodes = check_fits(source)
+    assert [episode.valid.tolist() for episode in episodes] == [[True] * 4 + [False], [False], [True] * 5 + [False]]
+    assert {episode.instruction for episode in episodes} == {"räume den Würfel weg ☕"}
+
+
+def ending(*rows: tuple[float, float]) -> dict[str, Any]:
+    return droid(len(rows), ("a", "", ""), np.array(rows, np.float32))
+
+
+def test_fillers_that_are_no_zeros(tmp_path: Path) -> None:
+    """What is not finite, and what every episode ends with."""
+    nan = float("nan")
+    broken = ending((1, 2), (nan, nan))
+    source = open_one(tmp_path / "nan", DROID, broken, ending((1, 2), (3, 4)))
+    assert source.read(0).valid.tolist() == [True, False]
+    assert source.read(0).action.tolist() == [[1, 2], [0, 0]]
+    assert source.read(1).valid.all()
+    same = [ending((place, 2), (place, 3), (-1, 1)) for place in range(3)]
+    source = open_one(tmp_path / "same", DROID, *same, ending((-1, 1)))
+    assert [source.read(number).valid.tolist() for number in (0, 2, 3)] == [[True, True, False]] * 2 + [[False]]
+    assert any("[-1.0, 1.0] as in all episodes" in note for note in source.notes)
+    again = [ending((place, 2), (place, 3), (place, 3)) for place in range(3)]
+    source = open_one(tmp_path / "again", DROID, *again)
+    assert source.read(1).valid.tolist() == [True, True, False]
+    source = open_one(tmp_path / "some", DROID, *again, ending((1, 2), (3, 4)))
+    assert source.read(1).valid.all()  # one that moves to its end: the others may just stand still
+
+
+def test_flags_at_other_steps_are_said(tmp_path: Path) -> None:
+    values = bridge(0)[0] | {"steps/is_last": np.array([0, 1, 0, 1]), "steps/is_first": np.zeros(4, bool)}
+    assert notes_of(open_one(tmp_path, BRIDGE, values).read(0)) == (
+        "is_first is set at steps [], expected 0 alone: the order of steps counts",
+        "is_last is set at steps [1, 3], expected 3 alone: the order of steps counts",
+    )
 
 
 def test_instruction_as_character_codes(tmp_path: Path) -> None:
@@ -538,7 +609,8 @@ def test_rewards_tell_success(tmp_path: Path) -> None:
     rewards = [[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
     data = [bridge(0, **{"steps/reward": np.array(row, np.float32)})[0] for row in rewards]
     source = open_one(tmp_path, BRIDGE, *data)
-    assert [source.read(number).success for number in range(3)] == [None, False, True]
+    assert [source.read(number).success for number in range(3)] == [None, None, True]
+    assert any("its one reward is a 1 at the end; else unknown" in note for note in source.notes)
     np.testing.assert_array_equal(source.read(1).reward, [0, 1, 0, 0])
 
 
@@ -549,8 +621,11 @@ def test_without_dataset_info(tmp_path: Path) -> None:
     assert [source.read(number).split for number in range(4)] == ["train", "train", "train", "val"]
     assert any("dataset_info.json is missing" in note for note in source.notes)
     (folder / "my_bridge-train.tfrecord-00000-of-00002").unlink()
-    with pytest.raises(DatasetError, match="1 of 2 files of the split train are missing, the first is number 0"):
-        open_rlds(folder, Hints())
+    source = open_rlds(folder, Hints())
+    assert any("1 of 3 episodes cannot be read, for 1 of 3 files are missing" in note for note in source.notes)
+    with pytest.raises(DatasetError, match="00000-of-00002 is missing: it is file 1 of 2 of the split train"):
+        source.read(0)
+    assert [source.read(number).split for number in (1, 2)] == ["train", "val"]
 
 
 def test_own_template(tmp_path: Path) -> None:
@@ -565,6 +640,14 @@ def test_own_template(tmp_path: Path) -> None:
     np.testing.assert_array_equal(source.read(1).action, truth[1]["action"])
 
 
+_INSTEAD = {
+    "empty": b"",
+    "pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n",
+    "page": b"<!DOCTYPE html><html><title>Sign in</title></html>",
+    "gzip": b"\x1f\x8b\x08\x00 and so on, as gzip has it",
+}
+
+
 def _spoil(folder: Path, what: str) -> None:
     shard = folder / "my_bridge-train.tfrecord-00000-of-00002"
     if what == "cut":
@@ -573,6 +656,8 @@ def _spoil(folder: Path, what: str) -> None:
         shard.unlink()
     elif what == "short":
         shard.write_bytes(frame(encode(bridge(0)[0])))
+    elif what in _INSTEAD:
+        shard.write_bytes(_INSTEAD[what])
     elif what == "no features":
         (folder / "features.json").unlink()
     elif what == "bad features":
@@ -593,9 +678,6 @@ def _spoil(folder: Path, what: str) -> None:
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("cut", r"00000-of-00002: record 1 .*cut short"),
-        ("missing", r"1 of 3 files .* are missing, the first is my_bridge-train.tfrecord-00000-of-00002"),
-        ("short", r"expected 2 records as shardLengths .* says, got 1"),
         ("no features", r"features.json does not exist.*download it"),
         ("bad features", r"features.json cannot be read"),
         ("other features", r"expected a dataset named 'steps'.*got \['label'\]"),
@@ -610,6 +692,48 @@ def test_damaged_folders(tmp_path: Path, what: str, message: str) -> None:
     _spoil(folder, what)
     with pytest.raises(DatasetError, match=message):
         open_rlds(folder, Hints())
+
+
+@pytest.mark.parametrize(
+    ("what", "whole", "message"),
+    [
+        ("cut", [0, 2, 3], r"00000-of-00002: record 1 .*cut short"),
+        (
+            "missing",
+            [2, 3],
+            r"my_bridge-train.tfrecord-00000-of-00002 is missing: it is file 1 of 2 of the split train",
+        ),
+        ("short", [0, 2, 3], r"expected 2 records as shardLengths .* says, got 1"),
+        ("empty", [2, 3], r"00000-of-00002: it is empty \(0 bytes\)"),
+        ("pointer", [2, 3], r"00000-of-00002: it is a Git LFS pointer, not the file itself: run git lfs pull"),
+        ("page", [2, 3], r"00000-of-00002: it is an HTML page"),
+        ("gzip", [2, 3], r"00000-of-00002: expected a TFRecord file, got compressed with gzip: unpack it"),
+    ],
+)
+def test_damaged_files_cost_their_episodes_alone(tmp_path: Path, what: str, whole: list[int], message: str) -> None:
+    folder, truth = write_bridge(tmp_path)
+    _spoil(folder, what)
+    source = open_rlds(folder, Hints())
+    assert len(source) == 4
+    assert any(f"{4 - len(whole)} of 4 episodes cannot be read, for 1 of 3 files" in note for note in source.notes)
+    for number in range(4):
+        if number in whole:
+            np.testing.assert_array_equal(source.read(number).action, truth[number]["action"])
+        else:
+            with pytest.raises(DatasetError, match=message):
+                source.read(number)
+
+
+def test_files_and_records_that_the_description_does_not_know(tmp_path: Path) -> None:
+    folder, _ = write_bridge(tmp_path)
+    info = json.loads((folder / "dataset_info.json").read_text())
+    info["splits"] = [{**info["splits"][0], "shardLengths": ["1", "1"]}]
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    source = open_rlds(folder, Hints())
+    assert len(source) == 3
+    notes = " ".join(source.notes)
+    assert "1 files that dataset_info.json does not list are left out" in notes
+    assert "00000-of-00002 has 2 records, dataset_info.json says 1: all are read" in notes
 
 
 def test_flipped_byte_in_a_picture(tmp_path: Path) -> None:
@@ -634,6 +758,11 @@ def test_flipped_byte_in_a_picture(tmp_path: Path) -> None:
         ({"steps/observation/state": np.full((4, 7), np.inf, np.float32)}, r"finite numbers of state"),
         ({"steps/reward": np.full(4, np.nan, np.float32)}, r"finite numbers of reward"),
         ({"steps/language_instruction": [b"\xff"] * 4}, r"language_instruction is not UTF-8"),
+        ({"steps/language_instruction": ["a", "b"]}, r"expected 4 texts of steps/language_instruction, got 2"),
+        (
+            {"steps/action": np.ones((4, 7), np.int64)},
+            r"expected float32 of steps/action as features.json says, got int",
+        ),
         ({"steps/observation/image_1": [b"junk"] * 4}, r"step 0: steps/observation/image_1: 4 bytes cannot be decoded"),
         ({"steps/observation/image_1": [b""] * 4}, r"0 bytes cannot be decoded"),
         ({"steps/observation/image_1": [png(np.zeros((6, 8, 3), np.uint8))] * 3}, r"expected 4 pictures .*got 3"),
@@ -671,7 +800,7 @@ def test_contradicting_episodes_do_not_hide_others(tmp_path: Path, changes: dict
 
 def test_no_action(tmp_path: Path) -> None:
     features = episodes_of({"observation": tree({"state": tensor([2], "float32")}), **FLAGS})
-    with pytest.raises(DatasetError, match=r"expected numbers in steps/action, got .*RldsKeys"):
+    with pytest.raises(DatasetError, match=r"expected numbers in steps/action, got .*--set action=\[feature\]"):
         open_one(tmp_path, features, {"steps/observation/state": np.zeros((2, 2), np.float32), **flags(2)})
 
 

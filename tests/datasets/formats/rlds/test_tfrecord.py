@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -227,9 +228,14 @@ def test_flipped_length(tmp_path: Path, place: int) -> None:
 def test_compressed_files_are_named_as_such(tmp_path: Path) -> None:
     path = tmp_path / "zipped"
     write_records(path, [b"a" * 40])
-    path.write_bytes(gzip.compress(path.read_bytes()))
-    with pytest.raises(DatasetError, match="compressed TFRecord files are not read"):
-        index_records(path)
+    data = path.read_bytes()
+    for packed, said in (
+        (gzip.compress(data), "compressed with gzip: unpack it"),
+        (zlib.compress(data), "compressed TFR"),
+    ):
+        path.write_bytes(packed)
+        with pytest.raises(DatasetError, match=said):
+            index_records(path)
 
 
 def test_peeking_at_damage_names_the_file(tmp_path: Path) -> None:

@@ -1,0 +1,51 @@
+"""Memory is read as the system says it, and what a process of another kind was killed for is counted."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vla.core.machine import memory
+from vla.core.machine.memory import give_back, machine_bytes, memory_kills, resident_bytes
+
+
+def test_resident_memory_grows_with_what_is_held() -> None:
+    before = resident_bytes()
+    held = np.ones(64 * 2**20, np.uint8)
+    after = resident_bytes()
+    for name in ("rss", "anonymous"):
+        assert after[name] - before[name] == pytest.approx(held.nbytes, rel=0.1)
+
+
+def test_a_process_that_has_gone_holds_nothing() -> None:
+    assert resident_bytes(2**22 + 1) == {"rss": 0, "anonymous": 0}
+
+
+def test_memory_of_what_is_gone_is_given_back() -> None:
+    before = resident_bytes()["rss"]
+    small = [bytes(1000) for _ in range(200_000)]  # below the size from which the C library asks the system
+    held = resident_bytes()["rss"]
+    del small
+    give_back()
+    assert held - before > 150e6
+    assert resident_bytes()["rss"] - before < 0.3 * (held - before)
+    assert machine_bytes() > held
+
+
+@pytest.mark.parametrize(
+    ("group", "file"),
+    [("0::/one", "one/memory.events"), ("4:cpu,memory:/one", "memory/one/memory.oom_control")],
+)
+def test_kills_are_counted_in_both_versions_of_control_groups(
+    group: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(memory, "_PROC", tmp_path / "proc")
+    assert memory_kills() is None
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(f"{group}\n")
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text("low 0\noom 5\noom_kill 3\n")
+    assert memory_kills() == 3
+    (tmp_path / "proc/vmstat").write_text("nr_dirty 7\noom_kill 2\n")
+    assert memory_kills() == 5

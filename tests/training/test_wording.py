@@ -1,0 +1,88 @@
+"""Words around a command: the command stays whole and in order, every place is learned, and a seeded step repeats."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vla.evaluation.scenes.phrasing import FRAMES
+from vla.models.text import InstructionTokenizer
+from vla.models.trunk.inputs import Inputs
+from vla.training.wording import Wording
+
+SAID = ["put the red block on the blue plate", "move the green block to the red plate", "lift the blue block"]
+LENGTH, B = 32, 600
+TOKENIZER = InstructionTokenizer.train(SAID)
+
+
+def _inputs() -> Inputs:
+    ids, valid = map(torch.from_numpy, TOKENIZER.encode([SAID[i % 3] for i in range(B)], LENGTH))
+    return Inputs(
+        images=torch.zeros(B, 1, 1, 1, 1, 3, dtype=torch.uint8),
+        camera_valid=torch.ones(B, 1, dtype=torch.bool),
+        state=torch.zeros(B, 1, 1),
+        state_valid=torch.ones(B, 1, dtype=torch.bool),
+        observed=torch.ones(B, 1, dtype=torch.bool),
+        text=ids,
+        text_valid=valid,
+        embodiment=torch.zeros(B, dtype=torch.long),
+    )
+
+
+def _said(seed: int, share: float = 1.0, inputs: Inputs | None = None) -> list[list[str]]:
+    torch.manual_seed(seed)
+    changed = Wording(share, TOKENIZER, SAID)(inputs or _inputs())
+    assert changed.text.shape == changed.text_valid.shape
+    assert not changed.text[~changed.text_valid].any()
+    rows = zip(changed.text, changed.text_valid, strict=True)
+    return [TOKENIZER.decode(ids[known].tolist()).split() for ids, known in rows]
+
+
+def test_what_tells_instructions_apart_stays_in_its_order() -> None:
+    common = {"the", "block", "plate", "red", "blue"}  # of more than half of these three
+    rare = [[w for w in SAID[i % 3].split() if w not in common] for i in range(B)]
+    for words, command in zip(_said(0), rare, strict=True):
+        assert [w for w in words if w in command or w not in {*common, "<unknown>"}] == command
+
+
+def test_every_place_is_learned_and_most_batches_are_short() -> None:
+    widths = []
+    for seed in range(60):
+        torch.manual_seed(seed)
+        widths.append(Wording(1.0, TOKENIZER, SAID)(_inputs()).text.shape[1])
+    assert min(widths) == 8
+    assert max(widths) == LENGTH
+    assert sum(widths) / len(widths) < 0.6 * LENGTH
+
+
+def test_a_share_is_changed_and_none_without_one() -> None:
+    plain = [SAID[i % 3].split() for i in range(B)]
+    seed = next(s for s in range(100) if max(map(len, _said(s))) > 20)  # a batch with room
+    assert 0.3 < sum(a != b for a, b in zip(_said(seed, 0.5), plain, strict=True)) / B < 0.55
+    assert _said(seed, 0.0) == plain
+
+
+def test_a_seeded_step_repeats() -> None:
+    assert _said(3) == _said(3) != _said(4)
+
+
+def test_a_tokenizer_that_spells_has_no_unknown_word() -> None:
+    class Spelling(InstructionTokenizer):
+        unknown = None  # as those of version 1
+
+    inputs = _inputs()
+    assert Wording(1.0, Spelling(TOKENIZER._tokenizer), [])(inputs) is inputs
+
+
+@pytest.mark.parametrize("frame", [frame for frames in FRAMES.values() for frame in frames])
+def test_no_frame_of_the_evaluation_can_be_met_in_training(frame: str) -> None:
+    """What is trained holds the data's words and the unknown one; each frame has a word that is in no demonstration."""
+    read = set(TOKENIZER.decode(TOKENIZER.ids(frame.format(""))).split())
+    assert "<unknown>" in read
+    assert read <= {"<unknown>", *TOKENIZER.words()}
+
+
+def test_blank_stays_blank_of_its_own_words() -> None:
+    inputs = _inputs()
+    blank = replace(inputs, text=torch.zeros_like(inputs.text), text_valid=torch.zeros_like(inputs.text_valid))
+    assert all(not set(words) - {"<unknown>", "the", "block", "plate", "red", "blue"} for words in _said(1, 1.0, blank))

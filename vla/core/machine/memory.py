@@ -1,0 +1,60 @@
+"""Memory of processes, and what the kernel says of those that it killed for want of it."""
+
+import ctypes
+import gc
+import os
+from contextlib import suppress
+from pathlib import Path
+
+_CGROUPS, _PROC = Path("/sys/fs/cgroup"), Path("/proc")
+
+
+def resident_bytes(pid: int | str = "self") -> dict[str, int]:
+    """Memory of a process: ``rss``, all that is resident, and ``anonymous``, without the pages of files.
+
+    Zeros where the process has gone, or the system does not say.
+    """
+    try:
+        text = (_PROC / str(pid) / "status").read_text()
+    except OSError:
+        return {"rss": 0, "anonymous": 0}
+    lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    keys = (("rss", "VmRSS"), ("anonymous", "RssAnon"))
+    return {name: int(lines.get(key, "0").split()[0]) * 1024 for name, key in keys}
+
+
+def give_back() -> None:
+    """Free what only cycles hold, and give what is free to the system: the C library alone would keep it for later."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def machine_bytes() -> int:
+    """Memory of the machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory_kills() -> int | None:
+    """How many processes the kernel has killed for memory, where this one can see it; None where it cannot.
+
+    Of this process's control group (version 2: ``memory.events``, 1: ``memory.oom_control``), and of the machine.
+    """
+    places = [(_PROC / "vmstat", "oom_kill")]
+    for line in _lines(_PROC / "self/cgroup"):
+        _, kinds, path = line.split(":", 2)
+        if not kinds:
+            places += [(_CGROUPS / path.lstrip("/") / "memory.events", "oom_kill")]
+        elif "memory" in kinds.split(","):
+            places += [(_CGROUPS / "memory" / path.lstrip("/") / "memory.oom_control", "oom_kill")]
+    found = [
+        int(value) for file, key in places for name, _, value in (s.partition(" ") for s in _lines(file)) if name == key
+    ]
+    return sum(found) if found else None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []

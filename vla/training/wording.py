@@ -1,0 +1,72 @@
+"""What a training instruction stands among: words that say nothing, as people put them around what they mean.
+
+No sentence is written here: to a policy a word that its data never said is `UNKNOWN`, whatever it is. So it is shown
+unknown words before, behind and in the middle of a command, and the commonest of its own words out of place, and learns
+that what counts is the command, wherever it begins. Every place of the longest instruction is learned on the way.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+from vla.models.text import InstructionTokenizer
+from vla.models.trunk.inputs import Inputs
+
+_COMMON = 0.5
+"""A word of more than this share of all instructions does not tell one from the other."""
+_MIDDLE, _LOST, _OWN = 0.25, 0.1, 0.25
+"""Chances: of an unknown word within a command, of a common word that is not understood, of a filler that is one."""
+
+
+class Wording:
+    """Draws from torch's generator, so a seeded step is repeatable."""
+
+    def __init__(self, share: float, tokenizer: InstructionTokenizer, instructions: Sequence[str]) -> None:
+        """``share`` of all samples is said in other words; ``instructions`` are the distinct ones of the data."""
+        self._share, self._unknown = share, tokenizer.unknown
+        said = [tokenizer.ids(text) for text in instructions]
+        counts = Counter(word for ids in said for word in set(ids))
+        self._longest = max(map(len, said), default=0)
+        self._common = torch.tensor(sorted(w for w, n in counts.items() if n > _COMMON * len(instructions)))
+
+    def __call__(self, inputs: Inputs) -> Inputs:
+        """The batch as it might as well have been said.
+
+        Most batches are short, few as long as can be: so all places are learned, and few steps pay for them.
+        """
+        if not self._share or self._unknown is None:
+            return inputs
+        most = inputs.text.shape[1]
+        reach = self._longest + int(torch.rand(()) ** 2 * (most - self._longest + 1))
+        text, valid = self._said(inputs.text[:, :reach], inputs.text_valid[:, :reach], self._unknown)
+        return replace(inputs, text=text, text_valid=valid)
+
+    def _said(
+        self, text: Int64[Tensor, "b l"], valid: Bool[Tensor, "b l"], unknown: int
+    ) -> tuple[Int64[Tensor, "b l"], Bool[Tensor, "b l"]]:
+        b, length = text.shape
+        device = text.device
+        common, place = self._common.to(device), torch.arange(length, device=device)
+        words = valid.sum(dim=1)  # (b,)
+        draw = torch.rand(5, b, device=device)
+        chosen = draw[0] < self._share
+        more = chosen * (draw[1] * (length - words + 1)).long()
+        middle = (more > 0) & (draw[2] < _MIDDLE)
+        before = (draw[3] * (more - middle.long() + 1)).long()
+        cut = (draw[4] * words).long()
+        fill, lost = torch.rand(2, b, length, device=device)
+        filler = torch.full_like(text, unknown)
+        if len(common):
+            own = common[torch.randint(len(common), (b, length), device=device)]
+            filler = torch.where(fill < _OWN, own, filler)
+            lost_here = chosen[:, None] & torch.isin(text, common) & (lost < _LOST)
+            text = torch.where(lost_here, unknown, text)
+        goes = place + before[:, None] + (middle[:, None] & (place >= cut[:, None]))  # (b, l)
+        spare = torch.cat([filler, filler[:, :1]], dim=1)  # a column more, for padding to go to
+        said = spare.scatter(1, torch.where(valid, goes, length), text)[:, :length]
+        heard = place < (words + more)[:, None]
+        return torch.where(heard, said, 0), heard
