@@ -6,10 +6,11 @@ from types import TracebackType
 from typing import Any
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.frames import CloseCode
 from websockets.sync.client import ClientConnection, connect
 
-from vla.core.errors import ServeError
-from vla.deploy.wire import pack, unpack
+from vla.core.errors import PlacesTakenError, ServeError
+from vla.deploy.wire import pack, unpack, wire_log
 
 MAX_RESPONSE_BYTES = 64 << 20
 
@@ -99,6 +100,7 @@ class PolicyClient:
                 open_timeout=self._timeout_s,
                 close_timeout=1.0,
                 proxy=None,
+                logger=wire_log(),
             )
             return self._stack.enter_context(connection)
         except InvalidURI:
@@ -108,7 +110,7 @@ class PolicyClient:
                 error.response.status_code,
                 bytes(error.response.body or b"").decode(errors="replace").strip(),
             )
-            fix = "; pass the API key the server was started with" if status == 401 else ""
+            fix = "; give its key in VLA_API_KEY or with --api-key-file" if status == 401 else ""
             raise ServeError(f"{uri} refused the connection: {status} {body[:200]}{fix}") from None
         except (OSError, InvalidHandshake) as error:  # TimeoutError is an OSError
             port = uri.rpartition(":")[2].strip("/")
@@ -124,6 +126,8 @@ class PolicyClient:
 
     def _lost(self, error: ConnectionClosed) -> ServeError:
         self.close()
+        if error.rcvd is not None and error.rcvd.code == CloseCode.TRY_AGAIN_LATER:
+            return PlacesTakenError(f"{self._uri}: {error.rcvd.reason} (vla serve --max-clients N)")
         why = ""
         if error.rcvd is not None:
             why = f" (code {error.rcvd.code}{': ' if error.rcvd.reason else ''}{error.rcvd.reason})"

@@ -15,7 +15,7 @@ from jaxtyping import Float32
 from vla.core.chunks import ChunkBuffer
 from vla.core.contract import require_match
 from vla.core.errors import ConfigError
-from vla.core.fit import check_chunk, limits
+from vla.core.fit import check_chunk, check_observation
 from vla.core.types import Observation, Policy
 from vla.deploy.robots.robot import Robot
 
@@ -33,6 +33,8 @@ class Drive:
     """Steps whose command left more than half a period after its deadline."""
     clipped: int
     """Steps of which the command was outside of the robot's limits, and was brought inside."""
+    states_clipped: int
+    """Observations of which the state was: see `vla.core.contract.Contract.tolerance`."""
     longest_inference_s: float
 
 
@@ -54,16 +56,19 @@ def drive(
     contract, trained = robot.contract, policy.contract.policy
     fix = "Choose a policy of this robot and these cameras"
     require_match(policy.contract, contract, who="the policy", whom="the robot", fix=fix)
-    low, high = limits(contract.action)
     # A horizon is at least one step, so a policy that says nothing of it runs each chunk to its end.
     buffer = ChunkBuffer(execute=execute or (trained.execute if trained else 10**9))
     past: deque[Observation] = deque(maxlen=(trained.history if trained else 1) - 1)
-    period, late, clipped, inferences, longest = 1 / contract.control_hz, 0, 0, 0, 0.0
-    policy.act([robot.observe()])  # a first inference allocates and compiles, which is no part of any period
+    period, late, inferences, longest = 1 / contract.control_hz, 0, 0, 0.0
+    clipped = states = 0
+    # A first inference allocates and compiles, which is no part of any period.
+    policy.act([check_observation(robot.observe(), contract, who="the robot")])
     policy.reset(0)
     deadline = time.monotonic()
     for _ in range(steps):
-        seen = robot.observe()
+        shown = robot.observe()
+        seen = check_observation(shown, contract, who="the robot")
+        states += seen is not shown
         if instruction is not None:
             seen = replace(seen, instruction=instruction)
         if buffer.wants_chunk:
@@ -72,9 +77,8 @@ def drive(
             longest, inferences = max(longest, time.monotonic() - began), inferences + 1
             buffer.add(check_chunk(chunk, contract, who="the policy's answer"))
         past.append(seen)
-        wanted = buffer.pop()
-        action = np.clip(wanted, low, high)
-        clipped += bool((action != wanted).any())
+        clipped += buffer.clipped
+        action = buffer.pop()
         on_step(seen, action)
         robot.command(action)
         now = time.monotonic()
@@ -82,4 +86,11 @@ def drive(
         missed = max(0, int((now - deadline) / period))  # ticks that went by are skipped: nothing is caught up
         deadline += (missed + 1) * period
         time.sleep(max(0.0, deadline - now))
-    return Drive(steps=steps, inferences=inferences, late=late, clipped=clipped, longest_inference_s=longest)
+    return Drive(
+        steps=steps,
+        inferences=inferences,
+        late=late,
+        clipped=clipped,
+        states_clipped=states,
+        longest_inference_s=longest,
+    )

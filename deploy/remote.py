@@ -4,16 +4,20 @@ It lives here and not in ``policies/`` because a policy may not import ``deploy`
 """
 
 import contextlib
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from vla.core.contract import Contract
-from vla.core.errors import ContractError, ServeError
-from vla.core.fit import check_actions
+from vla.core.errors import ContractError, PlacesTakenError, ServeError
+from vla.core.fit import check_actions, check_chunk
 from vla.core.types import ActionChunk, Observation
 from vla.deploy.client import PolicyClient
+
+_WAIT_S = 3.0
+"""For a place on a full server."""
 
 
 class RemotePolicy:
@@ -27,7 +31,7 @@ class RemotePolicy:
         self._uri, self._api_key, self._timeout_s = uri, api_key, timeout_s
         self._clients: dict[int, PolicyClient] = {}
         self._new_episode: set[int] = set()
-        first = PolicyClient(uri, api_key, timeout_s)
+        first = self._connect()
         try:
             self._contract = _contract(first, uri)
         except BaseException:
@@ -80,7 +84,7 @@ class RemotePolicy:
         client = self._clients.get(slot)
         if client is not None:
             return client
-        client = PolicyClient(self._uri, self._api_key, self._timeout_s)
+        client = self._connect()
         with contextlib.ExitStack() as stack:
             stack.callback(client.close)
             if _contract(client, self._uri).digest() != self._contract.digest():
@@ -88,6 +92,17 @@ class RemotePolicy:
             stack.pop_all()
         self._clients[slot] = client
         return client
+
+    def _connect(self) -> PolicyClient:
+        """A new connection; a place that somebody is just leaving is waited for."""
+        deadline = time.monotonic() + _WAIT_S
+        while True:
+            try:
+                return PolicyClient(self._uri, self._api_key, self._timeout_s)
+            except PlacesTakenError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     def _request(self, slot: int, observation: Observation) -> dict[str, Any]:
         request: dict[str, Any] = {
@@ -116,4 +131,6 @@ def _chunk(answer: dict[str, Any], observation: Observation, contract: Contract)
         raise ServeError(str(error)) from None
     assert isinstance(actions, np.ndarray)
     signals = {name: np.asarray(signal, np.float32) for name, signal in answer.get("signals", {}).items()}
-    return ActionChunk(actions=actions, time_ns=observation.time_ns, signals=signals)
+    clipped = tuple(int(step) for step in answer.get("clipped", ()))
+    chunk = ActionChunk(actions=actions, time_ns=observation.time_ns, signals=signals, clipped=clipped)
+    return check_chunk(chunk, contract, who="the server's answer")

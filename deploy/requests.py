@@ -23,6 +23,8 @@ class Request:
 
     observation: Observation | None
     reset: bool
+    state_clipped: bool = False
+    """Its state was a little outside of its limits, and was brought inside."""
 
 
 def read_request(frame: bytes | str, contract: Contract) -> Request:
@@ -41,16 +43,16 @@ def read_request(frame: bytes | str, contract: Contract) -> Request:
     images, state = _read_images(message, contract), _read_state(message, contract)
     try:
         check_images(images, contract, who="the request")
-        check_state(state, contract, who="the request")
+        inside = check_state(state, contract, who="the request")
     except ContractError as error:
         raise ServeError(str(error)) from None
     observation = Observation(
         images={camera.name: images[camera.name] for camera in contract.cameras},
-        state=state,
+        state=inside,
         instruction=_read_prompt(message),
         time_ns=_read_time(message),
     )
-    return Request(observation=observation, reset=reset)
+    return Request(observation=observation, reset=reset, state_clipped=inside is not state)
 
 
 def write_answer(chunk: ActionChunk) -> dict[str, Any]:
@@ -60,17 +62,20 @@ def write_answer(chunk: ActionChunk) -> dict[str, Any]:
     anything that has no row for each step travels as a list.
     """
     answer: dict[str, Any] = {"actions": chunk.actions, "time_ns": chunk.time_ns}
+    if chunk.clipped:
+        answer["clipped"] = list(chunk.clipped)
     if chunk.signals:
         answer["signals"] = {name: [float(value) for value in signal] for name, signal in chunk.signals.items()}
     return answer
 
 
-def write_metadata(contract: Contract, *, policy: str, action_horizon: int) -> dict[str, Any]:
+def write_metadata(contract: Contract, *, policy: str, action_horizon: int, places: int) -> dict[str, Any]:
     """The first frame that a server sends."""
     return {
         "protocol": "openpi",
         "policy": policy,
         "action_horizon": action_horizon,
+        "places": places,
         "contract": contract.to_json(),
     }
 

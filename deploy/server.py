@@ -26,9 +26,11 @@ from vla.core.errors import ServeError
 from vla.core.types import Policy
 from vla.deploy.batcher import Answer, Batcher
 from vla.deploy.requests import neutral_observation, read_request, write_answer, write_metadata
-from vla.deploy.wire import pack
+from vla.deploy.wire import pack, wire_log
 
 DEFAULT_PORT = 8000
+DEFAULT_CLIENTS = 64
+"""Places cost next to nothing until they are taken; an evaluation takes one for each episode that it runs at a time."""
 STOP_TIMEOUT_S = 5.0
 """How long a stop waits for the inference in flight."""
 
@@ -48,7 +50,7 @@ class PolicyServer:
         port: int = DEFAULT_PORT,
         api_key: str | None = None,
         max_message_bytes: int = 8 << 20,
-        max_clients: int = 8,
+        max_clients: int = DEFAULT_CLIENTS,
         name: str | None = None,
     ) -> None:
         self._policy = policy
@@ -160,6 +162,7 @@ class PolicyServer:
                 self._host,
                 self._port,
                 process_request=self._admit,
+                logger=wire_log(),
                 origins=[None],  # a browser sends Origin: no web page may talk to a robot through its visitor
                 compression=None,
                 max_size=self._max_message_bytes,
@@ -189,7 +192,8 @@ class PolicyServer:
         except ServeError as error:
             raise ServeError(f"the warm-up failed: {error}") from None
         assert chunk is not None, "a warm-up observation has an answer"
-        self._metadata = pack(write_metadata(self._contract, policy=self._name, action_horizon=len(chunk.actions)))
+        horizon, places = len(chunk.actions), self._max_clients
+        self._metadata = pack(write_metadata(self._contract, policy=self._name, action_horizon=horizon, places=places))
         return True
 
     def _admit(self, connection: ServerConnection, request: HttpRequest) -> HttpResponse | None:
@@ -207,7 +211,7 @@ class PolicyServer:
 
     async def _handle(self, connection: ServerConnection, batcher: Batcher) -> None:
         if not self._free_slots:
-            await connection.close(1013, f"all {self._max_clients} places are taken; try again later")
+            await connection.close(1013, f"all {self._max_clients} places are taken; try again later, or serve more")
             return
         slot = self._free_slots.pop(0)
         try:
@@ -221,6 +225,7 @@ class PolicyServer:
 
     async def _converse(self, connection: ServerConnection, batcher: Batcher, slot: int) -> None:
         new_episode = True  # a connection starts with a fresh slot
+        states = commands = 0
         previous_ms: float | None = None
         async for frame in connection:
             start = time.perf_counter()
@@ -229,7 +234,11 @@ class PolicyServer:
                 future = batcher.submit(slot, request.observation, reset=new_episode or request.reset)
                 answer = await asyncio.wrap_future(future)
                 new_episode = False
-                reply: bytes | str = pack(_respond(answer, start, previous_ms))
+                response = _respond(answer, start, previous_ms)
+                if request.state_clipped:
+                    response["state_clipped"] = True
+                states, commands = states + request.state_clipped, commands + len(response.get("clipped", ()))
+                reply: bytes | str = pack(response)
             except ServeError as error:
                 reply = " ".join(str(error).split())  # a text frame is an error, one line
             except Exception:
@@ -237,6 +246,8 @@ class PolicyServer:
                 reply = "the server failed; its log has the details"
             await connection.send(reply)
             previous_ms = (time.perf_counter() - start) * 1e3
+        if states or commands:
+            _log.info("slot %d: clipped %d states and %d commands that were outside of limits", slot, states, commands)
 
 
 def _respond(answer: Answer, start: float, previous_ms: float | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ those of ``openpi_client.msgpack_numpy``. That decoder builds arrays of any type
 is a pointer of the sender's choice); this one has an allow-list, checks sizes before it allocates, and copies.
 """
 
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +25,13 @@ MAX_ITEMS = 1 << 16
 
 _NDARRAY_KEYS = {b"__ndarray__", b"data", b"dtype", b"shape"}
 _GENERIC_KEYS = {b"__npgeneric__", b"data", b"dtype"}
+
+
+def wire_log() -> logging.Logger:
+    """What websockets logs to: never its headers, one of which is the key."""
+    log = logging.getLogger("vla.websockets")
+    log.setLevel(max(log.getEffectiveLevel(), logging.INFO))
+    return log
 
 
 def pack(value: Any) -> bytes:

@@ -151,9 +151,9 @@ class Perturbed(gymnasium.Env[dict[str, Any], np.ndarray]):
         """What the sensors make of the simulator's observation."""
         state = observation["state"]
         if self.config.state_noise:
-            space = cast(spaces.Box, self.observation_space["state"])
+            low, high = limits(self.contract.state)  # a sensor shows no more than its range
             noisy = state + self._streams["state"].normal(0.0, 1.0, state.shape) * self._state_deviation
-            state = np.clip(noisy, space.low, space.high).astype(np.float32)
+            state = np.clip(noisy, low, high).astype(np.float32)
         return {"images": {k: self._frame(k, v) for k, v in observation["images"].items()}, "state": state}
 
     def _frame(self, camera: str, image: np.ndarray) -> np.ndarray:

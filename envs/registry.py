@@ -55,7 +55,7 @@ def match(patterns: Sequence[str], *, with_expert: bool = False) -> tuple[list[s
     missing: list[str] = []
     for pattern in patterns:
         if pattern != "all" and "*" not in pattern:
-            env_spec(pattern)
+            env_spec(pattern).require_installed(f"environment {pattern}")
             chosen.append(pattern)
             continue
         called = [name for name in env_names() if pattern == "all" or fnmatchcase(name, pattern)]

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from vla.core.contract import Contract
-from vla.core.machine.packages import MissingPackageError, is_installed, needed_packages
+from vla.core.machine.packages import is_installed, needed_packages, require_package
 from vla.core.machine.places import use_writable_folders
 from vla.core.types import Observation
 from vla.envs.gl import settle_gl
@@ -15,7 +15,7 @@ from vla.envs.gl import settle_gl
 Language = Literal[
     "right", "blank", "wrong", "paraphrase", "reworded", "polite", "asked", "addressed", "indirect", "misspelt"
 ]
-"""What a policy can be told: see `LANGUAGES` and `vla.evaluation.phrasing`."""
+"""What a policy can be told: see `LANGUAGES` and `vla.evaluation.scenes.phrasing`."""
 LANGUAGES: tuple[Language, ...] = ("right", "blank", "wrong")
 """What environments can be told to say."""
 
@@ -111,12 +111,14 @@ class EnvSpec:
         """Whether what it needs is there."""
         return not self.module or is_installed(self.module)
 
+    def require_installed(self, what: str) -> None:
+        """`MissingPackageError` with what to install where it cannot be built."""
+        if self.module:
+            require_package(self.module, what)
+
     def build(self, settings: Mapping[str, Any]) -> RobotEnv:
         """What ``make`` makes, with OpenGL settled before MuJoCo is imported, and what is not installed named."""
-        if not self.is_installed:
-            raise MissingPackageError(
-                f"{self.summary}: the package {self.module} is not installed: pip install 'vla[{self.needs}]'"
-            )
+        self.require_installed("environment")
         use_writable_folders()
         settle_gl()
         with needed_packages("environments", extra=self.needs):

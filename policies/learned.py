@@ -8,6 +8,7 @@ import torch
 
 from vla.core.contract import Contract
 from vla.core.errors import ContractError
+from vla.core.fit import check_chunk
 from vla.core.types import ActionChunk, Observation
 from vla.models.checkpoint import load_model
 from vla.models.device import choose_device
@@ -56,5 +57,6 @@ class LearnedPolicy:
         inputs = self._preprocessor.observations(live, self._embodiment).to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
             answer = self._model.act(inputs)
-        chunks = iter(self._preprocessor.chunks(answer, live, self._embodiment))
+        wanted = self._preprocessor.chunks(answer, live, self._embodiment)
+        chunks = iter([check_chunk(chunk, self._contract, who="the policy") for chunk in wanted])
         return [None if observation is None else next(chunks) for observation in observations]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vla.core.contract import Contract, require_match
 from vla.core.errors import CheckpointError, ConfigError, ContractError, UnknownNameError
 from vla.core.lookup import known_names, lookup
+from vla.core.secret import read_api_key
 from vla.core.types import Policy
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ POLICIES: dict[str, Factory] = {"expert": _expert, "random": _random}
 
 def find_policy(name: str) -> Factory:
     """What makes the policy called ``name``; a wrong name fails here, before anything is built."""
-    if name.startswith(_ADDRESS):
+    if is_address(name):
         return partial(_server, name)
     if Path(name).is_dir():
         return partial(_checkpoint, Path(name))
@@ -62,6 +63,18 @@ def find_policy(name: str) -> Factory:
             f"policy {name} does not exist; give a checkpoint folder, {known}, ws://HOST:PORT of a server, or "
             "module:Name; vla train makes checkpoints"
         ) from error
+
+
+def is_address(name: str) -> bool:
+    """Whether it is that of a server; one with a secret in it is a `ConfigError`, for addresses are shown and kept."""
+    if not name.startswith(_ADDRESS):
+        return False
+    if "@" in name or "?" in name:
+        raise ConfigError(
+            "an address holds no password and no key: write ws://HOST:PORT; the key comes from --api-key-file or "
+            "VLA_API_KEY"
+        )
+    return True
 
 
 def parameters(factory: Factory) -> Mapping[str, inspect.Parameter]:
@@ -95,10 +108,21 @@ def _make(factory: Factory, offers: Mapping[str, Any], env: str, envs: Sequence[
     return build_policy(factory, env=env, envs=envs, contract=envs[0].contract, **offers)
 
 
+def places_of(name: str) -> int | None:
+    """How many episodes the server at this address serves at a time; None for what is no server or does not say."""
+    if not is_address(name):
+        return None
+    from vla.deploy.client import PolicyClient
+
+    with PolicyClient(name, read_api_key()) as client:
+        places = client.metadata.get("places")
+    return places if isinstance(places, int) and places > 0 else None
+
+
 def _server(address: str, *, env: str = "", contract: Contract | None = None) -> Policy:
     from vla.deploy.remote import RemotePolicy
 
-    remote = RemotePolicy(address)
+    remote = RemotePolicy(address, read_api_key())
     if contract is not None:
         require_match(remote.contract, contract, who=f"server {address}", whom=f"environment {env}", fix=_FIX)
     return remote

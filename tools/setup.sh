@@ -65,6 +65,9 @@ if ! .venv/bin/python -m pip --version >/dev/null 2>&1 || ! grep -qsF "$PWD/.ven
   make_venv "$python"
 fi
 echo "setup: installing requirements.lock (about 1 GB, minutes the first time)"
+# pip takes PyPI's build of torch, which wants 3 GB of NVIDIA's libraries, where it may: ask for the CPU build first.
+sed -n '/^torch==/,/[^\\]$/p' requirements.lock | sed 's/^torch==[^ ]*/&+cpu/' >.venv/torch-cpu.txt
+install --no-deps --only-binary :all: --require-hashes -r .venv/torch-cpu.txt 2>/dev/null || true
 install --no-deps --only-binary :all: --require-hashes -r requirements.lock
 install --no-deps --no-build-isolation --editable .
 if ! .venv/bin/python -c 'import torch' 2>/dev/null; then

@@ -180,14 +180,18 @@ def _check_windows(windows: Windows, number: int) -> None:
     items = items[[0, -1]]
     rows = windows.rows[items][:, None]
     seen, ahead = rows - np.arange(_HISTORY)[::-1], rows + np.arange(_HORIZON)  # (2, t), (2, h)
-    observed, clamped = np.maximum(seen, start), np.minimum(ahead, end - 1)
+    gaps = np.diff(dataset.time_ns[start:end]) * dataset.contract.control_hz > 1.5e9
+    stretch = np.array([next((n for n in range(row, end - 1) if gaps[n - start]), end - 1) for row in rows[:, 0]])[
+        :, None
+    ]
+    observed, clamped = np.maximum(seen, start), np.minimum(ahead, stretch)
     pictures = [np.stack([dataset.frame(camera, step) for step in observed.ravel()]) for camera in windows.cameras]
     batch = windows.batch(items)
     expected = {
         "state": dataset.state[observed],
         "observation_valid": seen >= start,
         "actions": dataset.action[clamped],
-        "action_valid": (ahead < end) & dataset.valid[clamped],
+        "action_valid": (ahead <= stretch) & dataset.valid[clamped],
         **{signal_name(name): signal[rows[:, 0]] for name, signal in dataset.signals.items()},
         "index": rows[:, 0],
         "episode": np.array([number, number], np.int64),

@@ -8,6 +8,7 @@ import numpy as np
 
 from vla.core.contract import Contract
 from vla.core.types import Episode
+from vla.datasets.store.episode_check import LIMITED
 from vla.datasets.store.layout import rows_of
 
 _FROZEN_S = 1.0
@@ -84,8 +85,8 @@ def _check_times(episode: Episode, contract: Contract) -> Iterator[Finding]:
 
 def check_bounds(episode: Episode, contract: Contract) -> Iterator[Finding]:
     """Numbers of the action and the state beyond the limits of the contract."""
-    for name, dimensions in (("action", contract.action), ("state", contract.state)):
-        for column, dimension in enumerate(dimensions):
+    for name in LIMITED:
+        for column, dimension in enumerate(contract.state if name == "state" else contract.action):
             values = getattr(episode, name)[:, column]
             margin = _BEYOND * (dimension.high - dimension.low)
             outside = (values < dimension.low - margin) | (values > dimension.high + margin)

@@ -1,6 +1,7 @@
 """Whether a dataset can be trusted, at three prices.
 
-quick   every document, the presence and size of every file, and what an import had to say
+quick   every document, the presence and size of every file, what an import had to say, and that states and commands
+        keep the contract's limits
 full    the checksum of every file: any flipped bit is found
 deep    what the numbers say: every frame is decoded, times, bounds, frozen cameras, duplicates, balance
 """
@@ -19,6 +20,7 @@ from vla.datasets.care.verify import stray_files, verify_segment
 from vla.datasets.dataset import Dataset
 from vla.datasets.sampling.statistics import compute, drift
 from vla.datasets.storage.storage import Location, Storage, open_storage
+from vla.datasets.store.episode_check import LIMITED, check_within_limits
 from vla.datasets.store.layout import read_commit, read_description
 from vla.datasets.store.manifest import latest_number, read_manifest
 from vla.datasets.store.staging import host_name, is_locked, unfinished
@@ -48,12 +50,32 @@ def validate(
         return [Finding.error("dataset", str(error))]
     findings = list(_versions(storage)) + list(_leftovers(storage))
     findings += list(_segments(storage, segments, level, progress))
-    if not any(finding.severity == "error" for finding in findings):
-        findings += list(_told(Dataset.open(storage, manifest)))
-    if level == "deep" and not any(finding.severity == "error" for finding in findings):
+    if any(finding.severity == "error" for finding in findings):
+        return findings
+    try:
         dataset = Dataset.open(storage, manifest)
+        findings += [*_told(dataset), *limit_findings(dataset)]
+    except DatasetError as error:
+        return [*findings, Finding.error("dataset", str(error))]
+    if level == "deep":
         findings += list(_episodes(dataset, progress)) + list(_whole(dataset))
     return findings
+
+
+def limit_findings(dataset: Dataset) -> Iterator[Finding]:
+    """Episodes whose states or commands lie further outside of their limits than the contract tolerates."""
+    for name in LIMITED:
+        try:  # all at once: it is seldom that anything is found
+            check_within_limits({name: getattr(dataset, name)}, dataset.contract)
+            continue
+        except DatasetError:
+            pass
+        starts, lengths = dataset.episode_starts.tolist(), dataset.episode_lengths.tolist()
+        for number, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+            try:
+                check_within_limits({name: getattr(dataset, name)[start : start + length]}, dataset.contract)
+            except DatasetError as error:
+                yield Finding.error(f"episode {number} ({dataset.episodes[number].uid})", str(error))
 
 
 def _versions(storage: Storage) -> Iterator[Finding]:

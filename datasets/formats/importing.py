@@ -9,7 +9,8 @@ What every format gets from here, and need not do itself:
     notes         what a source assumed of all episodes is `Source.notes`; what it assumed of one episode, or could not
                   carry over, it says with `noted` in that episode's provenance. Both are shown by the import, kept in
                   the dataset, and said again by ``vla data validate`` and ``vla data info``
-    limits        those of a dataset stay; numbers of later recordings that leave them are counted in the notes
+    limits        those of a dataset stay: numbers of later recordings that leave them a little are counted in the
+                  notes, episodes beyond `Contract.tolerance` are refused
 """
 
 import time
@@ -182,7 +183,10 @@ def _create(storage: Storage, contract: Contract, settings: ImportSettings) -> t
             contract, state=_limited(contract.state, there.state), action=_limited(contract.action, there.action)
         )
         create_dataset(storage, adopted, settings.codecs)  # refuses what differs in more than limits
-    return adopted, ("The dataset keeps the limits that it has: those of this source are others.",)
+    return adopted, (
+        "The dataset keeps the limits that it was made with and refuses episodes beyond them; those of this source are "
+        "others. Limits that hold what comes later are given when a dataset is made (--describe).",
+    )
 
 
 def _limited(ours: Sequence[Dimension], theirs: Sequence[Dimension]) -> tuple[Dimension, ...]:

@@ -21,7 +21,7 @@ from vla.datasets.frames.codecs import frame_codec
 from vla.datasets.frames.shard_writer import ShardWriter
 from vla.datasets.recorder.journal import Journal, Recording, seal_recording
 from vla.datasets.storage.storage import Location, Storage, open_storage
-from vla.datasets.store.episode_check import check_labels, check_names
+from vla.datasets.store.episode_check import LIMITED, check_labels, check_names, check_within_limits
 from vla.datasets.store.layout import explain_full_disk, read_description, row_kinds, signal_name
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import image_array
@@ -143,6 +143,7 @@ class EpisodeWriter:
                 f"signals: expected {list(self._contract.signals)}, got {list(signals or ())}; give one vector of each"
             )
         step = {name: self._checked(name, value) for name, value in values.items()}
+        check_within_limits({name: step[name][None] for name in LIMITED}, self._contract)
         if sim_state is not None:
             step["sim_state"] = np.array(sim_state, np.float64)
         sim_shape = self._checked_simulator(sim_state)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float32, Int64
 
 from vla.core.errors import DatasetError
 from vla.datasets.dataset import Dataset
+from vla.datasets.store.clocks import holes
 from vla.datasets.store.layout import signal_name
 
 
@@ -20,8 +21,8 @@ class Windows:
         images             uint8 (t, n, y, x, 3)  the cameras in order; before the start, the first of the episode
         state              float32 (t, s)
         observation_valid  bool (t,)              false before the start of the episode
-        actions            float32 (h, d)         labels from this step on; past the end, the last one of the episode
-        action_valid       bool (h,)              false past the end and where the label may not be learned from
+        actions            float32 (h, d)         labels from this step on; past the end or a hole in time, the last one
+        action_valid       bool (h,)              false past these and where the label may not be learned from
         signals/<name>     float32 (g,)           each signal of the contract
         instruction        int64 ()               index into `instructions`
         step_fraction      float32 ()             0 at the first step of the episode, 1 at the last
@@ -73,6 +74,9 @@ class Windows:
         """Step of the dataset of each item."""
         self.owner: Int64[np.ndarray, " items"] = owner[keep]
         """Episode of the dataset of each item."""
+        # Labels behind a hole are not those of the steps that they would stand for.
+        found = holes(dataset.time_ns, dataset.episode_starts, dataset.contract.control_hz)
+        self._holes = np.append(found, len(dataset))
 
     def __len__(self) -> int:
         """The number of items."""
@@ -112,6 +116,7 @@ class Windows:
         data, owner = self.dataset, self.owner[items]
         ahead = self.rows[items][:, None] + self._ahead  # (b, h)
         last = (data.episode_starts[owner] + data.episode_lengths[owner] - 1)[:, None]
+        last = np.minimum(last, self._holes[np.searchsorted(self._holes, self.rows[items])][:, None])
         # Holding the last target is what a finished arm does, and a chunk keeps its length.
         clamped = np.minimum(ahead, last)
         return data.action[clamped], (ahead <= last) & data.valid[clamped]

@@ -10,6 +10,9 @@ from vla.datasets.store.arrays import read_checked_array
 from vla.datasets.store.layout import Commit, read_checked, segment_name
 from vla.datasets.store.records import EpisodeIndex
 
+_HOLE = 1.5
+"""Periods."""
+
 
 def latest_frame(frame_times: Int64[np.ndarray, " f"], step_times: Int64[np.ndarray, " t"]) -> Int64[np.ndarray, " t"]:
     """The number of the latest frame that is not after each step; -1 before the first.
@@ -18,6 +21,15 @@ def latest_frame(frame_times: Int64[np.ndarray, " f"], step_times: Int64[np.ndar
     that step: never a frame that was captured later.
     """
     return np.searchsorted(frame_times, step_times, side="right").astype(np.int64, copy=False) - 1
+
+
+def holes(
+    time_ns: Int64[np.ndarray, " t"], starts: Int64[np.ndarray, " episodes"], control_hz: float
+) -> Int64[np.ndarray, " holes"]:
+    """The steps after which their episode misses some: the next comes more than one and a half periods later."""
+    gaps = np.diff(time_ns) > _HOLE * 1e9 / control_hz
+    gaps[starts[1:] - 1] = False  # from one episode to the next it may do anything
+    return np.flatnonzero(gaps).astype(np.int64)
 
 
 class CameraClocks:

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 
 from vla.core.contract import Contract
-from vla.core.errors import DatasetError
+from vla.core.errors import ContractError, DatasetError
+from vla.core.fit import check_limits
 from vla.core.types import Episode
 from vla.datasets.store.layout import row_kinds, rows_of
 
+LIMITED = ("state", "action", "action_executed")
+"""Arrays whose dimensions have limits that a recording must keep."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -50,8 +53,19 @@ def check_episode(episode: Episode, contract: Contract) -> None:
                 f"{name}: expected finite numbers, got {array[row]} at step {row} of {steps}; "
                 "drop the step or repair the recording"
             )
+    check_within_limits({name: getattr(episode, name) for name in LIMITED}, contract)
     _check_images(episode, contract, steps)
     _check_simulator(episode, steps)
+
+
+def check_within_limits(rows: Mapping[str, np.ndarray], contract: Contract) -> None:
+    """Raise `DatasetError` for states or commands (t, ·) that lie further outside than the contract tolerates."""
+    for name, values in rows.items():
+        dimensions = contract.state if name == "state" else contract.action
+        try:
+            check_limits(values, dimensions, contract.tolerance, what=name)
+        except ContractError as error:
+            raise DatasetError(str(error)) from None
 
 
 def _check_simulator(episode: Episode, steps: int) -> None:

@@ -9,7 +9,15 @@ import pytest
 
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import ContractError
-from vla.core.fit import check_actions, check_chunk, check_images, check_observation, check_state, limits
+from vla.core.fit import (
+    check_actions,
+    check_chunk,
+    check_images,
+    check_limits,
+    check_observation,
+    check_state,
+    limits,
+)
 from vla.core.types import ActionChunk, Observation
 
 CONTRACT = Contract(
@@ -71,3 +79,56 @@ def test_limits_are_in_order() -> None:
     low, high = limits(CONTRACT.state)
     assert (low.tolist(), high.tolist(), low.dtype) == ([0.0, -2.0], [1.0, 3.0], np.float32)
     assert limits((), np.float64)[0].shape == (0,)
+
+
+def test_a_state_a_little_outside_comes_back_inside_and_one_far_outside_is_refused() -> None:
+    seen = Observation(images=IMAGES, state=np.array([1.2, -2.0], np.float32), instruction="", time_ns=0)
+    inside = check_observation(seen, CONTRACT, who="x")
+    assert inside.state.tolist() == [1.0, -2.0]
+    assert seen.state[0] == np.float32(1.2)
+    near = replace(seen, state=np.array([1.0000001, 3.0], np.float32))  # rounding
+    assert check_observation(near, CONTRACT, who="x") is near
+    for state, says in (
+        (
+            [1.6, 0.0],
+            "x: state lift: expected 0 to 1 m .at most 0.5 of that range beyond.*, got 1.6; correct",
+        ),
+        ([0.0, 57.3], "x: state turn: expected -2 to 3 rad .*, got 57.3;"),
+        ([0.0, -1e30], "x: state turn: .* got -1e[+]30"),
+    ):
+        with pytest.raises(ContractError, match=says):
+            check_observation(replace(seen, state=np.array(state, np.float32)), CONTRACT, who="x")
+    strict = replace(CONTRACT, tolerance=0.0)
+    with pytest.raises(ContractError, match="lift"):
+        check_observation(seen, strict, who="x")
+
+
+def test_commands_outside_come_back_inside_and_are_named() -> None:
+    actions = np.array([[0.0], [40.0], [3.0], [-1e30]], np.float32)
+    chunk = check_chunk(ActionChunk(actions=actions, time_ns=5, clipped=(2,)), CONTRACT, who="x")
+    assert chunk.actions.tolist() == [[0.0], [3.0], [3.0], [-2.0]]
+    assert chunk.clipped == (1, 2, 3)
+    rounded = check_chunk(ActionChunk(actions=np.array([[3.0000005]], np.float32), time_ns=0), CONTRACT, who="x")
+    assert (rounded.actions.max(), rounded.clipped) == (3.0, ())
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "good", "bad"),
+    [(0.0, np.inf, [-0.4, 1e9], -0.6), (-np.inf, np.inf, [1e30, -1e30], None), (2.0, 2.0, [1.5, 2.5], 4.0)],
+)
+def test_limits_that_are_open_or_leave_no_room(low: float, high: float, good: list[float], bad: float | None) -> None:
+    one = (Dimension(name="d", unit="1", low=low, high=high),)
+    check_limits(np.array([[v] for v in good]), one, 0.5, what="rows")
+    if bad is not None:
+        with pytest.raises(ContractError, match=r"rows d: .* at step 1 of 2"):
+            check_limits(np.array([good[:1], [bad]]), one, 0.5, what="rows")
+
+
+def test_a_tolerance_is_part_of_the_contract_where_it_is_said() -> None:
+    assert "tolerance" not in CONTRACT.to_json()
+    strict = replace(CONTRACT, tolerance=0.1)
+    assert Contract.from_json(strict.to_json(), where="x") == strict
+    assert strict.digest() != CONTRACT.digest()
+    for wrong in ("0.1", -1, True, float("nan"), float("inf"), None):
+        with pytest.raises(ContractError, match="x: tolerance: expected a share of at least 0"):
+            Contract.from_json({**CONTRACT.to_json(), "tolerance": wrong}, where="x")

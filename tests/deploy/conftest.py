@@ -13,8 +13,8 @@ HORIZON = 4
 CONTRACT = Contract(
     robot="two-link",
     cameras=(Camera(name="front", height=8, width=6), Camera(name="wrist", height=4, width=4)),
-    state=tuple(Dimension(name=n, unit="rad", low=-2.0, high=2.0) for n in ("shoulder", "elbow", "gripper")),
-    action=tuple(Dimension(name=n, unit="rad", low=-2.0, high=2.0) for n in ("shoulder", "elbow")),
+    state=tuple(Dimension(name=n, unit="rad", low=-1000.0, high=1000.0) for n in ("shoulder", "elbow", "gripper")),
+    action=tuple(Dimension(name=n, unit="rad", low=-1000.0, high=1000.0) for n in ("shoulder", "elbow")),
     signals={"count": (Dimension(name="steps", unit="1", low=0.0, high=1e6),)},
     control_hz=20.0,
     policy=PolicySpec(

@@ -171,6 +171,7 @@ _THINGS: "dict[str, Callable[[Shell], None]]" = {
     r"runs/eval-old": _evaluated("expert", "runs/eval-old"),
     r"runs/new-old(?<!--out runs/new-old)": _evaluated("expert --against random", "runs/new-old"),
     r"runs/experts(?<!--out runs/experts)": _evaluated("expert", "runs/experts"),
+    r"key\.txt": lambda shell: Path("key.txt").write_text("a-key-of-some-length") and None,
     r"^vla upgrade": _version1("checkpoint", "runs/place/checkpoint"),
     r"^vla data upgrade": _version1("dataset", "data/place"),
 }
@@ -215,7 +216,7 @@ class Shell:
         self._server: subprocess.Popen[str] | None = None
         self._made: set[str] = set()
         with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
+            self.port: int = free.getsockname()[1]
 
     @property
     def bucket(self) -> Any:
@@ -236,7 +237,8 @@ class Shell:
             if re.search(pattern, command) and pattern not in self._made:
                 self._made.add(pattern)
                 make(self)
-        smaller = re.split(r"\s{2,}[#(]", command)[0].replace("8000", str(self._port))
+        smaller = re.split(r"\s{2,}[#(]", command)[0].replace("8000", str(self.port))
+        smaller = smaller.replace("robot.local", "127.0.0.1")
         smaller = smaller.replace("18eb1a3f9d991638-1848b69f-000000", _uid() if "--uids" in command else "")
         for pattern, replacement in _SMALLER:
             smaller = re.sub(pattern, replacement, smaller)
@@ -245,7 +247,7 @@ class Shell:
             self._serve(words)
             return
         if "ws://" in smaller and self._server is None:
-            self._serve(["serve", "runs/place/checkpoint", "--port", str(self._port)])
+            self._serve(["serve", "runs/place/checkpoint", "--port", str(self.port)])
         code, out, err = self._call(words)
         assert code == 0, f"{command}\nas {smaller}\n{out[-2000:]}\n{err[-2000:]}"
 

@@ -292,6 +292,31 @@ def test_the_policy_is_told_the_paraphrase() -> None:
     assert heard == {result.instruction for result in results}
 
 
+def test_a_policy_with_memory_is_reset_for_each_episode_and_sees_its_own_slot() -> None:
+    """The memory of a slot holds one episode: times that rise from the beginning, and one goal."""
+    begun, memory = [], dict[int, list[Observation]]()
+
+    class Remembering(_Answering):
+        def reset(self, slot: int) -> None:
+            begun.append(slot)
+            memory[slot] = []
+
+        def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
+            for slot, seen in enumerate(observations):
+                if seen is None:
+                    continue
+                past = memory[slot]
+                assert not past or (past[-1].time_ns < seen.time_ns and past[-1].instruction == seen.instruction)
+                past.append(seen)
+            return super().act(observations)
+
+    make = partial(Remembering, lambda call, o: _still(o))
+    results = _evaluate(make, episodes=7, batch=3, execute=2, settings={"max_steps": 6})
+    assert len(begun) == len(results) == 7
+    assert not any(result.crash or result.failure for result in results)
+    assert {len(past) for past in memory.values()} == {3}
+
+
 def test_what_an_environment_does_not_know_is_an_error() -> None:
     with pytest.raises(ConfigError, match="another goal"):
         _evaluate(language="wrong", settings={"blocks": 1, "plates": 1})
@@ -414,7 +439,7 @@ def test_a_step_that_never_returns_is_a_crash_of_its_episode_alone(deadly: str, 
     results = _evaluate(env=f"{deadly}:HANGING", workers=2, settings={"deaf": deaf}, patience_s=3.0, note=notes.append)
     assert [result.success for result in results] == [True, False, True, True]
     assert "no sign of life for 3 s and was ended, twice" in str(results[1].crash)
-    assert len(notes) == 2
+    assert set(notes) == {"a worker process gave no sign of life for 3 s and was ended"}
 
 
 def test_in_this_process_a_step_that_never_returns_is_interrupted(deadly: str) -> None:

@@ -298,7 +298,8 @@ def test_chunks_mirror_samples(
     assert batch.targets.actions.isfinite().all()
     assert batch.targets.actions.abs().max() <= 39.1
     images = {"front": np.zeros((6, 8, 3), np.uint8)}
-    live = [Observation(images=images, state=row, instruction="", time_ns=i) for i, row in enumerate(state)]
+    received = embodiment.inside(state)
+    live = [Observation(images=images, state=row, instruction="", time_ns=i) for i, row in enumerate(received)]
     chunks = preprocessor.chunks(Prediction(actions=batch.targets.actions), live)
     assert [chunk.time_ns for chunk in chunks] == list(range(len(state)))
     assert {chunk.actions.dtype for chunk in chunks} == {np.dtype(np.float32)}

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from vla.core.contract import Dimension
 from vla.models.trunk.inputs import Inputs, Targets
-from vla.training.augmentation import Augmentation, shift_images
+from vla.training.augmentation import Augmentation, crop_images, shift_images
 from vla.training.recipe import AugmentationConfig
 
 CAMERAS = ("front", "wrist")
@@ -182,3 +182,46 @@ def test_labels_of_unseen_things_stay_unknown() -> None:
     unknown = replace(targets, signals={name: torch.full_like(s, torch.nan) for name, s in targets.signals.items()})
     _, labels = _augmentation(shift=0.2)(inputs, unknown)
     assert all(signal.isnan().all() for signal in labels.signals.values())
+
+
+def _ramps() -> Tensor:
+    """Pictures whose red says the row and whose green says the column, from -1 to 1."""
+    rows, columns = ((2 * torch.arange(k) + 1) / k - 1 for k in (HEIGHT, WIDTH))
+    red, green = torch.broadcast_tensors(rows[:, None], columns[None])
+    picture = torch.stack([red, green, torch.zeros_like(red)], dim=-1)
+    return ((picture + 1) * 127.5).round().to(torch.uint8).expand(B, T, 2, HEIGHT, WIDTH, 3)
+
+
+@settings(max_examples=20)
+@given(crop=st.floats(0.05, 0.6), seed=st.integers(0, 99))
+def test_labels_stay_on_what_they_name_in_a_crop(crop: float, seed: int) -> None:
+    torch.manual_seed(seed)
+    inputs, targets = _batch(seed)
+    seen, labels = _augmentation(crop=crop)(replace(inputs, images=_ramps()), targets)
+    for n, camera in enumerate(CAMERAS):
+        before, after = (t.signals["pointing"][:, ENTRIES[camera]] for t in (targets, labels))
+        assert not torch.equal(before, after)
+        for b in range(B):
+            if after[b].abs().max() > 1 - 2 / HEIGHT:
+                continue  # it has left the picture
+            y, x = (int((value + 1) / 2 * k) for value, k in zip(after[b].tolist(), (HEIGHT, WIDTH), strict=True))
+            said = seen.images[b, :, n, y, x, :2].float() / 127.5 - 1
+            torch.testing.assert_close(said, before[b].expand(T, 2), atol=2.5 / HEIGHT, rtol=0)
+    assert torch.equal(labels.signals["grounding"], targets.signals["grounding"])
+
+
+def test_a_crop_of_everything_is_the_picture() -> None:
+    inputs, _ = _batch(0)
+    same = crop_images(inputs.images, torch.zeros(B, 2, 2), torch.ones(B, 2, 2))
+    assert torch.equal(same, inputs.images)
+
+
+def test_saturation_leaves_grey_alone_and_changes_colours() -> None:
+    torch.manual_seed(0)
+    inputs, targets = _batch(0)
+    grey = replace(inputs, images=inputs.images[..., :1].expand_as(inputs.images))
+    assert torch.equal(_augmentation(saturation=0.9)(grey, targets)[0].images, grey.images)
+    changed, _ = _augmentation(saturation=0.9)(inputs, targets)
+    assert not torch.equal(changed.images, inputs.images)
+    means = [images.float().mean(dim=-1) for images in (inputs.images, changed.images)]
+    torch.testing.assert_close(*means, atol=30, rtol=0)

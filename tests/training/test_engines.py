@@ -16,10 +16,11 @@ import yaml
 from vla.cli.main import main
 from vla.core.config import to_dict
 from vla.core.errors import ConfigError
-from vla.models.checkpoint import load_model
-from vla.training.engines import train
+from vla.core.machine.stopping import exit_code
+from vla.training.engines import Stopped, train
 from vla.training.metrics import read_metrics
 from vla.training.recipe import TrainConfig
+from vla.training.state import newest_state, position_of, states
 
 MakeRecipe = Callable[..., TrainConfig]
 pytestmark = [
@@ -63,31 +64,36 @@ def test_more_workers_than_cpus_are_refused(make_recipe: MakeRecipe, tmp_path: P
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_killed_worker_is_replaced_and_no_step_is_lost(
+def test_a_killed_worker_is_replaced_no_step_is_lost_and_sigterm_saves(
     make_recipe: MakeRecipe, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Ray has taken SIGTERM for itself; while a run goes on it is ours."""
     monkeypatch.chdir(dataset.parent)  # a relative path must reach workers, which run elsewhere
     config = make_recipe(
-        engine="ray", data={"path": dataset.name}, workers=2, steps=300, batch=4, log_steps=5, checkpoint_s=1.0
+        engine="ray", data={"path": dataset.name}, workers=2, steps=100_000, batch=4, log_steps=5, checkpoint_s=1.0
     )
     killed: list[int] = []
-    heard: list[int] = []
+    saved_at = 0
 
     def log(line: dict[str, Any]) -> None:
-        heard.append(line["step"])
-        if not killed and list((tmp_path / "states").glob("[0-9]*")):
+        nonlocal saved_at
+        if not killed and (saved := states(tmp_path)):
+            saved_at = int(saved[-1].name)
             killed.append(_workers_of(os.getpid())[0])
             os.kill(killed[0], signal.SIGKILL)
+        elif killed and int(states(tmp_path)[-1].name) > saved_at + 10:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    checkpoint = train(config, tmp_path, log)
-    assert killed, "the run was over before a worker could be killed"
-    load_model(checkpoint)
-    position = _position(tmp_path)
-    assert (position["step"], position["consumed"]) == (300, 300 * 4 * 2)
+    with pytest.raises(Stopped, match="run the same command again to resume") as caught:
+        train(config, tmp_path, log)
+    assert exit_code(caught.value) == 143
+    state = newest_state(tmp_path)
+    assert state is not None
+    position = position_of(state)
+    assert position.step > saved_at
+    assert position.consumed == position.step * 4 * 2
     steps = [line["step"] for line in read_metrics(tmp_path)]
-    assert steps == sorted(set(steps))
-    assert steps[-1] == 300
-    assert heard[-1] == 300
+    assert steps == list(range(5, 5 * len(steps) + 1, 5))
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -2,13 +2,14 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from vla.core.errors import VlaError
+from vla.core.errors import ConfigError, VlaError
 from vla.training.metrics import Means, MetricsLog, read_metrics
 from vla.training.parallel import Single
 
@@ -95,3 +96,25 @@ def test_tensorboard_gets_the_same(tmp_path: Path) -> None:
         log.write("train", step, 0.0, {"loss": 1.0 / step})
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(1, 1.0), (2, 0.5)]
+
+
+def test_weights_and_biases_is_asked_for_and_named_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
+    MetricsLog(tmp_path, _nothing, step=0).close()
+    with pytest.raises(ConfigError, match=r"train\.wandb=mine: .* not installed; pip install wandb"):
+        MetricsLog(tmp_path, _nothing, step=0, wandb="mine")
+
+
+def test_weights_and_biases_gets_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb", reason="Weights & Biases is optional")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    for step in (0, 1):  # the second is a resumed run
+        log = MetricsLog(tmp_path, _nothing, step=step, wandb="mine")
+        log.write("train", step + 1, 0.0, {"loss": 0.5})
+        log.close()
+    kept = list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    assert len({path.name for path in kept}) == 1, "one run of theirs"
+    assert b"train/loss" in b"".join(path.read_bytes() for path in kept)

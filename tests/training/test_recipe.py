@@ -102,7 +102,7 @@ def test_paths_hold_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for data in ({"path": "a"}, {"mixture": {"slots": [], "entries": [{"path": "a"}, {"path": "b/c"}]}}):
         config = from_dict(TrainConfig, {"data": data}, where="here").data
         expected = [str(tmp_path / path) for path, _ in config.versions]
-        assert [path for path, _ in config.absolute().versions] == expected
+        assert [path for path, _ in config.resolved().versions] == expected
 
 
 @pytest.mark.parametrize("key", ["episodes", "workers"])

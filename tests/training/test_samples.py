@@ -3,7 +3,7 @@
 import itertools
 import shutil
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ from vla.datasets.edit import relabel
 from vla.datasets.sampling.loader import iterate_steps
 from vla.datasets.sampling.order import Order, ResumableSampler, StratifiedOrder
 from vla.datasets.sampling.windows import Windows
+from vla.datasets.store import episode_check
+from vla.datasets.store.manifest import publish
+from vla.datasets.store.segment import SegmentWriter
 from vla.models.trunk.inputs import Batch
 from vla.training.recipe import TrainConfig
 from vla.training.samples import Samples, open_samples
@@ -231,3 +234,20 @@ def test_selected_episodes_and_a_split_that_is_held_out(dataset: Path, tmp_path:
     assert len(set(_windows(samples.train).owner)) == len(data.episodes) - 1
     with pytest.raises(UnknownNameError, match="did you mean 'held'"):
         open_samples(make_recipe(data={"path": str(dataset), "manifest": version, "held_out": "hld"}))
+
+
+def test_data_far_outside_of_its_limits_is_not_learned_from(
+    make_recipe: MakeRecipe, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Dataset.open(bare)
+    state = source.read_episode(0).state.copy()
+    state[2, 0] = 57.3
+    episode = replace(source.read_episode(0), state=state)
+    create_dataset(tmp_path / "data", source.contract)
+    with monkeypatch.context() as patch:
+        patch.setattr(episode_check, "check_within_limits", lambda rows, contract: None)  # as older versions
+        with SegmentWriter(tmp_path / "data", source.contract, {}) as writer:
+            writer.append(episode)
+            publish(tmp_path / "data", [writer.seal()], "degrees")
+    with pytest.raises(DatasetError, match=r"episode 0 .*state joint1: expected .*, got 57.3 at step 2"):
+        open_samples(make_recipe(data={"path": str(tmp_path / "data")}))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 VERBS = {
     "info": "what is in a dataset, in a screen",
-    "validate": "whether a dataset can be trusted: --level quick, full or deep",
+    "validate": "whether a dataset can be trusted: quickly, or --full, or --deep",
     "repair": "put a dataset in order after a crash or damage; nothing sealed is changed",
     "upgrade": "convert a dataset of an older format, in place",
     "stats": "statistics of states and actions, and what is odd about them",
@@ -23,7 +23,7 @@ VERBS = {
 }
 _EXAMPLES = """examples:
   vla data info data/place
-  vla data validate data/place --level deep
+  vla data validate data/place --deep
   vla data convert demo.hdf5 data/lift
   vla data convert data/place out/place --to lerobot
   vla data view data/place --episode 3 --out episode.html

@@ -14,6 +14,7 @@ from vla.cli.command import Cluster, console, parse, show_config, write_result
 from vla.collection.settings import CollectConfig
 from vla.core.config import load_recipe, to_dict
 from vla.core.errors import ConfigError
+from vla.core.machine.ray_cluster import check_ray
 from vla.envs.spec import Language
 from vla.training.recipe import DataConfig, TrainConfig
 
@@ -88,6 +89,8 @@ def main(argv: list[str]) -> int:
     arguments = parse(Arguments, argv, verb="demo", examples=_EXAMPLES)
     budget = share_out(arguments.minutes)
     config = _recipe(arguments, budget)
+    if config.engine == "ray":
+        check_ray()
     show_config(f"demo → {arguments.out}", {"budget": asdict(budget), "train": to_dict(config)})
     console().rule("[bold]collect")
     _collect(arguments, budget)

@@ -32,12 +32,23 @@ def main(argv: list[str]) -> int:
 
     from vla.envs.registry import env_names, env_spec
 
-    table = Table("environment", "robot", "steps", "expert", "instruction, for example", box=None, padding=(0, 2, 0, 0))
+    table = Table(
+        "environment",
+        "robot",
+        "steps",
+        "expert",
+        "installed",
+        "instruction, for example",
+        box=None,
+        padding=(0, 2, 0, 0),
+    )
     rows: list[dict[str, Any]] = []
     for name in env_names():
         spec = env_spec(name)
         expert = spec.expert is not None
-        table.add_row(name, spec.robot, str(spec.max_steps or "?"), "yes" if expert else "no", spec.instruction)
+        installed = "yes" if spec.is_installed else f"no: pip install 'vla\\[{spec.needs}]'"
+        steps = str(spec.max_steps or "?")
+        table.add_row(name, spec.robot, steps, "yes" if expert else "no", installed, spec.instruction)
         rows.append(
             {
                 "name": name,
@@ -47,6 +58,7 @@ def main(argv: list[str]) -> int:
                 "max_steps": spec.max_steps,
                 "expert": expert,
                 "needs": spec.needs,
+                "installed": spec.is_installed,
             }
         )
     console().print(table)

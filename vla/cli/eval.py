@@ -11,8 +11,10 @@ import tyro
 from vla.cli.command import Cluster, console, parse, parse_settings, progress, show_config, write_result
 from vla.core.config import to_dict
 from vla.core.errors import ConfigError
+from vla.core.secret import hand_on
 from vla.envs.spec import Language
 from vla.evaluation.settings import RunConfig
+from vla.policies.table import is_address
 
 if TYPE_CHECKING:
     from vla.evaluation.plan import Progress
@@ -27,6 +29,7 @@ _EXAMPLES = """  vla eval runs/place/checkpoint --episodes 100 --seed 777000 --o
   vla eval --diff runs/eval-new runs/eval-old
   vla eval expert --env all --episodes 100 --out runs/experts
   vla eval --server ws://127.0.0.1:8000 --episodes 20
+  vla eval --server ws://robot.local:8000 --api-key-file key.txt
   vla eval mypackage.policies:Mine --env tabletop/lift
   vla eval runs/place/checkpoint --set blocks=3"""
 Flag = tyro.conf.FlagCreatePairsOff
@@ -40,6 +43,8 @@ class Arguments:
     """A checkpoint folder, ``expert``, ``random``, ws://HOST:PORT of a server, or module:Name of your own."""
     server: str | None = None
     """The same as its address for POLICY."""
+    api_key_file: Path | None = None
+    """File with the key of a server; by default that in VLA_API_KEY, if it is set."""
     env: tuple[str, ...] = ("tabletop/place",)
     """Tasks, patterns of them ('metaworld/*'), or ``all`` that are installed."""
     split: tuple[str, ...] = ("",)
@@ -95,6 +100,9 @@ def main(argv: list[str]) -> int:
         raise ConfigError("which policy? give a checkpoint folder, expert, random, or --server ws://HOST:PORT")
     if arguments.sequential and not arguments.against:
         raise ConfigError("--sequential compares two policies: name the other with --against")
+    hand_on(arguments.api_key_file)
+    for policy in filter(None, (name, arguments.against)):
+        is_address(policy)  # refuses one with a key in it before it is shown
     scenes, run = arguments.scenes(), arguments.run
     title = name + (f" against {arguments.against}" if arguments.against else "")
     _require_names(name, arguments)

@@ -23,6 +23,8 @@ class Arguments:
     """A name of ROBOTS, of an entry point, or module:Name."""
     set: list[str] = field(default_factory=list)
     """Settings of the robot, as key=value."""
+    api_key_file: Path | None = None
+    """File with the key of a server; by default that in VLA_API_KEY, if it is set."""
     seconds: float = 10.0
     instruction: str | None = None
     """What to do; by default what the robot says."""
@@ -35,10 +37,12 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Connect, drive, let go."""
     arguments = parse(Arguments, argv, verb="run", examples=_EXAMPLES)
+    from vla.core.secret import hand_on
     from vla.deploy.loop import drive
     from vla.deploy.robots.table import make_robot
     from vla.policies.table import build_policy, find_policy
 
+    hand_on(arguments.api_key_file)
     factory = find_policy(arguments.policy)
     robot = make_robot(arguments.robot, parse_settings(arguments.set))
     try:
@@ -48,7 +52,8 @@ def main(argv: list[str]) -> int:
     finally:
         robot.close()
     console().print(
-        f"{found.steps} steps at {robot.contract.control_hz:g} Hz, {found.late} late, {found.clipped} clipped; "
+        f"{found.steps} steps at {robot.contract.control_hz:g} Hz, {found.late} late, {found.clipped} commands and "
+        f"{found.states_clipped} states clipped; "
         f"{found.inferences} inferences, the longest {1e3 * found.longest_inference_s:.0f} ms"
     )
     write_result(arguments.json, asdict(found))

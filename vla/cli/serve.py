@@ -10,6 +10,7 @@ from vla.cli.command import console, parse, show_config, write_result
 
 _EXAMPLES = """  vla serve runs/place/checkpoint --port 8000
   vla serve mypackage.policies:Mine
+  vla serve runs/place/checkpoint --host 0.0.0.0 --api-key-file key.txt
   vla eval --server ws://127.0.0.1:8000 --episodes 20"""
 
 
@@ -22,12 +23,12 @@ class Arguments:
     host: str = "127.0.0.1"
     """Address to listen on; others than this machine's own need an API key."""
     port: int = 8000
-    api_key: str | None = None
-    """What clients must send as ``Authorization: Api-Key …``."""
+    api_key_file: Path | None = None
+    """File with the key that clients must send; by default that in VLA_API_KEY, if it is set."""
     device: str = "auto"
     """Where a checkpoint computes: auto, cpu, cuda."""
-    max_clients: int = 8
-    """Connections at a time; their requests share inferences."""
+    max_clients: int = 64
+    """Connections at a time; their requests share inferences. An evaluation takes one for each episode at a time."""
     json: Path | None = None
     """Write the address and the contract to this file once the server is ready."""
 
@@ -36,6 +37,7 @@ def main(argv: list[str]) -> int:
     """Load, warm up, serve."""
     arguments = parse(Arguments, argv, verb="serve", examples=_EXAMPLES)
     show_config("serve", arguments)
+    from vla.core.secret import read_api_key
     from vla.deploy.server import PolicyServer
     from vla.policies.table import build_policy, find_policy
 
@@ -44,7 +46,7 @@ def main(argv: list[str]) -> int:
         policy,
         host=arguments.host,
         port=arguments.port,
-        api_key=arguments.api_key,
+        api_key=read_api_key(arguments.api_key_file),
         max_clients=arguments.max_clients,
         name=arguments.policy,
     )

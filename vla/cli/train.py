@@ -10,6 +10,7 @@ import tyro
 from vla.cli.command import Cluster, console, parse, progress, show_config, write_result
 from vla.core.config import RECIPES, find_recipe, load_recipe
 from vla.core.errors import ConfigError
+from vla.core.machine.ray_cluster import check_ray
 from vla.training.recipe import TrainConfig
 
 _EXAMPLES = """  vla train demo --data.path data/place --out runs/place      (a recipe that comes with vla)
@@ -55,6 +56,8 @@ def main(argv: list[str]) -> int:
     from vla.training.engines import require_data
 
     require_data(arguments.config.data)
+    if arguments.config.engine == "ray":
+        check_ray()
     out = arguments.resume or arguments.out
     show_config(f"train {recipe or 'on'} → {out}", arguments.config)
     write_result(arguments.json, run(arguments.config, out, prolong=arguments.resume is not None))
@@ -123,6 +126,9 @@ def run(config: TrainConfig, out: Path, *, prolong: bool = False) -> dict[str, A
                     bar.console.print(f"train {text}")
             elif line["kind"] == "note":
                 bar.console.print(line["text"], style="yellow", markup=False, soft_wrap=True)
+            elif line["kind"] == "closed_loop":
+                told = f"{line['success']:.0%} of {line['episodes']:.0f} scenes that choose the best"
+                bar.console.print(f"closed loop at step {line['step']:,}: {told}")
             elif line["kind"] == "init":
                 bar.console.print(_fates(line))
             else:

@@ -38,6 +38,11 @@ class ChunkBuffer:
             self._chunks.clear()
         self._chunks.appendleft((self._step, chunk))
 
+    @property
+    def clipped(self) -> bool:
+        """Whether the command of this step was brought inside of the limits in any chunk that it is made of."""
+        return any(self._step - start in chunk.clipped for start, chunk in self._chunks)
+
     def pop(self) -> Float32[np.ndarray, " d"]:
         """The command of this step."""
         while self._step - self._chunks[-1][0] >= len(self._chunks[-1][1].actions):

@@ -16,6 +16,8 @@ from vla.core.errors import ContractError
 from vla.core.policy_spec import PolicySpec
 
 CONTRACT_VERSION = 2
+TOLERANCE = 0.5
+"""Of a range. A gripper with a soft stop overshoots by a quarter of it; degrees for radians are beyond it at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +68,21 @@ class Contract:
     gripper: str | None = None
     """The name of the action dimension that is the gripper; larger opens."""
     control_hz: float
+    tolerance: float = TOLERANCE
+    """What may lie outside of limits, as a share of their range: a state or a recorded command within this margin is
+    measured or sent a little too far, and is brought inside and counted where a policy reads it; one beyond is an error
+    (of the unit, the order, the sensor) and refused. What a policy commands is always brought inside and counted."""
     policy: PolicySpec | None = None
     """Checkpoints and what serves them only: how the policy was trained to read all this."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Software that produced this: recorded, and compared by nobody."""
 
     def to_json(self) -> dict[str, Any]:
-        """A plain JSON object that `from_json` reads back."""
-        return {"contract_version": CONTRACT_VERSION, **dataclasses.asdict(self)}
+        """A plain JSON object that `from_json` reads back; a tolerance that is the default is not said."""
+        value = {"contract_version": CONTRACT_VERSION, **dataclasses.asdict(self)}
+        if self.tolerance == TOLERANCE:
+            del value["tolerance"]  # contracts that never spoke of it keep their digests
+        return value
 
     @staticmethod
     def from_json(value: Mapping[str, Any], *, where: str) -> "Contract":
@@ -103,6 +112,9 @@ class Contract:
                 values["policy"] = PolicySpec.from_json(values["policy"], where=where)
         except (TypeError, AttributeError) as error:
             raise ContractError(f"{where}: {error}; the contract is damaged") from None
+        tolerance = values.get("tolerance", TOLERANCE)
+        if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < float("inf"):
+            raise ContractError(f"{where}: tolerance: expected a share of at least 0, got {tolerance!r}; correct it")
         return Contract(**values)
 
     def digest(self) -> str:

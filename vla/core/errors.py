@@ -29,5 +29,9 @@ class ServeError(VlaError):
     """A policy server cannot be started or reached, or it answered with an error."""
 
 
+class PlacesTakenError(ServeError):
+    """A policy server has no place for one more connection now."""
+
+
 class UnknownNameError(VlaError):
     """A name that no table knows."""

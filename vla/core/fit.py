@@ -2,10 +2,12 @@
 
 `check_observation` and `check_chunk` are for values of `vla.core.types`; what comes from outside, as a map of a client
 or of an environment, is held against the same rules before it becomes one: `check_images`, `check_state`,
-`check_actions`. All raise `ContractError`; ``who`` names the one who is to blame, as in "the policy".
+`check_actions`; rows of recordings against `check_limits`. All raise `ContractError`; ``who`` names the one who is to
+blame, as in "the policy". What is a little outside of its limits (`Contract.tolerance`) comes back inside of them.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,24 +16,46 @@ from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import ContractError
 from vla.core.types import ActionChunk, Observation
 
+_ROUNDING = 1e-6
+"""Of a range: what float32 makes of a limit."""
+
 
 def limits(dimensions: Sequence[Dimension], dtype: Any = np.float32) -> tuple[np.ndarray, np.ndarray]:
     """The lowest and the highest value of each dimension, (d,) each."""
     return np.array([d.low for d in dimensions], dtype), np.array([d.high for d in dimensions], dtype)
 
 
-def check_observation(observation: Observation, contract: Contract, *, who: str) -> None:
-    """Refuse an observation that lacks a camera, or has an image or a state of another shape or type."""
+def check_observation(observation: Observation, contract: Contract, *, who: str) -> Observation:
+    """Refuse an observation that lacks a camera, or has an image or a state that does not fit.
+
+    Another one comes back where its state was a little outside of its limits, and has been brought inside.
+    """
+    check_form(observation, contract, who=who)
+    state = check_state(observation.state, contract, who=who)
+    return observation if state is observation.state else replace(observation, state=state)
+
+
+def check_form(observation: Observation, contract: Contract, *, who: str) -> None:
+    """Refuse an observation that is of other shapes or types, or not finite; limits are for whoever received it."""
     check_images(observation.images, contract, who=who)
-    check_state(observation.state, contract, who=who)
+    _check_vector(observation.state, contract, who)
 
 
 def check_chunk(chunk: ActionChunk | None, contract: Contract, *, who: str) -> ActionChunk:
-    """The chunk, unless there is none, or its actions are not what `check_actions` wants."""
+    """The chunk with all commands within limits, and in ``clipped`` the steps that were not.
+
+    Refused where there is none, or its actions are not what `check_actions` wants.
+    """
     if chunk is None:
         raise ContractError(f"{who}: expected a chunk of actions for the observation, got none")
     check_actions(chunk.actions, contract, who=who)
-    return chunk
+    low, high = limits(contract.action)
+    inside = np.clip(chunk.actions, low, high)
+    if np.array_equal(inside, chunk.actions):
+        return chunk
+    outside = (_beyond(chunk.actions, contract.action) > _ROUNDING).any(axis=1)
+    steps = {*chunk.clipped, *np.flatnonzero(outside).tolist()}
+    return replace(chunk, actions=inside, clipped=tuple(sorted(steps)))
 
 
 def check_images(images: Mapping[str, Any], contract: Contract, *, who: str) -> None:
@@ -46,8 +70,18 @@ def check_images(images: Mapping[str, Any], contract: Contract, *, who: str) -> 
         _check_image(images[camera.name], camera, who)
 
 
-def check_state(state: Any, contract: Contract, *, who: str) -> None:
-    """Refuse a state unless it is finite float32 (s,)."""
+def check_state(state: Any, contract: Contract, *, who: str) -> np.ndarray:
+    """The state within its limits; refused unless it is finite float32 (s,), and nowhere far outside of them."""
+    _check_vector(state, contract, who)
+    assert isinstance(state, np.ndarray)
+    check_limits(state[None], contract.state, contract.tolerance, what=f"{who}: state")
+    if not (_beyond(state[None], contract.state) > _ROUNDING).any():
+        return state
+    inside: np.ndarray = np.clip(state, *limits(contract.state))
+    return inside
+
+
+def _check_vector(state: Any, contract: Contract, who: str) -> None:
     names = ", ".join(f"{d.name} [{d.unit}]" for d in contract.state)
     if not _is(state, np.float32, (len(contract.state),)):
         raise ContractError(f"{who}: state: expected float32 ({len(contract.state)},) ({names}), got {describe(state)}")
@@ -68,9 +102,33 @@ def check_actions(actions: Any, contract: Contract, *, who: str) -> None:
         raise ContractError(f"{who}: actions: expected finite numbers, got NaN or infinity")
 
 
+def check_limits(rows: np.ndarray, dimensions: Sequence[Dimension], tolerance: float, *, what: str) -> None:
+    """Refuse rows (t, d) that anywhere lie outside of their limits by more than ``tolerance`` of the range."""
+    beyond = _beyond(rows, dimensions)
+    if not (beyond > tolerance).any():
+        return
+    step, column = divmod(int(beyond.argmax()), len(dimensions))
+    d, where = dimensions[column], f" at step {step} of {len(rows)}" if len(rows) > 1 else ""
+    raise ContractError(
+        f"{what} {d.name}: expected {d.low:g} to {d.high:g} {d.unit} (at most {tolerance:g} of that range beyond), "
+        f"got {float(rows[step, column]):g}{where}; correct its unit or order, or the contract's limits"
+    )
+
+
 def describe(value: Any) -> str:
     """What an error says of a value that is not the one expected: type and shape of an array, else its type."""
     return f"{value.dtype.name} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+
+
+def _beyond(rows: np.ndarray, dimensions: Sequence[Dimension]) -> np.ndarray:
+    """float64 (t, d): how far each number lies outside of its limits, as a share of their range; 0 inside."""
+    low, high = limits(dimensions, np.float64)
+    rows = rows.astype(np.float64)
+    ends = np.abs(np.where(np.isfinite([low, high]), [low, high], 0.0)).max(axis=0)
+    has_range = np.isfinite(high - low) & (high > low)
+    span = np.where(has_range, high - low, np.where(ends > 0, ends, 1.0))  # of one open end, or none: the other's size
+    shares: np.ndarray = np.maximum(np.maximum(low - rows, rows - high), 0.0) / span
+    return shares
 
 
 def _check_image(image: Any, camera: Camera, who: str) -> None:

@@ -52,6 +52,8 @@ class ActionChunk:
     time_ns: int
     signals: Mapping[str, Float32[np.ndarray, " g"]] = field(default_factory=dict)
     """What the policy believes, by signal."""
+    clipped: tuple[int, ...] = ()
+    """Steps whose command was outside of the robot's limits, and has been brought inside."""
 
 
 @runtime_checkable

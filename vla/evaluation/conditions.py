@@ -11,7 +11,7 @@ from vla.evaluation.statistics import Difference, SuccessRate
 from vla.evaluation.trials import Condition
 
 LANGUAGE_TEST: tuple[Language, ...] = ("right", "paraphrase", "blank", "wrong")
-"""What ``--language-test`` says: a paraphrase is any of the other words of `vla.evaluation.phrasing`."""
+"""What ``--language-test`` says: a paraphrase is any of the other words of `vla.evaluation.scenes.phrasing`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,7 @@ def evaluate(
     is given by name, or as a function that a process can import, is built in each of ``run.workers`` processes; an
     object acts in this one.
     """
-    how = _how(run, out, policy)
+    how = _how(run, out, note, policy)
     plan = Plan(
         contenders={"": _contender(policy, how)},
         conditions=_conditions(_matching(env, [policy], note), split, settings, languages, robustness),
@@ -86,7 +86,7 @@ def compare(
     ``sequential`` lets them take turns and stops as soon as a test that allows for it knows which is better, wrong in
     a share of at most ``alpha``.
     """
-    how = _how(run, out, a, b)
+    how = _how(run, out, note, a, b)
     contenders = {"a": _contender(a, how), "b": _contender(b, how)}
     plain = _conditions(_matching(env, [a, b], note), split, settings, languages, robustness)
     conditions = [replace(condition, policy=label) for condition in plain for label in contenders]
@@ -160,8 +160,16 @@ def _contender(policy: PolicyLike, run: RunConfig) -> Contender:
     return Contender(name=name, make=make)
 
 
-def _how(run: RunConfig | None, out: str | Path | None, *policies: PolicyLike) -> RunConfig:
+def _how(run: RunConfig | None, out: str | Path | None, note: Note, *policies: PolicyLike) -> RunConfig:
+    from vla.policies.table import places_of
+
     run = run or (RunConfig(workers=1) if any(_is_object(policy) for policy in policies) else RunConfig())
+    for name in dict.fromkeys(str(policy) for policy in policies if isinstance(policy, str | Path)):
+        places = places_of(name)  # each environment of each worker is a client of the server
+        if places is not None and run.workers * run.batch > places:
+            batch = min(run.batch, places)
+            run = replace(run, batch=batch, workers=max(1, places // batch))
+            note(f"{name} has {places} places: {run.workers} workers with {batch} episodes at a time")
     return run if out is None else replace(run, out=Path(out))
 
 

@@ -11,11 +11,11 @@ from vla.core.provenance import folder_digest, provenance, versions
 from vla.envs.registry import env_spec
 from vla.evaluation.conditions import language_gaps, robustness_curves
 from vla.evaluation.folder import ResultFolder, sessions
-from vla.evaluation.overlap import overlaps
 from vla.evaluation.result import FORMAT, EvaluationResult, PolicyIdentity
 from vla.evaluation.rows import overall, rows_of, task_rows
 from vla.evaluation.run import Outcome, run_trials
 from vla.evaluation.runner import MakePolicy
+from vla.evaluation.scenes.overlap import overlaps
 from vla.evaluation.sequential import SequentialTest
 from vla.evaluation.settings import RunConfig
 from vla.evaluation.trials import Condition, EpisodeResult, Trial, trials_of
@@ -67,7 +67,7 @@ class Plan:
     def overlaps(self, label: str) -> list[str]:
         """What to say of scenes that a contender was trained on."""
         path = Path(self.contenders[label].name)
-        mine = [condition for condition in self.conditions if condition.policy == label]
+        mine = [condition.env for condition in self.conditions if condition.policy == label]
         return list(overlaps(path, mine, self.seed, self.episodes)) if path.is_dir() else []
 
     def identity(self) -> dict[str, Any]:

@@ -10,12 +10,11 @@ import numpy as np
 
 from vla.core.chunks import ChunkBuffer
 from vla.core.config import from_dict
-from vla.core.contract import Contract
 from vla.core.errors import ConfigError, ContractError, UnknownNameError, VlaError
-from vla.core.fit import check_chunk, limits
+from vla.core.fit import check_chunk, check_observation
 from vla.core.types import ActionChunk, Observation
 from vla.envs.spec import LANGUAGES, RobotEnv, to_observation
-from vla.evaluation.phrasing import rephrase
+from vla.evaluation.scenes.phrasing import rephrase
 from vla.evaluation.trials import EpisodeResult, Trial, digest
 
 
@@ -34,7 +33,6 @@ class Slot:
         """``history`` is the number of observations that the policy reads, the present one included."""
         self._inner, self._env = env, env
         self._execute, self._ensemble, self._history = execute, ensemble, history
-        self._limits = _limits(env.contract)
         self.running = False
         self.crashed = False
         """An episode has crashed here: the environment should not be used any more."""
@@ -50,7 +48,7 @@ class Slot:
         self._latencies_ms: list[float] = []
         self._info: dict[str, Any] = {}
         self._instruction, self._said = "", None
-        self._best, self._clipped = 0.0, 0
+        self._best, self._clipped, self._states_clipped = 0.0, 0, 0
         self._past: deque[Observation] = deque(maxlen=self._history - 1)
         self._errors: dict[str, float] | None = None
         condition = trial.condition
@@ -102,11 +100,8 @@ class Slot:
         """Run one control step of the episode."""
         if not self.running:
             return
-        low, high, slack = self._limits
+        self._clipped += self._buffer.clipped
         action = self._buffer.pop()
-        if ((action < low - slack) | (action > high + slack)).any():
-            action = np.clip(action, low, high)
-            self._clipped += 1
         self._actions.append(action)
         try:
             raw, _, terminated, truncated, self._info = self._env.step(action)
@@ -116,11 +111,18 @@ class Slot:
             self._finish(crash=f"step {len(self._actions)}: {type(error).__name__}: {error}")
             return
         self._look(raw)
-        if terminated or truncated:
+        if self.running and (terminated or truncated):
             self._finish()
 
     def _look(self, raw: Mapping[str, Any]) -> None:
-        seen = to_observation(raw, self._info)
+        """Take what the environment shows; what does not fit its own contract ends the episode as a crash."""
+        shown = to_observation(raw, self._info)
+        try:
+            seen = check_observation(shown, self._env.contract, who="the environment")
+        except ContractError as error:
+            self._finish(crash=f"step {len(self._actions)}: {error}")
+            return
+        self._states_clipped += seen is not shown
         seen = seen if self._said is None else replace(seen, instruction=self._said)
         self.observation = replace(seen, history=tuple(self._past))
         self._past.append(seen)
@@ -134,6 +136,8 @@ class Slot:
         self.crashed |= crash is not None
         info, latencies = self._info, self._latencies_ms
         metrics = {**info.get("metrics", {}), **(self._errors or {})}
+        if self._states_clipped:
+            metrics["states_clipped"] = self._states_clipped
         actions = np.array(self._actions, np.float32)
         result = EpisodeResult(
             seed=self._trial.seed,
@@ -169,9 +173,3 @@ def _perturbed(env: RobotEnv, settings: Mapping[str, Any]) -> RobotEnv:
     from vla.envs.perturbations import PerturbationConfig, Perturbed
 
     return cast(RobotEnv, Perturbed(env, from_dict(PerturbationConfig, dict(settings), where="perturbation")))
-
-
-def _limits(contract: Contract) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """float32 (d,) each: low, high, and how far outside of them is rounding."""
-    low, high = limits(contract.action)
-    return low, high, np.float32(1e-6) * np.where(np.isfinite(high - low), high - low, 0).astype(np.float32)

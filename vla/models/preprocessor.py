@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from vla.core.action_transform import ActionTransform
 from vla.core.contract import Contract, Dimension, differences
 from vla.core.errors import CheckpointError, ContractError
-from vla.core.fit import check_observation
+from vla.core.fit import check_form, limits
 from vla.core.media.images import resize_frame
 from vla.core.scaling import Statistics
 from vla.core.types import ActionChunk, Observation
@@ -50,6 +50,11 @@ class Embodiment:
     state: Statistics
     action: Statistics
     """Of actions in that space."""
+
+    def inside(self, state: Float32[np.ndarray, "*b s"]) -> Float32[np.ndarray, "*b s"]:
+        """Recorded states as live ones come: brought within their limits by whoever received them."""
+        within: np.ndarray = np.clip(state, *limits(self.contract.state))
+        return within
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON that `from_json` reads back."""
@@ -138,7 +143,7 @@ class Preprocessor:
         robot, t = self.embodiments[embodiment], self.history
         for observation in observations:
             for moment in (*observation.history, observation):
-                check_observation(moment, robot.contract, who="the policy")
+                check_form(moment, robot.contract, who="the policy")
         moments = [(*o.history, o)[-t:] for o in observations]
         missing = [t - len(moment) for moment in moments]
         moments = [(moment[0],) * m + moment for moment, m in zip(moments, missing, strict=True)]  # as a window begins
@@ -157,6 +162,7 @@ class Preprocessor:
 
     def samples(self, arrays: Mapping[str, np.ndarray], texts: Texts) -> Batch:
         """A batch of windows or of a mixture, whose ``instruction`` counts ``texts``."""
+        arrays = {**arrays, "state": self._received(arrays)}
         instruction = torch.from_numpy(arrays["instruction"])
         inputs = self._inputs(arrays, texts[0][instruction], texts[1][instruction])
         b, h, _ = arrays["actions"].shape
@@ -197,7 +203,7 @@ class Preprocessor:
     ) -> Float[Tensor, "w h d"]:
         """Recorded chunks of one robot as a codec is fitted to them: what `samples` gives as targets."""
         robot = self.embodiments[embodiment]
-        space = robot.space.apply(torch.from_numpy(state), torch.from_numpy(actions))
+        space = robot.space.apply(torch.from_numpy(robot.inside(state)), torch.from_numpy(actions))
         scaled: Tensor = robot.action.normalise(space)
         return scaled
 
@@ -231,6 +237,15 @@ class Preprocessor:
         for embodiment in value["embodiments"]:
             embodiment["contract"].pop("versions")
         return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+    def _received(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The states (b, t, s) of each robot within its limits."""
+        state = arrays["state"].copy()
+        for number, rows in _by_robot(arrays, len(state)):
+            robot = self.embodiments[number]
+            s = len(robot.contract.state)
+            state[rows, :, :s] = robot.inside(state[rows, :, :s])
+        return state
 
     def _inputs(self, arrays: Mapping[str, np.ndarray], text: Tensor, text_valid: Tensor) -> Inputs:
         """Scale the state of each robot, and say what there is."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
@@ -33,8 +34,15 @@ class Augmentation:
             by = ((2 * reach + 1) * torch.rand(b, n, 2, device=images.device)).long() - reach  # (b, n, 2) pixels
             images = shift_images(images, by)
             moved = 2.0 * by / torch.tensor([height, width], device=images.device)  # the image is 2 across
-            signals = {name: _move(signal, self._points[name], moved) for name, signal in signals.items()}
-        if config.brightness or config.contrast:
+            one = torch.ones_like(moved)
+            signals = {name: _move(signal, self._points[name], moved, one) for name, signal in signals.items()}
+        if config.crop:
+            b, n = len(images), images.shape[2]
+            size = (1 - config.crop * torch.rand(b, n, 1, device=images.device)).expand(b, n, 2)
+            centre = (1 - size) * (2 * torch.rand(b, n, 2, device=images.device) - 1)
+            images = crop_images(images, centre, size)
+            signals = {name: _move(signal, self._points[name], -centre, size) for name, signal in signals.items()}
+        if config.brightness or config.contrast or config.saturation:
             images = _recolour(images, config)
         return replace(inputs, images=images), replace(targets, signals=signals)
 
@@ -50,12 +58,30 @@ def shift_images(images: UInt8[Tensor, "b t n y x 3"], by: Int64[Tensor, "b n 2"
     return rearrange(moved, "b n y x t c -> b t n y x c")
 
 
-def _move(signal: Float[Tensor, "b g"], points: Points, by: Float[Tensor, "b n 2"]) -> Float[Tensor, "b g"]:
-    """Points in images go where their images go."""
+def crop_images(
+    images: UInt8[Tensor, "b t n y x 3"], centre: Float[Tensor, "b n 2"], size: Float[Tensor, "b n 2"]
+) -> UInt8[Tensor, "b t n y x 3"]:
+    """The part of each camera's pictures around ``centre`` (row, column) that is ``size`` of them, as large as all was.
+
+    The picture goes from -1 to 1; bilinear.
+    """
+    b, t, _, height, width, _ = images.shape
+    rows, columns = ((2 * torch.arange(k, device=images.device) + 1) / k - 1 for k in (height, width))
+    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1)  # (y, x, 2)
+    where = rearrange(centre[:, :, None, None] + size[:, :, None, None] * grid, "b n y x two -> (b n) y x two")
+    flat = rearrange(images, "b t n y x c -> (b n) (t c) y x").float()
+    seen = F.grid_sample(flat, where.flip(-1), padding_mode="border", align_corners=False)  # it takes (x, y)
+    return rearrange(seen, "(b n) (t c) y x -> b t n y x c", b=b, t=t).round().clamp(0, 255).to(torch.uint8)
+
+
+def _move(
+    signal: Float[Tensor, "b g"], points: Points, by: Float[Tensor, "b n 2"], size: Float[Tensor, "b n 2"]
+) -> Float[Tensor, "b g"]:
+    """Points in images go where their images go: moved, then seen in a part of this ``size``."""
     moved = signal.clone()
     for camera, things in enumerate(points):
         for place in things:
-            moved[:, list(place)] += by[:, camera]
+            moved[:, list(place)] = (moved[:, list(place)] + by[:, camera]) / size[:, camera]
     return moved
 
 
@@ -64,6 +90,9 @@ def _recolour(images: UInt8[Tensor, "b t n y x 3"], config: AugmentationConfig) 
         return reach * (2 * torch.rand(len(images), 1, images.shape[2], 1, 1, 1, device=images.device) - 1)
 
     pixels = images.float()
+    if config.saturation:
+        grey = pixels.mean(dim=-1, keepdim=True)
+        pixels = grey + (pixels - grey) * (1 + draw(config.saturation))
     mean = pixels.mean(dim=(3, 4, 5), keepdim=True)
     changed = mean + (pixels - mean) * (1 + draw(config.contrast)) + 255 * draw(config.brightness)
     return changed.round().clamp(0, 255).to(torch.uint8)

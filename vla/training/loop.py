@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,11 +13,13 @@ from vla.core.config import to_dict
 from vla.core.lookup import lookup
 from vla.core.provenance import provenance
 from vla.datasets.sampling.loader import iterate_steps
+from vla.models.checkpoint import write_checkpoint
 from vla.models.freezing import Frozen
 from vla.models.model import Model
 from vla.models.transfer import transfer
 from vla.training.augmentation import Augmentation
 from vla.training.claims import claim_data, progress, read_claim
+from vla.training.closed_loop import ClosedLoop
 from vla.training.evaluators import EVALUATORS, Evaluator
 from vla.training.metrics import Log, Means, MetricsLog
 from vla.training.optimiser import build_optimisers
@@ -37,6 +41,12 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
     The order is important: the seed before the weights, the average before the state that fills it, the state before
     what counts from it.
     """
+    with ExitStack() as closing:
+        _train(config, run, parallel, log, closing)
+
+
+def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing: ExitStack) -> None:
+    """See `train_worker`; ``closing`` ends what runs beside."""
     first, device = parallel.rank == 0, parallel.device
     torch.set_num_threads(config.threads)
     precision = settle_precision(run, config.precision, parallel)
@@ -63,7 +73,9 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
 
     # -- where the run stands ----------------------------------------------------------------------------------------
     start = position = load_state(run, model, average, optimisers)
-    metrics_log = MetricsLog(run, log, start.step) if first else None
+    metrics_log = MetricsLog(run, log, start.step, wandb=config.wandb) if first else None
+    if metrics_log is not None:
+        closing.callback(metrics_log.close)
     batches = samples.batches(batch=config.batch, rank=parallel.rank, world=parallel.world, start=start.consumed)
     began = time.monotonic()
     due = {"validate": began + config.validate_s, "save": began + config.checkpoint_s}
@@ -73,6 +85,25 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
     if metrics_log is not None and samples.nothing_held_out:
         metrics_log.event("note", text=samples.nothing_held_out)
     logged_step, logged_at = start.step, began
+
+    def facts() -> dict[str, Any]:
+        """Where the present weights come from."""
+        training = vars(position) | {"device": str(device), "precision": precision}
+        if lengths := [vars(entry) for entry in read_claim(run).prolonged]:
+            training["prolonged"] = lengths
+        found = {"recipe": to_dict(config), "training": training, "scenes": dict(samples.scenes)}
+        if samples.parent is not None:
+            parent = {"checkpoint": config.init, "digest": samples.parent.digest}
+            found["init"] = parent | {"fates": [vars(fate) for fate in fates]}
+        return provenance(**found, parameters=sum(parameter.numel() for parameter in model.parameters()))
+
+    def write(path: Path) -> None:
+        write_checkpoint(path, blueprint, average, facts())
+
+    driving = None
+    if metrics_log is not None and config.closed_loop.env:
+        driving = ClosedLoop(config.closed_loop, run, samples.scenes, metrics_log)
+        closing.callback(driving.close)
 
     # -- loop --------------------------------------------------------------------------------------------------------
     for recorded in iterate_steps(batches, config.data.loaders, pin_memory=device.type == "cuda"):
@@ -107,21 +138,16 @@ def train_worker(config: TrainConfig, run: Path, parallel: Parallel, log: Log = 
             if row := _evaluate(model, average, evaluators, device, frozen):
                 metrics_log.write("validation", position.step, seconds, row)
             due["validate"] = time.monotonic() + config.validate_s
+        if driving is not None:
+            driving.offer(position.step, seconds, write)
 
     # -- what stays --------------------------------------------------------------------------------------------------
     if first:
         save_state(run, position, model, average, optimisers)
-        if not stop:
-            training = vars(position) | {"device": str(device), "precision": precision}
-            if lengths := [vars(entry) for entry in read_claim(run).prolonged]:
-                training["prolonged"] = lengths
-            parameters = sum(parameter.numel() for parameter in model.parameters())
-            extra = {"recipe": to_dict(config), "training": training, "parameters": parameters}
-            if samples.parent is not None:
-                parent = {"checkpoint": config.init, "digest": samples.parent.digest}
-                extra["init"] = parent | {"fates": [vars(fate) for fate in fates]}
-            extra |= {"scenes": dict(samples.scenes)}
-            write_final(run, blueprint, average, provenance(**extra))
+    if first and not stop:
+        write_final(run, write)
+        if driving is not None:
+            driving.finish(position.step, position.seconds, write)
 
 
 def _progress(config: TrainConfig, run: Path, step: int, seconds: float, parallel: Parallel) -> tuple[float, bool]:

@@ -1,5 +1,6 @@
-"""The log of a run: ``metrics.jsonl``, and TensorBoard where it is installed."""
+"""The log of a run: ``metrics.jsonl``; TensorBoard where it is installed, Weights & Biases where it is asked for."""
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vla.core.errors import VlaError
+from vla.core.errors import ConfigError, VlaError
 from vla.core.files import write_atomic
 from vla.training.parallel import Parallel
 
@@ -19,7 +20,8 @@ Log = Callable[[dict[str, Any]], None]
 class MetricsLog:
     """A resumed run drops the lines of steps that it repeats."""
 
-    def __init__(self, run: Path, log: Log, step: int) -> None:
+    def __init__(self, run: Path, log: Log, step: int, *, wandb: str = "") -> None:
+        """``wandb`` is a project of Weights & Biases; a `ConfigError` where that is not installed."""
         self._path, self._log = run / "metrics.jsonl", log
         kept = [line for line in read_metrics(run) if line["step"] <= step]
         write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
@@ -29,6 +31,14 @@ class MetricsLog:
             self._board = None
         else:
             self._board = SummaryWriter(run / "tensorboard", purge_step=step)
+        self._wandb = _wandb_run(wandb, run) if wandb else None
+
+    def close(self) -> None:
+        """Hand over what is on its way."""
+        if self._board:
+            self._board.close()
+        if self._wandb:
+            self._wandb.finish()
 
     def event(self, kind: str, **facts: Any) -> None:
         """Record what a person should know of the beginning of a run, once: a ``note`` has a ``text``."""
@@ -49,6 +59,8 @@ class MetricsLog:
             for key, value in row.items():
                 self._board.add_scalar(f"{kind}/{key}", value, step)
             self._board.flush()
+        if self._wandb:
+            self._wandb.log({f"{kind}/{key}": value for key, value in row.items()} | {"step": step})
         self._append(line)
 
     def _append(self, line: dict[str, Any]) -> None:
@@ -84,6 +96,23 @@ class Means:
         self._sums, self._counts = {}, {}
         found = zip(names, sums.tolist(), counts.tolist(), strict=True)
         return {name: total / count for name, total, count in found if count}
+
+
+def _wandb_run(project: str, run: Path) -> Any:
+    """One run of theirs for each folder, also when it is resumed: its id is the folder's path."""
+    try:
+        import wandb
+    except ImportError:
+        raise ConfigError(f"train.wandb={project}: Weights & Biases is not installed; pip install wandb") from None
+    identity = hashlib.blake2b(str(run.resolve()).encode(), digest_size=6).hexdigest()
+    try:
+        found = wandb.init(project=project, dir=str(run), id=identity, name=run.name, resume="allow")
+    except Exception as error:
+        raise ConfigError(
+            f"train.wandb={project}: {' '.join(str(error).split())}; log in with wandb login, or set WANDB_MODE=offline"
+        ) from None
+    found.define_metric("*", step_metric="step")
+    return found
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -10,6 +10,9 @@ from vla.core.errors import ConfigError
 from vla.datasets.sampling.settings import MixtureConfig
 from vla.datasets.selection import Selection
 from vla.models.config import ModelConfig, UnifiedConfig
+
+REPORTED = (500_000, 600_000)
+"""Scenes from which evaluations report by default, the second excluded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,17 +103,46 @@ class AugmentationConfig:
     said. A policy that has met them looks past them."""
     shift: float = 0.0
     """Largest shift of a camera's picture, as a share of its size; the border is repeated (arXiv 2004.13649)."""
+    crop: float = 0.0
+    """Largest share of a side that is cut off a camera's picture before it is stretched back to its size."""
     brightness: float = 0.0
     """Largest change of all pixels, as a share of the full range."""
     contrast: float = 0.0
     """Largest change of the distances from the mean, as a share of them."""
+    saturation: float = 0.0
+    """Largest change of how far colours are from grey, as a share of it."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.words <= 1:
             raise ConfigError(f"train.augmentation.words={self.words} must be between 0 and 1")
-        for name in ("shift", "brightness", "contrast"):
+        for name in ("shift", "crop", "brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"train.augmentation.{name}={getattr(self, name)} must be at least 0 and below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClosedLoopConfig:
+    """Episodes that the averaged weights drive beside the training, to choose the best of them."""
+
+    env: str = ""
+    """The task; empty lets nobody drive."""
+    settings: Annotated[dict[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
+    """Of the environment, that differ from its defaults; a recipe can hold them."""
+    episodes: int = 20
+    seed: int = 400_000
+    """Episode i is scene seed + i; these choose, so they are neither trained on nor reported (500,000 and on)."""
+    every_s: float = 120.0
+    """Seconds from one time to the next, at least."""
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "every_s"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"train.closed_loop.{name}={getattr(self, name)} must be positive")
+        if self.seed < REPORTED[1] and self.seed + self.episodes > REPORTED[0]:
+            raise ConfigError(
+                f"train.closed_loop.seed={self.seed}: scenes {REPORTED[0]} to {REPORTED[1] - 1} are those that "
+                "evaluations report, and a policy is not chosen by what is reported of it; choose another seed"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,8 +181,11 @@ class TrainConfig:
     """The averaged weights look back over this share of the steps so far."""
     seed: int = 0
     log_steps: int = 50
+    wandb: str = ""
+    """A project of Weights & Biases that gets what is logged, too; WANDB_MODE=offline keeps it in the run's folder."""
     evaluators: tuple[str, ...] = ("held_out", "first_frames")
     """What is measured on held-out episodes: names of ``EVALUATORS``."""
+    closed_loop: ClosedLoopConfig = field(default_factory=ClosedLoopConfig)
     validate_s: float = 60.0
     """Seconds between validations."""
     checkpoint_s: float = 120.0

@@ -14,6 +14,7 @@ from vla.core.action_transform import ActionTransform
 from vla.core.errors import ConfigError, DatasetError
 from vla.core.lookup import lookup
 from vla.core.policy_spec import DatasetVersion
+from vla.datasets.care.validate import limit_findings
 from vla.datasets.dataset import Dataset
 from vla.datasets.sampling.loader import Batches
 from vla.datasets.sampling.mixture import Mixture
@@ -199,7 +200,14 @@ def _order(windows: Windows, strata: dict[str, float], seed: int) -> SampleOrder
 def _embodiment(
     sources: Sequence[tuple[Windows, float | None]], cameras: tuple[str | None, ...], horizon: int
 ) -> tuple[Embodiment, tuple[str, ...]]:
-    """One robot: its action space, and one scale over all of its windows; also the hashes of the statistics."""
+    """One robot: its action space, and one scale over all of its windows; also the hashes of the statistics.
+
+    `DatasetError` where states or commands are far outside of their limits: nothing learned from them is right.
+    """
+    for windows, _ in sources:
+        damage = next(limit_findings(windows.dataset), None)
+        if damage is not None:
+            raise DatasetError(f"dataset {windows.dataset.url}, {damage.where}: {damage.what}")
     contract = sources[0][0].dataset.contract
     space = ActionTransform.of(contract)
     scale = scale_of([(w.dataset, w.episodes, hz) for w, hz in sources], space, horizon)

@@ -8,6 +8,7 @@ precision.json         what ``precision: auto`` measured and chose
 metrics.jsonl          one line for each log and each validation
 states/<step>/         state.safetensors, state.json, and their seal; the newest two are kept
 checkpoint/            the averaged weights, written when training ends (see `vla.models.checkpoint`)
+best/                  those that drove best on the way, where the recipe asks for it (see `vla.training.closed_loop`)
 """
 
 import json
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 from vla.core.errors import CheckpointError, VlaError
 from vla.core.files import sync_folder, write_json
 from vla.core.sealed import SealedFolder, seal_folder
-from vla.models.checkpoint import Blueprint, fill, read_object, read_tensors, write_checkpoint, write_tensors
+from vla.models.checkpoint import fill, read_object, read_tensors, write_tensors
 from vla.training.parallel import Parallel
 from vla.training.precision import Precision, measure_precision
 
@@ -150,15 +151,30 @@ def _open(path: Path) -> SealedFolder:
         raise CheckpointError(f"{path} has no seal: vla 2.0 or older wrote it, or a file was lost") from None
 
 
-@contextmanager
-def unfinished(final: Path) -> Iterator[Path]:
-    """A new folder beside ``final``, to be filled and renamed; what is left of it in the end is removed."""
+def new_folder(final: Path) -> Path:
+    """An empty folder of a new name beside ``final``, to be filled and renamed; what crashes leave is swept."""
     folder = final.with_name(f"{_UNFINISHED}{final.name}-{uuid.uuid4().hex[:8]}")
     folder.mkdir(parents=True)
+    return folder
+
+
+@contextmanager
+def unfinished(final: Path) -> Iterator[Path]:
+    """A `new_folder`; what is left of it in the end is removed."""
+    folder = new_folder(final)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def replace_folder(fresh: Path, final: Path) -> None:
+    """Put ``fresh`` in the place of ``final``, if that is there."""
+    with unfinished(final) as old:
+        if final.exists():
+            os.rename(final, old)
+        os.rename(fresh, final)
+        sync_folder(final.parent)
 
 
 def _sweep(run: Path) -> None:
@@ -171,16 +187,11 @@ def _sweep(run: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-def write_final(run: Path, blueprint: Blueprint, average: Mapping[str, Tensor], provenance: Mapping[str, Any]) -> Path:
-    """Write ``RUN/checkpoint`` beside the old one and swap them."""
-    final = run / "checkpoint"
-    with unfinished(final) as fresh, unfinished(final) as old:
-        write_checkpoint(fresh, blueprint, average, provenance)
-        if final.exists():
-            os.rename(final, old)
-        os.rename(fresh, final)
-        sync_folder(run)
-    return final
+def write_final(run: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` make ``RUN/checkpoint`` beside the old one, and swap them."""
+    with unfinished(run / "checkpoint") as fresh:
+        write(fresh)
+        replace_folder(fresh, run / "checkpoint")
 
 
 def settle_precision(run: Path, asked: Literal["auto", "float32", "bfloat16"], parallel: Parallel) -> Precision:

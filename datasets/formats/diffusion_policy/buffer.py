@@ -45,7 +45,9 @@ def open_buffer(path: Path) -> Iterator[Any]:
     root = "" if path.is_dir() else _root_in_zip(path)
     if root is None or (path.is_dir() and not holds_buffer(path)):
         raise DatasetError(f"{path}: {_not_a_buffer(path)}")
-    version: Literal[2, 3] = 3 if "zarr.json" in _files(path, root, ENDS) else 2
+    version: Literal[2, 3] = 3 if any("zarr.json" in _files(path, root, at) for at in ("", ENDS)) else 2
+    if lost := _lost(path, root, version):
+        raise DatasetError(f"{path}: {lost}")
     try:
         with LocalStore(path, read_only=True) if path.is_dir() else ZipStore(path, mode="r") as store:
             _register_codecs()
@@ -57,8 +59,6 @@ def open_buffer(path: Path) -> Iterator[Any]:
     except DatasetError:
         raise
     except (zarr.errors.BaseZarrError, zipfile.BadZipFile, *_FOREIGN) as error:
-        if lost := _lost(path, root, version):
-            raise DatasetError(f"{path}: {lost}") from None
         raise DatasetError(f"{path}: not a readable Zarr store of version {version}: {_reason(error)}") from None
 
 
@@ -118,7 +118,7 @@ def _files(path: Path, root: str, folder: str) -> set[str]:
     """Names of what lies in a folder of the store."""
     if path.is_dir():
         return set(os.listdir(path / folder)) if (path / folder).is_dir() else set()
-    inside = f"{root}/{folder}/" if root else f"{folder}/"
+    inside = "".join(f"{part}/" for part in (root, folder) if part)
     return {name.removeprefix(inside).split("/", 1)[0] for name in _zip_names(path) if name.startswith(inside)}
 
 
@@ -132,17 +132,11 @@ def _folders(path: Path, root: str, folder: str) -> set[str]:
 def _lost(path: Path, root: str, version: int) -> str | None:
     """Which description is missing, as copies that leave out hidden files lose them."""
     group = "zarr.json" if version == 3 else ".zgroup"
-    for folder, name in ((".", group), ("data", group), ("meta", group), (ENDS, _DESCRIPTIONS[version == 2])):
-        there = _files(path, root, folder) if folder != "." or path.is_dir() else _files_at_root(path, root)
-        if name not in there:
-            place = name if folder == "." else f"{folder}/{name}"
+    for folder, name in (("", group), ("data", group), ("meta", group), (ENDS, _DESCRIPTIONS[version == 2])):
+        if name not in _files(path, root, folder):
+            place = f"{folder}/{name}".lstrip("/")
             return f"{place} is missing; copies that leave out hidden files lose it: copy the store again"
     return None
-
-
-def _files_at_root(path: Path, root: str) -> set[str]:
-    inside = f"{root}/" if root else ""
-    return {name.removeprefix(inside).split("/", 1)[0] for name in _zip_names(path) if name.startswith(inside)}
 
 
 def _not_a_buffer(path: Path) -> str:

@@ -118,8 +118,10 @@ class CheckedStore(WrapperStore[Store]):
             raise StoreError(f"chunk {key} is a Git LFS pointer: fetch it with git lfs pull")
         if not blosc:
             return
+        if len(value) < _BLOSC_HEADER:
+            raise StoreError(f"chunk {key} is cut short to {len(value)} bytes; copy it again")
         written = int.from_bytes(value[12:_BLOSC_HEADER].to_bytes(), "little")
-        if len(value) < _BLOSC_HEADER or written != len(value):
+        if written != len(value):
             raise StoreError(f"chunk {key}: expected {written} bytes, got {len(value)}; copy it again")
 
 

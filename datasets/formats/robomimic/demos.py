@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from vla.core.errors import DatasetError
 from vla.datasets.formats.dimensions import as_rows
 from vla.datasets.formats.robomimic.filters import missing_filters
 from vla.datasets.formats.robomimic.header import Header, as_count, language, read_attributes
-from vla.datasets.formats.robomimic.tree import Tree, UnreadableError, located, member, read_rows, same, walk
+from vla.datasets.formats.robomimic.tree import Tree, UnreadableError, located, member, read_rows, resolve, same, walk
 
 Form = tuple[str, tuple[int, ...]]
 """What an array holds, and the shape of one step of it."""
@@ -25,10 +26,26 @@ class Demo:
     where: str
     header: Header
     attributes: Mapping[str, Any]
-    tree: Tree
+    group: Any
     notes: tuple[str, ...]
 
-    @property
+    @cached_property
+    def tree(self) -> Tree:
+        """Its arrays, and those of ``obs``; other groups (next_obs, states of Isaac Lab) are not looked into."""
+        with located(self.where):
+            return walk(self.group, ("obs",))
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """What lies directly in it."""
+        return frozenset(self.group)
+
+    @cached_property
+    def _arrays(self) -> dict[str, Any]:
+        """Those that were asked for."""
+        return {}
+
+    @cached_property
     def steps(self) -> int:
         """Rows of the actions."""
         return int(self.array("actions").shape[0])
@@ -37,7 +54,7 @@ class Demo:
     def language(self) -> str | None:
         """The instruction, as far as the file holds one."""
         with located(self.where):
-            return language(self.header, self.attributes, self.tree.texts, self.where)
+            return language(self.header, self.attributes, self.group, self.where)
 
     @property
     def forms(self) -> dict[str, Form]:
@@ -47,11 +64,12 @@ class Demo:
 
     def array(self, key: str) -> Any:
         """The array of this name; one that is not there is a `DatasetError` that says what is in its place."""
-        if key not in self.tree.arrays:
-            texts = "text" if key in self.tree.texts else None
-            why = self.tree.left.get(key, texts) or _outer(key, self.tree.left) or "it is not there"
-            raise DatasetError(f"{self.where}: {key}: expected an array of numbers: {why}")
-        return self.tree.arrays[key]
+        if key not in self._arrays:
+            try:
+                self._arrays[key] = resolve(self.group, key)
+            except UnreadableError as error:
+                raise DatasetError(f"{self.where}: {key}: expected an array of numbers: {error}") from None
+        return self._arrays[key]
 
     def rows(self, key: str) -> np.ndarray:
         """A whole array with a row for each step."""
@@ -65,7 +83,7 @@ class Demo:
 
     def column(self, key: str) -> np.ndarray | None:
         """float32 (t,), or None where it was not recorded."""
-        if key not in self.tree.arrays and key not in self.tree.left:
+        if key not in self.names:
             return None
         rows = self.numbers(key)
         if rows.shape[1] != 1:
@@ -115,9 +133,8 @@ def open_demo(file: Any, header: Header, path: Path, name: str) -> Demo:
     where, notes = f"{path}: {name}", []  # type: tuple[str, list[str]]
     with located(where):
         group = member(file["data"], name)
-        tree = walk(group)
         attributes = read_attributes(group, notes)
-    return Demo(where=where, header=header, attributes=attributes, tree=tree, notes=tuple(notes))
+    return Demo(where=where, header=header, attributes=attributes, group=group, notes=tuple(notes))
 
 
 def demonstrations(file: Any, path: Path, notes: list[str]) -> list[str]:
@@ -150,10 +167,10 @@ def _members(data: Any) -> Iterator[tuple[str, Any]]:
             continue
         if not isinstance(group, h5py.Group):
             yield name, "it is no group"
-        elif "actions" not in group:
+        elif "actions" not in list(group):  # links that lead nowhere are there too: reading says so
             others = [key for key in group if key.startswith("actions")]
             yield name, "it has no actions" + (f", but {', '.join(others)}: rename one" if others else "")
-        elif getattr(group.get("actions"), "shape", None) and group["actions"].shape[0] == 0:
+        elif (shape := getattr(group.get("actions"), "shape", None)) and shape[0] == 0:
             yield name, "it has no steps"
         else:
             yield name, group
@@ -162,11 +179,6 @@ def _members(data: Any) -> Iterator[tuple[str, Any]]:
 def _kind(array: Any) -> str:
     pictures = array.dtype == np.uint8 and array.ndim == 4 and array.shape[-1] == 3
     return "frames" if pictures else "numbers"
-
-
-def _outer(key: str, left: Mapping[str, str]) -> str | None:
-    """Why a group that should hold ``key`` was left out."""
-    return next((why for outer, why in left.items() if key.startswith(f"{outer}/")), None)
 
 
 def _number(name: str) -> tuple[int, str]:

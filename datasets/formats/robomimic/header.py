@@ -129,7 +129,7 @@ def read_header(file: Any) -> Header:
     )
 
 
-def language(header: Header, attributes: Mapping[str, Any], texts: Mapping[str, Any], where: str) -> str | None:
+def language(header: Header, attributes: Mapping[str, Any], demo: Any, where: str) -> str | None:
     """The instruction that the file holds: of the demonstration (robocasa), the environment, or the task (LIBERO).
 
     An ``ep_meta`` that cannot be read is a `DatasetError`: the words may be there.
@@ -139,7 +139,7 @@ def language(header: Header, attributes: Mapping[str, Any], texts: Mapping[str, 
     if damaged:
         raise DatasetError(f"{where}: {damaged[0]}")
     candidates += [attributes.get(key) for key in _LANGUAGE]
-    candidates += [first_text(texts, _LANGUAGE)]
+    candidates += [first_text(demo, _LANGUAGE)]
     candidates += [header.env_args.get("lang"), header.env_kwargs.get("lang")]
     candidates += [header.problem_info.get("language_instruction")]
     for candidate in candidates:

@@ -58,8 +58,10 @@ def plan_layout(files: Sequence[Path], hints: Hints) -> Layout:
     used = ["actions", *(f"obs/{key}" for key in (*state, *cameras.values()))]
     forms = {key: common[key] for key in used}
     if len(used) == 1 and not any("states" in seen.others for seen in survey.seen.values()):
+        left = survey.left_out(common)
         raise DatasetError(
-            f"{files[0]}: expected obs or states beside the actions, got {sorted(common)}; nothing to learn"
+            f"{files[0]}: expected obs or states beside the actions; nothing to learn: "
+            f"{left[0] if left else 'there is nothing else'}"
         )
     turned = orientation(survey.headers, cameras, hints, notes)
     ranges = survey.measure(forms, robot)

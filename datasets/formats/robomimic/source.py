@@ -26,9 +26,12 @@ _SUFFIXES = (".hdf5", ".h5")
 
 
 def recognise(path: Path) -> bool:
-    """Whether ``path`` is such a file, or a folder with at least one; never raises."""
+    """Whether ``path`` is such a file, or a folder with at least one, or with nothing else by name; never raises."""
     try:
-        return any(_is_demonstrations(file) for file in _files(path))
+        files = _files(path)
+        if path.is_dir() and files and not any(is_hdf5(file) for file in files):
+            return len(files) == sum(file.is_file() for file in path.iterdir())  # Git LFS pointers, broken downloads
+        return any(_is_demonstrations(file) for file in files)
     except (OSError, DatasetError):
         return False
 
@@ -136,7 +139,9 @@ def _is_demonstrations(path: Path) -> bool:
 
 def _simulator(demo: Demo) -> np.ndarray | None:
     """float64 (t, m), bit for bit: replay depends on it; None where it is missing, or kept as a group (Isaac Lab)."""
-    if "states" not in demo.tree.arrays:
+    import h5py
+
+    if "states" not in demo.names or isinstance(demo.group["states"], h5py.Group):
         return None
     states = demo.rows("states")
     if states.ndim != 2 or states.dtype.kind != "f" or not np.isfinite(states).all():

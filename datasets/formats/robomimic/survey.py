@@ -159,11 +159,7 @@ class Survey:
             for (key, why), n in reasons.items()
         ]
         others = sorted({key for seen in self.seen.values() for key in seen.others} - taken)
-        groups: dict[str, list[str]] = {}
-        for key in others:
-            groups.setdefault(key.split("/", 1)[0], []).append(key)
-        shown = [keys[0] if len(keys) == 1 else f"{group}/ ({len(keys)} arrays)" for group, keys in groups.items()]
-        return [*lines, *([f"These arrays are left out: {', '.join(shown)}."] if shown else [])]
+        return [*lines, *([f"These arrays are left out: {', '.join(others)}."] if others else [])]
 
 
 def survey_of(files: Sequence[Path]) -> Survey:

@@ -9,7 +9,7 @@ a recording's business.
 import contextlib
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,37 @@ class Tree:
     """Why each of the others is neither."""
 
 
-def walk(group: Any) -> Tree:
-    """Every array below ``group``, links followed."""
+def walk(group: Any, into: Container[str] | None = None) -> Tree:
+    """Every array below ``group``, links followed; of groups directly in it only those named ``into`` are entered."""
     tree = Tree()
-    _walk(group, "", (_identity(group),), tree, [])
+    _walk(group, "", (_identity(group),), tree, [], into)
     return tree
 
 
-def _walk(group: Any, prefix: str, above: tuple[tuple[int, int], ...], tree: Tree, names: list[str]) -> None:
+def resolve(group: Any, path: str) -> Any:
+    """The array of numbers at a path; what is not one is an `UnreadableError`."""
+    import h5py
+
+    item = group
+    for name in path.split("/"):
+        if not isinstance(item, h5py.Group) or name not in list(item):
+            raise UnreadableError("it is not there")
+        item = member(item, name)
+    if not isinstance(item, h5py.Dataset):
+        raise UnreadableError("a group or a type, not an array")
+    if oddity := _oddity(item):
+        raise UnreadableError(oddity)
+    return item
+
+
+def _walk(
+    group: Any,
+    prefix: str,
+    above: tuple[tuple[int, int], ...],
+    tree: Tree,
+    names: list[str],
+    into: Container[str] | None = None,
+) -> None:
     import h5py
 
     for name in group:
@@ -61,7 +84,9 @@ def _walk(group: Any, prefix: str, above: tuple[tuple[int, int], ...], tree: Tre
             continue
         if isinstance(item, h5py.Group):
             identity = _identity(item)
-            if identity in above:
+            if into is not None and name not in into:
+                tree.left[path] = f"a group of {len(item)} names, which is not read"
+            elif identity in above:
                 tree.left[path] = f"a link back to {item.name}, a group that it is in"
             else:
                 _walk(item, f"{path}/", (*above, identity), tree, names)
@@ -219,11 +244,15 @@ def same(one: Any, other: Any) -> bool:
     return _identity(one) == _identity(other)
 
 
-def first_text(texts: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
-    """The text at the first of ``names``, of one value or of many that are the same; None where they differ."""
+def first_text(group: Any, names: tuple[str, ...]) -> str | None:
+    """The text at the first of ``names`` that is text: one value, or many that are the same; None if they differ."""
+    import h5py
+
+    there = set(group)
     for name in names:
-        if name in texts:
-            values = {v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in np.ravel(texts[name][()])}
+        item = member(group, name) if name in there else None
+        if isinstance(item, h5py.Dataset) and _oddity(item) == "text":
+            values = {v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in np.ravel(read_rows(item))}
             return values.pop() if len(values) == 1 else None
     return None
 

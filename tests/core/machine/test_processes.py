@@ -186,3 +186,22 @@ def test_the_kernels_count_of_kills_for_memory_is_part_of_the_message(
         futures = run_shares(adder, [1, -9], workers=2)
         with pytest.raises(WorkerDiedError, match=rf"SIGKILL, with \d+\.\d of \d+ GB in use; .*{why}"):
             futures[1].result()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_ray_actor_that_says_nothing_is_ended_and_named() -> None:
+    class Work:  # local, so that Ray sends it by value
+        def __call__(self, share: float, report: Any) -> float:
+            import time
+
+            for _ in range(4):
+                time.sleep(share)
+                report(share)
+            return share
+
+    notes: list[str] = []
+    futures = run_shares(Work(), [600.0, 0.8], workers=2, engine="ray", silence_s=2.5, note=notes.append)
+    with pytest.raises(WorkerDiedError, match=r"a Ray actor gave no sign of life for 2\.5 s and was ended"):
+        futures[0].result()
+    assert futures[1].result() == 0.8
+    assert len(notes) == 1

@@ -17,6 +17,7 @@ from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.edit import keep_only
 from vla.datasets.selection import Selection
 from vla.datasets.storage.storage import LocalStorage
+from vla.datasets.store import episode_check
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.staging import StagedSegment
@@ -301,3 +302,18 @@ def test_a_segment_that_drifted_is_named(write: Callable[..., Path], tame: MakeE
     assert {finding.where for finding in found} >= {f"segment {drifted}"}
     assert {finding.severity for finding in found} == {"warning"}
     assert any("state s0" in finding.what for finding in found)
+
+
+def test_what_an_older_version_let_through_is_an_error_at_every_level(
+    write: Callable[..., Path], tame: MakeEpisode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = tame(1)
+    bad.state[4, 2] = 57.3  # degrees
+    with monkeypatch.context() as patch:
+        patch.setattr(episode_check, "check_within_limits", lambda rows, contract: None)
+        root = write(tame(0), bad)
+    for level in ("quick", "full", "deep"):
+        found = [finding for finding in validate(root, level) if finding.severity == "error"]
+        assert [finding.where.split(" (")[0] for finding in found] == ["episode 1"]
+        assert "state s2: expected -3 to 3 rad" in found[0].what
+        assert "got 57.3 at step 4 of 30" in found[0].what

@@ -214,14 +214,18 @@ def test_limits_of_a_dataset_stay(tmp_path: Path) -> None:
     """Those of the second day's data are others; what leaves the dataset's own is counted."""
     bring(tmp_path / "d", episode(0))
     wider = replace(CONTRACT, state=(replace(JOINT, high=9.0),))
-    far = replace(episode(1), state=np.full((3, 1), 8.0, np.float32))
+    far = replace(episode(1), state=np.full((3, 1), 3.2, np.float32))
     result = bring(tmp_path / "d", far, contract=wider)
     assert counts(result) == (1, 0, 0)
     assert Dataset.open(tmp_path / "d").contract == CONTRACT
     assert result.notes == (
-        "The dataset keeps the limits that it has: those of this source are others.",
-        "episode 0: state j leaves [-3, 3] rad at 3 steps, to 8",
+        "The dataset keeps the limits that it was made with and refuses episodes beyond them; those of this source are "
+        "others. Limits that hold what comes later are given when a dataset is made (--describe).",
+        "episode 0: state j leaves [-3, 3] rad at 3 steps, to 3.2",
     )
+    farther = replace(episode(2), state=np.full((3, 1), 8.0, np.float32))
+    refused = bring(tmp_path / "d", far, farther, contract=wider, skip_invalid=True)
+    assert (counts(refused), len(refused.invalid)) == ((0, 1, 0), 1)
     with pytest.raises(ContractError, match="robot: 'leg' ≠ 'arm'"):
         bring(tmp_path / "d", far, contract=replace(wider, robot="leg"))
 

@@ -82,9 +82,9 @@ def test_steps_come_out_bit_equal(
     episode = make_episode(
         9, 3, success=success, instruction="größer 🧱", instruction_alternatives=("a", "b"), split="val"
     )
-    odd = np.array([-0.0, 1e-45, 3.4028235e38, 0.1, -1 / 3], np.float32)
+    odd = np.array([-0.0, 1e-45, 2.9999998, 0.1, -1 / 3], np.float32)
     episode.state[:5] = odd
-    episode.reward[:5] = odd
+    episode.reward[:5] = np.where(odd > 2, np.float32(3.4028235e38), odd)
     with EpisodeWriter(root, contract, {"operator": "Jürgen"}, **about(episode)) as writer:
         record(writer, episode)
         uid = writer.finish(success)
@@ -177,6 +177,7 @@ def test_a_refused_step_changes_nothing(
     frames = {"front": front, "depth": depth}
     nan, inf = np.full(5, np.nan, np.float32), np.array([0, 0, np.inf, 0], np.float32)
     wrong: list[tuple[dict[str, Any], str]] = [
+        ({"state": np.full(5, 57.3, np.float32)}, r"state s0: expected -3 to 3 rad .*, got 57.3; correct its unit"),
         ({"state": nan}, r"state: expected finite float32 \(5,\), got .*; drop the step"),
         ({"state": np.zeros(4, np.float32)}, r"state: expected finite float32 \(5,\)"),
         ({"state": np.zeros((1, 5), np.float32)}, r"state: expected finite float32 \(5,\)"),
@@ -323,7 +324,7 @@ def large(tmp_path: Path, contract: Contract) -> Contract:
 
 
 def large_step(contract: Contract, i: int, noise: np.ndarray) -> dict[str, Any]:
-    state, action = (np.full(len(d), i, np.float32) for d in (contract.state, contract.action))
+    state, action = (np.full(len(d), i / 10, np.float32) for d in (contract.state, contract.action))
     return {"images": {"front": np.roll(noise, i, axis=0)}, "state": state, "action": action, "time_ns": i}
 
 

@@ -1,14 +1,21 @@
 """Windows against a reference that goes step by step through whole episodes."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from vla.core.contract import Contract
 from vla.core.errors import DatasetError
-from vla.datasets.dataset import Dataset
+from vla.core.types import Episode
+from vla.datasets.care.checker import check_dataset
+from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.sampling.windows import Windows
+from vla.datasets.store.manifest import publish
+from vla.datasets.store.segment import SegmentWriter
 
 MakeDataset = Callable[[list[list[int]]], Dataset]
 LENGTHS = [[3, 5, 1], [7, 4]]
@@ -125,3 +132,22 @@ def test_errors(make_dataset: MakeDataset) -> None:
     for index in (-1, len(windows)):
         with pytest.raises(IndexError):
             windows[index]
+
+
+def test_no_chunk_crosses_a_hole_in_time(
+    tmp_path: Path, contract: Contract, make_episode: Callable[..., Episode]
+) -> None:
+    """Steps behind it are steps of their own, and labels of none before it."""
+    episode = make_episode(6)
+    late = episode.time_ns + np.array([0, 0, 0, 10**10, 10**10, 10**10])
+    root = tmp_path / "d"
+    create_dataset(root, contract)
+    with SegmentWriter(root, contract, {}) as writer:
+        writer.append(replace(episode, time_ns=late, command_time_ns=late, valid=np.ones(6, bool)))
+        publish(root, [writer.seal()], "x")
+    windows = Windows(Dataset.open(root), 4, cameras=[])
+    actions, valid = windows.chunks(np.arange(6, dtype=np.int64))
+    assert valid.sum(axis=1).tolist() == [3, 2, 1, 3, 2, 1]
+    assert np.array_equal(actions[1], episode.action[[1, 2, 2, 2]])
+    assert np.array_equal(actions[3], episode.action[[3, 4, 5, 5]])
+    check_dataset(root)

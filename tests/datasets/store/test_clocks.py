@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla.datasets.store.clocks import latest_frame
+from vla.datasets.store.clocks import holes, latest_frame
 
 TIMES = st.lists(st.integers(-(2**62), 2**62), max_size=20, unique=True).map(
     lambda times: np.array(sorted(times), np.int64)
@@ -24,3 +24,10 @@ def test_no_step_sees_the_future_and_none_misses_a_later_frame(frames: np.ndarra
     for step, number in zip(steps.tolist(), seen.tolist(), strict=True):
         assert (frames[: number + 1] <= step).all()
         assert (frames[number + 1 :] > step).all()
+
+
+def test_holes_are_within_episodes_and_longer_than_a_period_and_a_half() -> None:
+    periods = np.array([0, 1, 2.4, 4, 5, 0, 1, 9, 10, 100])  # two episodes, and one of a single step
+    found = holes((periods * 1e8).astype(np.int64), np.array([0, 5, 9], np.int64), 10.0)
+    assert found.tolist() == [2, 6]
+    assert holes(np.zeros(1, np.int64), np.zeros(1, np.int64), 10.0).tolist() == []

@@ -174,3 +174,15 @@ def test_names(contract: Contract, rich_contract: Contract, name: str) -> None:
         check_names(replace(contract, cameras=(Camera(name=name, height=1, width=1),)))
     with pytest.raises(DatasetError, match=r"signal .*rename it"):
         check_names(replace(contract, signals={name: ()}))
+
+
+@pytest.mark.parametrize("name", ["state", "action", "action_executed"])
+def test_what_is_far_outside_of_its_limits_is_refused(contract: Contract, make_episode: MakeEpisode, name: str) -> None:
+    episode = make_episode()
+    dimension = (contract.state if name == "state" else contract.action)[0]
+    span = dimension.high - dimension.low
+    getattr(episode, name)[3, 0] = dimension.high + 0.4 * span  # measured a little too far
+    check_episode(episode, contract)
+    getattr(episode, name)[3, 0] = 57 * max(span, 1.0)
+    with pytest.raises(DatasetError, match=rf"{name} {dimension.name}: expected .* at step 3 of 7; correct its unit"):
+        check_episode(episode, contract)

@@ -65,6 +65,12 @@ def missing_package(error: ImportError, what: str = "", *, extra: str = "") -> M
     return MissingPackageError(f"{before}the package {package} is installed and cannot be imported ({said}); {fix}")
 
 
+def require_package(module: str, what: str) -> None:
+    """`MissingPackageError` where ``module`` cannot be found; said before anything that it is needed for begins."""
+    if not is_installed(module):
+        raise missing_package(ModuleNotFoundError(name=module), what) or AssertionError(module)
+
+
 @contextmanager
 def needed_packages(what: str, *, extra: str = "") -> Iterator[None]:
     """Make a package that is not installed a `MissingPackageError` that says for what, and what to install."""

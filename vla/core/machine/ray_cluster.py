@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from vla.core.errors import VlaError
-from vla.core.machine.packages import needed_packages
+from vla.core.machine.packages import require_package
 from vla.core.machine.places import free_shared_memory, use_writable_folders
 
 ADDRESS = "RAY_ADDRESS"
 """Ray's own variable: HOST:PORT, ray://HOST:PORT, ``auto``, or ``local`` for a Ray of our own, which is the default."""
-OBJECT_STORE = 200 * 2**20
+OBJECT_STORE, LEAST_OBJECT_STORE = 200 * 2**20, 80 * 2**20
 _CONNECT_S = 5.0
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
 
@@ -27,13 +27,12 @@ def start_ray() -> None:
 
     Another cluster on this machine is joined only if it is asked for.
     """
-    address = os.environ.get(ADDRESS, "").strip() or "local"
+    check_ray()
+    address = _address()
     local = address == "local"
-    if not local:
-        _require_listener(address)
     _prepare(local)
-    with needed_packages("engine ray"):
-        import ray
+    import ray
+
     where = "Ray cannot be started" if local else f"Ray at {address} cannot be joined"
     try:
         _start(ray) if local else _join(ray, address)
@@ -43,6 +42,17 @@ def start_ray() -> None:
         reason = " ".join(str(error).split()) or type(error).__name__
         fix = "" if local else f"; unset {ADDRESS}, or give --address local, for a Ray of your own"
         raise RayError(f"{where}: {reason}{fix}") from error
+
+
+def check_ray() -> None:
+    """`VlaError` where Ray is not installed, or nobody listens at ``RAY_ADDRESS``: at once, and nothing is started."""
+    require_package("ray", "engine ray")
+    if _address() != "local":
+        _require_listener(_address())
+
+
+def _address() -> str:
+    return os.environ.get(ADDRESS, "").strip() or "local"
 
 
 def _prepare(local: bool) -> None:
@@ -59,16 +69,17 @@ def _prepare(local: bool) -> None:
 
 
 def _start(ray: Any) -> None:
-    elsewhere: dict[str, Any] = {}
-    if free_shared_memory() < 1.1 * OBJECT_STORE:  # containers have 64 MB; files are slower and hold as much
+    store: dict[str, Any] = {"object_store_memory": OBJECT_STORE}
+    if (
+        free_shared_memory() < 1.1 * OBJECT_STORE
+    ):  # containers have 64 MB, less than Ray's least: files, which are slower
         os.environ["RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE"] = "1"
-        elsewhere["_plasma_directory"] = os.environ.get("TMPDIR", "/tmp")
+        store = {"object_store_memory": LEAST_OBJECT_STORE, "_plasma_directory": os.environ.get("TMPDIR", "/tmp")}
     ray.init(
         address="local",
         num_cpus=len(os.sched_getaffinity(0)),
         include_dashboard=False,
-        object_store_memory=OBJECT_STORE,
-        **elsewhere,
+        **store,
         **_QUIET,
     )
 

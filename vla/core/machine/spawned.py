@@ -21,7 +21,7 @@ _GRACE_S = 2.0
 _LOOK_S = 1.0
 """How often it is looked whether those that say nothing are still there."""
 _START_S = 60.0
-"""What an interpreter may take to start, however impatient one is with the work."""
+"""What a worker may take until it says the first thing, however impatient one is: it imports a good deal."""
 _STILLBORN = 2
 """Deaths in a row of workers that never took any work, after which no other is begun."""
 _UNGUARDED = 86
@@ -44,9 +44,9 @@ class Work:
     silence_s: float | None = None
     note: Callable[[str], object] = lambda text: None
 
-    def silent(self, heard: float, ready: bool = True) -> str | None:
+    def silent(self, heard: float, started: bool = True) -> str | None:
         """What to say of a worker that was last heard of at ``heard`` (monotonic), if that is too long ago."""
-        limit_s = self.silence_s if ready or self.silence_s is None else max(self.silence_s, _START_S)
+        limit_s = self.silence_s if started or self.silence_s is None else max(self.silence_s, _START_S)
         if limit_s is None or time.monotonic() - heard < limit_s:
             return None
         return f"gave no sign of life for {limit_s:g} s and was ended"
@@ -71,6 +71,8 @@ class _Worker:
         theirs.close()  # or its end would never be seen
         self.ready = False
         """Whether it has ever said that it takes work."""
+        self.started = False
+        """Whether it has ever reported anything of a share."""
         self.share: Any = None
         self.busy: Future[Any] | None = None
         self.heard = time.monotonic()
@@ -93,6 +95,7 @@ class _Worker:
             self.ready = True
             self.give(self.share, self.busy)
         elif kind == "report":
+            self.started = True
             on_report(value)
         elif kind == "unable":
             raise VlaError(
@@ -177,7 +180,7 @@ def _attend(worker: _Worker, speaks: bool, work: Work) -> str | None:
         return None if worker.listen(work.on_report) else worker.end()
     if not worker.process.is_alive() and not worker.pipe.poll():
         return worker.end()  # somebody holds its pipe open
-    silent = work.silent(worker.heard, worker.ready)
+    silent = work.silent(worker.heard, worker.started)
     return silent and worker.end(silent)
 
 

@@ -479,7 +479,7 @@ def test_a_dataset_that_grew_and_whose_words_were_corrected(tmp_path: Path) -> N
     recording = Recording(lengths=[5, 6])
     assert bring(recording.write(tmp_path / "d"), tmp_path / "o").episodes == 2
     more = Recording(lengths=[5, 6, 4], words="push the block")
-    more.columns[2] = {"observation.state": [[9.0, 9.0]] * 4}
+    more.columns[2] = {"observation.state": [[0.97, 0.97]] * 4}
     result = bring(more.write(tmp_path / "d"), tmp_path / "o")
     assert (result.episodes, result.duplicates, len(result.changed)) == (1, 0, 2)
     assert "instruction 'push' → 'push the block'" in result.changed[0]

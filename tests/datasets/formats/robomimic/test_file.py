@@ -96,6 +96,15 @@ def test_a_block_before_the_signature_and_an_odd_name(recording: Callable[..., P
     assert len(open_robomimic(path, Hints()).read(0)) == 3
 
 
+def test_a_folder_of_pointers(tmp_path: Path) -> None:
+    for name in ("a.hdf5", "b.hdf5"):
+        (tmp_path / name).write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(DatasetError, match=r"a\.hdf5: .*git lfs pull"):
+        open_source(tmp_path, Hints())
+    (tmp_path / "c.mcap").write_bytes(b"")
+    assert not recognise(tmp_path)
+
+
 def test_one_of_several_files_is_damaged(recording: Callable[..., Path], tmp_path: Path) -> None:
     recording((3,), name="a.hdf5")
     (tmp_path / "b.hdf5").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")

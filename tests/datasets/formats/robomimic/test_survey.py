@@ -40,6 +40,11 @@ FAULTS = {
         lambda f: f["data/demo_0"].attrs.__setitem__("num_samples", 9),
         "num_samples says 9 steps, got 4",
     ),
+    "actions nowhere": (
+        lambda f: replace(f, "data/demo_0/actions", h5py.SoftLink("/none")),
+        "actions: .*link to /none",
+    ),
+    "rewards in words": (lambda f: f.create_dataset("data/demo_0/rewards", data=["good"] * 4), "rewards: .*text"),
     "rewards of two kinds": (
         lambda f: f.create_dataset("data/demo_0/rewards", data=np.zeros((4, 2))),
         "expected one number",
@@ -84,8 +89,14 @@ def test_what_few_demonstrations_hold_is_left_out(recording: Recording) -> None:
     assert len(source.contract.state) == 3
     notes = " ".join(source.notes)
     assert "obs/robot0_joint_pos is left out: only 1 of 3 demonstrations have it" in notes
-    assert "next_obs/ (2 arrays)" in notes
+    assert "next_obs is left out in 1 of 3 demonstrations: a group of 2 names" in notes
     assert [len(source.read(number)) for number in range(3)] == [4, 4, 4]
+
+
+def test_observations_that_lead_nowhere(recording: Recording) -> None:
+    path = recording((4,), lambda file: replace(file, "data/demo_0/obs", h5py.SoftLink("/none")))
+    with pytest.raises(DatasetError, match="nothing to learn: obs is left out: a link to /none, which is not there"):
+        open_robomimic(path, Hints())
 
 
 def test_actions_by_other_names_are_pointed_out(recording: Recording) -> None:
@@ -124,8 +135,8 @@ def test_isaac_lab(recording: Recording) -> None:
     assert episode.sim_state is None
     notes = " ".join(source.notes)
     for said in (
-        "states/",
-        "initial_state/",
+        "states is left out: a group",
+        "initial_state is left out: a group",
         "processed_actions",
         "Success is yes in 1 of 2",
         "Success is no in 1 of 2",

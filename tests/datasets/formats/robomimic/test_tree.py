@@ -195,6 +195,5 @@ def test_text_is_one_text_or_none(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.hdf5", "w") as file:
         file["one"], file["same"], file["bytes"] = "öffne", ["a", "a"], np.array([b"b"])
         file["many"] = ["a", "b"]
-        texts = walk(file).texts
-        found = {name: first_text(texts, (name,)) for name in (*texts, "none")}
+        found = {name: first_text(file, (name,)) for name in (*walk(file).texts, "none")}
     assert found == {"one": "öffne", "same": "a", "bytes": "b", "many": None, "none": None}

@@ -3,7 +3,7 @@
 import pytest
 
 from vla.core.errors import ConfigError
-from vla.evaluation.phrasing import FRAMES, PHRASINGS, rephrase
+from vla.evaluation.scenes.phrasing import FRAMES, PHRASINGS, rephrase
 
 SAID, OTHERS = "put the red block on the blue plate", ("move it there", "place {it}")
 

@@ -9,13 +9,12 @@ import pytest
 from vla.core.config import from_dict
 from vla.core.errors import ConfigError
 from vla.evaluation.evaluate import evaluate
-from vla.evaluation.overlap import overlaps, trained_scenes
+from vla.evaluation.scenes.overlap import overlaps, trained_scenes
 from vla.evaluation.settings import RunConfig
-from vla.evaluation.trials import Condition
 from vla.library import train
 from vla.training.recipe import TrainConfig
 
-CONDITIONS = [Condition(env=env, language=said) for env in ("a", "b") for said in ("right", "blank")]
+ENVS = ("a", "a", "b")
 
 
 @pytest.fixture
@@ -41,10 +40,17 @@ def trained(dataset: Path, tmp_path: Path) -> Path:
 
 
 def test_overlaps_are_counted_once_for_each_environment(checkpoint: Path) -> None:
-    (line,) = overlaps(checkpoint, CONDITIONS, seed=5, episodes=17)
+    (line,) = overlaps(checkpoint, ENVS, seed=5, episodes=17)
     assert line.startswith("a: 7 of the 17 scenes (seeds 5 to 21) are in the data that")
-    assert not list(overlaps(checkpoint, CONDITIONS, seed=10, episodes=10))
-    assert not list(overlaps(checkpoint, CONDITIONS, seed=25, episodes=10))
+    assert not list(overlaps(checkpoint, ENVS, seed=10, episodes=10))
+    assert not list(overlaps(checkpoint, ENVS, seed=25, episodes=10))
+
+
+def test_scenes_that_chose_the_checkpoint_are_said_too(tmp_path: Path) -> None:
+    (tmp_path / "provenance.json").write_text(json.dumps({"selection": {"env": "a", "seeds": [100, 119]}}))
+    (line,) = overlaps(tmp_path, CONDITIONS, seed=110, episodes=20)
+    assert line.startswith("a: 10 of the 20 scenes (seeds 110 to 129) chose")
+    assert not list(overlaps(tmp_path, CONDITIONS, seed=120, episodes=20))
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", "[]", '{"scenes": 3}', '{"scenes": {"a": [[1]]}}'])
