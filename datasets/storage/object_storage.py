@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vla.core.errors import DatasetError
-from vla.datasets.storage.storage import COMMIT
+from vla.core.sealed import COMMIT
 
 
 class ObjectStorage:

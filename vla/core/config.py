@@ -51,17 +51,57 @@ def load_recipe(
     recipe says takes what the recipe says of the other kind with it. ``changes`` are nested as the file is, and win.
     """
     try:
-        value = yaml.safe_load(path.read_text())
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise ConfigError(f"recipe {path}: more than {_MOST_BYTES} bytes; a recipe holds only differences")
+        value = yaml.load(data.decode(), _Loader)
+        _require_small(value, path)
     except FileNotFoundError:
         folder = path.parent if path.parent.is_dir() else Path()
         known = ", ".join(sorted(p.name for p in folder.glob("*.yaml"))) or "none"
         raise ConfigError(f"recipe {path} does not exist; recipes in {folder}: {known}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise ConfigError(f"recipe {path} cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise ConfigError(f"recipe {path} is nested too deeply") from None
+    except ConfigError:
+        raise
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())[:300]}") from None
     value = _merged(value or {}, changes or {})
     for key, kind in (kinds or {}).items():
         _choose_kind(value, key.split("."), kind)
     return from_dict(cls, value, where=str(path))
+
+
+_MOST_BYTES = 100_000
+"""Of a recipe."""
+_MOST_VALUES, _DEEPEST = 20_000, 30
+
+
+class _Loader(yaml.SafeLoader):
+    """Merge keys of merge keys are copied, not shared, while the file is read."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse what has grown absurd."""
+        super().flatten_mapping(node)
+        if len(node.value) > _MOST_VALUES:
+            raise yaml.YAMLError("merge keys that give too many values")
+
+
+def _require_small(value: Any, path: Path) -> None:
+    """Raise `ConfigError` if a recipe holds absurdly much once its aliases are followed, or itself."""
+    left, pending = _MOST_VALUES, [(value, 0)]
+    while pending:
+        item, depth = pending.pop()
+        left -= 1
+        if left < 0 or depth > _DEEPEST:
+            raise ConfigError(
+                f"recipe {path}: more than {_MOST_VALUES} values, or nested deeper than {_DEEPEST}, aliases followed"
+            )
+        inner = item.values() if isinstance(item, dict) else item if isinstance(item, list | tuple | set) else ()
+        pending += [(one, depth + 1) for one in inner]
 
 
 def _merged(value: Any, changes: Mapping[str, Any]) -> Any:
