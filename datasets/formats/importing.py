@@ -31,9 +31,9 @@ from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.formats.identity import Inventory, Known, Outcome, Settled, labels_of
 from vla.datasets.formats.source import Source, notes_of
 from vla.datasets.storage.storage import Location, Storage, open_storage
+from vla.datasets.store.content import motion_hash
 from vla.datasets.store.layout import read_description
 from vla.datasets.store.manifest import Manifest, publish_change
-from vla.datasets.store.records import motion_hash
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.shares import write_segments
 

@@ -23,8 +23,8 @@ from vla.core.sealed import DamageError, listed, table, text, whole
 from vla.core.types import Episode
 from vla.datasets.frames.codecs import frame_codec
 from vla.datasets.frames.shard_writer import ShardWriter, owner_of
+from vla.datasets.store.content import PictureDigest, content_hash
 from vla.datasets.store.layout import LOW_DIMENSIONAL, codec_name, read_description, row_kinds, signal_name
-from vla.datasets.store.records import PictureDigest, content_hash
 from vla.datasets.store.segment import SegmentBuilder, image_array
 from vla.datasets.store.staging import JOURNAL, StagedSegment, require_own
 

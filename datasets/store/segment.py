@@ -18,6 +18,7 @@ from vla.datasets.frames.codecs import frame_codec
 from vla.datasets.frames.shard_writer import ShardWriter, owner_of
 from vla.datasets.storage.storage import LocalStorage, Location, Storage, open_storage
 from vla.datasets.store.arrays import write_array, write_group
+from vla.datasets.store.content import content_hash
 from vla.datasets.store.episode_check import check_episode
 from vla.datasets.store.layout import (
     check_names,
@@ -28,7 +29,7 @@ from vla.datasets.store.layout import (
     rows_of,
     sim_state_name,
 )
-from vla.datasets.store.records import EpisodeRecord, content_hash, encode_records, record_of
+from vla.datasets.store.records import EpisodeRecord, encode_records, record_of
 from vla.datasets.store.staging import StagedSegment
 
 

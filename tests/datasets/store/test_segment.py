@@ -24,6 +24,7 @@ from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.frames.codecs import FRAME_CODECS
 from vla.datasets.storage.storage import LocalStorage
+from vla.datasets.store.content import content_hash
 from vla.datasets.store.layout import (
     LOW_DIMENSIONAL,
     image_name,
@@ -33,7 +34,6 @@ from vla.datasets.store.layout import (
     sim_state_name,
 )
 from vla.datasets.store.manifest import publish
-from vla.datasets.store.records import content_hash
 from vla.datasets.store.segment import SegmentWriter
 
 MakeEpisode = Callable[..., Episode]
