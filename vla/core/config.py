@@ -93,7 +93,9 @@ def read_yaml(path: Path, *, what: str) -> Any:
             raise ConfigError(f"{what} {path}: more than {_MOST_BYTES} bytes; a {what} holds only differences")
         value = yaml.load(data.decode(), _Strict)
     except FileNotFoundError:
-        raise ConfigError(f"{what} {path} does not exist") from None
+        folder = path.parent if path.parent.is_dir() else Path()
+        known = ", ".join(sorted(p.name for p in folder.glob("*.yaml"))) or "none"
+        raise ConfigError(f"{what} {path} does not exist; {what}s in {folder}: {known}") from None
     except OSError as error:
         raise ConfigError(f"{what} {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
