@@ -19,8 +19,9 @@ import numpy as np
 
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset
+from vla.datasets.store.content import content_hash, motion_hash
 from vla.datasets.store.manifest import Manifest
-from vla.datasets.store.records import EDITABLE, EpisodeRecord, content_hash, motion_hash
+from vla.datasets.store.records import EDITABLE, EpisodeRecord
 
 Labels = Mapping[str, Any]
 """A value of each of the editable fields."""

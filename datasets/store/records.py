@@ -1,9 +1,9 @@
 """What is known of each episode beside its arrays: one record at a time for people, columns for a million of them."""
 
 import dataclasses
-import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, SupportsIndex, overload
 
@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Int8, Int32, Int64
 
 from vla.core.errors import DatasetError
+from vla.core.files import NotPlainError, plain_name
+from vla.core.sealed import DamageError, parse_json, table, whole
 from vla.core.types import Episode
 
 
@@ -46,8 +48,6 @@ EDITABLE = ("instruction", "instruction_alternatives", "task", "success", "split
 NOTES = "notes"
 """Key of a provenance, of an episode or a segment, with sentences for people on what is not as the source had it."""
 
-_RECORDED = ("state", "action", "action_executed", "reward", "done", "valid", "time_ns", "command_time_ns")
-"""Arrays that every episode has."""
 
 _EXTRA = ("frames", "sim_state", "model", "provenance")
 """Seldom set, and stored together."""
@@ -72,54 +72,6 @@ def record_of(episode: Episode, *, uid: str, start: int, content: str, model: st
         model=model,
         provenance=dict(episode.provenance),
     )
-
-
-def content_hash(episode: Episode, pictures: Mapping[str, str] | None = None) -> str:
-    """32 hexadecimal digits of all that was recorded: equal for a recording that is imported twice, and no other.
-
-    That is every array, the pictures too, and no label: those can be edited. ``pictures`` gives the digests of the
-    pictures (`PictureDigest`) where the episode does not hold them.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    if pictures is None:
-        pictures = {camera: PictureDigest(frames).hexdigest() for camera, frames in episode.images.items()}
-    parts = {name: getattr(episode, name) for name in _RECORDED}
-    parts |= {f"signals/{name}": signal for name, signal in episode.signals.items()}
-    parts |= {f"image_time_ns/{camera}": times for camera, times in episode.image_time_ns.items()}
-    if episode.sim_state is not None:
-        parts["sim_state"] = episode.sim_state
-    for name, part in sorted(parts.items()):
-        digest.update(f"{name}{part.dtype}{part.shape}".encode())
-        digest.update(np.ascontiguousarray(part).data)
-    digest.update(json.dumps([episode.model, dict(pictures)], sort_keys=True).encode())
-    return digest.hexdigest()
-
-
-class PictureDigest:
-    """The digest of a camera's pixels, frame by frame."""
-
-    def __init__(self, frames: Iterable[np.ndarray] = ()) -> None:
-        self._digest = hashlib.blake2b(digest_size=16)
-        for frame in frames:
-            self.add(frame)
-
-    def add(self, frame: np.ndarray) -> None:
-        """One more frame (y, x, c)."""
-        self._digest.update(f"{frame.dtype}{frame.shape}".encode())
-        self._digest.update(np.ascontiguousarray(frame).data)
-
-    def hexdigest(self) -> str:
-        """32 hexadecimal digits."""
-        return self._digest.hexdigest()
-
-
-def motion_hash(episode: Episode) -> str:
-    """32 hexadecimal digits of actions, states and times alone; in older datasets it is the content hash."""
-    digest = hashlib.blake2b(digest_size=16)
-    for part in (episode.action, episode.state, episode.time_ns):
-        digest.update(f"{part.dtype}{part.shape}".encode())
-        digest.update(np.ascontiguousarray(part).data)
-    return digest.hexdigest()
 
 
 def encode_records(records: Sequence[EpisodeRecord]) -> bytes:
@@ -292,17 +244,78 @@ class EpisodeIndex(Sequence[EpisodeRecord]):
         return (self[i] for i in range(len(self)))
 
 
+def check_label(name: str, value: object) -> None:
+    """Raise `DamageError` unless ``value`` can be what is said of an episode under ``name``, one of `EDITABLE`."""
+    if name == "success":
+        fits = value is None or isinstance(value, bool)
+    elif name == "instruction_alternatives":
+        fits = isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+    else:
+        fits = name in EDITABLE and isinstance(value, str)
+    if not fits:
+        raise DamageError(f"{name[:40]!r} of an episode cannot be {str(value)[:40]!r}")
+
+
+_MOST = 2**63
+"""What an int64 holds: of any number in a record, and of all steps together."""
+_LONGEST = 200
+"""Of a uid: the column is as wide as its longest."""
+_KINDS: dict[str, set[type]] = {
+    "uid": {str},
+    "length": {int},
+    "seed": {int},
+    "content_hash": {str},
+    "instruction": {str},
+    "instruction_alternatives": {list},
+    "task": {str},
+    "split": {str},
+    "success": {bool, type(None)},
+}
+_MODEL = re.compile(r"[0-9a-f]{1,64}")
+
+
 def _parse(data: bytes, where: str) -> dict[str, Any]:
-    """``episodes.json``, its columns of equal length."""
+    """``episodes.json``, each column of its kind and all of equal length."""
     try:
-        value: dict[str, Any] = json.loads(data)
-        missing = [name for name in (*_COLUMNS, "extra") if name not in value]
-        lengths = {len(value[name]) for name in _COLUMNS if name in value}
-        empty = not missing and min(value["length"], default=1) < 1
-    except (ValueError, TypeError) as error:
-        raise DatasetError(f"{where} is damaged ({error!r}); run vla data repair") from None
-    if missing:
-        raise DatasetError(f"{where}: episodes lack {', '.join(missing)}; the file is damaged, run vla data repair")
-    if len(lengths) != 1 or empty:
-        raise DatasetError(f"{where}: columns of different lengths {sorted(lengths)}, or an episode without steps")
+        value = parse_json(data)
+        _check_columns(value)
+        _check_extra(value["extra"], len(value["uid"]))
+    except (DamageError, NotPlainError) as error:
+        raise DatasetError(f"{where}: {error}; episodes.json is damaged, run vla data repair") from None
     return value
+
+
+def _check_columns(value: dict[str, Any]) -> None:
+    if missing := [name for name in (*_COLUMNS, "extra") if name not in value]:
+        raise DamageError(f"episodes lack {', '.join(missing)}")
+    for name, kinds in _KINDS.items():
+        column = value[name]
+        if not isinstance(column, list) or not set(map(type, column)) <= kinds:
+            raise DamageError(f"{name}: expected a list of {' or '.join(sorted(kind.__name__ for kind in kinds))}")
+        if name in ("uid", "content_hash") and not all(one.isascii() and len(one) <= _LONGEST for one in column):
+            raise DamageError(f"{name}: expected at most {_LONGEST} ASCII characters")
+        if kinds == {int} and column and not -_MOST <= min(column) <= max(column) < _MOST:
+            raise DamageError(f"{name}: a number is too large")
+    lengths = {len(value[name]) for name in _COLUMNS}
+    if len(lengths) != 1:
+        raise DamageError(f"columns of different lengths {sorted(lengths)}")
+    if min(value["length"], default=1) < 1 or sum(value["length"]) >= _MOST:
+        raise DamageError("an episode without steps, or with more than can be")
+    for alternatives in value["instruction_alternatives"]:
+        check_label("instruction_alternatives", alternatives)
+
+
+def _check_extra(extra: object, episodes: int) -> None:
+    for number, known in table(extra, "extra").items():
+        if not (number.isascii() and number.isdigit() and len(number) < 10 and int(number) < episodes):
+            raise DamageError(f"extra: there is no episode {number[:40]!r}")
+        if odd := table(known, "extra").keys() - set(_EXTRA):
+            raise DamageError(f"extra: {sorted(odd)[0][:40]!r} is unknown")
+        for camera, frames in table(known.get("frames", {}), "frames").items():
+            plain_name(camera)
+            whole(frames, f"frames of {camera}", least=1)
+        if not isinstance(known.get("sim_state", False), bool):
+            raise DamageError("sim_state: expected true or false")
+        if not isinstance(model := known.get("model", ""), str) or (model and not _MODEL.fullmatch(model)):
+            raise DamageError(f"model: {str(model)[:40]!r} is no hash of one")
+        table(known.get("provenance", {}), "provenance")

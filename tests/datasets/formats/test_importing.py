@@ -20,8 +20,8 @@ from vla.datasets.dataset import Dataset
 from vla.datasets.formats.importing import Imported, ImportSettings, import_source
 from vla.datasets.formats.source import Hints, Source
 from vla.datasets.formats.table import open_source
+from vla.datasets.store.content import motion_hash
 from vla.datasets.store.manifest import latest_number
-from vla.datasets.store.records import motion_hash
 from vla.datasets.store.staging import host_name
 
 Same = Callable[[Episode, Episode], None]

@@ -16,9 +16,9 @@ from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.recorder.episode_writer import EpisodeWriter
 from vla.datasets.storage.storage import LocalStorage
+from vla.datasets.store.content import content_hash
 from vla.datasets.store.layout import sealed_segments, segment_name
 from vla.datasets.store.manifest import latest_number
-from vla.datasets.store.records import content_hash
 from vla.datasets.store.staging import JOURNAL, is_locked, unfinished
 
 MakeEpisode = Callable[..., Episode]

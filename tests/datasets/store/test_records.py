@@ -12,16 +12,8 @@ from hypothesis import strategies as st
 
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
-from vla.datasets.store.records import (
-    EDITABLE,
-    EpisodeIndex,
-    EpisodeRecord,
-    PictureDigest,
-    content_hash,
-    encode_records,
-    motion_hash,
-    record_of,
-)
+from vla.datasets.store.content import PictureDigest, content_hash, motion_hash
+from vla.datasets.store.records import EDITABLE, EpisodeIndex, EpisodeRecord, encode_records, record_of
 
 MakeEpisode = Callable[..., Episode]
 

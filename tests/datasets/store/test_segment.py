@@ -19,10 +19,12 @@ import zarr
 
 from vla.core.contract import Contract
 from vla.core.errors import ContractError, DatasetError, UnknownNameError
+from vla.core.sealed import Entry
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.frames.codecs import FRAME_CODECS
 from vla.datasets.storage.storage import LocalStorage
+from vla.datasets.store.content import content_hash
 from vla.datasets.store.layout import (
     LOW_DIMENSIONAL,
     image_name,
@@ -32,7 +34,6 @@ from vla.datasets.store.layout import (
     sim_state_name,
 )
 from vla.datasets.store.manifest import publish
-from vla.datasets.store.records import content_hash
 from vla.datasets.store.segment import SegmentWriter
 
 MakeEpisode = Callable[..., Episode]
@@ -255,9 +256,7 @@ def test_commit_lists_every_file(rich_root: Path, rich_contract: Contract, make_
     found = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     record = json.loads(found.pop("COMMIT.json"))
     assert (commit.replaces, record["replaces"]) == (("a", "b"), ["a", "b"])
-    assert commit.files == {
-        name: {"bytes": len(data), "crc32c": f"{google_crc32c.value(data):08x}"} for name, data in found.items()
-    }
+    assert commit.files == {name: Entry(len(data), f"{google_crc32c.value(data):08x}") for name, data in found.items()}
     assert found["dataset.json"] == (rich_root / "dataset.json").read_bytes()
 
 
