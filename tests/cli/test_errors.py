@@ -140,7 +140,7 @@ def test_a_server_that_is_not_there(call: Callable) -> None:
 
 def test_no_gl(shell: Callable) -> None:
     env = dict(os.environ, MUJOCO_GL="egl", __EGL_VENDOR_LIBRARY_FILENAMES="/nonexistent.json")
-    _assert_refused(shell("eval", "random", *_QUICK, env=env), "no OpenGL", "apt-get install libegl1")
+    _assert_refused(shell("eval", "random", *_QUICK, env=env), "MUJOCO_GL=egl does not work here")
 
 
 def test_mistakes_in_evaluation_processes_are_one_line_too(shell: Callable, checkpoint: Path) -> None:
