@@ -11,7 +11,7 @@ Ranges = list[tuple[int, int]]
 """First and last of each run of seeds, in rising order."""
 
 
-def scenes(parts: Iterable[tuple[Dataset, Int64[np.ndarray, " chosen"]]]) -> dict[str, Ranges]:
+def scenes(parts: Iterable[tuple[Dataset, Int64[np.ndarray, " _"]]]) -> dict[str, Ranges]:
     """The seeds of each task among the chosen episodes of some datasets."""
     found: dict[str, list[np.ndarray]] = {}
     for dataset, chosen in parts:

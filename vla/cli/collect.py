@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """  vla collect data/place --episodes 2000
   vla collect data/calm --episodes 100 --disturbance.episode-share 0
-  vla collect data/crowd --set blocks=4 plates=3
+  vla collect data/crowd --episodes 500 --set blocks=4 plates=3
   vla collect data/mt50 --env 'metaworld/*' --episodes 50 --set image_size=96
   vla collect data/corrected --policy runs/place/checkpoint --label expert --episodes 200"""
 
