@@ -15,6 +15,8 @@ _FROZEN_S = 1.0
 """A camera whose pixels stay the same for longer, while the robot moves, is frozen."""
 _JITTER = 0.5
 """Of the control period: how far the time between two steps may be off."""
+_HOLE_GAPS = 5
+"""So many usual times between two frames without one are a hole."""
 _BEYOND = 0.02
 """Of the range: how far an action may lie outside the limits of its contract."""
 
@@ -58,6 +60,8 @@ def check_numbers(episode: Episode, contract: Contract) -> Iterator[Finding]:
         yield Finding.warning("", "recovered from a recorder that died: success is unknown")
     for camera in contract.cameras:
         yield from _check_camera(camera.name, episode, contract.control_hz if camera.hz is None else camera.hz)
+        if camera.name in episode.image_time_ns:
+            yield from _check_clock(camera.name, episode)
 
 
 def _check_times(episode: Episode, contract: Contract) -> Iterator[Finding]:
@@ -106,6 +110,24 @@ def _check_camera(name: str, episode: Episode, hz: float) -> Iterator[Finding]:
     if longest >= max(3, _FROZEN_S * hz) and moving:
         yield Finding.warning(
             "", f"camera {name} is frozen for {longest + 1} frames from frame {start} on, while the robot moves"
+        )
+
+
+def _check_clock(name: str, episode: Episode) -> Iterator[Finding]:
+    """The longest time without a frame, where its steps are learned from all the same."""
+    times = episode.image_time_ns[name]
+    gaps = np.diff(times)
+    if not len(gaps) or gaps.max() <= _HOLE_GAPS * np.median(gaps):
+        return
+    place = int(np.argmax(gaps))
+    begin, end = int(times[place]), int(times[place + 1])
+    lost = episode.valid & (episode.time_ns >= begin + np.median(gaps)) & (episode.time_ns < end)
+    if lost.any():
+        since = [(time - int(episode.time_ns[0])) / 1e9 for time in (begin, end)]
+        yield Finding.warning(
+            "",
+            f"camera {name} has no frame from {since[0]:.3f} s to {since[1]:.3f} s, and {int(lost.sum())} steps there "
+            "count as valid: they show an old picture",
         )
 
 

@@ -77,6 +77,8 @@ class Description:
     """For recordings without words."""
     task: str | None = None
     split: str | None = None
+    flip_images: tuple[str, ...] | None = None
+    """Cameras, as the source calls them, that are stored upside down."""
     gripper: Gripper | None = None
     state: tuple[DescribedDimension, ...] | None = None
     """All numbers, in the order of the source."""

@@ -176,6 +176,32 @@ def test_numbers_that_are_not_finite(name: str, value: float, tame: MakeEpisode,
     assert texts(errors) == ["error: : signals/force holds numbers that are not finite at 1 steps"]
 
 
+def test_a_camera_without_frames_whose_steps_are_learned_from(
+    make_rich_episode: MakeEpisode, rich_contract: Contract
+) -> None:
+    """Fifty frames a second, but none from 0.3 s to 1 s."""
+    good = make_rich_episode(STEPS, 0)
+    start, period = int(good.time_ns[0]), 20_000_000
+    times = start + np.array([step for step in range(75) if not 15 < step < 50], np.int64) * period
+    frames = np.random.default_rng(0).integers(1, 255, (len(times), 3, 4, 3), np.uint8)
+    even = start + np.arange(STEPS, dtype=np.int64) * 50_000_000
+    episode = replace(
+        good,
+        time_ns=even,
+        command_time_ns=even,
+        images={**good.images, "fast": frames},
+        image_time_ns={**good.image_time_ns, "fast": times},
+    )
+    said = (
+        "camera fast has no frame from 0.300 s to 1.000 s, and 13 steps there count as valid: they show an old picture"
+    )
+    found = [finding.what for finding in check_numbers(replace(episode, valid=np.ones(STEPS, bool)), rich_contract)]
+    assert any(line.startswith(said) for line in found)
+    hole = (even >= start + 16 * period) & (even < start + 50 * period)
+    found = [finding.what for finding in check_numbers(replace(episode, valid=~hole), rich_contract)]
+    assert not any("no frame" in line for line in found)
+
+
 def test_duplicates_balance_and_success(write: Callable[..., Path], tame: MakeEpisode) -> None:
     twin = tame(0, success=False)
     root = write(twin, *(tame(seed, success=False) for seed in range(1, 12)))
@@ -244,9 +270,13 @@ def test_damaged_documents(write: Callable[..., Path], tame: MakeEpisode) -> Non
     assert (finding.severity, finding.where) == ("error", "version 1")
     assert "fails its checksum" in finding.what
     first.unlink()
-    assert validate(root) == []  # repair moves damaged ones away
+    (finding,) = validate(root)
+    assert (finding.severity, finding.where) == ("error", "version 1")
     (finding,) = validate(root, manifest=1)
     assert "does not exist" in finding.what
+    (root / "quarantine").mkdir()
+    (root / "quarantine" / first.name).write_bytes(data)  # as repair moves damaged ones away
+    assert validate(root) == []
     (root / "dataset.json").write_bytes(b"{")
     (finding,) = validate(root, "deep")
     assert (finding.severity, finding.where) == ("error", "dataset")
