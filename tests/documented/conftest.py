@@ -172,6 +172,7 @@ _THINGS: "dict[str, Callable[[Shell], None]]" = {
     r"runs/new-old(?<!--out runs/new-old)": _evaluated("expert --against random", "runs/new-old"),
     r"runs/experts(?<!--out runs/experts)": _evaluated("expert", "runs/experts"),
     r"key\.txt": lambda shell: Path("key.txt").write_text("a-key-of-some-length") and None,
+    r"^vla train .*--out runs/place": lambda shell: shutil.rmtree("runs/place", ignore_errors=True),
     r"^vla upgrade": _version1("checkpoint", "runs/place/checkpoint"),
     r"^vla data upgrade": _version1("dataset", "data/place"),
 }

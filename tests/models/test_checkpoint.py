@@ -168,7 +168,7 @@ def test_the_same_model_answers_the_same(head: HeadConfig, tmp_path: Path) -> No
         state=torch.tensor([[[0.1, 0.2, 0.05]] * 2] * 2),
         state_valid=torch.ones(2, 3, dtype=torch.bool),
         observed=torch.ones(2, 2, dtype=torch.bool),
-        text=torch.tensor([[5, 6, 0, 0]] * 2),
+        text=torch.tensor([[1, 2, 0, 0]] * 2),
         text_valid=torch.tensor([[True, True, False, False]] * 2),
         embodiment=torch.zeros(2, dtype=torch.long),
     )

@@ -123,7 +123,7 @@ def test_ctrl_c_stops_with_130_and_the_same_command_resumes(
     assert steps == list(range(5, 201, 5))
 
 
-def _wait_for(condition: Callable[[], bool], process: "subprocess.Popen[bytes]", timeout_s: float = 100) -> None:
+def _wait_for(condition: Callable[[], bool], process: "subprocess.Popen[bytes]", timeout_s: float = 200) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert process.poll() is None, f"it ended: {process.communicate()[0].decode()}"

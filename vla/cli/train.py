@@ -13,11 +13,11 @@ from vla.core.errors import ConfigError
 from vla.core.machine.ray_cluster import check_ray
 from vla.training.recipe import TrainConfig
 
-_EXAMPLES = """  vla train demo --data.path data/place --out runs/place      (a recipe that comes with vla)
-  vla train my.yaml --engine inline --workers 1 --minutes 2   (one of your own)
-  vla train demo --model.head.layout joint                    (any key of the recipe)
-  vla train demo --model.head.kind tokens                     (another kind of a part)
-  vla train --resume runs/place --steps 3000                  (make a run longer)
+_EXAMPLES = """  vla train demo --data.path data/place --out runs/place            (a recipe that comes with vla)
+  vla train my.yaml --engine inline --workers 1 --minutes 2         (one of your own)
+  vla train demo --model.head.layout joint --out runs/joint         (any key of the recipe)
+  vla train demo --model.head.kind tokens --out runs/tokens         (another kind of a part)
+  vla train --resume runs/place --steps 3000                        (make a run longer)
   vla train my.yaml --init runs/demo/checkpoint --freeze "readers.images.*" --out runs/mine"""
 
 

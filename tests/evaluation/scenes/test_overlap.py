@@ -48,9 +48,9 @@ def test_overlaps_are_counted_once_for_each_environment(checkpoint: Path) -> Non
 
 def test_scenes_that_chose_the_checkpoint_are_said_too(tmp_path: Path) -> None:
     (tmp_path / "provenance.json").write_text(json.dumps({"selection": {"env": "a", "seeds": [100, 119]}}))
-    (line,) = overlaps(tmp_path, CONDITIONS, seed=110, episodes=20)
+    (line,) = overlaps(tmp_path, ENVS, seed=110, episodes=20)
     assert line.startswith("a: 10 of the 20 scenes (seeds 110 to 129) chose")
-    assert not list(overlaps(tmp_path, CONDITIONS, seed=120, episodes=20))
+    assert not list(overlaps(tmp_path, ENVS, seed=120, episodes=20))
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", "[]", '{"scenes": 3}', '{"scenes": {"a": [[1]]}}'])
