@@ -17,15 +17,16 @@ from vla.core.lookup import lookup
 from vla.core.types import Episode
 from vla.datasets.frames.codecs import frame_codec
 from vla.datasets.frames.shard_reader import ShardReader
+from vla.datasets.frames.shard_writer import owner_of
 from vla.datasets.storage.storage import Location, Storage, open_storage
 from vla.datasets.store.arrays import read_checked_array
 from vla.datasets.store.clocks import CameraClocks
 from vla.datasets.store.documents import encode
-from vla.datasets.store.episode_check import check_names
 from vla.datasets.store.layout import (
     LOW_DIMENSIONAL,
     Commit,
     Description,
+    check_names,
     explain_full_disk,
     image_name,
     read_checked,
@@ -100,7 +101,7 @@ class Dataset:
         storage = open_storage(root)
         description = read_description(storage)
         version = read_manifest(storage, manifest)
-        commits = [read_commit(storage, segment) for segment in version.segments]
+        commits = [read_commit(storage, name, expected=version.digests.get(name)) for name in version.segments]
         return Dataset._of(storage, description, version, commits)
 
     @staticmethod
@@ -240,13 +241,13 @@ class Dataset:
             names = [f"{prefix}zarr.json", f"{prefix}c/0/0/0/0"]
             if any(name not in files for name in names):  # written by somebody else
                 names = [name for name in files if name.startswith(prefix)]
-            checksums = {name.removeprefix(prefix): files[name]["crc32c"] for name in names}
+            checksums = {name.removeprefix(prefix): files[name].crc32c for name in names}
             found[camera] = Files(self.storage, f"{segment}/{prefix}".rstrip("/"), checksums)
         return found
 
     def segment_bytes(self, segment: int) -> int:
         """Size of a segment of the manifest, by position."""
-        return sum(int(entry["bytes"]) for entry in self._commits[segment].files.values())
+        return sum(entry.bytes for entry in self._commits[segment].files.values())
 
     def segment_episodes(self, segment: int) -> int:
         """Episodes that lie in a segment, those too that this version drops."""
@@ -313,13 +314,13 @@ class Dataset:
         reader = self._readers.get(key)
         if reader is None:
             array = image_name(camera, int(self.episodes.numbers[episode]))
-            reader = ShardReader(self.storage, f"{self._place(episode)}/data.zarr/{array}", self._camera(camera))
+            place = f"{self._place(episode)}/data.zarr/{array}"
+            owner = owner_of(self.episodes.hashes[episode].decode(), camera)
+            reader = ShardReader(self.storage, place, self._camera(camera), owner)
             own_rate = self._camera(camera).hz is not None
             expected = self._clocks.count(camera, episode) if own_rate else int(self.episode_lengths[episode])
             if len(reader) != expected:
-                raise DatasetError(
-                    f"{self.url}/{self._place(episode)}/data.zarr/{array}: {len(reader)} frames are wrong"
-                )
+                raise DatasetError(f"{self.url}/{place}: {len(reader)} frames are wrong")
             self._readers[key] = reader
             self._cached_bytes += 16 * len(reader) + 1000
             while self._cached_bytes > _CACHED_INDEX_BYTES and len(self._readers) > 1:

@@ -9,10 +9,11 @@ import numpy as np
 
 from vla.core.errors import DatasetError
 from vla.core.lookup import lookup
+from vla.core.sealed import DamageError
 from vla.datasets.dataset import Dataset
 from vla.datasets.selection import Selection
 from vla.datasets.store.manifest import Manifest, publish_change
-from vla.datasets.store.records import EDITABLE
+from vla.datasets.store.records import EDITABLE, check_label
 
 
 def keep_only(dataset: Dataset, selection: Selection, reason: str) -> int:
@@ -48,13 +49,14 @@ def relabel(dataset: Dataset, changes: Mapping[str, Mapping[str, Any]], reason: 
 
 def _check_value(uid: str, name: str, value: Any) -> None:
     try:
+        check_label(name, value)
         "".join(map(str, value if isinstance(value, list | tuple) else [value])).encode()
+    except DamageError:
+        fits = False
     except UnicodeEncodeError as error:
         raise DatasetError(f"episode {uid}: {name} cannot be {value!r} ({error}); give text that UTF-8 holds") from None
-    fits = {
-        "success": value is None or isinstance(value, bool),
-        "instruction_alternatives": isinstance(value, list | tuple) and all(isinstance(v, str) for v in value),
-    }.get(name, isinstance(value, str) and bool(value.strip()))
+    else:
+        fits = not isinstance(value, str) or bool(value.strip())
     if not fits:
         raise DatasetError(f"episode {uid}: {name} cannot be {value!r}; expected a text, a list of texts or true/false")
 

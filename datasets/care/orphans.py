@@ -4,7 +4,8 @@ from collections.abc import Collection
 from contextlib import suppress
 
 from vla.core.errors import DatasetError
-from vla.datasets.storage.storage import COMMIT, LocalStorage, Storage
+from vla.core.sealed import COMMIT
+from vla.datasets.storage.storage import LocalStorage, Storage
 from vla.datasets.store.layout import read_commit, segment_name
 from vla.datasets.store.manifest import latest_number, publish, read_manifest
 from vla.datasets.store.staging import StagedSegment, host_name, is_locked, unfinished

@@ -6,21 +6,32 @@ published, damaged ones taken out of the way into ``quarantine/`` after their in
 
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import google_crc32c
-
 from vla.core.errors import DatasetError
+from vla.core.sealed import COMMIT
+from vla.datasets.care.misplaced import put_back
 from vla.datasets.care.orphans import is_live, unlisted
 from vla.datasets.care.salvage import Versions, salvage
 from vla.datasets.recorder.journal import recover
-from vla.datasets.storage.storage import COMMIT, LocalStorage, Location, Storage, open_storage
-from vla.datasets.store.documents import FormatVersionError, encode
-from vla.datasets.store.layout import read_commit, read_description, segment_name
-from vla.datasets.store.manifest import Manifest, latest_number, manifest_name, publish_change
+from vla.datasets.storage.storage import LocalStorage, Location, Storage, open_storage
+from vla.datasets.store.documents import FormatVersionError
+from vla.datasets.store.layout import parse_description, read_checked, read_commit, read_description, segment_name
+from vla.datasets.store.manifest import (
+    Manifest,
+    latest_number,
+    manifest_name,
+    publish_change,
+    put_manifest,
+    put_witness,
+    vanished,
+    with_digests,
+    witness_name,
+)
 from vla.datasets.store.staging import JOURNAL, StagedSegment, alone, host_name, is_locked, unfinished
 
 _STALE_S = 600.0
@@ -57,6 +68,7 @@ def repair(
         finished = _finish_interrupted(storage, report, {host_name(), *hosts})
         try:
             versions = Versions.read(storage)
+            put_back(storage, versions, report.done)
             replaced = _salvage_damaged(storage, versions, report, on_segment)
             _publish(storage, report, versions, replaced, {segment.id for segment in finished})
         finally:
@@ -76,16 +88,15 @@ def _restore_description(storage: Storage, report: Repaired) -> None:
         problem = error
     for segment in reversed(storage.children("segments")):
         try:
-            commit = read_commit(storage, segment, check_sizes=False)
-            data = storage.read(f"{segment_name(segment)}/dataset.json")
-        except (DatasetError, FileNotFoundError):
+            data = read_checked(storage, segment, read_commit(storage, segment, check_sizes=False), "dataset.json")
+            parse_description(storage, "dataset.json", data)
+        except DatasetError:
             continue
-        if commit.files.get("dataset.json", {}).get("crc32c") == f"{google_crc32c.value(data):08x}":
-            if "dataset.json" in storage.children(""):
-                storage.move("dataset.json", f"quarantine/dataset.json-{time.time_ns()}")
-            storage.put_if_absent("dataset.json", data)
-            report.done.append(f"dataset.json restored from segment {segment}")
-            return
+        if "dataset.json" in storage.children(""):
+            storage.move("dataset.json", f"quarantine/dataset.json-{time.time_ns()}")
+        storage.put_if_absent("dataset.json", data)
+        report.done.append(f"dataset.json restored from segment {segment}")
+        return
     raise problem
 
 
@@ -135,11 +146,12 @@ def _remove_stale(paths: Iterable[Path], report: Repaired) -> None:
     """Remove temporary files and folders of processes that died within a moment."""
     for path in paths:
         try:
-            old = time.time() - path.stat().st_mtime > _STALE_S
+            found = path.lstat()
         except FileNotFoundError:
             continue
-        if old and not (path.is_dir() and is_locked(path)):
-            shutil.rmtree(path) if path.is_dir() else os.unlink(path)
+        folder = stat.S_ISDIR(found.st_mode)  # a link is taken away itself, and not what it points to
+        if time.time() - found.st_mtime > _STALE_S and not (folder and is_locked(path)):
+            shutil.rmtree(path) if folder else os.unlink(path)
             report.done.append(f"{path.name}: removed, a temporary file that was left")
 
 
@@ -183,11 +195,12 @@ def _publish(
         segments += [new for old, instead in replaced.items() if old not in versions.listed for new in instead]
         return replace(latest, segments=tuple(dict.fromkeys([*segments, *orphans])))
 
-    before = latest_number(storage)
-    if before is not None and before in versions.damaged:
-        report.manifest = _publish_over(storage, change(versions.latest), before)
+    gone, before = vanished(storage), latest_number(storage)
+    if gone or before in versions.damaged:
+        top = gone or before or 0
+        report.manifest = _publish_over(storage, with_digests(storage, change(versions.latest)), top)
         report.lost.append(
-            f"manifest {before} is damaged: version {report.manifest} starts from version "
+            f"manifest {top} is {'gone' if gone else 'damaged'}: version {report.manifest} starts from version "
             f"{versions.latest.number}; what was relabelled or dropped since then is so no more"
         )
     elif before is not None or orphans or copies:
@@ -195,6 +208,10 @@ def _publish(
         report.manifest = after if after != before else None
     if report.manifest is not None:
         report.done += [f"segment {segment}: published" for segment in orphans]
+    witnesses = set(storage.children("witness"))
+    for manifest in versions.readable:  # a publisher died a moment too early, or did not know of witnesses
+        if witness_name(manifest.number).partition("/")[2] not in witnesses:
+            put_witness(storage, manifest.number)
     for number in versions.damaged:
         _put_aside(storage, manifest_name(number), f"{number:06d}.json", report, "it was damaged")
     for segment in replaced:
@@ -210,7 +227,7 @@ def _publish_over(storage: Storage, changed: Manifest, top: int) -> int:
     """Publish after a damaged latest version, whose number is never used again."""
     while True:
         top += 1
-        if storage.put_if_absent(manifest_name(top), encode(changed.document(top, "repair"))):
+        if put_manifest(storage, changed, top, "repair"):
             return top
 
 

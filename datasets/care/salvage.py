@@ -9,7 +9,7 @@ from vla.datasets.care.verify import Damage, intact_episodes, verify_segment, ve
 from vla.datasets.dataset import Dataset
 from vla.datasets.storage.storage import Storage
 from vla.datasets.store.documents import FormatVersionError
-from vla.datasets.store.layout import Commit, image_name
+from vla.datasets.store.layout import Commit, ForeignSegmentError, image_name
 from vla.datasets.store.manifest import Manifest, read_manifest
 from vla.datasets.store.segment import SegmentWriter
 
@@ -46,6 +46,14 @@ class Versions:
         """Segments of any version."""
         return frozenset(segment for manifest in self.readable for segment in manifest.segments)
 
+    @cached_property
+    def digests(self) -> Mapping[str, str]:
+        """By which the versions name their segments, the newest first."""
+        found: dict[str, str] = {}
+        for manifest in reversed(self.readable):
+            found = {**manifest.digests, **found}
+        return found
+
     def before(self, segment: str) -> Sequence[str]:
         """Segments that left the dataset with the version in which this one came."""
         first = next((manifest for manifest in self.readable if segment in manifest.segments), None)
@@ -75,7 +83,7 @@ class _Examined:
 
 def salvage(storage: Storage, segment: str, versions: Versions) -> Salvaged | None:
     """Find or make what takes the place of a segment; None if nothing is wrong with it."""
-    found = _examine(storage, segment)
+    found = _examine(storage, segment, versions.digests.get(segment))
     damage, episodes = found.damage, found.commit.episodes
     if not damage:
         return None
@@ -97,18 +105,22 @@ def salvage(storage: Storage, segment: str, versions: Versions) -> Salvaged | No
     )
 
 
-def _examine(storage: Storage, segment: str) -> _Examined:
-    """As `verify_segment`; nothing can be believed of a segment whose records are gone."""
+def _examine(storage: Storage, segment: str, expected: str | None = None) -> _Examined:
+    """As `verify_segment`; nothing is believed of a segment whose records are gone, or that is another one."""
     try:
-        return _Examined(segment, *verify_segment(storage, segment))
+        return _Examined(segment, *verify_segment(storage, segment, expected=expected))
     except FormatVersionError:
         raise
+    except ForeignSegmentError as error:
+        return _Examined(segment, _NOTHING, [Damage(name="", what=str(error))])
     except DatasetError as error:
         try:
             return _Examined(segment, *verify_without_record(storage, segment))
         except DatasetError:
-            nothing = Commit(steps=0, episodes=0, files={}, replaces=())
-            return _Examined(segment, nothing, [Damage(name="", what=str(error))])
+            return _Examined(segment, _NOTHING, [Damage(name="", what=str(error))])
+
+
+_NOTHING = Commit(steps=0, episodes=0, files={})
 
 
 def _originals(

@@ -15,29 +15,37 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from vla.core.version1 import signal_columns, upgraded_contract
-
 from vla.core.errors import DatasetError
 from vla.core.files import make_folder
+from vla.core.sealed import COMMIT, parse_files
+from vla.core.upgrade.version1 import signal_columns, upgraded_contract
 from vla.datasets.care.orphans import is_live
 from vla.datasets.dataset import Dataset, create_dataset
-from vla.datasets.storage.storage import COMMIT, LocalStorage, Location, Storage, open_storage
+from vla.datasets.storage.storage import LocalStorage, Location, Storage, open_storage
 from vla.datasets.store.arrays import read_checked_array
-from vla.datasets.store.documents import FormatVersionError, encode, read_document
+from vla.datasets.store.documents import FormatVersionError, parsed, read_document
 from vla.datasets.store.layout import Commit, Description, read_checked, read_description, segment_name
-from vla.datasets.store.manifest import Manifest, latest_number, manifest_name
+from vla.datasets.store.manifest import (
+    Manifest,
+    latest_number,
+    manifest_name,
+    publish_change,
+    put_manifest,
+    read_manifest,
+    with_digests,
+)
 from vla.datasets.store.records import EpisodeIndex
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.staging import alone, is_locked, unfinished
 
 _FORMAT = "1.0"
 _GROWING, _COMPLETE, _OLD = ".upgrade", "version2", "version1"
-_FOLDERS = ("segments", "manifests", "stats")
+_FOLDERS = ("segments", "manifests", "witness", "stats")
 _REPAIR = "Repair it with the version of vla that wrote it, then upgrade again"
 
 
 def upgrade(root: Location | Storage, on_episode: Callable[[int], None] = lambda steps: None) -> bool:
-    """Convert the latest version of a local dataset; false, and no change, where it is of format 2 already.
+    """Convert the latest version of a local dataset; false, and no change, where it is of today's format already.
 
     Images are linked and not copied where the file system can. Stopped at any moment, it may be called again.
     ``on_episode`` is called with the number of steps of each episode.
@@ -51,10 +59,22 @@ def upgrade(root: Location | Storage, on_episode: Callable[[int], None] = lambda
                 description = _read(storage, "dataset.json")
             except FormatVersionError:
                 read_description(storage)  # refuses what is newer still
-                return False
+                return _complete(storage)
             _require_quiet(storage)
             _grow(storage, description, on_episode)
         _change_places(storage)
+    return True
+
+
+def _complete(storage: Storage) -> bool:
+    """Publish a version that names its segments by digests, where the latest does not; whether one was needed."""
+    if latest_number(storage) is None:
+        return False
+    latest = read_manifest(storage)
+    if set(latest.segments) <= latest.digests.keys():
+        return False
+    reason = "upgrade: segments are named by digests"
+    publish_change(storage, lambda latest: with_digests(storage, latest), reason)
     return True
 
 
@@ -100,8 +120,8 @@ def _grow(storage: LocalStorage, description: Mapping[str, Any], on_episode: Cal
             created="",
             reason="",
         )
-        document = latest.document(number + 1, f"upgrade from format {_FORMAT}: {old['reason']}")
-        new.put_if_absent(manifest_name(number + 1), encode(document))
+        reason = f"upgrade from format {_FORMAT}: {old['reason']}"
+        put_manifest(new, with_digests(new, latest), number + 1, reason)
     storage.move(_GROWING, _COMPLETE)
 
 
@@ -110,7 +130,9 @@ def _convert(
 ) -> str:
     """Copy a segment into a new one, its images as they are; every checksum is compared. The new segment's id."""
     record = _read(storage, f"{segment_name(segment)}/{COMMIT}")
-    commit = Commit(steps=record["frames"], episodes=record["episodes"], files=record["files"], replaces=())
+    where = f"{storage.url}/{segment_name(segment)}/{COMMIT}"
+    files = parsed(where, record, lambda record: parse_files(record.get("files")), fix=_REPAIR)
+    commit = Commit(steps=record["frames"], episodes=record["episodes"], files=files)
     texts = read_checked(storage, segment, commit, "episodes.json")
     index = EpisodeIndex.build([(f"{storage.url}/{segment_name(segment)}", texts)])
     description = read_description(new)

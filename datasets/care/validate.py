@@ -22,7 +22,7 @@ from vla.datasets.sampling.statistics import compute, drift
 from vla.datasets.storage.storage import Location, Storage, open_storage
 from vla.datasets.store.episode_check import LIMITED, check_within_limits
 from vla.datasets.store.layout import read_commit, read_description
-from vla.datasets.store.manifest import latest_number, read_manifest
+from vla.datasets.store.manifest import Manifest, latest_number, read_manifest, read_witness
 from vla.datasets.store.staging import host_name, is_locked, unfinished
 
 Level = Literal["quick", "full", "deep"]
@@ -45,11 +45,11 @@ def validate(
     storage = open_storage(root)
     try:
         read_description(storage)
-        segments = read_manifest(storage, manifest).segments
+        version = read_manifest(storage, manifest)
     except DatasetError as error:
         return [Finding.error("dataset", str(error))]
     findings = list(_versions(storage)) + list(_leftovers(storage))
-    findings += list(_segments(storage, segments, level, progress))
+    findings += list(_segments(storage, version, level, progress))
     if any(finding.severity == "error" for finding in findings):
         return findings
     try:
@@ -80,13 +80,20 @@ def limit_findings(dataset: Dataset) -> Iterator[Finding]:
 
 def _versions(storage: Storage) -> Iterator[Finding]:
     """Older versions that cannot be read any more."""
-    latest = latest_number(storage) or 0
-    for number in range(1, latest):
+    manifests, witnesses = set(storage.children("manifests")), set(storage.children("witness"))
+    aside = {name[:11] for name in storage.children("quarantine")}  # 000001.json, moved there by repair
+    for number in range(1, (latest_number(storage) or 0) + 1):
+        name = f"{number:06d}.json"
+        if name in aside or name not in manifests | witnesses:
+            continue
         try:
             read_manifest(storage, number)
         except DatasetError as error:
-            if "does not exist" not in str(error):  # repair has moved it to quarantine
-                yield Finding.error(f"version {number}", str(error))
+            yield Finding.error(f"version {number}", str(error))
+        try:
+            read_witness(storage, number)
+        except DatasetError as error:
+            yield Finding.warning(f"version {number}", str(error))
 
 
 def _leftovers(storage: Storage) -> Iterator[Finding]:
@@ -104,20 +111,26 @@ def _leftovers(storage: Storage) -> Iterator[Finding]:
             yield Finding.warning(f"segment {segment}", f"in no version, and not whole: {error}")
 
 
-def _segments(storage: Storage, segments: tuple[str, ...], level: Level, progress: Progress) -> Iterator[Finding]:
+def _segments(storage: Storage, version: Manifest, level: Level, progress: Progress) -> Iterator[Finding]:
     """The files of each segment."""
-    for done, segment in enumerate(segments, start=1):
+    if missing := len(set(version.segments) - version.digests.keys()):
+        yield Finding.warning(
+            f"version {version.number}",
+            f"does not say which {missing} of its segments are, so swapped ones are not noticed; run vla data upgrade",
+        )
+    for done, segment in enumerate(version.segments, start=1):
+        expected = version.digests.get(segment)
         try:
             if level == "quick":
-                read_commit(storage, segment)
+                read_commit(storage, segment, expected=expected)
             else:
-                commit, damage = verify_segment(storage, segment)
+                commit, damage = verify_segment(storage, segment, expected=expected)
                 yield from (Finding.error(f"segment {segment}", f"{one.name} {one.what}") for one in damage)
                 for name in stray_files(storage, segment, commit):
                     yield Finding.warning(f"segment {segment}", f"{name} is not in its commit record")
         except DatasetError as error:
             yield Finding.error(f"segment {segment}", str(error))
-        progress("files", done, len(segments))
+        progress("files", done, len(version.segments))
 
 
 def _told(dataset: Dataset) -> Iterator[Finding]:

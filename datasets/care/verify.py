@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import google_crc32c
 
 from vla.core.errors import DatasetError
-from vla.datasets.storage.storage import COMMIT, Storage
+from vla.core.files import NotPlainError, plain_path
+from vla.core.sealed import COMMIT, MOST_BYTES, Entry
+from vla.datasets.storage.storage import NO_FILE, Storage
 from vla.datasets.store.layout import Commit, read_commit, segment_name
 from vla.datasets.store.records import EpisodeIndex
 
@@ -15,7 +18,7 @@ _EPISODE = re.compile(r"data\.zarr/(?:images/[^/]+|sim_state)/(\d{6})/")
 _MODEL = re.compile(r"models/([0-9a-f]+)\.xml")
 _GROUP = re.compile(r"data\.zarr(/images|/images/[^/]+|/image_time_ns|/signals|/sim_state)?/zarr\.json")
 _PART = 2**24
-_ENTRY = re.compile(rb'"([^"\n]+)": \{\s*"bytes": (\d+),\s*"crc32c": "([0-9a-f]{8})"\s*\}')
+_ENTRY = re.compile(rb'"([^"\n]+)": \{\s*"bytes": ([0-9]{1,18}),\s*"crc32c": "([0-9a-f]{8})"\s*\}')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,43 +45,44 @@ class Damage:
 
 
 def verify_segment(
-    storage: Storage, segment: str, on_file: Callable[[int], None] = lambda size: None
+    storage: Storage,
+    segment: str,
+    on_file: Callable[[int], None] = lambda size: None,
+    *,
+    expected: str | None = None,
 ) -> tuple[Commit, list[Damage]]:
     """Compare every file of a segment with its commit record; a damaged record itself is a `DatasetError`.
 
-    ``on_file`` is called with the bytes of each file.
+    So is a record of another digest than ``expected``. ``on_file`` is called with the bytes of each file.
     """
-    commit = read_commit(storage, segment, check_sizes=False)
+    commit = read_commit(storage, segment, check_sizes=False, expected=expected)
     return commit, _compare(storage, segment, commit, on_file)
 
 
 def _compare(
     storage: Storage, segment: str, commit: Commit, on_file: Callable[[int], None] = lambda size: None
 ) -> list[Damage]:
-    found = []
+    found, sizes = [], storage.sizes(segment_name(segment))
     for name, entry in commit.files.items():
-        try:
-            size, checksum = _sum(storage, f"{segment_name(segment)}/{name}", int(entry["bytes"]))
-        except FileNotFoundError:
+        size = sizes.get(name)
+        if size is None:
             found.append(Damage(name=name, what="is missing"))
-            continue
-        if size != entry["bytes"]:
-            found.append(Damage(name=name, what=f"has {size} bytes, expected {entry['bytes']}"))
-        elif f"{checksum:08x}" != entry["crc32c"]:
+        elif size == NO_FILE:
+            found.append(Damage(name=name, what="is a link or a device, not a file"))
+        elif size != entry.bytes:
+            found.append(Damage(name=name, what=f"has {size} bytes, expected {entry.bytes}"))
+        elif _sum(storage, f"{segment_name(segment)}/{name}", entry.bytes) != entry.crc32c:
             found.append(Damage(name=name, what="fails its checksum"))
-        on_file(int(entry["bytes"]))
+        on_file(entry.bytes)
     return found
 
 
-def _sum(storage: Storage, name: str, expected: int) -> tuple[int, int]:
-    """Size and crc32c of a file; a shard of an hour's recording is not read into RAM at once."""
-    if expected <= _PART:
-        data = storage.read(name)
-        return len(data), google_crc32c.value(data)
-    size = checksum = 0
-    while data := storage.read(name, size, _PART):
-        size, checksum = size + len(data), google_crc32c.extend(checksum, data)
-    return size, checksum
+def _sum(storage: Storage, name: str, size: int) -> str:
+    """The crc32c of a file; a shard of an hour's recording is not read into RAM at once."""
+    checksum = 0
+    for start in range(0, size, _PART):
+        checksum = google_crc32c.extend(checksum, storage.read(name, start, _PART))
+    return f"{checksum:08x}"
 
 
 def verify_without_record(storage: Storage, segment: str) -> tuple[Commit, list[Damage]]:
@@ -88,16 +92,17 @@ def verify_without_record(storage: Storage, segment: str) -> tuple[Commit, list[
     """
     where = f"{storage.url}/{segment_name(segment)}"
     try:
-        text = storage.read(f"{segment_name(segment)}/{COMMIT}")
-        records = storage.read(f"{segment_name(segment)}/episodes.json")
+        text, records = (
+            storage.read(f"{segment_name(segment)}/{name}", 0, MOST_BYTES + 1) for name in (COMMIT, "episodes.json")
+        )
     except FileNotFoundError as error:
         raise DatasetError(f"{where}: {error}; nothing can be trusted") from None
-    files = {
-        name.decode(errors="replace"): {"bytes": int(size), "crc32c": checksum.decode()}
-        for name, size, checksum in _ENTRY.findall(text)
-    }
+    files = {}
+    for path, size, checksum in _ENTRY.findall(text):
+        with suppress(NotPlainError):
+            files[plain_path(path.decode(errors="replace"))] = Entry(int(size), checksum.decode())
     index = EpisodeIndex.build([(where, records)])
-    believed = Commit(steps=int(index.lengths.sum()), episodes=len(index), files=files, replaces=())
+    believed = Commit(steps=int(index.lengths.sum()), episodes=len(index), files=files)
     unknown = set(storage.sizes(segment_name(segment))) - set(files) - {COMMIT}
     damage = [Damage(name=COMMIT, what="fails its checksum"), *_compare(storage, segment, believed)]
     return believed, damage + [Damage(name=name, what="is not in the commit record") for name in sorted(unknown)]

@@ -14,7 +14,7 @@ from vla.core.errors import ConfigError, DatasetError
 from vla.core.types import Episode
 from vla.datasets.formats.description import UNITS, DescribedCamera, DescribedDimension, Description, Gripper
 from vla.datasets.formats.source import Source
-from vla.datasets.store.episode_check import check_names
+from vla.datasets.store.layout import check_names
 
 _ROUNDING = 1e-5
 """Of a limit: what float32 and the conversion of units may add to a number that lies on it."""

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from vla.core.contract import Contract, Dimension
+from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import ContractError, DatasetError
 from vla.core.machine.engines import EngineChoice
 from vla.core.types import Episode
@@ -37,6 +37,8 @@ from vla.datasets.store.records import motion_hash
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.shares import write_segments
 
+_SAME_RATE = 0.1
+"""Of a camera's rate."""
 _WRITING = 2.0
 """Importing an episode takes so many times as long as reading it: it is packed and written too."""
 
@@ -172,7 +174,8 @@ def _changed(segments: Sequence[str], settled: Settled, latest: Manifest) -> Man
 def _create(storage: Storage, contract: Contract, settings: ImportSettings) -> tuple[Contract, tuple[str, ...]]:
     """Make the dataset, or find it; its contract, and what is not as the source says.
 
-    Limits that were measured differ from recording to recording: those of a dataset that is there stay.
+    Limits, and rates of cameras with a clock of their own, differ from recording to recording where they are measured:
+    those of a dataset that is there stay.
     """
     try:
         create_dataset(storage, contract, settings.codecs)
@@ -180,12 +183,15 @@ def _create(storage: Storage, contract: Contract, settings: ImportSettings) -> t
     except ContractError:
         there = read_description(storage).contract
         adopted = replace(
-            contract, state=_limited(contract.state, there.state), action=_limited(contract.action, there.action)
+            contract,
+            state=_limited(contract.state, there.state),
+            action=_limited(contract.action, there.action),
+            cameras=_paced(contract.cameras, there.cameras),
         )
         create_dataset(storage, adopted, settings.codecs)  # refuses what differs in more than limits
     return adopted, (
-        "The dataset keeps the limits that it was made with and refuses episodes beyond them; those of this source are "
-        "others. Limits that hold what comes later are given when a dataset is made (--describe).",
+        "The dataset keeps the limits and cameras' rates that it was made with: those of this source are others. "
+        "Episodes beyond them are refused; limits that hold what comes later are given with the first (--describe).",
     )
 
 
@@ -193,6 +199,15 @@ def _limited(ours: Sequence[Dimension], theirs: Sequence[Dimension]) -> tuple[Di
     """Our dimensions with their limits, where they are the same otherwise."""
     limits = {(d.name, d.unit): d for d in theirs}
     return tuple(replace(d, low=t.low, high=t.high) if (t := limits.get((d.name, d.unit))) else d for d in ours)
+
+
+def _paced(ours: Sequence[Camera], theirs: Sequence[Camera]) -> tuple[Camera, ...]:
+    """Our cameras with their rates, where these are nearly the same: each frame has a time of its own anyway."""
+    rates = {camera.name: camera.hz for camera in theirs}
+    return tuple(
+        replace(c, hz=hz) if c.hz and (hz := rates.get(c.name)) and abs(c.hz - hz) <= _SAME_RATE * hz else c
+        for c in ours
+    )
 
 
 def _import_share(

@@ -61,6 +61,7 @@ def write_template(source: Source, *, format_name: str, options: Mapping[str, An
         "instruction": _words(seen),
         "task": "null: the instruction is the task",
         "split": "null: as in the source, or train",
+        "flip_images": "cameras that are stored upside down, as the source calls them; [] for none",
     }
     for hint in fields(Hints):
         value = getattr(hints, hint.name)

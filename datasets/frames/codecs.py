@@ -49,7 +49,8 @@ class JpegCodec(ArrayBytesCodec):
         return {"name": JPEG_NAME, "configuration": {key: value for key, value in known.items() if value is not None}}
 
     async def _decode_single(self, chunk_data: Any, chunk_spec: Any) -> Any:
-        frame = await asyncio.to_thread(decode_jpeg, chunk_data.as_numpy_array())
+        out = np.empty(chunk_spec.shape[-3:], np.uint8)  # a picture of another size is refused, not unpacked
+        frame = await asyncio.to_thread(decode_jpeg, chunk_data.as_numpy_array(), out)
         return chunk_spec.prototype.nd_buffer.from_numpy_array(frame.reshape(chunk_spec.shape))
 
     async def _encode_single(self, chunk_data: Any, chunk_spec: Any) -> Any:
@@ -80,19 +81,26 @@ def _decode_jpeg(data: memoryview, out: np.ndarray) -> None:
     decode_jpeg(data, out)
 
 
-def _decode_zstd(data: memoryview, out: np.ndarray) -> None:
-    if _zstd_size(data) == out.nbytes:
+def unpack_zstd(data: Any, out: np.ndarray) -> None:
+    """Unpack a zstd frame into a contiguous array that it must fill; one that says or holds more costs nothing."""
+    size = announced_size(memoryview(data))
+    if size == out.nbytes:
         _ZSTD.decode(data, out)
         return
-    # numcodecs would leave what is missing as it was in `out`.
-    found = _ZSTD.decode(data)
+    if size is not None:
+        raise ValueError(f"expected {out.nbytes} bytes, got {size}")
+    import imagecodecs
+
+    found = imagecodecs.zstd_decode(data, out=bytearray(out.nbytes))  # which unpacks no more than that
     if len(found) != out.nbytes:
         raise ValueError(f"expected {out.nbytes} bytes, got {len(found)}")
     out.reshape(-1).view(np.uint8)[:] = np.frombuffer(found, np.uint8)
 
 
-def _zstd_size(data: memoryview) -> int | None:
+def announced_size(data: memoryview) -> int | None:
     """The decoded size that a zstd frame announces (RFC 8878, section 3.1.1.1), if it does."""
+    if len(data) < 6:
+        raise ValueError("a zstd frame that is cut short")
     descriptor = data[4]
     single, size = descriptor >> 5 & 1, (1, 2, 4, 8)[descriptor >> 6]
     if not single and size == 1:
@@ -127,7 +135,7 @@ FRAME_CODECS: dict[str, FrameCodec] = {
         zarr=lambda: [BytesCodec(endian="little"), ZstdCodec(level=ZSTD_LEVEL, checksum=True)],
         depth=True,
         packing="zstd",
-        decode=_decode_zstd,
+        decode=unpack_zstd,
     ),
     "jpeg": FrameCodec(
         encode=lambda frame: _with_crc(encode_jpeg(frame)),

@@ -7,7 +7,6 @@ were touched, and a file that shrinks is an error instead of a SIGBUS.
 """
 
 import itertools
-import json
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +17,11 @@ import zarr
 
 from vla.core.contract import Camera
 from vla.core.errors import DatasetError
+from vla.core.sealed import MOST_BYTES, DamageError, listed, parse_json, whole
 from vla.datasets.frames.codecs import DECODERS
-from vla.datasets.frames.shard_writer import MISSING
-from vla.datasets.storage.object_storage import ObjectStorage
-from vla.datasets.storage.storage import LocalStorage, Storage
+from vla.datasets.frames.foreign import open_foreign
+from vla.datasets.frames.shard_writer import MISSING, OWNER_BYTES
+from vla.datasets.storage.storage import Storage
 
 _INDEX_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 _FIX = "run vla data repair, or restore the segment from a copy"
@@ -47,11 +47,15 @@ class ShardReader:
     Codecs that are not known here are left to zarr-python. Instances may be forked, pickled and shared by threads.
     """
 
-    def __init__(self, storage: Storage, array: str, camera: Camera) -> None:
-        """Read the metadata of ``array``, which must hold frames of ``camera``; shards are opened when needed."""
-        self._storage, self._array = storage, array
+    def __init__(self, storage: Storage, array: str, camera: Camera, owner: bytes = b"") -> None:
+        """Read the metadata of ``array``, which must hold frames of ``camera``; shards are opened when needed.
+
+        ``owner`` is whose frames these must be; a shard of our own that says otherwise is refused.
+        """
+        self._storage, self._array, self._owner = storage, array, owner
         metadata = self._read_metadata(camera)
         self.shape: tuple[int, ...] = tuple(metadata["shape"])
+        self._metadata = metadata
         self._chain = self._parse_chain(metadata)
         self._indices: dict[int, np.ndarray] = {}
         self._zarr: zarr.Array[Any] | None = None
@@ -137,22 +141,33 @@ class ShardReader:
 
     def _read_index(self, shard: int, frames: int) -> np.ndarray:
         """Offset and size of each frame of a shard, uint64 (frames, 2), verified against the index's crc32c."""
-        size = 16 * frames
+        size = 16 * frames + 4
         try:
-            data = self._storage.read(self._name(shard), -(size + 4), size + 4)
+            data = self._storage.read(self._name(shard), -(OWNER_BYTES + size), OWNER_BYTES + size)
         except FileNotFoundError:
             raise self._damage(shard, None, "the shard is missing") from None
-        if len(data) != size + 4:
+        owner, data = data[:-size], data[-size:]
+        if len(data) != size:
             raise self._damage(shard, None, "the shard is truncated")
-        if struct.unpack("<I", data[size:])[0] != google_crc32c.value(data[:size]):
+        if struct.unpack("<I", data[-4:])[0] != google_crc32c.value(data[:-4]):
             raise self._damage(shard, None, "the index of the shard fails its checksum")
-        return np.frombuffer(data, "<u8", count=2 * frames).reshape(-1, 2)
+        table = np.frombuffer(data, "<u8", count=2 * frames).reshape(-1, 2)
+        if self._owner and owner != self._owner and self._has_owner(shard, table, size):
+            raise self._damage(shard, None, "the shard is whole, but of another episode or camera")
+        return table
+
+    def _has_owner(self, shard: int, table: np.ndarray, size: int) -> bool:
+        """Whether something as long as an owner stands between the frames and the index of this size."""
+        end, frames = int(table.sum(axis=1).max()), table[:, 0] != MISSING
+        return bool(frames.all()) and len(self._storage.read(self._name(shard), end, OWNER_BYTES + size + 1)) == (
+            OWNER_BYTES + size
+        )
 
     def _read_by_zarr(self, frame: int, out: np.ndarray) -> None:
         """The slow path: zarr-python, which reads a missing file as zeros, so files are looked for first."""
         if self._zarr is None:
             try:
-                self._zarr = zarr.open_array(_zarr_store(self._storage, self._array), mode="r")
+                self._zarr = open_foreign(self._storage, self._array, self._metadata, str(out.dtype))
             except Exception as error:  # metadata that zarr-python does not understand may raise anything
                 raise DatasetError(f"{self._where}: cannot be opened ({error}); {_FIX}") from None
         array = self._zarr
@@ -173,11 +188,13 @@ class ShardReader:
         """``zarr.json``, as far as it must fit the camera."""
         where = f"{self._where}/zarr.json"
         try:
-            value: dict[str, Any] = json.loads(self._storage.read(f"{self._array}/zarr.json"))
-            shape, dtype = tuple(value["shape"]), value["data_type"]
+            value = parse_json(self._storage.read(f"{self._array}/zarr.json", 0, MOST_BYTES + 1))
+            shape, dtype = listed(value["shape"], "shape", whole), value["data_type"]
         except FileNotFoundError:
             raise DatasetError(f"{where} does not exist: no such camera, or the segment is damaged; {_FIX}") from None
-        except (KeyError, TypeError, ValueError) as error:
+        except DatasetError:
+            raise
+        except (KeyError, TypeError, DamageError) as error:
             raise DatasetError(f"{where} is damaged ({error!r}); {_FIX}") from None
         if shape[1:] != camera.shape or dtype != camera.dtype:
             raise DatasetError(f"{where}: expected {camera.dtype} (f, {camera.shape}), got {dtype} {shape}; {_FIX}")
@@ -212,15 +229,6 @@ class ShardReader:
         middle = [name for name in (inner[:-1] if crc else inner) if name != "bytes"]
         known = not middle or (len(middle) == 1 and middle[0] in DECODERS)
         known = known and big_endian not in sharding["codecs"]
+        if type(grid[0]) is not int or not 1 <= grid[0] < 2**32:
+            raise DatasetError(f"{self._where}/zarr.json is damaged: shards of {grid[0]!r} frames; {_FIX}")
         return _Chain(grid[0], (middle or [None])[0] if known else _BY_ZARR, crc)
-
-
-def _zarr_store(storage: Storage, array: str) -> Any:
-    """The array as a store of zarr-python."""
-    if isinstance(storage, ObjectStorage):
-        import obstore.store
-        from zarr.storage import ObjectStore
-
-        return ObjectStore(obstore.store.from_url(f"{storage.url}/{array}"), read_only=True)
-    assert isinstance(storage, LocalStorage)
-    return storage.root / array

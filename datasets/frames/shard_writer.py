@@ -6,6 +6,7 @@ times the compression. Layout: https://zarr-specs.readthedocs.io/en/latest/v3/co
 """
 
 import functools
+import hashlib
 import json
 import os
 import struct
@@ -24,6 +25,14 @@ from vla.datasets.frames.codecs import frame_codec
 
 MISSING = 2**64 - 1
 """Offset and length of an inner chunk that a shard does not hold."""
+
+
+OWNER_BYTES = 16
+
+
+def owner_of(content_hash: str, camera: str) -> bytes:
+    """Whose frames a shard holds: of two that change places each is whole, and neither is of its episode."""
+    return hashlib.blake2b(f"{content_hash}/{camera}".encode(), digest_size=OWNER_BYTES).digest()
 
 
 class ShardWriter:
@@ -55,12 +64,16 @@ class ShardWriter:
         """Make what was appended survive a power cut."""
         os.fsync(self._file.fileno())
 
-    def close(self) -> None:
-        """Write the index, its crc32c, and the metadata of the array."""
+    def close(self, owner: bytes = b"") -> None:
+        """Write `owner_of` the frames if it is known, the index, its crc32c, and the metadata of the array.
+
+        The owner lies between the last frame and the index, where other readers of Zarr do not look.
+        """
+        assert len(owner) in (0, OWNER_BYTES), owner
         sizes = np.array(self._sizes, "<u8")
         index = np.stack([np.cumsum(sizes, dtype="<u8") - sizes, sizes], axis=1).tobytes()
         with self._file as file:
-            write_all(file, index + struct.pack("<I", google_crc32c.value(index)))
+            write_all(file, owner + index + struct.pack("<I", google_crc32c.value(index)))
         text = json.dumps(_metadata(self._camera, self._codec, len(self._sizes)), indent=2)
         (self._array / "zarr.json").write_text(text, encoding="utf-8")
 

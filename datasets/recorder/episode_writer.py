@@ -21,8 +21,8 @@ from vla.datasets.frames.codecs import frame_codec
 from vla.datasets.frames.shard_writer import ShardWriter
 from vla.datasets.recorder.journal import Journal, Recording, seal_recording
 from vla.datasets.storage.storage import Location, Storage, open_storage
-from vla.datasets.store.episode_check import LIMITED, check_labels, check_names, check_within_limits
-from vla.datasets.store.layout import explain_full_disk, read_description, row_kinds, signal_name
+from vla.datasets.store.episode_check import LIMITED, check_labels, check_within_limits
+from vla.datasets.store.layout import check_names, explain_full_disk, read_description, row_kinds, signal_name
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import image_array
 from vla.datasets.store.staging import JOURNAL, StagedSegment

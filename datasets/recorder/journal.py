@@ -16,14 +16,20 @@ import google_crc32c
 import numpy as np
 
 from vla.core.contract import Contract
+from vla.core.errors import DatasetError
 from vla.core.files import write_all
 from vla.core.log import checked_line, read_lines
+from vla.core.sealed import DamageError, listed, table, text, whole
 from vla.core.types import Episode
-from vla.datasets.frames.shard_writer import ShardWriter
-from vla.datasets.store.layout import LOW_DIMENSIONAL, read_description, row_kinds, signal_name
+from vla.datasets.frames.codecs import frame_codec
+from vla.datasets.frames.shard_writer import ShardWriter, owner_of
+from vla.datasets.store.layout import LOW_DIMENSIONAL, codec_name, read_description, row_kinds, signal_name
 from vla.datasets.store.records import PictureDigest, content_hash
 from vla.datasets.store.segment import SegmentBuilder, image_array
-from vla.datasets.store.staging import JOURNAL, StagedSegment
+from vla.datasets.store.staging import JOURNAL, StagedSegment, require_own
+
+_MOST_FRAME = 2**28
+"""Bytes of one packed frame."""
 
 
 class Journal:
@@ -96,14 +102,14 @@ def seal_recording(
     """Make a segment of the shards and the rest of a recording; its uid."""
     episode = recording.episode(contract, success)
     builder = SegmentBuilder(staged, contract, recording.about["segment_provenance"])
+    content = content_hash(episode, {camera: recording.pictures[camera].hexdigest() for camera in shards})
     try:
-        for shard in shards.values():
-            shard.close()
+        for camera, shard in shards.items():
+            shard.close(owner_of(content, camera))
     finally:
         for shard in shards.values():
             shard.abandon()
-    pictures = {camera: recording.pictures[camera].hexdigest() for camera in shards}
-    uid = builder.add(episode, content_hash(episode, pictures))
+    uid = builder.add(episode, content)
     builder.seal()
     return uid
 
@@ -113,21 +119,40 @@ def recover(staged: StagedSegment) -> str | None:
 
     The episode is marked ``recovered`` in its provenance, and its success is unknown.
     """
+    require_own(staged.folder)
     contract = read_description(staged.storage).contract
-    entries = read_journal(staged.folder / JOURNAL)
+    path = staged.folder / JOURNAL
+    entries = read_journal(path)
     about = next(entries, None)
     if about is None:
         return None
-    recording, sizes = _replay(staged.folder, contract, about, entries)
-    if not recording.steps:
-        return None
-    recording.about["provenance"] = {"recovered": True}
+    try:
+        _check_about(about, contract)
+        recording, sizes = _replay(staged.folder, contract, about, entries)
+        if not recording.steps:
+            return None
+        recording.about["provenance"] = {"recovered": True}
+        recording.episode(contract, None)
+    except (DamageError, KeyError, TypeError, ValueError, OverflowError) as error:  # whole, and not of our recorder
+        raise DatasetError(f"{path} is damaged: {' '.join(str(error).split())[:200]}; it is left alone") from None
     shards = {}
     for camera in contract.cameras:
         array = image_array(staged.folder, camera.name, 0)
         shards[camera.name] = ShardWriter(array, camera, about["codecs"][camera.name])
         shards[camera.name].resume(sizes[camera.name])
     return seal_recording(staged, contract, shards, recording, None)
+
+
+def _check_about(about: dict[str, Any], contract: Contract) -> None:
+    """Raise `DamageError` unless the first entry says all that a segment is made of."""
+    for key in ("instruction", "task", "split", "model"):
+        text(about.get(key), key)
+    listed(about.get("instruction_alternatives"), "instruction_alternatives", text)
+    whole(about.get("seed"), "seed", least=-(2**63))
+    table(about.get("segment_provenance"), "segment_provenance")
+    codecs = table(about.get("codecs"), "codecs")
+    for camera in contract.cameras:
+        frame_codec(codec_name(codecs.get(camera.name)), camera)
 
 
 def _replay(
@@ -143,7 +168,7 @@ def _replay(
     files = {name: path.open("rb") for name, path in paths.items()}
     try:
         for entry in entries:
-            chunks = {name: files[name].read(size) for name, (size, _) in entry["frames"].items()}
+            chunks = {name: files[name].read(_frame_size(size)) for name, (size, _) in entry["frames"].items()}
             if any(google_crc32c.value(chunks[name]) != crc for name, (_, crc) in entry["frames"].items()):
                 break  # its bytes had not reached the disk
             for name, (size, _) in entry["frames"].items():
@@ -158,3 +183,11 @@ def _replay(
         for file in files.values():
             file.close()
     return recording, sizes
+
+
+def _frame_size(size: object) -> int:
+    """What a journal says that one frame takes."""
+    if whole(size, "size of a frame", least=1) > _MOST_FRAME:
+        raise DamageError(f"a frame of {size} bytes")
+    assert isinstance(size, int)
+    return size

@@ -8,7 +8,7 @@ from typing import Any
 from vla.core.errors import DatasetError
 from vla.core.machine.packages import needed_packages
 from vla.core.machine.places import cache_folder
-from vla.datasets.storage.storage import COMMIT
+from vla.core.sealed import COMMIT
 
 
 class ObjectStorage:

@@ -5,6 +5,7 @@ arrays, and at 3 ms each they would be most of the time that opening or sealing 
 """
 
 import functools
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from zarr.codecs import ZstdCodec
 from zarr.storage import MemoryStore
 
 from vla.core.errors import DatasetError
-from vla.datasets.frames.codecs import ZSTD_LEVEL
-from vla.datasets.storage.storage import LocalStorage, Storage
+from vla.core.sealed import MOST_BYTES, listed, parse_json, whole
+from vla.datasets.frames.codecs import ZSTD_LEVEL, unpack_zstd
+from vla.datasets.frames.foreign import open_foreign
+from vla.datasets.storage.storage import Storage
 from vla.datasets.store.layout import Commit, read_checked, segment_name
 
 _ZSTD = numcodecs.Zstd(level=ZSTD_LEVEL, checksum=True)
@@ -47,18 +50,19 @@ def read_array(storage: Storage, name: str, *, shape: tuple[int, ...], dtype: st
     """Read a whole array; one that is damaged, or of another shape or dtype, is a `DatasetError`."""
     where = f"{storage.url}/{name}"
     try:
-        metadata = json.loads(storage.read(f"{name}/zarr.json"))
-        if tuple(metadata["shape"]) == shape and metadata["data_type"] == dtype and _is_plain(metadata):
-            data = _ZSTD.decode(storage.read("/".join([name, "c", *["0"] * len(shape)])))
-            return np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).reshape(shape)
-        array = _read_by_zarr(storage, name)
+        metadata = parse_json(storage.read(f"{name}/zarr.json", 0, MOST_BYTES + 1))
+        found = listed(metadata["shape"], "shape", whole), metadata["data_type"]
+        if found != (shape, dtype):
+            raise DatasetError(f"{where}: expected {dtype} {shape}, got {found[1]} {found[0]}; {_FIX}")
+        if not _is_plain(metadata):
+            return _read_foreign(storage, name, metadata, dtype)
+        array = np.empty(shape, np.dtype(dtype).newbyteorder("<"))
+        unpack_zstd(storage.read("/".join([name, "c", *["0"] * len(shape)]), 0, 2 * array.nbytes + 2**16), array)
+        return array
     except DatasetError:
         raise
     except Exception as error:  # damage may raise anything in a decoder
         raise DatasetError(f"{where}: cannot be read ({' '.join(str(error).split())}); {_FIX}") from None
-    if array.shape != shape or array.dtype != np.dtype(dtype):
-        raise DatasetError(f"{where}: expected {dtype} {shape}, got {array.dtype} {array.shape}; {_FIX}")
-    return array
 
 
 def _is_plain(metadata: dict[str, Any]) -> bool:
@@ -82,12 +86,16 @@ def read_checked_array(
     return read_array(storage, f"{segment_name(segment)}/{array}", shape=shape, dtype=dtype)
 
 
-def _read_by_zarr(storage: Storage, name: str) -> np.ndarray:
+def _read_foreign(storage: Storage, name: str, metadata: dict[str, Any], dtype: str) -> np.ndarray:
     """What somebody wrote otherwise; missing chunks are refused, because zarr-python would read them as zeros."""
-    assert isinstance(storage, LocalStorage), "arrays of other codecs are read from local disks only"
-    array = zarr.open_array(storage.root / name, mode="r")
-    if array.nchunks_initialized < array.nchunks:
-        raise DatasetError(f"{storage.url}/{name}: chunks are missing; {_FIX}")
+    array = open_foreign(storage, name, metadata, dtype)
+    grid = array.shards or array.chunks
+    counts = [-(-n // size) for n, size in zip(array.shape, grid, strict=True)]
+    for place in itertools.product(*map(range, counts)):
+        try:
+            storage.read(f"{name}/{array.metadata.encode_chunk_key(place)}", 0, 1)
+        except FileNotFoundError:
+            raise DatasetError(f"{storage.url}/{name}: chunks are missing; {_FIX}") from None
     return np.asarray(array[...])
 
 

@@ -1,33 +1,27 @@
-"""JSON files that carry their own checksum: a bit that flips anywhere in one is noticed when it is read."""
+"""The documents of a dataset: JSON that carries its own checksum, of a format version that this software reads."""
 
-import json
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-import google_crc32c
-
+from vla.core import sealed
 from vla.core.errors import DatasetError
+from vla.core.files import NotPlainError, plain_name
+from vla.core.sealed import MOST_BYTES, DamageError
 from vla.datasets.storage.storage import Storage
 
 FORMAT_VERSION = "2.0"
+
+T = TypeVar("T")
 
 
 class FormatVersionError(DatasetError):
     """Whole, but written by a version of vla that this one does not read."""
 
 
-_SEAL = b'"checksum": "%s"\n}\n'
-_OPEN = _SEAL % b"00000000"
-_SEALED = re.compile(rb'"checksum": "([0-9a-f]{8})"\n\}\n\Z')
-
-
 def encode(value: dict[str, Any]) -> bytes:
-    """Indented JSON whose last entry is the crc32c of its bytes, taken with zeros in the place of the checksum."""
-    value = {"format_version": FORMAT_VERSION, **value, "checksum": "00000000"}
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    data = text.encode()
-    assert data.endswith(_OPEN), data[-40:]
-    return data[: -len(_OPEN)] + _SEAL % (b"%08x" % google_crc32c.value(data))
+    """A document of today's version, with its checksum."""
+    return sealed.encode(value, FORMAT_VERSION)
 
 
 def read_document(
@@ -37,32 +31,50 @@ def read_document(
 
     A document of another major version than ``reads`` is a `FormatVersionError`.
     """
+    return decode(storage, name, read_raw(storage, name, missing=missing), damaged=damaged, reads=reads)
+
+
+def read_raw(storage: Storage, name: str, *, missing: str) -> bytes:
+    """The bytes of a document, not many more than the largest that is ever written."""
+    try:
+        return storage.read(name, 0, MOST_BYTES + 1)
+    except FileNotFoundError:
+        raise DatasetError(f"{storage.url}/{name} does not exist. {missing}") from None
+
+
+def decode(storage: Storage, name: str, data: bytes, *, damaged: str, reads: str = FORMAT_VERSION) -> dict[str, Any]:
+    """What the bytes of a document say."""
     where = f"{storage.url}/{name}"
+
+    def check_version(version: object) -> None:
+        _check_version(version, where, reads, f"vla data upgrade {storage.url}")
+
     try:
-        data = storage.read(name)
-    except (FileNotFoundError, NotADirectoryError):
-        raise DatasetError(f"{where} does not exist. {missing}") from None
-    try:
-        value = json.loads(data)
-    except ValueError as error:
+        return sealed.decode(data, check_version)
+    except DamageError as error:
         raise DatasetError(f"{where} is damaged: {error}. {damaged}") from None
-    if not isinstance(value, dict):
-        raise DatasetError(f"{where} is damaged: expected a JSON object, got {type(value).__name__}. {damaged}")
-    seal = _SEALED.search(data)
-    if seal and b"%08x" % google_crc32c.value(data[: seal.start()] + _OPEN) != seal[1]:
-        raise DatasetError(f"{where} is damaged: it fails its checksum. {damaged}")
-    # Before its checksum is missed: other versions need not have this one.
-    _check_version(value.pop("format_version", None), where, reads, f"vla data upgrade {storage.url}")
-    if seal is None:
-        raise DatasetError(f"{where} is damaged: it does not end with a checksum. {damaged}")
-    del value["checksum"]
-    return value
+
+
+def parsed(where: str, value: dict[str, Any], parse: Callable[[dict[str, Any]], T], *, fix: str) -> T:
+    """What ``parse`` makes of a document; what it finds odd is a `DatasetError` that says where and how to mend it."""
+    try:
+        return parse(value)
+    except (DamageError, NotPlainError) as error:
+        raise DatasetError(f"{where} is damaged ({error}); {fix}") from None
+
+
+def segment_id(value: object, what: str) -> str:
+    """The id of a segment: a plain name that is not hidden, as what is not sealed yet is."""
+    name = plain_name(value)
+    if name.startswith("."):
+        raise DamageError(f"{what}: {name!r} is no segment")
+    return name
 
 
 def _check_version(version: object, where: str, reads: str, upgrade: str) -> None:
     """Refuse another major version; an older one can be converted."""
-    if not isinstance(version, str) or not re.fullmatch(r"\d+\.\d+", version):
-        raise DatasetError(f"{where}: expected a format_version such as {reads!r}, got {version!r}")
+    if not isinstance(version, str) or not re.fullmatch(r"[0-9]{1,4}\.[0-9]{1,4}", version):
+        raise DatasetError(f"{where}: expected a format_version such as {reads!r}, got {str(version)[:40]!r}")
     theirs, ours = int(version.split(".")[0]), int(reads.split(".")[0])
     if theirs != ours:
         fix = f"convert it with {upgrade}" if theirs < ours else "use a version of vla that reads it"

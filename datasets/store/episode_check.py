@@ -1,7 +1,6 @@
 """Whether an episode is what the dataset's contract promises: asked once, before anything is written."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,21 +14,6 @@ from vla.datasets.store.layout import row_kinds, rows_of
 
 LIMITED = ("state", "action", "action_executed")
 """Arrays whose dimensions have limits that a recording must keep."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-
-
-def check_names(contract: Contract) -> None:
-    """Raise `DatasetError` unless the name of every camera and signal can be that of a Zarr array and a folder."""
-    names = [
-        *(("camera", camera.name) for camera in contract.cameras),
-        *(("signal", name) for name in contract.signals),
-    ]
-    for kind, name in names:
-        if not _NAME.fullmatch(name) or name == "zarr.json":
-            raise DatasetError(
-                f"{kind} {name!r}: expected letters, digits, '_', '-' and '.', a letter or digit first; "
-                "rename it in the contract"
-            )
 
 
 def check_episode(episode: Episode, contract: Contract) -> None:

@@ -13,7 +13,8 @@
         models/<hash>.xml       simulator models that states belong to
         dataset.json            a copy, to rebuild the dataset from any segment
         COMMIT.json             written last: {steps, episodes, files: {path: {bytes, crc32c}}, replaces, created}
-      manifests/000001.json     immutable: one version of the dataset, the full list of its segments
+      manifests/000001.json     immutable: one version of the dataset, the full list of its segments and their digests
+      witness/000001.json       written after it: that there was such a version, should its manifest vanish
       stats/<hash>.json         statistics of one version under one action transform
       quarantine/               what `repair` took out of the way
 
@@ -22,6 +23,7 @@ valid COMMIT.json does not exist for any reader.
 """
 
 import errno
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,9 +35,10 @@ import numpy as np
 
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError
+from vla.core.sealed import COMMIT, DamageError, Entry, digest, listed, parse_files, table, text, whole
 from vla.core.types import Episode
-from vla.datasets.storage.storage import COMMIT, Storage
-from vla.datasets.store.documents import read_document
+from vla.datasets.storage.storage import NO_FILE, Storage
+from vla.datasets.store.documents import decode, parsed, read_raw, segment_id
 
 LOW_DIMENSIONAL: dict[str, tuple[str, bool]] = {
     "state": ("float32", True),
@@ -49,6 +52,7 @@ LOW_DIMENSIONAL: dict[str, tuple[str, bool]] = {
 }
 """What each segment holds of an `Episode`, its signals apart: {field: (dtype, whether rows are vectors)}."""
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -110,67 +114,114 @@ class Description:
 
 def read_description(storage: Storage) -> Description:
     """Read ``dataset.json``."""
-    where = f"{storage.url}/dataset.json"
-    value = read_document(
-        storage,
-        "dataset.json",
-        missing=f"{storage.url} is no dataset: check the path, or create it with create_dataset",
-        damaged="restore it from a copy; the segments are not affected",
-    )
+    missing = f"{storage.url} is no dataset: check the path, or create it with create_dataset"
+    return parse_description(storage, "dataset.json", read_raw(storage, "dataset.json", missing=missing))
+
+
+def parse_description(storage: Storage, name: str, data: bytes) -> Description:
+    """What a ``dataset.json`` says."""
+    where, fix = f"{storage.url}/{name}", "restore it from a copy; the segments are not affected"
+    value = decode(storage, name, data, damaged=fix)
     if not isinstance(value.get("contract"), dict):
-        raise DatasetError(f"{where} is damaged: it holds no contract. Restore it from a copy")
-    contract = Contract.from_json(value["contract"], where=where)
-    codecs = {camera.name: str(value.get("codecs", {}).get(camera.name, "zstd")) for camera in contract.cameras}
-    return Description(contract=contract, codecs=codecs)
+        raise DatasetError(f"{where} is damaged: it holds no contract; {fix}")
+    contract, codecs = parsed(where, value, _parse_description, fix=fix)
+    read = Contract.from_json(contract, where=where)
+    check_names(read)
+    return Description(contract=read, codecs={camera.name: codecs.get(camera.name, "zstd") for camera in read.cameras})
+
+
+def _parse_description(value: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    codecs = table(value.get("codecs", {}), "codecs")
+    return table(value.get("contract"), "contract"), {camera: codec_name(codec) for camera, codec in codecs.items()}
+
+
+def codec_name(value: object) -> str:
+    """The name of a frame codec in a document: never ``module:Name``, which would be imported."""
+    if not _NAME.fullmatch(text(value, "codecs")):
+        raise DamageError(f"codecs: {str(value)[:40]!r} is no name of one")
+    return str(value)
+
+
+def check_names(contract: Contract) -> None:
+    """Raise `DatasetError` unless the name of every camera and signal can be that of a Zarr array and a folder."""
+    names = [
+        *(("camera", camera.name) for camera in contract.cameras),
+        *(("signal", name) for name in contract.signals),
+    ]
+    for kind, name in names:
+        if not _NAME.fullmatch(name) or name == "zarr.json":
+            raise DatasetError(
+                f"{kind} {name!r}: expected at most 200 letters, digits, '_', '-' and '.', a letter or digit first; "
+                "rename it in the contract"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Commit:
-    """The record that makes a segment exist."""
+    """What ``COMMIT.json`` says of a segment."""
 
     steps: int
     """Steps of all episodes."""
     episodes: int
-    files: Mapping[str, Mapping[str, Any]]
-    """Path relative to the segment: {bytes, crc32c}."""
-    replaces: tuple[str, ...]
+    files: Mapping[str, Entry]
+    """Path relative to the segment: its size and checksum."""
+    replaces: tuple[str, ...] = ()
     """Segments whose episodes this one holds again (`pack`): it counts only where a manifest lists it instead."""
+    digest: str = ""
+    """Of the record itself, and so of all in the segment: by it a manifest names the segment."""
 
 
 _FIX = "run vla data repair, restore the segment from a copy, or open an older manifest"
 
 
-def read_commit(storage: Storage, segment: str, *, check_sizes: bool = True) -> Commit:
-    """Read the commit record of a segment and check that its files are there, each of its recorded size."""
+def read_commit(storage: Storage, segment: str, *, check_sizes: bool = True, expected: str | None = None) -> Commit:
+    """Read the commit record of a segment and check that its files are there, each of its recorded size.
+
+    ``expected`` is the digest by which a manifest names it; another is a `DatasetError`.
+    """
     folder = segment_name(segment)
-    where = f"{storage.url}/{folder}/{COMMIT}"
-    value = read_document(
-        storage, f"{folder}/{COMMIT}", missing=f"Segment {segment} was never sealed; {_FIX}", damaged=_FIX
-    )
-    try:
-        files = {str(k): {"bytes": int(v["bytes"]), "crc32c": str(v["crc32c"])} for k, v in value["files"].items()}
-        commit = Commit(
-            steps=int(value["steps"]),
-            episodes=int(value["episodes"]),
-            files=files,
-            replaces=tuple(value.get("replaces", ())),
+    name = f"{folder}/{COMMIT}"
+    data = read_raw(storage, name, missing=f"Segment {segment} was never sealed; {_FIX}")
+    value = decode(storage, name, data, damaged=_FIX)
+    commit = parsed(f"{storage.url}/{name}", value, lambda value: _parse_commit(value, digest(data)), fix=_FIX)
+    if expected is not None and commit.digest != expected:
+        raise ForeignSegmentError(
+            f"{storage.url}/{name} is whole, but not the one that the manifest lists as {segment}: "
+            f"the segment was swapped or replaced; {_FIX}"
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DatasetError(f"{where} is damaged ({error!r}); {_FIX}") from None
     if check_sizes:
         _check_sizes(storage, folder, commit)
     return commit
 
 
+class ForeignSegmentError(DatasetError):
+    """A segment lies under the name of another."""
+
+
+def _parse_commit(value: dict[str, Any], digest: str) -> Commit:
+    steps, episodes = (whole(value.get(key), key) for key in ("steps", "episodes"))
+    if steps < episodes:
+        raise DamageError(f"{episodes} episodes of {steps} steps in all")
+    return Commit(
+        steps=steps,
+        episodes=episodes,
+        files=parse_files(value.get("files")),
+        replaces=listed(value.get("replaces", []), "replaces", segment_id),
+        digest=digest,
+    )
+
+
 def _check_sizes(storage: Storage, folder: str, commit: Commit) -> None:
     sizes = storage.sizes(folder)
     for name, entry in commit.files.items():
+        where = f"{storage.url}/{folder}/{name}"
         if name not in sizes:
-            raise DatasetError(f"{storage.url}/{folder}/{name} is missing: the segment is damaged; {_FIX}")
-        if sizes[name] != entry["bytes"]:
+            raise DatasetError(f"{where} is missing: the segment is damaged; {_FIX}")
+        if sizes[name] == NO_FILE:
+            raise DatasetError(f"{where}: expected a file, got a link or a device; {_FIX}")
+        if sizes[name] != entry.bytes:
             raise DatasetError(
-                f"{storage.url}/{folder}/{name}: expected {entry['bytes']} bytes, got {sizes[name]}: "
-                f"the segment is damaged; {_FIX}"
+                f"{where}: expected {entry.bytes} bytes, got {sizes[name]}: the segment is damaged; {_FIX}"
             )
 
 
@@ -180,10 +231,10 @@ def read_checked(storage: Storage, segment: str, commit: Commit, name: str) -> b
     if name not in commit.files:
         raise DatasetError(f"{where} is missing in the commit record: the segment is damaged; {_FIX}")
     try:
-        data = storage.read(f"{segment_name(segment)}/{name}")
+        data = storage.read(f"{segment_name(segment)}/{name}", 0, commit.files[name].bytes + 1)
     except FileNotFoundError:
         raise DatasetError(f"{where} is missing: the segment is damaged; {_FIX}") from None
-    if f"{google_crc32c.value(data):08x}" != commit.files[name]["crc32c"]:
+    if (len(data), f"{google_crc32c.value(data):08x}") != commit.files[name]:
         raise DatasetError(f"{where}: the file fails its checksum; {_FIX}")
     return data
 

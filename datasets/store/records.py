@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, SupportsIndex, overload
@@ -11,6 +12,8 @@ import numpy as np
 from jaxtyping import Int8, Int32, Int64
 
 from vla.core.errors import DatasetError
+from vla.core.files import NotPlainError, plain_name
+from vla.core.sealed import DamageError, parse_json, table, whole
 from vla.core.types import Episode
 
 
@@ -292,17 +295,78 @@ class EpisodeIndex(Sequence[EpisodeRecord]):
         return (self[i] for i in range(len(self)))
 
 
+def check_label(name: str, value: object) -> None:
+    """Raise `DamageError` unless ``value`` can be what is said of an episode under ``name``, one of `EDITABLE`."""
+    if name == "success":
+        fits = value is None or isinstance(value, bool)
+    elif name == "instruction_alternatives":
+        fits = isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+    else:
+        fits = name in EDITABLE and isinstance(value, str)
+    if not fits:
+        raise DamageError(f"{name[:40]!r} of an episode cannot be {str(value)[:40]!r}")
+
+
+_MOST = 2**63
+"""What an int64 holds: of any number in a record, and of all steps together."""
+_LONGEST = 200
+"""Of a uid: the column is as wide as its longest."""
+_KINDS: dict[str, set[type]] = {
+    "uid": {str},
+    "length": {int},
+    "seed": {int},
+    "content_hash": {str},
+    "instruction": {str},
+    "instruction_alternatives": {list},
+    "task": {str},
+    "split": {str},
+    "success": {bool, type(None)},
+}
+_MODEL = re.compile(r"[0-9a-f]{1,64}")
+
+
 def _parse(data: bytes, where: str) -> dict[str, Any]:
-    """``episodes.json``, its columns of equal length."""
+    """``episodes.json``, each column of its kind and all of equal length."""
     try:
-        value: dict[str, Any] = json.loads(data)
-        missing = [name for name in (*_COLUMNS, "extra") if name not in value]
-        lengths = {len(value[name]) for name in _COLUMNS if name in value}
-        empty = not missing and min(value["length"], default=1) < 1
-    except (ValueError, TypeError) as error:
-        raise DatasetError(f"{where} is damaged ({error!r}); run vla data repair") from None
-    if missing:
-        raise DatasetError(f"{where}: episodes lack {', '.join(missing)}; the file is damaged, run vla data repair")
-    if len(lengths) != 1 or empty:
-        raise DatasetError(f"{where}: columns of different lengths {sorted(lengths)}, or an episode without steps")
+        value = parse_json(data)
+        _check_columns(value)
+        _check_extra(value["extra"], len(value["uid"]))
+    except (DamageError, NotPlainError) as error:
+        raise DatasetError(f"{where}: {error}; episodes.json is damaged, run vla data repair") from None
     return value
+
+
+def _check_columns(value: dict[str, Any]) -> None:
+    if missing := [name for name in (*_COLUMNS, "extra") if name not in value]:
+        raise DamageError(f"episodes lack {', '.join(missing)}")
+    for name, kinds in _KINDS.items():
+        column = value[name]
+        if not isinstance(column, list) or not set(map(type, column)) <= kinds:
+            raise DamageError(f"{name}: expected a list of {' or '.join(sorted(kind.__name__ for kind in kinds))}")
+        if name in ("uid", "content_hash") and not all(one.isascii() and len(one) <= _LONGEST for one in column):
+            raise DamageError(f"{name}: expected at most {_LONGEST} ASCII characters")
+        if kinds == {int} and column and not -_MOST <= min(column) <= max(column) < _MOST:
+            raise DamageError(f"{name}: a number is too large")
+    lengths = {len(value[name]) for name in _COLUMNS}
+    if len(lengths) != 1:
+        raise DamageError(f"columns of different lengths {sorted(lengths)}")
+    if min(value["length"], default=1) < 1 or sum(value["length"]) >= _MOST:
+        raise DamageError("an episode without steps, or with more than can be")
+    for alternatives in value["instruction_alternatives"]:
+        check_label("instruction_alternatives", alternatives)
+
+
+def _check_extra(extra: object, episodes: int) -> None:
+    for number, known in table(extra, "extra").items():
+        if not (number.isascii() and number.isdigit() and len(number) < 10 and int(number) < episodes):
+            raise DamageError(f"extra: there is no episode {number[:40]!r}")
+        if odd := table(known, "extra").keys() - set(_EXTRA):
+            raise DamageError(f"extra: {sorted(odd)[0][:40]!r} is unknown")
+        for camera, frames in table(known.get("frames", {}), "frames").items():
+            plain_name(camera)
+            whole(frames, f"frames of {camera}", least=1)
+        if not isinstance(known.get("sim_state", False), bool):
+            raise DamageError("sim_state: expected true or false")
+        if not isinstance(model := known.get("model", ""), str) or (model and not _MODEL.fullmatch(model)):
+            raise DamageError(f"model: {str(model)[:40]!r} is no hash of one")
+        table(known.get("provenance", {}), "provenance")

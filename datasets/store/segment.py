@@ -15,11 +15,12 @@ from vla.core.contract import Contract, require_match
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
 from vla.datasets.frames.codecs import frame_codec
-from vla.datasets.frames.shard_writer import ShardWriter
+from vla.datasets.frames.shard_writer import ShardWriter, owner_of
 from vla.datasets.storage.storage import LocalStorage, Location, Storage, open_storage
 from vla.datasets.store.arrays import write_array, write_group
-from vla.datasets.store.episode_check import check_episode, check_names
+from vla.datasets.store.episode_check import check_episode
 from vla.datasets.store.layout import (
+    check_names,
     explain_full_disk,
     image_name,
     read_description,
@@ -87,7 +88,7 @@ class SegmentWriter:
         """
         self._require_open()
         check_episode(episode, self._contract)
-        number, folder = self.episodes, self._staged.folder
+        number, folder, content = self.episodes, self._staged.folder, content or content_hash(episode)
         with self._writing():
             for camera in self._contract.cameras:
                 shard = ShardWriter(image_array(folder, camera.name, number), camera, self._codecs[camera.name])
@@ -95,10 +96,10 @@ class SegmentWriter:
                 try:
                     for frame in episode.images[camera.name]:
                         shard.append(encode(np.ascontiguousarray(frame)))
-                    shard.close()
+                    shard.close(owner_of(content, camera.name))
                 finally:
                     shard.abandon()
-            return self._builder.add(episode, content or content_hash(episode))
+            return self._builder.add(episode, content)
 
     def copy(self, record: EpisodeRecord, rows: Episode, source: "Mapping[str, Files]") -> str:
         """Add an episode of another segment as it lies there: its frames are not packed anew, and it keeps its uid.

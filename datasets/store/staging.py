@@ -10,17 +10,17 @@ import re
 import secrets
 import shutil
 import socket
+import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import google_crc32c
-
 from vla.core.errors import DatasetError
-from vla.core.files import make_folder, sync_folder
-from vla.datasets.storage.storage import COMMIT, LocalStorage, Storage
+from vla.core.files import make_folder, sync_folder, write_atomic
+from vla.core.sealed import COMMIT, files_table, flush
+from vla.datasets.storage.storage import LocalStorage, Storage
 from vla.datasets.store.documents import encode
 from vla.datasets.store.layout import now, segment_name
 
@@ -51,6 +51,7 @@ class StagedSegment:
         # Locked before it has the name that `adopt` looks for: so nobody finds it without its lock.
         fresh, folder = storage.staging / f".new-{name}", storage.staging / f".tmp-{name}"
         make_folder(storage.staging)
+        _require_folder(storage.staging)
         fresh.mkdir()
         handle = _lock(fresh)
         assert handle is not None, fresh
@@ -77,27 +78,14 @@ class StagedSegment:
         The segment keeps a copy of ``dataset.json``, so that a dataset can be rebuilt from any of its segments.
         """
         (self.folder / "dataset.json").write_bytes(self.storage.read("dataset.json"))
-        files: dict[str, Mapping[str, object]] = {}
-        folders = [self.folder]
-        for path in sorted(self.folder.rglob("*")):
-            if path.is_dir():
-                folders.append(path)
-            elif path.name not in (JOURNAL, COMMIT, f".{COMMIT}") or path.parent != self.folder:
-                files[path.relative_to(self.folder).as_posix()] = _flushed(path)
-        for folder in reversed(folders):
-            sync_folder(folder)
         value = {
             "steps": steps,
             "episodes": episodes,
-            "files": files,
+            "files": files_table(flush(self.folder, without=(JOURNAL, COMMIT))),
             **({"replaces": list(replaces)} if replaces else {}),
             "created": now(),
         }
-        temporary = self.folder / f".{COMMIT}"
-        temporary.write_bytes(encode(value))
-        _flushed(temporary)
-        os.rename(temporary, self.folder / COMMIT)
-        sync_folder(self.folder)
+        write_atomic(self.folder / COMMIT, encode(value))
 
     def install(self) -> None:
         """Move the committed folder into its place; from here on it is a segment. The lock is held until `release`."""
@@ -140,8 +128,30 @@ def unfinished(storage: Storage) -> list[Remains]:
     """The folders of unsealed segments, of live writers too."""
     if not storage.staging.is_dir():
         return []
-    found = ((path, _NAME.fullmatch(path.name)) for path in sorted(storage.staging.iterdir()))
+    _require_folder(storage.staging)
+    with os.scandir(storage.staging) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    found = ((storage.staging / name, _NAME.fullmatch(name)) for name in names)
     return [Remains(folder=path, host=match["host"]) for path, match in found if match]
+
+
+def _require_folder(folder: Path) -> None:
+    """Raise `DatasetError` if segments would be written elsewhere."""
+    if folder.is_symlink():
+        raise DatasetError(f"{folder}: expected a folder, got a link, and links are not followed; take it away")
+
+
+def require_own(folder: Path) -> None:
+    """Raise `DatasetError` if anything below ``folder`` is no folder and no file of one name alone.
+
+    What a dead writer left is written on; through a link, that would be written which the link points to.
+    """
+    for place, _, names in os.walk(folder):
+        for path in [Path(place), *(Path(place) / name for name in names)]:
+            found = path.lstat()
+            alone = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+            if not (alone or stat.S_ISDIR(found.st_mode)):
+                raise DatasetError(f"{path}: a link or a device, which no recorder writes; it is left alone")
 
 
 @contextmanager
@@ -174,9 +184,9 @@ def is_locked(folder: Path) -> bool:
 def _lock(folder: Path, kind: int = fcntl.LOCK_EX) -> int | None:
     """The locked handle of a folder, or None where somebody else has the lock or it is gone."""
     try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        return None  # a link to a folder is none either
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -190,13 +200,3 @@ def _lock(folder: Path, kind: int = fcntl.LOCK_EX) -> int | None:
             return handle
     os.close(handle)  # it was renamed while we waited
     return None
-
-
-def _flushed(path: Path) -> dict[str, object]:
-    """Flush a file to disk; its entry in the commit record."""
-    size = checksum = 0
-    with path.open("rb") as file:
-        while data := file.read(2**24):
-            size, checksum = size + len(data), google_crc32c.extend(checksum, data)
-        os.fsync(file.fileno())
-    return {"bytes": size, "crc32c": f"{checksum:08x}"}

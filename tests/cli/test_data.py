@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -282,6 +283,26 @@ def test_topics_on_the_command_line(call: Callable, tmp_path: Path) -> None:
     dataset = Dataset.open(tmp_path / "x")
     assert [d.name for d in dataset.contract.state] == [d.name for d in dataset.contract.action] == names
     np.testing.assert_array_equal(dataset.state, dataset.action)
+
+
+def test_convert_asks_which_way_is_up(call: Callable, tmp_path: Path) -> None:
+    """A file of LIBERO whose attributes were lost."""
+    frames = np.arange(3 * 6 * 8 * 3, dtype=np.uint8).reshape(3, 6, 8, 3)
+    with h5py.File(tmp_path / "open_the_drawer_demo.hdf5", "w") as file:
+        file["data/demo_0/actions"] = file["data/demo_0/obs/joint_states"] = np.ones((3, 7), np.float32)
+        file["data/demo_0/obs/agentview_rgb"] = file["data/demo_0/obs/eye_in_hand_rgb"] = frames
+    command = ("data", "convert", tmp_path / "open_the_drawer_demo.hdf5", tmp_path / "out", "--engine", "inline")
+    answer = call(*command)
+    assert (answer.code, "give --flip-images" in answer.err, answer.err.count("\n")) == (2, True, 1)
+    assert not (tmp_path / "out").exists()
+    assert call(*command, "--flip-images", "agentview").code == 0
+    images = Dataset.open(tmp_path / "out").read_episode(0).images
+    np.testing.assert_array_equal(images["agentview"], frames[:, ::-1])
+    np.testing.assert_array_equal(images["eye_in_hand"], frames)
+    assert "agentview are turned, as asked" in call("data", "validate", tmp_path / "out").out
+    shutil.rmtree(tmp_path / "out")
+    assert call(*command, "--flip-images").code == 0
+    np.testing.assert_array_equal(Dataset.open(tmp_path / "out").read_episode(0).images["agentview"], frames)
 
 
 def test_convert_needs_a_target(call: Callable, collected: Path, tmp_path: Path) -> None:

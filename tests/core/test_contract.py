@@ -18,8 +18,15 @@ from vla.core.policy_spec import PolicySpec
 NAMES = st.text("abc_", min_size=1, max_size=6)
 NUMBERS = st.floats(-1e3, 1e3)
 DIMENSION = st.fixed_dictionaries(
-    {"name": NAMES, "unit": st.sampled_from(["rad", "m"]), "low": NUMBERS, "high": NUMBERS}
+    {"name": NAMES, "unit": st.sampled_from(["rad", "m"]), "low": st.floats(-1e3, 0), "high": st.floats(0, 1e3)}
 )
+
+
+def distinct(items: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Lists of what has a name of its own."""
+    return st.lists(items, max_size=5, unique_by=lambda item: item["name"])
+
+
 CAMERAS = (Camera(name="front", height=4, width=6), Camera(name="wrist", height=4, width=6))
 CAMERA = st.fixed_dictionaries(
     {
@@ -52,16 +59,25 @@ VALUES = st.fixed_dictionaries(
     {
         "contract_version": st.just(2),
         "robot": NAMES,
-        "cameras": st.lists(CAMERA),
-        "state": st.lists(DIMENSION),
-        "action": st.lists(DIMENSION),
-        "signals": st.dictionaries(NAMES, st.lists(DIMENSION)),
-        "gripper": st.none() | NAMES,
+        "cameras": distinct(CAMERA),
+        "state": distinct(DIMENSION),
+        "action": distinct(DIMENSION),
+        "signals": st.dictionaries(NAMES, distinct(DIMENSION)),
+        "gripper": st.none(),
         "control_hz": st.floats(1, 100),
         "policy": st.none() | POLICY,
         "versions": st.dictionaries(NAMES, NAMES),
     }
-)
+).map(lambda value: _fitted(value))
+
+
+def _fitted(value: dict[str, Any]) -> dict[str, Any]:
+    """The same, its policy relative to what there is."""
+    if value["policy"]:
+        known = [None, *(item["name"] for item in value["state"])]
+        value["policy"]["relative_to"] = [known[i % len(known)] for i in range(len(value["action"]))]
+        value["policy"]["execute"] = min(value["policy"]["execute"], value["policy"]["horizon"])
+    return value
 
 
 def _contract(**changes: Any) -> Contract:

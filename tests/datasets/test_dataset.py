@@ -339,7 +339,7 @@ def test_one_segment_alone(make_dataset: MakeDataset, make_episode: MakeEpisode,
     for i in range(3):
         assert_same(one.read_episode(i), make_episode(LENGTHS[2][i], 3 + i))
     files = read_commit(data.storage, segment).files
-    assert data.segment_bytes(2) == sum(entry["bytes"] for entry in files.values())
+    assert data.segment_bytes(2) == sum(entry.bytes for entry in files.values())
     assert [data.segment_episodes(i) for i in range(3)] == [2, 1, 3]
 
 

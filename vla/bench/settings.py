@@ -63,8 +63,20 @@ class CrashConfig:
 
     kills: int = 200
     """How often a process is killed at a random moment."""
+    power_cuts: int = 40
+    """Moments at which the power is cut, replayed from a trace of system calls; 0 leaves it out. Wants strace."""
     seed: int = 0
     """Of the moments."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DamageConfig:
+    """Damaging files that are read back."""
+
+    times: int = 6
+    """How often each kind of damage is done to each kind of file."""
+    seed: int = 0
+    """Of bits, places and files."""
 
 
 @dataclass(frozen=True, kw_only=True)

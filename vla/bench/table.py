@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from vla.bench.measure import Note, Row
-from vla.bench.settings import CrashConfig, EnvConfig, IndexConfig, LoaderConfig, PrecisionConfig, RecorderConfig
+from vla.bench.settings import (
+    CrashConfig,
+    DamageConfig,
+    EnvConfig,
+    IndexConfig,
+    LoaderConfig,
+    PrecisionConfig,
+    RecorderConfig,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +51,12 @@ def _crash(config: CrashConfig, note: Note) -> list[Row]:
     return bench_crash(config, note)
 
 
+def _damage(config: DamageConfig, note: Note) -> list[Row]:
+    from vla.bench.data.damage import bench_damage
+
+    return bench_damage(config, note)
+
+
 def _env(config: EnvConfig, note: Note) -> list[Row]:
     from vla.bench.envs.stepping import bench_env
 
@@ -75,5 +89,6 @@ BENCHES: dict[str, Bench] = {
         config=IndexConfig, run=_index, summary="opening a dataset of very many episodes, and memory of its index"
     ),
     "recorder": Bench(config=RecorderConfig, run=_recorder, summary="how long recording holds up a control loop"),
+    "damage": Bench(config=DamageConfig, run=_damage, summary="what readers make of damaged files of every kind"),
     "crash": Bench(config=CrashConfig, run=_crash, summary="what is lost when that which writes is killed"),
 }

@@ -31,6 +31,11 @@ def parse(arguments: type[T], argv: Sequence[str], *, verb: str, examples: str, 
     """Fill the dataclass ``arguments`` from the command line; its docstrings are the help."""
     import tyro
 
+    if any(word.partition("=")[0].replace("_", "-") == "--api-key" for word in argv):  # whose error would show it
+        raise ConfigError(
+            "a key is never given on the command line, where others see it: write it into a file and name that with "
+            "--api-key-file, or set VLA_API_KEY"
+        )
     description = f"{inspect.cleandoc(arguments.__doc__ or '')}\n\nexamples:\n{examples}"
     extra: dict[str, Any] = {} if default is None else {"default": default}
     said = io.StringIO()

@@ -18,7 +18,7 @@ _EXAMPLES = """  vla train demo --data.path data/place --out runs/place      (a 
   vla train demo --model.head.layout joint                    (any key of the recipe)
   vla train demo --model.head.kind tokens                     (another kind of a part)
   vla train --resume runs/place --steps 3000                  (make a run longer)
-  vla train demo --init runs/place/checkpoint --freeze "readers.images.*" --out runs/mine"""
+  vla train my.yaml --init runs/demo/checkpoint --freeze "readers.images.*" --out runs/mine"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,6 +44,11 @@ class Kinded:
         raise NotImplementedError
 
 
+_MOST_BYTES = 100_000
+"""Of a recipe."""
+_MOST_VALUES, _DEEPEST = 20_000, 30
+
+
 class _Strict(yaml.SafeLoader):
     """YAML in which a key that stands twice is an error, not the last one."""
 
@@ -55,6 +60,12 @@ class _Strict(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(problem=problem)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Merge keys of merge keys are copied, not shared: refuse what has grown absurd."""
+        super().flatten_mapping(node)
+        if len(node.value) > _MOST_VALUES:
+            raise yaml.YAMLError("merge keys that give too many values")
 
 
 def load_recipe(
@@ -76,13 +87,37 @@ def load_recipe(
 def read_yaml(path: Path, *, what: str) -> Any:
     """What a YAML file holds, strictly; ``what`` is what an error calls it."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Strict) or {}
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise ConfigError(f"{what} {path}: more than {_MOST_BYTES} bytes; a {what} holds only differences")
+        value = yaml.load(data.decode(), _Strict)
     except FileNotFoundError:
         raise ConfigError(f"{what} {path} does not exist") from None
+    except OSError as error:
+        raise ConfigError(f"{what} {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{what} {path} is not UTF-8 ({error}); is it the right file?") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{what} {path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ConfigError(f"{what} {path} is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{what} {path} is not valid YAML: {' '.join(str(error).split())[:300]}") from None
+    _require_small(value, f"{what} {path}")
+    return value or {}
+
+
+def _require_small(value: Any, where: str) -> None:
+    """Raise `ConfigError` if it holds absurdly much once its aliases are followed, or itself."""
+    left, pending = _MOST_VALUES, [(value, 0)]
+    while pending:
+        item, depth = pending.pop()
+        left -= 1
+        if left < 0 or depth > _DEEPEST:
+            raise ConfigError(
+                f"{where}: more than {_MOST_VALUES} values, or nested deeper than {_DEEPEST}, aliases followed"
+            )
+        inner = item.values() if isinstance(item, dict) else item if isinstance(item, list | tuple | set) else ()
+        pending += [(one, depth + 1) for one in inner]
 
 
 def find_recipe(recipe: str | Path) -> Path:

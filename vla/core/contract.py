@@ -7,13 +7,15 @@ interfaces are compared first, and a mismatch is refused with a readable differe
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from vla.core.errors import ContractError
+from vla.core.files import NotPlainError, read_below
 from vla.core.policy_spec import PolicySpec
+from vla.core.sealed import MOST_BYTES, DamageError, brief, listed, number, parse_json, table, text, whole
 
 CONTRACT_VERSION = 2
 TOLERANCE = 0.5
@@ -27,8 +29,8 @@ class Dimension:
     name: str
     unit: str
     """SI: ``rad``, ``m``, or ``1`` for a ratio; ``image`` for a position in an image, -1 to 1 across it."""
-    low: float
-    high: float
+    low: int | float
+    high: int | float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class Camera:
     width: int
     kind: Literal["rgb", "depth"] = "rgb"
     """``rgb``: uint8, 3 channels; ``depth``: uint16 millimetres, 1 channel, 0 where nothing was measured."""
-    hz: float | None = None
+    hz: int | float | None = None
     """Its own frame rate, with its own clock; None gives one frame for each control step."""
 
     @property
@@ -67,7 +69,7 @@ class Contract:
     """What a dataset says beside states and actions, by name: a training signal, never an input."""
     gripper: str | None = None
     """The name of the action dimension that is the gripper; larger opens."""
-    control_hz: float
+    control_hz: int | float
     tolerance: float = TOLERANCE
     """What may lie outside of limits, as a share of their range: a state or a recorded command within this margin is
     measured or sent a little too far, and is brought inside and counted where a policy reads it; one beyond is an error
@@ -87,7 +89,7 @@ class Contract:
     @staticmethod
     def from_json(value: Mapping[str, Any], *, where: str) -> "Contract":
         """Read what `to_json` wrote; ``where`` names the source in errors."""
-        version = value.get("contract_version")
+        version = value.get("contract_version") if isinstance(value, Mapping) else None
         if version == 1:
             raise ContractError(
                 f"{where}: contract version 1, this software reads {CONTRACT_VERSION}; "
@@ -95,27 +97,13 @@ class Contract:
             )
         if version != CONTRACT_VERSION:
             raise ContractError(
-                f"{where}: contract version {version!r}, this software reads {CONTRACT_VERSION}; "
+                f"{where}: contract version {brief(version)}, this software reads {CONTRACT_VERSION}; "
                 "use the version of vla that wrote it"
             )
-        fields = {f.name for f in dataclasses.fields(Contract)}
-        values = {k: v for k, v in value.items() if k in fields}
-        missing = {"robot", "cameras", "state", "action", "control_hz"} - values.keys()
-        if missing:
-            raise ContractError(f"{where}: the contract lacks {', '.join(sorted(missing))}; the file is damaged")
         try:
-            values["cameras"] = tuple(Camera(**c) for c in values["cameras"])
-            for key in ("state", "action"):
-                values[key] = _dimensions(values[key])
-            values["signals"] = {name: _dimensions(signal) for name, signal in values.get("signals", {}).items()}
-            if values.get("policy") is not None:
-                values["policy"] = PolicySpec.from_json(values["policy"], where=where)
-        except (TypeError, AttributeError) as error:
+            return _parse(value, where)
+        except DamageError as error:
             raise ContractError(f"{where}: {error}; the contract is damaged") from None
-        tolerance = values.get("tolerance", TOLERANCE)
-        if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < float("inf"):
-            raise ContractError(f"{where}: tolerance: expected a share of at least 0, got {tolerance!r}; correct it")
-        return Contract(**values)
 
     def digest(self) -> str:
         """Twelve hexadecimal digits that change when anything but the recorded versions does."""
@@ -160,18 +148,105 @@ def require_match(
 def read_contract(path: Path) -> Contract:
     """Read a ``contract.json``."""
     try:
-        value = json.loads(path.read_text())
+        value = parse_json(read_below(path.parent, path.name, MOST_BYTES))
     except FileNotFoundError:
         raise ContractError(f"{path} does not exist; is {path.parent} the right folder?") from None
-    except json.JSONDecodeError as error:
-        raise ContractError(f"{path} is not valid JSON ({error}); the file is damaged") from None
-    if not isinstance(value, dict):
-        raise ContractError(f"{path} must hold a JSON object, got {type(value).__name__}; the file is damaged")
+    except NotPlainError as error:
+        raise ContractError(f"{error}; copy it whole") from None
+    except DamageError as error:
+        raise ContractError(f"{path} is not valid: {error}; the file is damaged") from None
     return Contract.from_json(value, where=str(path))
 
 
-def _dimensions(items: Iterable[Mapping[str, Any]]) -> tuple[Dimension, ...]:
-    return tuple(Dimension(**item) for item in items)
+_MOST_SIDE, _MOST_PIXELS = 2**14, 2**26
+"""Of a picture: what must fit into memory is bounded before any is taken."""
+_MOST_HZ = 1e6
+_MOST_TOLERANCE = 1e3
+_MOST_LIMIT = 3e38
+"""What a float32 holds."""
+
+
+def _parse(value: Mapping[str, Any], where: str) -> Contract:
+    required = {"robot", "cameras", "state", "action", "control_hz"}
+    if missing := required - value.keys():
+        raise DamageError(f"the contract lacks {', '.join(sorted(missing))}")
+    policy, signals = value.get("policy"), table(value.get("signals", {}), "signals")
+    versions = table(value.get("versions", {}), "versions")
+    contract = Contract(
+        robot=_name(value["robot"], "robot"),
+        cameras=listed(value["cameras"], "cameras", _camera, most=64),
+        state=_dimensions(value["state"], "state"),
+        action=_dimensions(value["action"], "action"),
+        signals={_name(name, "signals"): _dimensions(items, f"signals.{name}") for name, items in signals.items()},
+        gripper=None if value.get("gripper") is None else _name(value["gripper"], "gripper"),
+        control_hz=number(value["control_hz"], "control_hz", least=1e-6, most=_MOST_HZ),
+        tolerance=number(value.get("tolerance", TOLERANCE), "tolerance", least=0.0, most=_MOST_TOLERANCE),
+        policy=None if policy is None else PolicySpec.from_json(table(policy, "policy"), where=where),
+        versions={name: text(version, f"versions.{name}") for name, version in versions.items()},
+    )
+    _distinct([camera.name for camera in contract.cameras], "cameras")
+    if contract.gripper is not None and contract.gripper not in [dimension.name for dimension in contract.action]:
+        raise DamageError(f"gripper: {brief(contract.gripper)} is no dimension of the action")
+    if contract.policy is not None:
+        _check_relative(contract, contract.policy)
+    return contract
+
+
+def _check_relative(contract: Contract, policy: PolicySpec) -> None:
+    """What actions are relative to is there."""
+    known = {None, *(dimension.name for dimension in contract.state)}
+    if len(policy.relative_to) != len(contract.action) or not known.issuperset(policy.relative_to):
+        raise DamageError("policy.relative_to: expected a dimension of the state, or null, for each of the action")
+
+
+def _name(value: object, what: str) -> str:
+    name = text(value, what)
+    if not 0 < len(name) <= 200 or not name.isprintable():
+        raise DamageError(f"{what}: expected a name of at most 200 characters, got {brief(name)}")
+    return name
+
+
+def _distinct(names: Sequence[str], what: str) -> None:
+    if len(set(names)) < len(names):
+        raise DamageError(f"{what}: {brief(next(name for name in names if names.count(name) > 1))} is there twice")
+
+
+def _camera(value: object, what: str) -> Camera:
+    given = table(value, what)
+    if unknown := given.keys() - {"name", "height", "width", "kind", "hz"}:
+        raise DamageError(f"{what}: unknown key {brief(min(unknown))}")
+    kind, hz = given.get("kind", "rgb"), given.get("hz")
+    if kind not in ("rgb", "depth"):
+        raise DamageError(f"{what}: kind: expected rgb or depth, got {brief(kind)}")
+    camera = Camera(
+        name=_name(given.get("name"), what),
+        height=whole(given.get("height"), f"{what}: height", least=1, most=_MOST_SIDE),
+        width=whole(given.get("width"), f"{what}: width", least=1, most=_MOST_SIDE),
+        kind=kind,
+        hz=None if hz is None else number(hz, f"{what}: hz", least=1e-6, most=_MOST_HZ),
+    )
+    if camera.height * camera.width > _MOST_PIXELS:
+        raise DamageError(f"{what}: {camera.height}x{camera.width}: expected at most {_MOST_PIXELS} pixels")
+    return camera
+
+
+def _dimensions(value: object, what: str) -> tuple[Dimension, ...]:
+    dimensions = listed(value, what, _dimension, most=4096)
+    _distinct([dimension.name for dimension in dimensions], what)
+    return dimensions
+
+
+def _dimension(value: object, what: str) -> Dimension:
+    given = table(value, what)
+    if unknown := given.keys() - {"name", "unit", "low", "high"}:
+        raise DamageError(f"{what}: unknown key {brief(min(unknown))}")
+    name = _name(given.get("name"), what)
+    low, high = (
+        number(given.get(key), f"{what}.{name}: {key}", least=-_MOST_LIMIT, most=_MOST_LIMIT) for key in ("low", "high")
+    )
+    if low > high:
+        raise DamageError(f"{what}.{name}: low {low:g} is above high {high:g}")
+    return Dimension(name=name, unit=text(given.get("unit"), f"{what}.{name}: unit"), low=low, high=high)
 
 
 def _item_differences(key: str, ours: Sequence[Dimension | Camera], theirs: Sequence[Dimension | Camera]) -> list[str]:

@@ -9,12 +9,12 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import stat
 import struct
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ _OPENAT2 = 437
 """The number of the system call, the same on every architecture; since Linux 5.6."""
 _NO_LINKS = 0x04
 """RESOLVE_NO_SYMLINKS of openat2(2)."""
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MOST_NAME = 255
 """Bytes of one name that file systems take."""
 
@@ -169,6 +170,35 @@ def make_folder(path: Path) -> None:
     sync_folder(path.parent)
 
 
+@contextmanager
+def folder_below(root: Path, name: str, *, create: bool = False) -> Iterator[int]:
+    """A handle of the folder ``name`` below ``root`` (empty: ``root``), for calls that take ``dir_fd``.
+
+    ``create`` makes what is missing. A link is a `NotPlainError`, a missing folder a `FileNotFoundError`.
+    """
+    if create:
+        make_folder(root)
+    where = f"{root}/{plain_path(name)}" if name else str(root)
+    handle = os.open(root, _FOLDER)
+    try:
+        for part in name.split("/") if name else ():
+            if create and part not in os.listdir(handle):
+                with suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=handle)
+                os.fsync(handle)
+            try:
+                inner = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=handle)
+            except OSError as error:
+                if error.errno in (errno.ELOOP, errno.ENOTDIR):  # a link to a folder is no folder either
+                    raise NotPlainError(f"{where}: expected a folder, got a link or a file") from None
+                raise
+            os.close(handle)
+            handle = inner
+        yield handle
+    finally:
+        os.close(handle)
+
+
 def write_all(file: FileIO, data: bytes) -> None:
     """Append to an unbuffered file, which may take less than it is given when a disk fills; then `OSError`."""
     rest = memoryview(data)
@@ -177,26 +207,28 @@ def write_all(file: FileIO, data: bytes) -> None:
 
 
 @contextmanager
-def flushed_beside(path: Path, data: bytes) -> Iterator[Path]:
-    """A temporary file with ``data`` beside ``path``, flushed to disk; removed afterwards unless it was renamed."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def flushed_in(folder: int, name: str, data: bytes) -> Iterator[str]:
+    """A temporary file with ``data`` in an open folder, flushed to disk; removed afterwards unless it was renamed."""
+    temporary = f".{name}.{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(temporary, flags, 0o644, dir_fd=folder)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        yield Path(name)
+        yield temporary
     finally:
-        Path(name).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=folder)
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write ``data`` beside ``path``, flush it to disk and rename it into place."""
+    """Write ``data`` beside ``path``, flush it to disk and rename it into place; a link there is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with flushed_beside(path, data) as temporary:
-        os.replace(temporary, path)
-    sync_folder(path.parent)
+    with folder_below(path.parent, "") as folder, flushed_in(folder, path.name, data) as temporary:
+        os.replace(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        os.fsync(folder)
 
 
 def write_json(path: Path, value: Any) -> None:

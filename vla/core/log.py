@@ -13,6 +13,7 @@ import google_crc32c
 
 from vla.core.errors import VlaError
 from vla.core.files import lock, write_all
+from vla.core.sealed import MOST_BYTES, DamageError, parse_json
 
 
 class CheckedLog:
@@ -46,8 +47,15 @@ def checked_line(entry: dict[str, Any]) -> bytes:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The whole entries of a log, which another process may be writing."""
-    return _read(path)[0]
+    """The whole entries of a log, which another process may be writing; damage before the last is a `VlaError`."""
+    entries, whole = _read(path)
+    with path.open("rb") as file:
+        file.seek(whole)
+        file.readline(MOST_BYTES)
+        rest = file.readline(MOST_BYTES)
+    if _entry(rest) is not None:
+        raise VlaError(f"{path}: line {len(entries) + 1} is damaged, and others follow it; restore it from a copy")
+    return entries
 
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
@@ -62,8 +70,16 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
 def read_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """Each whole line of a log with its entry, up to the first that is not whole."""
     with path.open("rb") as file:
-        for line in file:
-            checksum, _, text = line[:-1].partition(b" ")
-            if not line.endswith(b"\n") or checksum != b"%08x" % google_crc32c.value(text):
-                return
-            yield line, json.loads(text)
+        while (entry := _entry(line := file.readline(MOST_BYTES))) is not None:
+            yield line, entry
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """What a line says, if it is whole."""
+    checksum, _, text = line[:-1].partition(b" ")
+    if not line.endswith(b"\n") or checksum != b"%08x" % google_crc32c.value(text):
+        return None
+    try:
+        return parse_json(text)
+    except DamageError:
+        return None

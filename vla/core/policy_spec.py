@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vla.core.errors import ContractError
+from vla.core.sealed import DamageError, listed, table, text, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,23 +59,44 @@ class PolicySpec:
         if missing := required - value.keys():
             raise ContractError(f"{where}: the policy part lacks {', '.join(sorted(missing))}; the file is damaged")
         if unknown := value.keys() - fields.keys():
-            raise ContractError(
-                f"{where}: the policy part has unknown keys {', '.join(sorted(unknown))}; use the version that wrote it"
-            )
-        values = dict(value)
-        for name, kind, said in (
-            ("kind", str, "string"),
-            ("model", Mapping, "mapping"),
-            ("fitted", Mapping, "mapping"),
-        ):
-            if name in values and not isinstance(values[name], kind):
-                raise ContractError(
-                    f"{where}: policy.{name}: expected a {said}, got {values[name]!r}; the policy part is damaged"
-                )
+            names = ", ".join(sorted(unknown))[:99]
+            raise ContractError(f"{where}: the policy part has unknown keys {names}; use the version that wrote it")
         try:
-            for name in ("relative_to", "robots", "statistics"):
-                values[name] = tuple(values.get(name, ()))
-            values["datasets"] = tuple(DatasetVersion(**version) for version in values.get("datasets", ()))
-        except TypeError as error:
-            raise ContractError(f"{where}: {error}; the policy part is damaged") from None
-        return PolicySpec(**values)
+            return _parse(value)
+        except DamageError as error:
+            raise ContractError(f"{where}: policy.{error}; the policy part is damaged") from None
+
+
+_MOST_STEPS = 4096
+"""Of a chunk, of what runs of it, and of history."""
+
+
+def _parse(value: Mapping[str, Any]) -> PolicySpec:
+    horizon = whole(value["horizon"], "horizon", least=1, most=_MOST_STEPS)
+    return PolicySpec(
+        kind=text(value["kind"], "kind"),
+        horizon=horizon,
+        execute=whole(value["execute"], "execute", least=1, most=horizon),
+        history=whole(value.get("history", 1), "history", least=1, most=_MOST_STEPS),
+        relative_to=listed(value["relative_to"], "relative_to", _text_or_none),
+        robots=listed(value["robots"], "robots", text),
+        datasets=listed(value.get("datasets", []), "datasets", _dataset),
+        statistics=listed(value.get("statistics", []), "statistics", text),
+        preprocessor=text(value["preprocessor"], "preprocessor"),
+        tokenizer=text(value["tokenizer"], "tokenizer"),
+        model=table(value["model"], "model"),
+        fitted=table(value.get("fitted", {}), "fitted"),
+    )
+
+
+def _text_or_none(value: object, what: str) -> str | None:
+    return None if value is None else text(value, what)
+
+
+def _dataset(value: object, what: str) -> DatasetVersion:
+    given = table(value, what)
+    if given.keys() != {"path", "manifest"}:
+        raise DamageError(f"{what}: expected a path and a manifest")
+    return DatasetVersion(
+        path=text(given["path"], f"{what}: path"), manifest=whole(given["manifest"], f"{what}: manifest")
+    )

@@ -10,10 +10,11 @@ import hashlib
 import json
 import os
 import re
+import reprlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import google_crc32c
 
@@ -28,6 +29,8 @@ MOST_BYTES = 64 * 2**20
 _MOST_VALUES = 3_000_000
 """Of a document: each takes at most about 70 bytes once it is parsed."""
 _PART = 2**24
+
+T = TypeVar("T")
 
 _SEAL = b'"checksum": "%s"\n}\n'
 _OPEN = _SEAL % b"00000000"
@@ -58,6 +61,53 @@ def parse_json(data: bytes) -> dict[str, Any]:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no number of JSON")
+
+
+def whole(value: object, what: str, *, least: int = 0, most: int = 2**63 - 1) -> int:
+    """A whole number of a document, by default one that an int64 holds."""
+    if type(value) is not int or value < least:
+        raise DamageError(f"{what}: expected a whole number of at least {least}, got {brief(value)}")
+    if value > most:
+        raise DamageError(f"{what}: expected at most {most}, got {brief(value)}")
+    return value
+
+
+def number(value: object, what: str, *, least: float, most: float) -> int | float:
+    """A finite number of a document."""
+    if type(value) not in (int, float) or not least <= value <= most:  # type: ignore[operator]  # NaN is neither
+        raise DamageError(f"{what}: expected a number from {least:g} to {most:g}, got {brief(value)}")
+    assert isinstance(value, int | float)
+    return value
+
+
+def text(value: object, what: str) -> str:
+    """A text of a document."""
+    if not isinstance(value, str):
+        raise DamageError(f"{what}: expected a string, got {brief(value)}")
+    return value
+
+
+def listed(value: object, what: str, of: Callable[[object, str], T], *, most: int | None = None) -> tuple[T, ...]:
+    """A list of a document, of things that ``of`` reads."""
+    if not isinstance(value, list | tuple) or (most is not None and len(value) > most):
+        raise DamageError(f"{what}: expected a list{f' of at most {most}' if most else ''}, got {brief(value)}")
+    return tuple(of(item, what) for item in value)
+
+
+def table(value: object, what: str) -> dict[str, Any]:
+    """A table of a document."""
+    if not isinstance(value, dict):
+        raise DamageError(f"{what}: expected a mapping, got {brief(value)}")
+    return value
+
+
+def brief(value: object) -> str:
+    """What an error says of a value that may be of any size."""
+    return _BRIEF.repr(value)
+
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 60
 
 
 def encode(value: Mapping[str, Any], version: str) -> bytes:
@@ -100,16 +150,15 @@ class Entry(NamedTuple):
 def parse_files(value: object) -> dict[str, Entry]:
     """The table of a seal, by the path of each file below the folder; anything odd is a `DamageError`."""
     if not isinstance(value, dict):
-        raise DamageError("files: expected a table")
+        raise DamageError(f"files: expected a mapping, got {brief(value)}")
     files = {}
     for path, entry in value.items():
         try:
             plain_path(path)
         except NotPlainError as error:
             raise DamageError(f"files: {error}") from None
-        size, checksum = (entry.get("bytes"), entry.get("crc32c")) if isinstance(entry, dict) else (None, None)
-        if type(size) is not int or not 0 <= size < 2**62:
-            raise DamageError(f"files: {path}: bytes: expected a size")
+        entry = table(entry, f"files: {path}")
+        size, checksum = whole(entry.get("bytes"), f"files: {path}: bytes", most=2**62), entry.get("crc32c")
         if not (isinstance(checksum, str) and _CHECKSUM.fullmatch(checksum)):
             raise DamageError(f"files: {path}: crc32c: expected 8 hexadecimal digits")
         files[path] = Entry(size, checksum)
@@ -131,20 +180,34 @@ def flush(folder: Path, *, without: Collection[str] = ()) -> dict[str, Entry]:
         if path.is_dir() and not path.is_symlink():
             folders.append(path)
         elif (name := path.relative_to(folder).as_posix()) not in without:
-            files[name] = _flushed(folder, name)
+            files[name] = measure(folder, name, sync=True)
     for place in reversed(folders):
         sync_folder(place)
     return files
 
 
-def _flushed(folder: Path, name: str) -> Entry:
+def measure(folder: Path, name: str, *, sync: bool = False) -> Entry:
+    """The entry of a file; ``sync`` flushes it to disk."""
     handle = open_below(folder, name)
     try:
         entry = _measure(handle)
-        os.fsync(handle)
+        if sync:
+            os.fsync(handle)
     finally:
         os.close(handle)
     return entry
+
+
+def begins_with(folder: Path, name: str, entry: Entry) -> bool:
+    """Whether a file that only grows is still what it was when this was its entry."""
+    handle = open_below(folder, name)
+    try:
+        checksum = 0
+        for start in range(0, entry.bytes, _PART):
+            checksum = google_crc32c.extend(checksum, os.pread(handle, min(_PART, entry.bytes - start), start))
+        return os.fstat(handle).st_size >= entry.bytes and f"{checksum:08x}" == entry.crc32c
+    finally:
+        os.close(handle)
 
 
 def _measure(handle: int) -> Entry:

@@ -6,7 +6,7 @@ episodes.log      one checksummed line for each session and each episode
 result.json       the summary, once all episodes have ended
 """
 
-import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,8 +14,9 @@ from types import TracebackType
 from typing import Any
 
 from vla.core.errors import VlaError
-from vla.core.files import write_json
+from vla.core.files import NotPlainError, read_below, write_atomic, write_json
 from vla.core.log import CheckedLog, read_log
+from vla.core.sealed import MOST_BYTES, DamageError, begins_with, decode, encode, measure, parse_files, parse_json
 from vla.evaluation.result import EvaluationResult, Result, result_from_json
 from vla.evaluation.run import Outcome
 from vla.evaluation.runner import Origin
@@ -71,7 +72,9 @@ class ResultFolder:
 
 
 def read_episodes(folder: Path) -> list[tuple[Trial, EpisodeResult]]:
-    """All episodes of a folder, with the actions that replay them."""
+    """All episodes of a folder, with the actions that replay them; other ones than its result is of are refused."""
+    if (folder / RESULT).exists():
+        _read_result(folder / RESULT)
     return [_read(entry) for entry in read_log(folder / EPISODES) if "episode" in entry]
 
 
@@ -81,16 +84,37 @@ def sessions(folder: Path) -> list[dict[str, Any]]:
 
 
 def write_result(folder: Path, result: Result) -> None:
-    """Put the summary beside the episodes."""
-    write_json(folder / RESULT, result.to_json())
+    """Put the summary beside the episodes, sealed, with the size and checksum of what it is a summary of."""
+    log = measure(folder, EPISODES)._asdict() if (folder / EPISODES).exists() else None
+    write_atomic(folder / RESULT, encode({**result.to_json(), _LOG: log}, _SEAL))
 
 
 def read_result(path: Path) -> Result:
     """A result, from its file or its folder."""
-    file = path / RESULT if path.is_dir() else path
-    if path.is_dir() and not file.exists() and (path / SETTINGS).exists():
+    if path.is_dir() and not (path / RESULT).exists() and (path / SETTINGS).exists():
         raise VlaError(f"{path} holds an evaluation that is not finished: run its command again to go on")
-    return result_from_json(_read_json(file), where=str(file))
+    file = path / RESULT if path.is_dir() else path
+    return result_from_json(_read_result(file), where=str(file))
+
+
+_SEAL, _LOG = "1.0", "log"
+
+
+def _read_result(file: Path) -> dict[str, Any]:
+    """What a result says; one that an evaluation folder holds must be as it was sealed, and its episodes too."""
+    data = _read_bytes(file)
+    try:
+        if not re.search(rb'"(checksum|format_version)": "', data):
+            return parse_json(data)  # a file of --json
+        value = decode(data, lambda version: None)
+        log = value.pop(_LOG, None)
+        if log is not None and not begins_with(file.parent, EPISODES, parse_files({EPISODES: log})[EPISODES]):
+            raise DamageError(f"{EPISODES} is not the one that it is a summary of")
+    except (DamageError, NotPlainError) as error:
+        raise VlaError(f"{file} is damaged: {error}; evaluate again, or copy the whole folder") from None
+    except FileNotFoundError:
+        raise VlaError(f"{file.parent / EPISODES} is missing; copy the whole folder") from None
+    return value
 
 
 def results_of(digest: str, folders: Iterable[Path]) -> list[tuple[Path, EvaluationResult]]:
@@ -115,12 +139,17 @@ def _read(entry: Mapping[str, Any]) -> tuple[Trial, EpisodeResult]:
     return trial, EpisodeResult.from_record(value["result"])
 
 
-def _read_json(path: Path) -> Any:
+def _read_bytes(path: Path) -> bytes:
     try:
-        return json.loads(path.read_text())
+        return read_below(path.parent, path.name, MOST_BYTES)
     except FileNotFoundError:
         raise VlaError(f"{path} does not exist; give the --out folder of vla eval, or the file of its --json") from None
-    except json.JSONDecodeError as error:
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return parse_json(_read_bytes(path))
+    except DamageError as error:
         raise VlaError(f"{path} is not valid JSON ({error}); the file is damaged") from None
 
 

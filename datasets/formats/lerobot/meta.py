@@ -281,7 +281,7 @@ def _episodes(
         Entry(
             index=index,
             length=int(by_index[index]["length"]),
-            tasks=tuple(str(task) for task in by_index[index].get("tasks") or ()),
+            tasks=_texts(by_index[index].get("tasks")),
             data=one.data,
             clips={key: of_camera[index] for key, of_camera in clips.items()},
             split=next((name for name, span in split if index in span), "train"),
@@ -290,6 +290,11 @@ def _episodes(
         else one
         for index, one in sorted(found.items())
     )
+
+
+def _texts(tasks: Any) -> tuple[str, ...]:
+    """One text, or several."""
+    return (tasks,) if isinstance(tasks, str) else tuple(map(str, tasks or ()))
 
 
 def _placed(
@@ -302,7 +307,7 @@ def _placed(
         raise
     except KeyError as error:
         raise DatasetError(f"{where}: the table of episodes lacks {error}; the recording was not finished") from None
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise DatasetError(f"{where}: {error}; correct the table, or leave the episode out") from None
 
 

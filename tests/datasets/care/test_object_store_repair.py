@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from vla.core.contract import Contract
+from vla.core.sealed import COMMIT
 from vla.core.types import Episode
 from vla.datasets.care.pack import pack
 from vla.datasets.care.repair import Repaired, repair
 from vla.datasets.care.validate import validate
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.storage.object_storage import ObjectStorage
-from vla.datasets.storage.storage import COMMIT
 from vla.datasets.store.layout import segment_name
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter

@@ -9,6 +9,7 @@ import pytest
 
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError
+from vla.core.sealed import COMMIT
 from vla.core.types import Episode
 from vla.datasets.care.pack import pack
 from vla.datasets.care.repair import Repaired, repair
@@ -16,7 +17,6 @@ from vla.datasets.care.validate import validate
 from vla.datasets.dataset import Dataset
 from vla.datasets.edit import keep_only, relabel
 from vla.datasets.selection import Selection
-from vla.datasets.storage.storage import COMMIT
 from vla.datasets.store.segment import SegmentWriter
 
 MakeDataset = Callable[..., Dataset]

@@ -219,8 +219,8 @@ def test_limits_of_a_dataset_stay(tmp_path: Path) -> None:
     assert counts(result) == (1, 0, 0)
     assert Dataset.open(tmp_path / "d").contract == CONTRACT
     assert result.notes == (
-        "The dataset keeps the limits that it was made with and refuses episodes beyond them; those of this source are "
-        "others. Limits that hold what comes later are given when a dataset is made (--describe).",
+        "The dataset keeps the limits and cameras' rates that it was made with: those of this source are others. "
+        "Episodes beyond them are refused; limits that hold what comes later are given with the first (--describe).",
         "episode 0: state j leaves [-3, 3] rad at 3 steps, to 3.2",
     )
     farther = replace(episode(2), state=np.full((3, 1), 8.0, np.float32))
@@ -252,6 +252,20 @@ def test_a_merge_keeps_recordings_that_differ_in_their_pictures(tmp_path: Path) 
     bring(tmp_path / "b", episode(0, scene=1), episode(0, scene=0))
     assert merge([tmp_path / "a", tmp_path / "b"], tmp_path / "all") == (1, 1)
     assert held(tmp_path / "all") == expected(episode(0, scene=0), episode(0, scene=1))
+
+
+def test_the_measured_rate_of_a_camera_may_be_another_on_another_day(tmp_path: Path) -> None:
+    def clocked(seed: int) -> Episode:
+        one = episode(seed)
+        return replace(one, image_time_ns={"top": one.time_ns})
+
+    def rated(hz: float) -> Contract:
+        return replace(CONTRACT, cameras=(replace(CONTRACT.cameras[0], hz=hz),))
+
+    assert counts(bring(tmp_path / "d", clocked(0), contract=rated(29.7))) == (1, 0, 0)
+    assert counts(bring(tmp_path / "d", clocked(1), contract=rated(30.1))) == (1, 0, 0)
+    with pytest.raises(ContractError, match=r"cameras\.top"):
+        bring(tmp_path / "d", clocked(2), contract=rated(15.0))
 
 
 def test_little_work_is_done_in_this_process(tmp_path: Path) -> None:

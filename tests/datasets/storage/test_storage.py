@@ -15,12 +15,13 @@ from zarr.codecs import GzipCodec
 
 from vla.core.contract import Camera, Contract
 from vla.core.errors import DatasetError
+from vla.core.sealed import COMMIT
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.frames.shard_reader import ShardReader
 from vla.datasets.recorder.episode_writer import EpisodeWriter
 from vla.datasets.storage.object_storage import ObjectStorage
-from vla.datasets.storage.storage import COMMIT, LocalStorage, Storage, open_storage
+from vla.datasets.storage.storage import LocalStorage, Storage, open_storage
 from vla.datasets.store.layout import read_commit, sealed_segments, segment_name
 from vla.datasets.store.manifest import publish, read_manifest
 from vla.datasets.store.segment import SegmentWriter

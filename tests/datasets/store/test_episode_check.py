@@ -10,8 +10,8 @@ import pytest
 from vla.core.contract import Camera, Contract
 from vla.core.errors import DatasetError
 from vla.core.types import Episode
-from vla.datasets.store.episode_check import check_episode, check_names
-from vla.datasets.store.layout import LOW_DIMENSIONAL
+from vla.datasets.store.episode_check import check_episode
+from vla.datasets.store.layout import LOW_DIMENSIONAL, check_names
 
 MakeEpisode = Callable[..., Episode]
 

@@ -9,8 +9,9 @@ import pytest
 
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError
+from vla.core.sealed import COMMIT, files_table
 from vla.datasets.dataset import Dataset, create_dataset
-from vla.datasets.storage.storage import COMMIT, LocalStorage
+from vla.datasets.storage.storage import LocalStorage
 from vla.datasets.store.documents import encode
 from vla.datasets.store.layout import (
     explain_full_disk,
@@ -89,7 +90,7 @@ def test_a_commit_record_says_what_it_holds(make_dataset: MakeDataset) -> None:
     commit = read_commit(data.storage, segment)
     assert (commit.steps, commit.episodes, commit.replaces) == (5, 2, ())
     value = json.loads(data.storage.read(f"{segment_name(segment)}/{COMMIT}"))
-    assert value["files"] == commit.files
+    assert value["files"] == files_table(commit.files)
 
 
 def test_only_whole_segments_are_sealed(make_dataset: MakeDataset) -> None:

@@ -19,6 +19,7 @@ import zarr
 
 from vla.core.contract import Contract
 from vla.core.errors import ContractError, DatasetError, UnknownNameError
+from vla.core.sealed import Entry
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.frames.codecs import FRAME_CODECS
@@ -255,9 +256,7 @@ def test_commit_lists_every_file(rich_root: Path, rich_contract: Contract, make_
     found = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     record = json.loads(found.pop("COMMIT.json"))
     assert (commit.replaces, record["replaces"]) == (("a", "b"), ["a", "b"])
-    assert commit.files == {
-        name: {"bytes": len(data), "crc32c": f"{google_crc32c.value(data):08x}"} for name, data in found.items()
-    }
+    assert commit.files == {name: Entry(len(data), f"{google_crc32c.value(data):08x}") for name, data in found.items()}
     assert found["dataset.json"] == (rich_root / "dataset.json").read_bytes()
 
 

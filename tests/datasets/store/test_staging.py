@@ -10,9 +10,10 @@ import pytest
 
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError
+from vla.core.sealed import COMMIT
 from vla.core.types import Episode
 from vla.datasets.dataset import create_dataset
-from vla.datasets.storage.storage import COMMIT, LocalStorage
+from vla.datasets.storage.storage import LocalStorage
 from vla.datasets.store.layout import read_commit, sealed_segments, segment_name
 from vla.datasets.store.segment import SegmentWriter
 from vla.datasets.store.staging import JOURNAL, StagedSegment, alone, host_name, is_locked, unfinished

@@ -22,7 +22,7 @@ from vla.datasets.recorder.episode_writer import EpisodeWriter
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
 
-_DIMENSION = (Dimension(name="x", unit="m", low=-1.0, high=1.0),)
+_DIMENSION = (Dimension(name="x", unit="m", low=-1e6, high=1e6),)
 CONTRACT = Contract(
     robot="point",
     cameras=(Camera(name="eye", height=64, width=64),),

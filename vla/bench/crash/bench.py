@@ -1,7 +1,7 @@
 """Kills writers, recorders, packers, importers and repairs with SIGKILL, again and again, and looks for what was lost.
 
 After each kill the dataset is repaired, twice, and everything in it is read and compared with what was written. All the
-while another process reads the newest episodes.
+while another process reads the newest episodes. Then the power is cut: see `vla.bench.crash.power`.
 """
 
 import tempfile
@@ -15,6 +15,7 @@ import numpy as np
 
 from vla.bench.crash.episodes import CODECS, CONTRACT, PICTURES, SourceTruth, make
 from vla.bench.crash.ledger import Ledger
+from vla.bench.crash.power import power_cuts
 from vla.bench.crash.processes import Child, Children
 from vla.bench.crash.roles import (
     import_file,
@@ -65,11 +66,12 @@ def bench_crash(config: CrashConfig, note: Note) -> list[Row]:
             SCENARIOS[name](scene, share)
             scene.close()
             kills[name] += share
+        cuts = power_cuts(Path(folder), config.power_cuts, rng, totals, note)
         stages = Counter(children.stages)
     rows = [Row(name="kill -9", value=float(sum(kills.values())), unit="times")]
     rows += [Row(name=f"of them: {name}", value=float(count), unit="times") for name, count in kills.items()]
     rows += [Row(name=f"while {stage}", value=float(count), unit="times") for stage, count in sorted(stages.items())]
-    return rows + totals.rows()
+    return rows + cuts + totals.rows()
 
 
 def _plan(kills: int) -> list[tuple[str, int]]:

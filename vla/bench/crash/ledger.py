@@ -48,6 +48,11 @@ class Ledger:
         self._faults[name] += count
         self._note(f"FAULT: {what}")
 
+    @property
+    def faults(self) -> int:
+        """How many there were."""
+        return sum(self._faults.values())
+
     def settle(self, children: Sequence[Child]) -> None:
         """Repair; then everything that was committed must be there, once, and be what was written."""
         promised: dict[str, str] = {}

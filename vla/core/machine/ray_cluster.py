@@ -70,9 +70,7 @@ def _prepare(local: bool) -> None:
 
 def _start(ray: Any) -> None:
     store: dict[str, Any] = {"object_store_memory": OBJECT_STORE}
-    if (
-        free_shared_memory() < 1.1 * OBJECT_STORE
-    ):  # containers have 64 MB, less than Ray's least: files, which are slower
+    if free_shared_memory() < 1.1 * OBJECT_STORE:  # containers have 64 MB, less than Ray takes
         os.environ["RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE"] = "1"
         store = {"object_store_memory": LEAST_OBJECT_STORE, "_plasma_directory": os.environ.get("TMPDIR", "/tmp")}
     ray.init(

@@ -294,6 +294,12 @@ def test_counts_are_compared(tmp_path: Path, info: dict[str, Any], message: str)
     assert any(message in finding.what for finding in validate(tmp_path / "o") if finding.severity == "note")
 
 
+def test_a_task_may_be_a_text_instead_of_a_list(tmp_path: Path) -> None:
+    recording = Recording(lengths=[3], rows=lambda rows: [{**row, "tasks": "push"} for row in rows])
+    episode = open_lerobot(recording.write(tmp_path / "d"), Hints()).read(0)
+    assert (episode.instruction, episode.instruction_alternatives) == ("push", ())
+
+
 def test_an_episode_that_the_table_lacks_is_named(tmp_path: Path) -> None:
     recording = Recording(lengths=[5, 6, 4], rows=lambda rows: [rows[0], rows[2]])
     source = open_lerobot(recording.write(tmp_path / "d"), Hints())

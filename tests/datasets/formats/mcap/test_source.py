@@ -29,7 +29,8 @@ from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.formats.mcap.source import McapSource, open_mcap, recognise
 from vla.datasets.formats.mcap.topics import McapTopics
 from vla.datasets.formats.source import Hints, Source
-from vla.datasets.store.episode_check import check_episode, check_names
+from vla.datasets.store.episode_check import check_episode
+from vla.datasets.store.layout import check_names
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
 

@@ -20,7 +20,8 @@ from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.formats.rlds.layout import RldsKeys
 from vla.datasets.formats.rlds.source import RldsSource, open_rlds, recognise
 from vla.datasets.formats.source import Hints, Source, notes_of
-from vla.datasets.store.episode_check import check_episode, check_names
+from vla.datasets.store.episode_check import check_episode
+from vla.datasets.store.layout import check_names
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
 
