@@ -192,7 +192,7 @@ def changed(part: str, place: int, **values: Any) -> dict[str, Any]:
             {"cameras": [{"was": "top", "name": "top", "height": 9}]},
             r"cameras\[0\].height: expected 4 as in the",
         ),
-        ({"cameras": [{"was": "top", "name": "../top"}]}, r"camera '../top': expected letters, digits"),
+        ({"cameras": [{"was": "top", "name": "../top"}]}, r"camera '../top': expected at most 200 letters, digits"),
         ({"gripper": {"action": "jaw", "opens": "larger"}}, r"gripper.action: expected one of .*, got 'jaw'; name one"),
         (
             {"gripper": {"action": "elbow", "opens": "smaller"}},
