@@ -65,20 +65,12 @@ class Gripper:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Description:
-    """The whole file."""
+class Description(Hints):
+    """The whole file: every hint, and what only a file can say."""
 
     format: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     """Of the format, as with --set."""
-    robot: str | None = None
-    control_hz: float | None = None
-    instruction: str | None = None
-    """For recordings without words."""
-    task: str | None = None
-    split: str | None = None
-    flip_images: tuple[str, ...] | None = None
-    """Cameras, as the source calls them, that are stored upside down."""
     gripper: Gripper | None = None
     state: tuple[DescribedDimension, ...] | None = None
     """All numbers, in the order of the source."""
@@ -86,7 +78,7 @@ class Description:
     cameras: tuple[DescribedCamera, ...] | None = None
 
     def hints(self, given: Hints) -> Hints:
-        """What a source is opened with: ``given`` wins."""
+        """What a source is opened with: what is ``given`` on the command line wins."""
         said = {f.name: getattr(self, f.name) for f in fields(Hints) if getattr(given, f.name) is None}
         return replace(given, **said)
 

@@ -65,7 +65,8 @@ def write_template(source: Source, *, format_name: str, options: Mapping[str, An
     }
     for hint in fields(Hints):
         value = getattr(hints, hint.name)
-        lines.append(f"{hint.name}: {_text(known.get(hint.name) if value is None else value)}  # {comments[hint.name]}")
+        comment = f"  # {comments[hint.name]}" if hint.name in comments else ""
+        lines.append(f"{hint.name}: {_text(known.get(hint.name) if value is None else value)}{comment}")
     lines += ["", *_gripper(contract, seen)]
     for part, rows in (("state", seen.state), ("action", seen.action)):
         lines += ["", *_dimensions(part, getattr(contract, part), rows)]

@@ -18,9 +18,6 @@ from vla.datasets.formats.mcap.topics import Choice, McapTopics, choose_topics
 from vla.datasets.formats.pictures import PictureError
 from vla.datasets.formats.source import Hints
 
-_MEASURED = 32
-"""Recordings whose states and actions tell the limits: a limit is a scale, and reading all of them twice takes long."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -76,7 +73,7 @@ def _measured(
     hz = hints.control_hz or _state_rate(first, choice, rates, notes)
     cameras = tuple(_camera(name, stream, stamped=not reason) for name, stream in films.items())
     state, action = _limits(bags, choice, names)
-    notes += [*choice.notes, *_assumptions(hints, choice, first, len(bags), reason)]
+    notes += [*choice.notes, *_assumptions(hints, choice, first, reason)]
     return Plan(
         choice=choice,
         names=names,
@@ -147,12 +144,12 @@ def _state_rate(recording: Recording, choice: Choice, rates: Mapping[str, float 
 def _limits(
     bags: Sequence[Bag], choice: Choice, names: Mapping[str, tuple[str, ...]]
 ) -> tuple[tuple[Dimension, ...], tuple[Dimension, ...]]:
-    """State and action with the range of their values in some recordings, widened."""
+    """State and action with the range of their values in all recordings, widened: what lies outside is refused."""
     low = {topic: np.full(len(names[topic]), np.inf) for topic in choice.vectors}
     high = {topic: np.full(len(names[topic]), -np.inf) for topic in choice.vectors}
-    for number in np.unique(np.linspace(0, len(bags) - 1, _MEASURED).astype(int)):
+    for bag in bags:
         try:
-            recording = read_recording(bags[number], choice.vectors)
+            recording = read_recording(bag, choice.vectors)
             tracks = {t: track_of(read_stream(recording, t), names[t], stamped=False) for t in choice.vectors}
         except DatasetError:
             continue  # one recording must not hide the others: reading it says what is wrong
@@ -180,14 +177,13 @@ def _labels(topic: str, topics: Sequence[str], names: Mapping[str, tuple[str, ..
     return [f"{topic.strip('/').replace('/', '.')}.{name}" for name in names[topic]]
 
 
-def _assumptions(hints: Hints, choice: Choice, first: Recording, bags: int, reason: str) -> list[str]:
+def _assumptions(hints: Hints, choice: Choice, first: Recording, reason: str) -> list[str]:
     """What recordings do not say."""
     cameras = ", ".join(f"{name} from {topic}" for name, topic in choice.cameras.items()) or "none"
     notes = [
         f"State is {', '.join(choice.state)}, action {', '.join(choice.action)}; cameras: {cameras}.",
         f"Times are those when messages were logged: {reason}." if reason else "Times are those in the messages.",
-        "Units are not written in the recordings and are given as 1; limits are those of the data of "
-        f"{min(bags, _MEASURED)} of {bags} recordings, widened.",
+        "Units are not written in the recordings and are given as 1; limits are those of their data, widened.",
         "Recordings have no reward: it is 0, and each episode is done at its last step.",
     ]
     if first.scale != 1:

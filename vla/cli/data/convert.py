@@ -17,7 +17,8 @@ _EXAMPLES = """  vla data convert demo.hdf5 data/lift --instruction "lift the cu
   vla data convert ~/pusht_cchi_v7_replay.zarr data/pusht --control-hz 10 --codec jpeg
   vla data convert bridge/1.0.0 s3://lab/bridge --workers 8
   vla data convert bags/ data/bags --set "state=[/arm/joint_states, /gripper/state]" "cameras={front: /front/image}"
-  vla data convert bags/ --describe-template bags.yaml     (what was found: fill in names, units and limits)
+  vla data convert bags/ --set "state=[/arm/joint_states, /gripper/state]" --describe-template bags.yaml
+                                                       (what was found: fill in names, units and limits)
   vla data convert bags/ data/bags --describe bags.yaml
   vla data convert data/place out/place --to lerobot"""
 
