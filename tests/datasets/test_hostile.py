@@ -30,7 +30,7 @@ from vla.datasets.frames.codecs import unpack_zstd
 from vla.datasets.store.documents import encode
 
 MakeDataset = Callable[..., Dataset]
-EXAMPLES = 8
+EXAMPLES = int(os.environ.get("VLA_HOSTILE", "8"))
 """Of each kind of document; ``VLA_HOSTILE=150`` makes hundreds, in minutes."""
 ODD = st.sampled_from(
     [
@@ -155,7 +155,7 @@ def use(root: Path) -> None:
 
 
 HOSTILE = settings(
-    max_examples=int(os.environ.get("VLA_HOSTILE", EXAMPLES)),
+    max_examples=EXAMPLES,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     database=None,

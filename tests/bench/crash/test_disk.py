@@ -60,7 +60,7 @@ def test_what_a_power_cut_leaves(tmp_path: Path) -> None:
     early = left(root, "bytes survive", tmp_path, disk)
     assert early == {**before, "old": b"old and new", "räume": whole, "lost bytes": b"hello \0 lost bytes"}
     assert {path.name: path.read_bytes() for path in root.iterdir() if path.is_file()} == {
-        **{name: data for name, data in names.items()},
+        **names,
         "lost bytes": b"hello \0 lost bytes",
         "old": b"old and new",
     }
