@@ -333,3 +333,33 @@ def test_kinds_of_the_command_line(tmp_path: Path, recipe: str, kinds: dict[str,
     path = tmp_path / "recipe.yaml"
     path.write_text(recipe)
     assert load_recipe(Model, path, kinds=kinds) == expected
+
+
+def _bomb(first: str, more: str) -> str:
+    """Each line holds the one before it nine times."""
+    lines = [more.format(name=y, items=",".join([f"*{x}"] * 9)) for x, y in zip("abcdefgh", "bcdefghi", strict=True)]
+    return "\n".join([first, *lines, ""])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: &a [*a]", "nested deeper"),
+        (_bomb("a: &a [0]", "{name}: &{name} [{items}]"), "values"),
+        (_bomb("a: &a {x: 1}", "{name}: &{name} {{<<: [{items}]}}"), "values"),
+        ("[" * 5000, "nested"),
+        ("x: " + "9" * 5000, "not valid YAML"),
+        ("x: " + "a" * 200_000, "bytes"),
+        ("x: \x00", "not valid YAML"),
+    ],
+)
+def test_recipes_that_grow_absurd_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "bomb.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=said) as refused:
+        load_recipe(_Bomb, tmp_path / "bomb.yaml")
+    assert "\n" not in str(refused.value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Bomb:
+    x: int = 0

@@ -30,7 +30,8 @@ from vla.datasets.frames.codecs import unpack_zstd
 from vla.datasets.store.documents import encode
 
 MakeDataset = Callable[..., Dataset]
-EXAMPLES = 8
+EXAMPLES = int(os.environ.get("VLA_HOSTILE", "8"))
+"""Of each kind of document; ``VLA_HOSTILE=150`` makes hundreds, in minutes."""
 ODD = st.sampled_from(
     [
         None,
@@ -154,7 +155,10 @@ def use(root: Path) -> None:
 
 
 HOSTILE = settings(
-    max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    database=None,
 )
 
 

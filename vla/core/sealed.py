@@ -175,6 +175,8 @@ def flush(folder: Path, *, without: Collection[str] = ()) -> dict[str, Entry]:
 
     A link or a device is a `NotPlainError`: what is sealed is all there.
     """
+    for unfinished in folder.glob(f".{COMMIT}*"):  # a seal that was cut short
+        unfinished.unlink()
     files, folders = {}, [folder]
     for path in sorted(folder.rglob("*")):
         if path.is_dir() and not path.is_symlink():

@@ -64,7 +64,7 @@ def test_commit_and_install(storage: LocalStorage) -> None:
     commit = read_commit(storage, staged.id)
     assert (commit.steps, commit.episodes) == (7, 2)
     assert set(commit.files) == {"deep/er/größe", f"deep/{JOURNAL}", "dataset.json"}
-    assert commit.files["deep/er/größe"] == {"bytes": 3, "crc32c": "107b2fb2"}
+    assert commit.files["deep/er/größe"] == (3, "107b2fb2")
     assert is_locked(folder)  # until it is published, it is its writer's
     staged.release()
     assert not is_locked(folder)
