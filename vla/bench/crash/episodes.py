@@ -13,6 +13,7 @@ from vla.core.contract import Camera, Contract, Dimension
 from vla.core.types import Episode
 from vla.datasets.formats.source import Hints, Source
 from vla.datasets.formats.table import open_source
+from vla.datasets.store.content import motion_hash
 from vla.datasets.store.layout import LOW_DIMENSIONAL
 from vla.datasets.store.records import EpisodeRecord
 
@@ -138,7 +139,8 @@ class SourceTruth:
         key = origin["path"], int(origin["episode"])
         if key not in self._digests:
             episode = self.source.read(key[1])
-            provenance = {**episode.provenance, "source": {"path": key[0], "episode": key[1]}}
+            source = {"path": key[0], "episode": key[1], "motion": motion_hash(episode)}
+            provenance = {**episode.provenance, "source": source}
             self._digests[key] = digest(dataclasses.replace(episode, provenance=provenance))
         return self._digests[key]
 
