@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from vla.evaluation.result import ComparisonResult, EvaluationResult, Result
 
 _EXAMPLES = """  vla eval runs/place/checkpoint --episodes 100 --seed 777000 --out runs/eval-place
-  vla eval runs/place/checkpoint --language-test
-  vla eval runs/place/checkpoint --language right polite asked addressed indirect misspelt
-  vla eval runs/place/checkpoint --robustness image_noise observation_latency_steps
-  vla eval runs/place/checkpoint --env tabletop/place tabletop/lift --split seen distractors
+  vla eval runs/place/checkpoint --episodes 100 --language-test
+  vla eval runs/place/checkpoint --episodes 100 --language right polite asked addressed indirect misspelt
+  vla eval runs/place/checkpoint --episodes 50 --robustness image_noise observation_latency_steps
+  vla eval runs/place/checkpoint --episodes 50 --env tabletop/place tabletop/lift --split seen distractors
   vla eval runs/new/checkpoint --against runs/old/checkpoint --sequential --episodes 500 --out runs/new-old
   vla eval --diff runs/eval-new runs/eval-old
   vla eval expert --env all --episodes 100 --out runs/experts
   vla eval --server ws://127.0.0.1:8000 --episodes 20
   vla eval --server ws://robot.local:8000 --api-key-file key.txt
-  vla eval mypackage.policies:Mine --env tabletop/lift
-  vla eval runs/place/checkpoint --set blocks=3"""
+  vla eval mypackage.policies:Mine --episodes 100 --env tabletop/lift
+  vla eval runs/place/checkpoint --episodes 100 --set blocks=3"""
 Flag = tyro.conf.FlagCreatePairsOff
 
 
