@@ -76,7 +76,7 @@ def s3_server() -> Iterator[str]:
 
 
 @pytest.fixture
-def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+def s3_service(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """An S3 service through another client; the environment is such that obstore finds it."""
     variables = {
         "AWS_ENDPOINT": s3_server,

@@ -30,7 +30,7 @@ def test_a_crash_between_leaves_the_old_content(tmp_path: Path, monkeypatch: pyt
     path = tmp_path / "file"
     write_atomic(path, b"old")
 
-    def crash(*args: Any) -> None:
+    def crash(*args: Any, **options: Any) -> None:
         raise OSError("no space left on device")
 
     monkeypatch.setattr(os, function, crash)
@@ -46,7 +46,9 @@ def test_data_is_on_disk_before_its_name_and_the_name_before_the_return(
     calls = []
     for name in ("fsync", "replace"):
         real = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *args, real=real, name=name: (calls.append(name), real(*args))[1])
+        monkeypatch.setattr(
+            os, name, lambda *args, real=real, name=name, **options: (calls.append(name), real(*args, **options))[1]
+        )
     write_atomic(tmp_path / "file", b"data")
     assert calls == ["fsync", "replace", "fsync"]
 

@@ -130,5 +130,5 @@ def test_a_tolerance_is_part_of_the_contract_where_it_is_said() -> None:
     assert Contract.from_json(strict.to_json(), where="x") == strict
     assert strict.digest() != CONTRACT.digest()
     for wrong in ("0.1", -1, True, float("nan"), float("inf"), None):
-        with pytest.raises(ContractError, match="x: tolerance: expected a share of at least 0"):
+        with pytest.raises(ContractError, match="x: tolerance: expected a number from 0"):
             Contract.from_json({**CONTRACT.to_json(), "tolerance": wrong}, where="x")

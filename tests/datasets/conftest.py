@@ -186,6 +186,6 @@ def assert_same() -> Callable[[Episode, Episode], None]:
 
 
 @pytest.fixture
-def bucket(s3: Any) -> Any:
+def bucket(s3_service: Any) -> Any:
     """An empty bucket, through another client."""
-    return s3.create_bucket(Bucket="robot-data")
+    return s3_service.create_bucket(Bucket="robot-data")

@@ -29,7 +29,7 @@ from vla.cli.main import main
 from vla.collection.experts import collect
 from vla.collection.settings import CollectConfig
 from vla.core.config import load_recipe
-from vla.datasets.dataset import Dataset
+from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
 from vla.training.engines import train
@@ -68,12 +68,12 @@ _SMALL_BENCH = {
     "damage": "--tries 2",
 }
 _SMALLER: Sequence[tuple[str, Any]] = (
-    (r"^make demo$", "vla demo"),
+    (r"^vla serve(?!.*--port)(.*)", r"vla serve\1 --port PORT"),
     (r"^vla demo( --minutes \d+)?", "vla demo --minutes 0.3 --engine inline --recipe tiny.yaml"),
     (r"^vla bench (\w+)( --(?!json|strict)\S+ \d+)*", lambda found: f"vla bench {found[1]} {_SMALL_BENCH[found[1]]}"),
     (r"--episodes \d+", "--episodes 2"),
-    (r"--minutes \d+", "--minutes 0.05"),
-    (r"--seconds \d+", "--seconds 0.5"),
+    (r"--minutes \d+(?![\d.])", "--minutes 0.05"),
+    (r"--seconds \d+(?![\d.])", "--seconds 0.5"),
     (r"^vla data bench(.*)", r"vla data bench\1 --seconds 0.2 --batch 4"),
     (r"--env (all|'tabletop/\*')", "--env 'tabletop/p*'"),
     (r"--env 'metaworld/\*'", "--env 'metaworld/drawer-c*' 'metaworld/drawer-o*'"),
@@ -93,6 +93,7 @@ def _lift(shell: "Shell") -> None:
     """Another robot, with a camera called agent."""
     source = Dataset.open("data/place")
     contract = replace(source.contract, robot="lift", cameras=(replace(source.contract.cameras[0], name="agent"),))
+    create_dataset("data/lift", contract)
     with SegmentWriter("data/lift", contract, {}) as writer:
         for number in range(2):
             episode = source.episode(number)
@@ -238,11 +239,11 @@ class Shell:
             if re.search(pattern, command) and pattern not in self._made:
                 self._made.add(pattern)
                 make(self)
-        smaller = re.split(r"\s{2,}[#(]", command)[0].replace("8000", str(self.port))
-        smaller = smaller.replace("robot.local", "127.0.0.1")
+        smaller = re.split(r"\s{2,}[#(]", command)[0].replace("robot.local", "127.0.0.1")
         smaller = smaller.replace("18eb1a3f9d991638-1848b69f-000000", _uid() if "--uids" in command else "")
         for pattern, replacement in _SMALLER:
             smaller = re.sub(pattern, replacement, smaller)
+        smaller = re.sub("8000|PORT", str(self.port), smaller)
         words = [os.path.expanduser(word) for word in shlex.split(smaller)[1:]]
         if words[0] == "serve":
             self._serve(words)
@@ -284,9 +285,9 @@ class Shell:
 
 
 @pytest.fixture
-def bucket(s3: Any) -> Any:
+def bucket(s3_service: Any) -> Any:
     """That of ``s3://lab``."""
-    return s3.create_bucket(Bucket="lab")
+    return s3_service.create_bucket(Bucket="lab")
 
 
 @pytest.fixture

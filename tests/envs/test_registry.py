@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from vla.core.errors import ConfigError, UnknownNameError
+from vla.core.machine.packages import MissingPackageError
 from vla.envs.registry import ENVS, env_names, env_spec, make_expert, match
 from vla.envs.tabletop.table import TABLETOP
 
@@ -88,7 +89,8 @@ def test_what_is_not_installed_is_left_out_and_told(monkeypatch: pytest.MonkeyPa
     names, missing = match(["tabletop/*", "all"])
     assert missing == ["tabletop/away"]
     assert set(names) == set(ENVS) - {"tabletop/away"}
-    assert match(["tabletop/away"]) == (["tabletop/away"], [])
+    with pytest.raises(MissingPackageError, match="tabletop/away: the package no_such_module is needed"):
+        match(["tabletop/away"])
     with pytest.raises(UnknownNameError, match="none is installed"):
         match(["tabletop/away*"])
 

@@ -41,8 +41,8 @@ def _batch(seed: int) -> tuple[Inputs, Targets]:
     pointing = torch.rand(B, 5, generator=random)
     for b in range(B):
         for n, camera in enumerate(CAMERAS):
-            row = int(torch.randint(8, HEIGHT - 8, (), generator=random))
-            column = int(torch.randint(8, WIDTH - 8, (), generator=random))
+            row = int(torch.randint(9, HEIGHT - 9, (), generator=random))
+            column = int(torch.randint(9, WIDTH - 9, (), generator=random))
             images[b, :, n, row - 1 : row + 2, column - 1 : column + 2] = 255
             pointing[b, ENTRIES[camera]] = torch.tensor([(2 * row + 1) / HEIGHT - 1, (2 * column + 1) / WIDTH - 1])
     inputs = Inputs(

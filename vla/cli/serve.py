@@ -9,9 +9,9 @@ import tyro
 from vla.cli.command import console, parse, show_config, write_result
 
 _EXAMPLES = """  vla serve runs/place/checkpoint --port 8000
+  vla eval --server ws://127.0.0.1:8000 --episodes 20
   vla serve mypackage.policies:Mine
-  vla serve runs/place/checkpoint --host 0.0.0.0 --api-key-file key.txt
-  vla eval --server ws://127.0.0.1:8000 --episodes 20"""
+  vla serve runs/place/checkpoint --host 0.0.0.0 --api-key-file key.txt"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -309,7 +309,8 @@ def test_merge_after_one_that_was_killed(two: tuple[Path, Path], tmp_path: Path)
     """It had sealed its segments and died before it published them: they are not copied twice."""
     target = tmp_path / "target"
     merge(two, target, segment_episodes=2)
-    (target / "manifests" / "000001.json").unlink()
+    for published in ("manifests", "witness"):
+        (target / published / "000001.json").unlink()
     extra = read_manifest(two[1]).segments[0]
     assert extra
     write(two[1], Dataset.open(two[1]).contract, Dataset.open(two[1]).read_episode(0), reason="again")

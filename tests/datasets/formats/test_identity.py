@@ -185,7 +185,7 @@ def test_one_recording_with_two_instructions_is_two_episodes(tmp_path: Path) -> 
 def test_episodes_of_older_datasets_are_known_by_their_motion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("vla.datasets.formats.identity.content_hash", lambda episode: motion(episode))
-        from vla.datasets.store.records import motion_hash as motion
+        from vla.datasets.store.content import motion_hash as motion
 
         bring(tmp_path / "d", episode(0), episode(1))
     assert counts(bring(tmp_path / "d", episode(0), episode(1), episode(2))) == (1, 2, 0)

@@ -20,6 +20,7 @@ from vla.datasets.dataset import Dataset
 from vla.datasets.formats.importing import Imported, ImportSettings, import_source
 from vla.datasets.formats.source import Hints, Source
 from vla.datasets.formats.table import open_source
+from vla.datasets.frames.shard_writer import OWNER_BYTES
 from vla.datasets.store.content import motion_hash
 from vla.datasets.store.manifest import latest_number
 from vla.datasets.store.staging import host_name
@@ -112,7 +113,7 @@ def test_frames_may_be_packed_otherwise(path: Path, root: Path) -> None:
     assert dataset.codecs == {camera.name: "raw"}
     segment = root / "segments" / dataset.manifest.segments[0]
     shard = segment / f"data.zarr/images/{camera.name}/000000/c/0/0/0/0"
-    assert shard.stat().st_size == 3 * (6 * 8 * 3 + 4) + 3 * 16 + 4
+    assert shard.stat().st_size == 3 * (6 * 8 * 3 + 4) + OWNER_BYTES + 3 * 16 + 4
 
 
 def spoiled(number: int) -> dict[str, np.ndarray]:
@@ -188,7 +189,8 @@ def test_a_run_that_died_before_it_published(path: Path, root: Path, assert_same
     """One segment was sealed, of one only the commit record was written, one was begun."""
     run(path, root)
     segments = Dataset.open(root).manifest.segments
-    (root / "manifests" / "000001.json").unlink()
+    for published in ("manifests", "witness"):
+        (root / published / "000001.json").unlink()
     folder = root / "segments"
     os.rename(folder / segments[1], folder / f".tmp-{segments[1]}-{host_name()}-999999")
     os.rename(folder / segments[2], folder / f".tmp-{segments[2]}-{host_name()}-999998")

@@ -12,7 +12,7 @@ from vla.core.errors import ConfigError
 from vla.datasets.selection import Selection
 
 _EXAMPLES = """  vla data relabel data/place --set success=false --uids 18eb1a3f9d991638-1848b69f-000000
-  vla data relabel data/place --set "instruction=put the mug away" --tasks mug
+  vla data relabel data/place --set "instruction=put the mug away" --tasks tabletop/place
   vla data relabel data/place --file labels.json      ({uid: {"instruction": …, "success": …}})"""
 
 
