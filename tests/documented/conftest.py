@@ -64,8 +64,8 @@ _SMALL_BENCH = {
     "loader": "--sizes 32 --frames 4 --budget 0.01 --training-size 0 --memory-samples 0",
     "index": "--episodes 40 --per-segment 20",
     "recorder": "--size 32 --seconds 0.1",
-    "crash": "--kills 1",
-    "damage": "--tries 2",
+    "crash": "--kills 1 --power-cuts 0",
+    "damage": "--times 1",
 }
 _SMALLER: Sequence[tuple[str, Any]] = (
     (r"^vla serve(?!.*--port)(.*)", r"vla serve\1 --port PORT"),
@@ -74,6 +74,9 @@ _SMALLER: Sequence[tuple[str, Any]] = (
     (r"--episodes \d+", "--episodes 2"),
     (r"--minutes \d+(?![\d.])", "--minutes 0.05"),
     (r"--seconds \d+(?![\d.])", "--seconds 0.5"),
+    (r"^vla collect(.*)--episodes 2", r"vla collect\1--episodes 4"),
+    (r"^vla eval(?!.*--(episodes|diff))(.*)", r"vla eval\2 --episodes 2"),
+    (r"^vla run(?!.*--seconds)(.*)", r"vla run\1 --seconds 0.5"),
     (r"^vla data bench(.*)", r"vla data bench\1 --seconds 0.2 --batch 4"),
     (r"--env (all|'tabletop/\*')", "--env 'tabletop/p*'"),
     (r"--env 'metaworld/\*'", "--env 'metaworld/drawer-c*' 'metaworld/drawer-o*'"),
@@ -86,7 +89,11 @@ _SMALLER: Sequence[tuple[str, Any]] = (
 
 
 def _evaluated(policy: str, out: str) -> "Callable[[Shell], None]":
-    return lambda shell: shell.run(f"vla eval {policy} --episodes 2 --seed 7 --out {out}")
+    def evaluate(shell: "Shell") -> None:
+        if not Path(out).exists():
+            shell.run(f"vla eval {policy} --episodes 2 --seed 7 --out {out}")
+
+    return evaluate
 
 
 def _lift(shell: "Shell") -> None:
@@ -96,8 +103,8 @@ def _lift(shell: "Shell") -> None:
     create_dataset("data/lift", contract)
     with SegmentWriter("data/lift", contract, {}) as writer:
         for number in range(2):
-            episode = source.episode(number)
-            writer.add(replace(episode, images={"agent": episode.images["front"]}, image_time_ns={}))
+            episode = source.read_episode(number)
+            writer.append(replace(episode, images={"agent": episode.images["front"]}, image_time_ns={}))
         publish("data/lift", [writer.seal()], "test")
 
 
@@ -115,7 +122,7 @@ def _robomimic(shell: "Shell") -> None:
 
 
 def _pusht(shell: "Shell") -> None:
-    shell.run("vla data convert data/place replay --to diffusion_policy")
+    shell.run("vla data convert data/place replay --to diffusion-policy")
     Path("replay").rename("pusht_cchi_v7_replay.zarr")
 
 
@@ -164,7 +171,7 @@ _THINGS: "dict[str, Callable[[Shell], None]]" = {
     r"bags": _bags,
     r"s3://lab/place": _lab,
     r"labels\.json": _labels,
-    r"data/lift|mixture": _lift,
+    r"mixture": _lift,
     r"my-mixture": lambda shell: shutil.copy("configs/mixture.yaml", "my-mixture.yaml") and None,
     r"my\.yaml": lambda shell: shutil.copy("tiny.yaml", "my.yaml") and None,
     r"runs/eval-place(?<!--out runs/eval-place)": _evaluated("runs/place/checkpoint", "runs/eval-place"),
@@ -174,6 +181,7 @@ _THINGS: "dict[str, Callable[[Shell], None]]" = {
     r"runs/experts(?<!--out runs/experts)": _evaluated("expert", "runs/experts"),
     r"key\.txt": lambda shell: Path("key.txt").write_text("a-key-of-some-length") and None,
     r"^vla train .*--out runs/place": lambda shell: shutil.rmtree("runs/place", ignore_errors=True),
+    r"^vla demo": lambda shell: shutil.rmtree("runs/demo", ignore_errors=True),
     r"^vla upgrade": _version1("checkpoint", "runs/place/checkpoint"),
     r"^vla data upgrade": _version1("dataset", "data/place"),
 }

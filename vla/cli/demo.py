@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from vla.evaluation.result import EvaluationResult
 
 _EXAMPLES = """  vla demo
-  vla demo --minutes 3 --out runs/quick      (every phase, a lower score)
-  vla demo --out runs/other-seed --seed 7"""
+  vla demo --minutes 3 --out runs/quick --seed 7      (every phase, a lower score)"""
 MINUTES = 10.0
 DEMONSTRATIONS = 1200
 _HELD_OUT_SEED = 500_000

@@ -22,7 +22,7 @@ VERBS = {
 GROUPS = {"data"}
 """Verbs that are a folder of verbs, each with a module ``<verb>_group`` that chooses among them."""
 _EXAMPLES = """examples:
-  vla demo --minutes 3
+  vla demo
   vla collect data/place --episodes 2000
   vla data info data/place
   vla train demo --data.path data/place --out runs/place
