@@ -213,6 +213,8 @@ def world(complete_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.syspath_prepend(copy)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(copy), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("HOME", str(copy))
+    monkeypatch.setenv("VLA_API_KEY", "")  # so that what a command hands on to its workers is taken back
+    monkeypatch.delenv("VLA_API_KEY")
     return copy
 
 

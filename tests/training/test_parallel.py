@@ -70,6 +70,7 @@ def test_two_processes_learn_what_one_does_from_twice_the_batch(make_recipe: Mak
             "auxiliaries": {"pointing": None},
         },
         optimiser={"lr": 1e-3},
+        augmentation={"words": 0.0},
         batch=8,
         steps=3,
         evaluators=["held_out"],

@@ -87,7 +87,7 @@ def assert_is_recording(episode: Episode, steps: int) -> None:
     np.testing.assert_array_equal(episode.time_ns, np.arange(steps) * 1000)
 
 
-@pytest.mark.parametrize("handed_over", [1, 250])
+@pytest.mark.parametrize("handed_over", [1, 1000])
 def test_killed_while_recording(tmp_path: Path, handed_over: int) -> None:
     root = tmp_path / "größe 1"
     with subprocess.Popen([sys.executable, SCRIPT, "record", root], stdout=subprocess.PIPE) as process:
@@ -109,7 +109,7 @@ def test_killed_while_recording(tmp_path: Path, handed_over: int) -> None:
     data = Dataset.open(root)
     record = data.episodes[0]
     assert record.uid == uid
-    assert record.length >= handed_over - 50  # 2 ms each
+    assert record.length >= handed_over - 500  # 2 ms each: less than a second is lost
     assert_is_recording(data.read_episode(0), record.length)
     assert (record.instruction, record.task, record.seed, record.success) == ("geh über 🧱", "go", 5, None)
     assert record.provenance == {"recovered": True}
