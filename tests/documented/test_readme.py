@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from vla.envs.registry import env_spec
 
@@ -39,6 +40,7 @@ def _python(block: str, shell: Any) -> None:
     env.close()
 
 
+@pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager:DeprecationWarning")  # openpi-client's
 def test_every_command_runs_in_the_order_shown(shell: Any) -> None:
     for made in ("data/place", "runs"):  # what README itself makes
         shutil.rmtree(made)
