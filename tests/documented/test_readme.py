@@ -18,8 +18,8 @@ _TARGETS = ("setup", "test")
 
 
 def _blocks(text: str) -> Iterator[str]:
-    """Indented blocks, without the indentation."""
-    for found in re.finditer(r"(?:^    .*\n|^\n(?=    ))+", text, re.MULTILINE):
+    """Indented paragraphs, without the indentation."""
+    for found in re.finditer(r"(?:^    .*\n)+", text, re.MULTILINE):
         yield textwrap.dedent(found[0]).strip("\n")
 
 
