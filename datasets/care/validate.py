@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from vla.core.action_transform import ActionTransform
+from vla.core.contract import Contract
 from vla.core.errors import DatasetError
 from vla.datasets.care.episode_findings import Finding, check_numbers
 from vla.datasets.care.notes import import_notes
@@ -65,17 +66,22 @@ def validate(
 def limit_findings(dataset: Dataset) -> Iterator[Finding]:
     """Episodes whose states or commands lie further outside of their limits than the contract tolerates."""
     for name in LIMITED:
-        try:  # all at once: it is seldom that anything is found
-            check_within_limits({name: getattr(dataset, name)}, dataset.contract)
+        rows = getattr(dataset, name)
+        if not _beyond(name, rows, dataset.contract):  # all at once: it is seldom that anything is found
             continue
-        except DatasetError:
-            pass
         starts, lengths = dataset.episode_starts.tolist(), dataset.episode_lengths.tolist()
         for number, (start, length) in enumerate(zip(starts, lengths, strict=True)):
-            try:
-                check_within_limits({name: getattr(dataset, name)[start : start + length]}, dataset.contract)
-            except DatasetError as error:
-                yield Finding.error(f"episode {number} ({dataset.episodes[number].uid})", str(error))
+            if what := _beyond(name, rows[start : start + length], dataset.contract):
+                yield Finding.error(f"episode {number} ({dataset.episodes[number].uid})", what)
+
+
+def _beyond(name: str, rows: np.ndarray, contract: Contract) -> str:
+    """What `check_within_limits` says against them; empty for nothing."""
+    try:
+        check_within_limits({name: rows}, contract)
+    except DatasetError as error:
+        return str(error)
+    return ""
 
 
 def _versions(storage: Storage) -> Iterator[Finding]:

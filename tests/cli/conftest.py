@@ -11,26 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.tiny import TINY
 from vla.cli.main import main
 from vla.collection.experts import collect
 from vla.collection.settings import CollectConfig
 from vla.core.config import load_recipe
 from vla.training.engines import train
 from vla.training.recipe import TrainConfig
-
-_TINY: dict[str, Any] = {
-    "model": {
-        "trunk": {"width": 32, "layers": 1, "heads": 2},
-        "readers": {"text": {"heads": 2}, "images": {"channels": 8, "tokens": 4}},
-        "head": {"bins": 16},
-        "auxiliaries": {"grounding": {"bins": 8}},
-    },
-    "engine": "inline",
-    "workers": 1,
-    "batch": 4,
-    "steps": 2,
-    "log_steps": 1,
-}
 
 
 @dataclass(frozen=True)
@@ -78,7 +65,7 @@ def shell() -> Call:
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe file of a tiny model that trains for two steps."""
     path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
-    path.write_text(yaml.safe_dump(_TINY))
+    path.write_text(yaml.safe_dump(TINY))
     return path
 
 

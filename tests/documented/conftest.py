@@ -25,6 +25,7 @@ import yaml
 
 from tests.datasets.formats.mcap.recordings import MS, START, joints, packed, write_ros
 from tests.datasets.formats.rlds.test_source import write_bridge
+from tests.tiny import TINY
 from vla.cli.main import main
 from vla.collection.experts import collect
 from vla.collection.settings import CollectConfig
@@ -36,19 +37,6 @@ from vla.training.engines import train
 from vla.training.recipe import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-_TINY = {
-    "model": {
-        "trunk": {"width": 32, "layers": 1, "heads": 2},
-        "readers": {"text": {"heads": 2}, "images": {"channels": 8, "tokens": 4}},
-        "head": {"bins": 16},
-        "auxiliaries": {"grounding": {"bins": 8}},
-    },
-    "engine": "inline",
-    "workers": 1,
-    "batch": 4,
-    "steps": 2,
-    "log_steps": 1,
-}
 _MODULES = {
     "my_package.py": "from vla.deploy.robots.simulated import SimulatedRobot as MyArm\n",
     "mypackage/policies.py": """
@@ -198,7 +186,7 @@ def complete_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (world / name).write_text(text)
     for name, seed in (("place", 1), ("monday", 10), ("tuesday", 20)):
         collect(CollectConfig(episodes=4 if name == "place" else 1, workers=1, seed=seed), world / "data" / name)
-    (world / "tiny.yaml").write_text(yaml.safe_dump(_TINY | {"data": {"path": str(world / "data" / "place")}}))
+    (world / "tiny.yaml").write_text(yaml.safe_dump(TINY | {"data": {"path": str(world / "data" / "place")}}))
     train(load_recipe(TrainConfig, world / "tiny.yaml"), world / "runs" / "place")
     for name in ("demo", "new", "old"):
         shutil.copytree(world / "runs" / "place" / "checkpoint", world / "runs" / name / "checkpoint")

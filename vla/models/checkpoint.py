@@ -85,12 +85,15 @@ def open_checkpoint(path: Path) -> SealedFolder:
     try:
         return SealedFolder.open(path, **_ERROR)
     except FileNotFoundError:
-        pass
+        raise CheckpointError(_why_unsealed(path)) from None
+
+
+def _why_unsealed(path: Path) -> str:
     if (path / "checkpoint").is_dir():
-        raise CheckpointError(f"{path} is no checkpoint, but has one; did you mean {path / 'checkpoint'}?")
+        return f"{path} is no checkpoint, but has one; did you mean {path / 'checkpoint'}?"
     if not (path / "contract.json").exists():
-        raise CheckpointError(f"{path} is no checkpoint: contract.json does not exist there; copy the whole folder")
-    raise CheckpointError(
+        return f"{path} is no checkpoint: contract.json does not exist there; copy the whole folder"
+    return (
         f"{path} has no seal (COMMIT.json): vla 2.0 or older wrote it, or the file was lost, and damage would not be "
         f"noticed; if you trust what is there, convert or seal it with: vla upgrade {path}"
     )
