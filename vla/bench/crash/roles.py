@@ -12,15 +12,13 @@ from typing import Any
 import numpy as np
 
 from vla.bench.crash.episodes import CONTRACT, SourceTruth, digest, make, truth_of
+from vla.bench.crash.recording import hand_over, recorder_of
 from vla.core.errors import DatasetError
 from vla.core.machine.processes import Engine, end_with_parent
-from vla.core.types import Episode
 from vla.datasets.care.pack import pack
 from vla.datasets.care.repair import repair
 from vla.datasets.dataset import Dataset
 from vla.datasets.formats.importing import ImportSettings, import_source
-from vla.datasets.recorder.episode_writer import EpisodeWriter
-from vla.datasets.store.layout import LOW_DIMENSIONAL
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
 
@@ -73,37 +71,16 @@ def record_episodes(pipe: Connection, root: Path, seed: int) -> None:
         seed += 1
         episode = make(seed)
         say(pipe, "stage", "recording")
-        writer = EpisodeWriter(
-            root,
-            CONTRACT,
-            {"role": "recorder"},
-            instruction=episode.instruction,
-            instruction_alternatives=episode.instruction_alternatives,
-            task=episode.task,
-            seed=seed,
-        )
+        writer = recorder_of(root, episode)
         with writer:
-            _hand_over(pipe, writer, episode, seed)
+            due = time.monotonic()
+            for step in hand_over(writer, episode):
+                say(pipe, "step", seed, step, time.monotonic_ns())
+                due += 0.01
+                time.sleep(max(0.0, due - time.monotonic()))
             say(pipe, "stage", "sealing")
             uid = writer.finish(episode.success)
             say(pipe, "published", [[digest(episode), uid]])
-
-
-def _hand_over(pipe: Connection, writer: EpisodeWriter, episode: Episode, seed: int) -> None:
-    due = time.monotonic()
-    frames = list(zip(episode.image_time_ns["range"].tolist(), episode.images["range"], strict=True))
-    assert episode.sim_state is not None
-    scalars = ("reward", "done", "valid", "time_ns", "command_time_ns")
-    for step in range(len(episode)):
-        rows = {name: getattr(episode, name)[step] for name in LOW_DIMENSIONAL}
-        while frames and frames[0][0] <= rows["time_ns"]:
-            at, frame = frames.pop(0)
-            writer.add_frame("range", frame, at)
-        rows |= {name: rows[name].item() for name in scalars}
-        writer.add(images={"front": episode.images["front"][step]}, sim_state=episode.sim_state[step], **rows)
-        say(pipe, "step", seed, step, time.monotonic_ns())
-        due += 0.01
-        time.sleep(max(0.0, due - time.monotonic()))
 
 
 def pack_often(pipe: Connection, root: Path, seed: int) -> None:

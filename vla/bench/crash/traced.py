@@ -10,11 +10,10 @@ import sys
 from pathlib import Path
 
 from vla.bench.crash.episodes import CONTRACT, digest, make
+from vla.bench.crash.recording import hand_over, recorder_of
 from vla.datasets.care.pack import pack
 from vla.datasets.dataset import Dataset
 from vla.datasets.edit import relabel
-from vla.datasets.recorder.episode_writer import EpisodeWriter
-from vla.datasets.store.layout import LOW_DIMENSIONAL
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
 
@@ -36,25 +35,9 @@ def main(root: Path, notes: int) -> None:
 
 def _record(root: Path, notes: int, seed: int) -> None:
     episode = make(seed)
-    recorder = EpisodeWriter(
-        root,
-        CONTRACT,
-        {"role": "recorder"},
-        instruction=episode.instruction,
-        instruction_alternatives=episode.instruction_alternatives,
-        task=episode.task,
-        seed=seed,
-    )
-    frames = list(zip(episode.image_time_ns["range"].tolist(), episode.images["range"], strict=True))
-    assert episode.sim_state is not None
-    with recorder as writer:
-        for step in range(len(episode)):
-            rows = {name: getattr(episode, name)[step] for name in LOW_DIMENSIONAL}
-            while frames and frames[0][0] <= rows["time_ns"]:
-                at, frame = frames.pop(0)
-                writer.add_frame("range", frame, at)
-            rows |= {name: rows[name].item() for name in ("reward", "done", "valid", "time_ns", "command_time_ns")}
-            writer.add(images={"front": episode.images["front"][step]}, sim_state=episode.sim_state[step], **rows)
+    with recorder_of(root, episode) as writer:
+        for _ in hand_over(writer, episode):
+            pass
         _note(notes, {writer.finish(episode.success): digest(episode)})
 
 
