@@ -2,13 +2,48 @@
 
 import hashlib
 import shutil
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from vla.core.errors import DatasetError
 from vla.core.machine.packages import needed_packages
 from vla.core.machine.places import cache_folder
 from vla.core.sealed import COMMIT
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _explained(
+    method: "Callable[Concatenate[ObjectStorage, P], R]",
+) -> "Callable[Concatenate[ObjectStorage, P], R]":
+    """A service that refuses, or is not reached, is a `DatasetError`: obstore prints its whole configuration."""
+
+    @wraps(method)
+    def call(storage: "ObjectStorage", /, *args: P.args, **options: P.kwargs) -> R:
+        from obstore.exceptions import BaseError
+
+        try:
+            return method(storage, *args, **options)
+        except BaseError as error:
+            raise DatasetError(f"{storage.url}: {_cause(error)}") from None
+
+    return call
+
+
+def _cause(error: Exception) -> str:
+    text = str(error)
+    said = " ".join(next((line for line in text.splitlines() if line.strip()), type(error).__name__).split())[:300]
+    if "169.254.169.254" in text or "metadata.google.internal" in text:  # where clouds hand out those of a machine
+        return (
+            "no credentials were found, and this machine has none of its own; set those of the store (of S3: "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public bucket)"
+        )
+    if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError"):
+        return f"the store refuses these credentials ({said}); check them, and what they may do"
+    return f"the store did not do what it was asked ({said}); check the URL, the network and AWS_ENDPOINT"
 
 
 class ObjectStorage:
@@ -36,6 +71,7 @@ class ObjectStorage:
         """A folder of this user's cache, the same for each process that writes to this URL."""
         return cache_folder() / "vla" / "staging" / hashlib.blake2b(self._url.encode(), digest_size=8).hexdigest()
 
+    @_explained
     def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
         """See `Storage.read`."""
         import obstore
@@ -67,6 +103,7 @@ class ObjectStorage:
             position += len(part)
         return position
 
+    @_explained
     def put_if_absent(self, name: str, data: bytes) -> bool:
         """A conditional put (``If-None-Match: *``)."""
         import obstore
@@ -78,6 +115,7 @@ class ObjectStorage:
             return False
         return True
 
+    @_explained
     def install(self, folder: Path, name: str) -> None:
         """Upload every file, the commit record last, then remove the local folder."""
         import obstore
@@ -88,6 +126,7 @@ class ObjectStorage:
             obstore.put(self._store, f"{name}/{path.relative_to(folder).as_posix()}", path)
         shutil.rmtree(folder, ignore_errors=True)
 
+    @_explained
     def children(self, folder: str) -> list[str]:
         """See `Storage.children`."""
         import obstore
@@ -96,6 +135,7 @@ class ObjectStorage:
         paths = [*listing["common_prefixes"], *(entry["path"] for entry in listing["objects"])]
         return sorted(str(path).rstrip("/").rsplit("/", 1)[-1] for path in paths)
 
+    @_explained
     def sizes(self, folder: str) -> dict[str, int]:
         """See `Storage.sizes`."""
         import obstore
@@ -103,6 +143,7 @@ class ObjectStorage:
         entries = [entry for page in obstore.list(self._store, f"{folder}/") for entry in page]
         return {str(entry["path"]).removeprefix(f"{folder}/"): int(entry["size"]) for entry in entries}
 
+    @_explained
     def move(self, name: str, target: str) -> None:
         """Copy and delete each object: the commit record is deleted first and copied last."""
         import obstore

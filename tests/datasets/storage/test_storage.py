@@ -324,3 +324,25 @@ def test_a_codec_that_is_not_known_here_from_an_object_store(s3: ObjectStorage, 
     for number in (4, 0):
         reader.read_into(number, out)
         np.testing.assert_array_equal(out, images[number])
+
+
+def test_a_store_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("AWS_ENDPOINT", "http://127.0.0.1:1"),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_ACCESS_KEY_ID", "key"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_REGION", "us-east-1"),
+    ):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(
+        DatasetError, match=r"^s3://lab/place: the store did not do .*check the URL, the network"
+    ) as caught:
+        open_storage("s3://lab/place").read("dataset.json")
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_bucket_that_is_not_there(bucket: Any) -> None:
+    with pytest.raises((DatasetError, FileNotFoundError)):
+        open_storage("s3://no-such-bucket/place").read("dataset.json")
