@@ -10,6 +10,7 @@ import numpy as np
 
 from vla.core.contract import Contract
 from vla.core.errors import VlaError
+from vla.core.fit import check_actions
 from vla.core.types import ActionChunk, Observation, Policy, SeededPolicy
 
 _SLOTS = 3
@@ -74,11 +75,7 @@ def _act(policy: Policy, observations: Sequence[Observation | None]) -> list[Act
 def _check_chunk(contract: Contract, observation: Observation, chunk: ActionChunk | None, slot: int) -> None:
     if not isinstance(chunk, ActionChunk):
         raise VlaError(f"act: slot {slot} has an observation and got {type(chunk).__name__} instead of an ActionChunk")
-    actions, width = chunk.actions, len(contract.action)
-    if actions.dtype != np.float32 or actions.ndim != 2 or actions.shape[1] != width or not len(actions):
-        raise VlaError(f"actions: expected float32 (h, {width}) with h at least 1, got {actions.dtype} {actions.shape}")
-    if not np.isfinite(actions).all():
-        raise VlaError(f"actions: {int((~np.isfinite(actions)).sum())} of {actions.size} values are not finite")
+    check_actions(chunk.actions, contract, who="the policy")
     if chunk.time_ns != observation.time_ns:
         raise VlaError(
             f"time_ns: a chunk has that of the observation it answers, {observation.time_ns}, got {chunk.time_ns}"

@@ -1,7 +1,7 @@
 """The training loop of one worker, top to bottom: the same in this process and under Ray, on a CPU and on a GPU."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from vla.datasets.sampling.loader import iterate_steps
 from vla.models.checkpoint import write_checkpoint
 from vla.models.freezing import Frozen
 from vla.models.model import Model
-from vla.models.transfer import transfer
+from vla.models.transfer import Fate, transfer
 from vla.training.augmentation import Augmentation
 from vla.training.claims import claim_data, progress, read_claim
 from vla.training.closed_loop import ClosedLoop
@@ -26,7 +26,7 @@ from vla.training.optimiser import build_optimisers
 from vla.training.parallel import Parallel
 from vla.training.precision import autocast
 from vla.training.recipe import TrainConfig
-from vla.training.samples import open_samples
+from vla.training.samples import Samples, open_samples
 from vla.training.state import Position, load_state, save_state, settle_precision, write_final
 from vla.training.step import lr_scale, train_step, update_average
 from vla.training.wording import Wording
@@ -86,19 +86,10 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
         metrics_log.event("note", text=samples.nothing_held_out)
     logged_step, logged_at = start.step, began
 
-    def facts() -> dict[str, Any]:
-        """Where the present weights come from."""
-        training = vars(position) | {"device": str(device), "precision": precision}
-        if lengths := [vars(entry) for entry in read_claim(run).prolonged]:
-            training["prolonged"] = lengths
-        found = {"recipe": to_dict(config), "training": training, "scenes": dict(samples.scenes)}
-        if samples.parent is not None:
-            parent = {"checkpoint": config.init, "digest": samples.parent.digest}
-            found["init"] = parent | {"fates": [vars(fate) for fate in fates]}
-        return provenance(**found, parameters=sum(parameter.numel() for parameter in model.parameters()))
-
     def write(path: Path) -> None:
-        write_checkpoint(path, blueprint, average, facts())
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        training = vars(position) | {"device": str(device), "precision": precision}
+        write_checkpoint(path, blueprint, average, _origin(config, run, samples, fates, training, parameters))
 
     driving = None
     if metrics_log is not None and config.closed_loop.env:
@@ -148,6 +139,19 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
         write_final(run, write)
         if driving is not None:
             driving.finish(position.step, position.seconds, write)
+
+
+def _origin(
+    config: TrainConfig, run: Path, samples: Samples, fates: Sequence[Fate], training: dict[str, Any], parameters: int
+) -> dict[str, Any]:
+    """Where weights come from: recipe, steps, scenes of the data, and what they began with."""
+    if lengths := [vars(entry) for entry in read_claim(run).prolonged]:
+        training = training | {"prolonged": lengths}
+    found = {"recipe": to_dict(config), "training": training, "scenes": dict(samples.scenes)}
+    if samples.parent is not None:
+        parent = {"checkpoint": config.init, "digest": samples.parent.digest}
+        found["init"] = parent | {"fates": [vars(fate) for fate in fates]}
+    return provenance(**found, parameters=parameters)
 
 
 def _progress(config: TrainConfig, run: Path, step: int, seconds: float, parallel: Parallel) -> tuple[float, bool]:
