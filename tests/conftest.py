@@ -1,6 +1,7 @@
 """For all tests: seeded hypothesis, reasons for what is not run, and what several folders share."""
 
 import gc
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell that runs the suite in the background ignores Ctrl-C, and so would all that the tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("seeded", derandomize=True, deadline=None, max_examples=50, database=None)
 settings.load_profile("seeded")
 
