@@ -9,7 +9,6 @@ import pytest
 from vla.core.machine import memory
 from vla.core.machine.memory import memory_kills, resident_bytes
 
-
 _ONE_LARGE = """
 from vla.core.machine.memory import give_back, resident_bytes
 

@@ -109,7 +109,8 @@ def test_killed_while_recording(tmp_path: Path, handed_over: int) -> None:
     data = Dataset.open(root)
     record = data.episodes[0]
     assert record.uid == uid
-    assert record.length >= handed_over - 500  # 2 ms each: less than a second is lost
+    # 2 ms each: less than a second is lost, and on a busy machine what waited to be packed.
+    assert record.length >= handed_over - 500 - 256
     assert_is_recording(data.read_episode(0), record.length)
     assert (record.instruction, record.task, record.seed, record.success) == ("geh über 🧱", "go", 5, None)
     assert record.provenance == {"recovered": True}

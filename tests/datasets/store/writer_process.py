@@ -63,6 +63,17 @@ def add(writer: EpisodeWriter, step: int) -> None:
     writer.add(images={"eye": picture(step)}, state=line, action=-line, time_ns=step * 1000)
 
 
+def added(writer: EpisodeWriter, step: int) -> bool:
+    """Whether there was room for it: a busy machine packs more slowly than this records."""
+    try:
+        add(writer, step)
+    except DatasetError as error:
+        if "wait to be written" not in str(error):
+            raise
+        return False
+    return True
+
+
 def say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
@@ -106,7 +117,8 @@ def record(root: Path) -> None:
     create_dataset(root, CONTRACT)
     with EpisodeWriter(root, CONTRACT, {"git": "abc"}, instruction="geh über 🧱", task="go", seed=5) as writer:
         for step in range(10_000):
-            add(writer, step)
+            while not added(writer, step):
+                time.sleep(0.05)
             say(str(step))
             time.sleep(0.002)
 
