@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.models.reading import read_as
 from vla.models.auxiliaries.config import GroundingConfig, PointingConfig
 from vla.models.codecs.bins import Bins
 from vla.models.codecs.config import BinsConfig
@@ -17,7 +18,7 @@ from vla.models.heads.tokens import TokensHead
 from vla.models.text import InstructionTokenizer
 from vla.models.trunk.inputs import Batch
 from vla.models.trunk.interface import Interface
-from vla.models.trunk.sequence import read
+from vla.models.trunk.sequence import Segment, read
 from vla.models.trunk.soft_bins import SoftBins
 from vla.models.unified import UnifiedTransformer
 
@@ -49,14 +50,22 @@ def _scaled(model: UnifiedTransformer, scale: float) -> UnifiedTransformer:
 
 @torch.no_grad()
 def _logits(model: UnifiedTransformer, batch: Batch) -> Tensor:
-    """What training computes at the action positions: one pass, no cache."""
+    """What training computes at the action positions, read in one pass without a cache."""
     segments, _ = model._read_inputs(batch.inputs)
-    segments["action"] = model.head.teach(batch.targets, model.table)
+    segments["action"] = _action(model, batch)
     hidden, _ = read(model.trunk, segments)
     if isinstance(model.head, TokensHead):
         ids, _ = model.head.codec.encode(batch.targets.actions, batch.targets.valid)
         return model.head._logits(hidden["action"], model.head.codec.grammar(ids), model.table)
     return cast(BinsHead, model.head)._logits(hidden["action"], model.table)
+
+
+def _action(model: UnifiedTransformer, batch: Batch) -> Segment:
+    """The action tokens of training."""
+    if isinstance(model.head, TokensHead):
+        ids, _ = model.head.codec.encode(batch.targets.actions, batch.targets.valid)
+        return model.head._teach(ids, model.table)
+    return cast(BinsHead, model.head)._queries(len(batch), model.table)
 
 
 def _change_of(before: Tensor, after: Tensor) -> Tensor:
@@ -142,7 +151,7 @@ def test_reading_piece_by_piece_equals_reading_at_once(
 ) -> None:
     model, batch = _scaled(make_model(head=head), 0.2), make_batch()
     segments, _ = model._read_inputs(batch.inputs)
-    action = model.head.teach(batch.targets, model.table)
+    action = _action(model, batch)
     whole, _ = read(model.trunk, segments | {"action": action})
     pieces, prefix = read(model.trunk, segments)
     last, _ = prefix.extend(model.trunk, action)
@@ -281,7 +290,7 @@ def test_what_is_not_valid_teaches_nothing(
     losses = []
     for labels in (batch.targets.actions, actions):
         targets = change(batch, valid=valid, actions=labels).targets
-        losses.append(model.head.loss(hidden, targets, model.table)[0])
+        losses.append(model.head.loss(model.trunk, read_as(hidden), targets, model.table)[0])
     assert torch.equal(*losses)
     nothing = change(batch, valid=torch.zeros_like(valid))
     loss, metrics = model.loss(nothing.inputs, nothing.targets)

@@ -52,12 +52,10 @@ class UnifiedTransformer(Model):
     def loss(self, inputs: Inputs, targets: Targets) -> tuple[Float[Tensor, ""], Metrics]:
         """See `Model.loss`: the head's loss, and that of each auxiliary by its weight."""
         segments, activations = self._read_inputs(inputs)
-        # Read with the inputs in one pass: blocks, not order, keep the inputs from seeing the labels.
-        segments["action"] = self.head.teach(targets, self.table)
-        hidden, _ = read(self.trunk, segments)
+        hidden, prefix = read(self.trunk, segments)
         # What readers left (score maps) and what the trunk made of each segment (b, q, e), by the same names.
         activations |= hidden
-        total, metrics = self.head.loss(hidden["action"], targets, self.table)
+        total, metrics = self.head.loss(self.trunk, prefix, targets, self.table)
         for auxiliary in self.auxiliaries.values():
             loss, found = auxiliary.loss(activations, targets.signals[auxiliary.signal], self.table)
             total = total + auxiliary.weight * loss

@@ -6,6 +6,7 @@ from typing import cast
 import pytest
 import torch
 
+from tests.models.reading import read_as
 from vla.models.heads.bins import BinsHead
 from vla.models.heads.config import BinsHeadConfig
 from vla.models.model import Model
@@ -22,11 +23,9 @@ def _model(make_model: MakeModel, layout: str) -> tuple[UnifiedTransformer, Bins
 
 
 @pytest.mark.parametrize(("layout", "tokens"), [("step", 3), ("joint", 12)])
-def test_layouts_have_the_tokens_they_say(
-    layout: str, tokens: int, make_model: MakeModel, make_batch: MakeBatch
-) -> None:
+def test_layouts_have_the_tokens_they_say(layout: str, tokens: int, make_model: MakeModel) -> None:
     model, head = _model(make_model, layout)
-    segment = head.teach(make_batch().targets, model.table)
+    segment = head._queries(7, model.table)
     assert segment.x.shape == (7, tokens, 24)
     assert len(segment.x[0].unique(dim=0)) == tokens  # each query knows which it is
     assert torch.equal(segment.blocks(), torch.full((7, tokens), 2))
@@ -54,7 +53,7 @@ def test_the_loss_is_least_at_the_labels(make_model: MakeModel, make_batch: Make
     wanted = head.cells.targets(targets.actions).log().clamp(min=-60)
     rows = model.table.rows("action").view(4, 16, 24)
     hidden = torch.einsum("bhdv,dev->bhde", wanted, torch.linalg.pinv(rows)).flatten(1, 2)
-    loss, _ = head.loss(hidden, targets, model.table)
+    loss, _ = head.loss(model.trunk, read_as(hidden), targets, model.table)
     entropy = -(wanted.exp() * wanted).sum(dim=-1).mean()
     torch.testing.assert_close(loss, entropy, atol=1e-3, rtol=1e-3)
     inside = targets.actions.abs() < 0.8

@@ -5,6 +5,7 @@ from typing import cast
 
 import torch
 
+from tests.models.reading import read_as
 from vla.models.codecs.config import BinsConfig
 from vla.models.heads.config import TokensHeadConfig
 from vla.models.heads.tokens import TokensHead
@@ -24,10 +25,10 @@ def _model(make_model: MakeModel) -> tuple[UnifiedTransformer, TokensHead]:
 def test_each_token_is_a_block_that_holds_the_one_before_it(make_model: MakeModel, make_batch: MakeBatch) -> None:
     model, head = _model(make_model)
     targets = make_batch().targets
-    segment = head.teach(targets, model.table)
+    ids, _ = head.codec.encode(targets.actions, targets.valid)
+    segment = head._teach(ids, model.table)
     assert segment.x.shape == (7, 12, 24)
     assert segment.blocks()[0].tolist() == list(range(2, 14))
-    ids, _ = head.codec.encode(targets.actions, targets.valid)
     before = segment.x - head.position
     torch.testing.assert_close(before[:, 0], model.table.special("begin").expand(7, -1))
     torch.testing.assert_close(before[:, 1:], model.table.rows("action")[ids[:, :-1]])
@@ -44,4 +45,5 @@ def test_the_loss_is_that_of_the_ids_that_are_allowed(make_model: MakeModel, mak
         joint = position % 4
         chance = (hidden[:, position] @ rows[joint].T).log_softmax(dim=-1)
         expected.append(-chance.gather(1, ids[:, position, None] - 16 * joint))
-    torch.testing.assert_close(head.loss(hidden, targets, model.table)[0], torch.stack(expected).mean())
+    loss, _ = head.loss(model.trunk, read_as(hidden), targets, model.table)
+    torch.testing.assert_close(loss, torch.stack(expected).mean())

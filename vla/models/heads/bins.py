@@ -35,15 +35,12 @@ class BinsHead(Head):
         for position in (self.step_position, self.joint_position):
             nn.init.normal_(position, std=0.02)
 
-    def teach(self, targets: Targets, table: TokenTable) -> Segment:
-        """Queries: they say which step and joint they are, and nothing of the labels."""
-        return self._queries(len(targets.actions), table)
-
     def loss(
-        self, hidden: Float[Tensor, "b q e"], targets: Targets, table: TokenTable
+        self, trunk: Transformer, prefix: Prefix, targets: Targets, table: TokenTable
     ) -> tuple[Float[Tensor, ""], Metrics]:
         """Cross entropy against soft targets, over what may be learned."""
-        loss = soft_cross_entropy(self._logits(hidden, table), self.cells.targets(targets.actions))  # (b, h, d)
+        logits = self._read(trunk, prefix, table)
+        loss = soft_cross_entropy(logits, self.cells.targets(targets.actions))  # (b, h, d)
         # Steps past the end of an episode, and dimensions that a robot lacks, teach nothing.
         weight = targets.valid.to(loss.dtype)
         mean = (loss * weight).sum() / weight.sum().clamp(min=1)
@@ -51,10 +48,14 @@ class BinsHead(Head):
 
     def sample(self, trunk: Transformer, prefix: Prefix, table: TokenTable) -> Float[Tensor, "b h d"]:
         """One pass; each distribution becomes the mean near its mode."""
+        return self.cells.decode(self._read(trunk, prefix, table))
+
+    def _read(self, trunk: Transformer, prefix: Prefix, table: TokenTable) -> Float[Tensor, "b h d v"]:
         hidden, _ = prefix.extend(trunk, self._queries(len(prefix.valid), table))
-        return self.cells.decode(self._logits(hidden, table))
+        return self._logits(hidden, table)
 
     def _queries(self, b: int, table: TokenTable) -> Segment:
+        """They say which step and joint they are, and nothing of the labels."""
         # A step and a joint say together which query it is: h + j vectors instead of h j.
         position = rearrange(self.step_position + self.joint_position, "h j e -> (h j) e")
         return Segment.of(repeat(table.special("query") + position, "q e -> b q e", b=b), ACTION_BLOCK)

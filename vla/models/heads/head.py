@@ -1,4 +1,9 @@
-"""Heads: what turns the hidden states at the action positions into a chunk, and how that is taught."""
+"""Heads: what writes actions behind what has been read, and how that is taught.
+
+A head gets the inputs as a `Prefix`, keys and values of every layer, and extends it as it likes: once with queries,
+token after token, several times with other noise, or with weights of its own. Gradients flow through the prefix into
+the trunk unless the head detaches it, and the prefix never sees an action.
+"""
 
 from abc import ABC, abstractmethod
 
@@ -7,7 +12,7 @@ from torch import Tensor, nn
 
 from vla.models.trunk.attention import Transformer
 from vla.models.trunk.inputs import Metrics, Targets
-from vla.models.trunk.sequence import Prefix, Segment
+from vla.models.trunk.sequence import Prefix
 from vla.models.trunk.vocabulary import TokenTable
 
 ACTION_BLOCK = 2
@@ -21,14 +26,10 @@ class Head(nn.Module, ABC):
     """Ids that it needs in the range ``action`` of the vocabulary; 0 where it does not write in tokens."""
 
     @abstractmethod
-    def teach(self, targets: Targets, table: TokenTable) -> Segment:
-        """The tokens at the action positions while training."""
-
-    @abstractmethod
     def loss(
-        self, hidden: Float[Tensor, "b q e"], targets: Targets, table: TokenTable
+        self, trunk: Transformer, prefix: Prefix, targets: Targets, table: TokenTable
     ) -> tuple[Float[Tensor, ""], Metrics]:
-        """The loss at the positions of `teach`, and what to log of it; ``action_loss`` among them."""
+        """The mean loss behind ``prefix``, and what to log of it; ``action_loss`` among them."""
 
     @abstractmethod
     def sample(self, trunk: Transformer, prefix: Prefix, table: TokenTable) -> Float[Tensor, "b h d"]:

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 from einops import repeat
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from vla.models.codecs.codec import ActionCodec
@@ -24,19 +24,12 @@ class TokensHead(Head):
         self.position = nn.Parameter(torch.zeros(codec.length, width))
         nn.init.normal_(self.position, std=0.02)
 
-    def teach(self, targets: Targets, table: TokenTable) -> Segment:
-        """At each position the token before it; at the first, ``begin``."""
-        # Teacher forcing: the labels before each position, shifted by one, so one pass teaches all positions.
-        ids, _ = self.codec.encode(targets.actions, targets.valid)
-        begin = repeat(table.special("begin"), "e -> b 1 e", b=len(ids))
-        x = torch.cat([begin, table.embed("action", ids[:, :-1])], dim=1) + self.position
-        return Segment.of(x, ACTION_BLOCK + torch.arange(self.codec.length, device=x.device))
-
     def loss(
-        self, hidden: Float[Tensor, "b q e"], targets: Targets, table: TokenTable
+        self, trunk: Transformer, prefix: Prefix, targets: Targets, table: TokenTable
     ) -> tuple[Float[Tensor, ""], Metrics]:
         """Cross entropy over the ids that the grammar allows."""
         ids, learn = self.codec.encode(targets.actions, targets.valid)
+        hidden, _ = prefix.extend(trunk, self._teach(ids, table))
         logits = self._logits(hidden, self.codec.grammar(ids), table)
         loss = F.cross_entropy(logits.transpose(1, 2), ids, reduction="none")  # (b, l)
         mean = (loss * learn).sum() / learn.sum().clamp(min=1)
@@ -54,6 +47,13 @@ class TokensHead(Head):
             ids = torch.cat([ids, logits.argmax(dim=-1)], dim=1)
             x = table.embed("action", ids[:, -1:])
         return self.codec.decode(ids)
+
+    def _teach(self, ids: Int64[Tensor, "b l"], table: TokenTable) -> Segment:
+        """At each position the token before it; at the first, ``begin``."""
+        # Teacher forcing: the labels before each position, shifted by one, so one pass teaches all positions.
+        begin = repeat(table.special("begin"), "e -> b 1 e", b=len(ids))
+        x = torch.cat([begin, table.embed("action", ids[:, :-1])], dim=1) + self.position
+        return Segment.of(x, ACTION_BLOCK + torch.arange(self.codec.length, device=x.device))
 
     @staticmethod
     def _logits(

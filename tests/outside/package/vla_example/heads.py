@@ -33,20 +33,14 @@ class L1(Head):
         self.queries = nn.Parameter(0.02 * torch.randn(interface.horizon, width))
         self.out = nn.Linear(width, interface.action)
 
-    def teach(self, targets: Any, table: Any) -> Segment:
-        """The queries, which say nothing of the labels."""
-        return self._segment(len(targets.actions))
-
-    def loss(self, hidden: Tensor, targets: Any, table: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, trunk: Any, prefix: Any, targets: Any, table: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Over what may be learned."""
-        error = (self.out(hidden) - targets.actions).abs() * targets.valid
+        error = (self.sample(trunk, prefix, table) - targets.actions).abs() * targets.valid
         loss = error.sum() / targets.valid.sum().clamp(min=1)
         return loss, {"action_loss": loss.detach()}
 
     def sample(self, trunk: Any, prefix: Any, table: Any) -> Tensor:
         """One pass."""
-        hidden, _ = prefix.extend(trunk, self._segment(len(prefix.valid)))
+        queries = repeat(self.queries, "h e -> b h e", b=len(prefix.valid))
+        hidden, _ = prefix.extend(trunk, Segment.of(queries, ACTION_BLOCK))
         return self.out(hidden)
-
-    def _segment(self, b: int) -> Segment:
-        return Segment.of(repeat(self.queries, "h e -> b h e", b=b), ACTION_BLOCK)
