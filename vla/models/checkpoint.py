@@ -30,7 +30,7 @@ from vla.models.bounded import Bounded, TooLargeError
 from vla.models.config import MODELS, ModelConfig
 from vla.models.model import Model
 from vla.models.preprocessor import Preprocessor, robot_of
-from vla.models.text import InstructionTokenizer
+from vla.models.text.config import read_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ def blueprint_of(folder: SealedFolder) -> Blueprint:
     spec = contract.policy
     if spec is None:
         raise ContractError(f"{where} has no policy part: it is a robot's contract, and {path} is no checkpoint")
-    tokenizer = InstructionTokenizer.from_json(folder.read("tokenizer.json", **_ERROR).decode(errors="replace"))
+    tokenizer = read_tokenizer(folder.read("tokenizer.json", **_ERROR).decode(errors="replace"))
     value = read_object(folder, "preprocessor.json")
     preprocessor = Preprocessor.from_json(value, tokenizer, where=str(path / "preprocessor.json"))
     for name, found, named in (
