@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests import typechecks
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that runs the suite in the background ignores Ctrl-C, and so would all that the tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+typechecks.install()
 settings.register_profile("seeded", derandomize=True, deadline=None, max_examples=50, database=None)
 settings.load_profile("seeded")
 
