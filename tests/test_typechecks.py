@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from beartype import beartype
-from beartype.roar import BeartypeCallHintParamViolation, BeartypeCallHintReturnViolation
 from jaxtyping import Float, TypeCheckError
 from torch import Tensor
 
@@ -54,12 +53,12 @@ def test_a_letter_means_one_size_in_a_call(shapes: Any, message: str | None) -> 
 
 
 def test_types_without_shapes_are_checked() -> None:
-    with pytest.raises(BeartypeCallHintParamViolation, match="make_folder"):
+    with pytest.raises(TypeCheckError, match="make_folder"):
         make_folder("no path")
-    with pytest.raises(BeartypeCallHintParamViolation, match="name"):
+    with pytest.raises(TypeCheckError, match="name"):
         Camera(name=3, height=8, width=8)
     wrong = checked(typechecker=beartype)(_wrong_return)
-    with pytest.raises(BeartypeCallHintReturnViolation):
+    with pytest.raises(TypeCheckError):
         wrong()
 
 

@@ -11,7 +11,10 @@ from collections.abc import Callable
 from typing import Any, ForwardRef, Literal, get_args, get_origin
 
 import jaxtyping
-from jaxtyping import AbstractArray, jaxtyped
+from beartype import BeartypeConf, beartype
+from jaxtyping import AbstractArray, TypeCheckError, jaxtyped
+
+_typed = beartype(conf=BeartypeConf(violation_type=TypeCheckError))
 
 
 def speaks_of_shapes(annotation: Any) -> bool:
@@ -36,8 +39,8 @@ def checked(*, typechecker: Callable) -> Callable[[Any], Any]:
         if any(speaks_of_shapes(annotation) for annotation in function.__annotations__.values()):
             return jaxtyped(thing, typechecker=typechecker)
         if not inspect.isclass(thing):
-            return typechecker(thing)
-        thing.__init__ = typechecker(function)
+            return _typed(thing)
+        thing.__init__ = _typed(function)
         return thing
 
     return decorate
