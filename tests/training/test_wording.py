@@ -47,10 +47,10 @@ def test_what_tells_instructions_apart_stays_in_its_order() -> None:
 
 
 def test_every_place_is_learned_and_most_batches_are_short() -> None:
-    widths = []
+    wording, inputs, widths = Wording(1.0, TOKENIZER, SAID), _inputs(), []
     for seed in range(60):
         torch.manual_seed(seed)
-        widths.append(Wording(1.0, TOKENIZER, SAID)(_inputs()).text.shape[1])
+        widths.append(wording(inputs).text.shape[1])
     assert min(widths) == 8
     assert max(widths) == LENGTH
     assert sum(widths) / len(widths) < 0.6 * LENGTH
