@@ -62,6 +62,7 @@ class Blueprint:
             kind=self.config.kind,
             horizon=self.config.horizon,
             execute=self.config.execute,
+            ensemble=self.config.ensemble,
             history=self.config.history,
             relative_to=tuple(None if i is None else names[i] for i in robot.space.relative_to),
             robots=tuple(e.contract.robot for e in preprocessor.embodiments),

@@ -30,6 +30,9 @@ class ModelConfig(Kinded):
     """Steps of an action chunk."""
     execute: int = 4
     """Steps of a chunk that are executed before the next inference; evaluators and robots take it from the contract."""
+    ensemble: float = 0.0
+    """Weight of older chunks that cover a step, per request of age; 0 executes the newest alone. ``vla eval
+    --execution`` says which ``execute`` and ``ensemble`` are best for a checkpoint."""
     history: int = 1
     """Observations that the model reads, the present one included."""
     tokenizer: TokenizerConfig = field(default_factory=WordsConfig)
@@ -42,6 +45,9 @@ class ModelConfig(Kinded):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"model.{name}={value} must be at least 1")
+
+        if not 0 <= self.ensemble <= 1:
+            raise ConfigError(f"model.ensemble={self.ensemble} must be between 0 and 1")
 
     @classmethod
     def table(cls) -> Mapping[str, type["ModelConfig"]]:
