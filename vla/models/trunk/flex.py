@@ -1,0 +1,46 @@
+"""Attention by FlexAttention: the rule is compiled into the kernel, which skips squares in which nobody may look.
+
+On a GPU it is compiled, and has gradients. On a CPU it runs as written, forward only: slow, and the same numbers.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+from vla.models.trunk.block import Attend
+from vla.models.trunk.cache import Marks
+
+
+def flex(rule: Callable[..., Tensor], marks: Marks, start: int, stop: int) -> Attend:
+    """Attention of the tokens from ``start`` to before ``stop`` to all of ``marks``, under ``rule``.
+
+    The squares are found here, once for all layers; in the recording of a CUDA graph that must not happen.
+    """
+
+    def allowed(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        i = q + start
+        own = marks.segment[i], marks.block[i]
+        return rule(*own, marks.segment[k], marks.block[k], marks.valid[b, k], i == k)
+
+    b, length = marks.valid.shape
+    squares = create_block_mask(allowed, b, None, stop - start, length, device=marks.valid.device)
+    attention: Callable[..., Tensor] = _compiled() if marks.valid.is_cuda else flex_attention
+
+    def attend(
+        q: Float[Tensor, "b h q c"], k: Float[Tensor, "b k l c"], v: Float[Tensor, "b k l c"]
+    ) -> Float[Tensor, "b h q c"]:
+        # Norms and rotations may leave float32 where the values are bfloat16; the kernel takes one precision.
+        q, k = q.to(v.dtype), k.to(v.dtype)
+        read: Tensor = attention(q, k, v, block_mask=squares, enable_gqa=q.shape[1] != k.shape[1])
+        return read
+
+    return attend
+
+
+@cache
+def _compiled() -> Callable[..., Tensor]:
+    return torch.compile(flex_attention)
