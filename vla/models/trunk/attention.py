@@ -5,12 +5,15 @@ prefix-LM, 0 1 2 3 causal decoding, 0 0 1 1 2 2 block-causal decoding; segments 
 the rule; a dense mask (here) and FlexAttention (`vla.models.trunk.flex`) are two ways to compute under it.
 """
 
+from typing import no_type_check
+
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vla.core.errors import ConfigError
 from vla.models.trunk.block import Attend, Block, Norm
 from vla.models.trunk.cache import Cache, GrowingCache
 from vla.models.trunk.config import TransformerConfig
@@ -20,6 +23,7 @@ _WORTH_FLEX = 512
 """Keys from which on FlexAttention is taken on a GPU: it skips squares of 128 by 128, of which fewer keys have none."""
 
 
+@no_type_check  # FlexAttention traces it, and cannot trace a check of its arguments
 def may_look(
     segment: Tensor, block: Tensor, to_segment: Tensor, to_block: Tensor, to_valid: Tensor, itself: Tensor
 ) -> Tensor:
@@ -112,6 +116,8 @@ class Transformer(nn.Module):
         if backend == "auto":
             backend = "flex" if x.is_cuda and len(marks) >= _WORTH_FLEX and self.config.size >= 16 else "dense"
         if backend == "flex":
+            if torch.is_grad_enabled() and not x.is_cuda:
+                raise ConfigError("model.trunk.attention=flex has no gradients on a CPU; set it to auto or dense")
             from vla.models.trunk.flex import flex
 
             return flex(may_look, marks, start, stop)

@@ -65,8 +65,8 @@ class TransformerConfig:
         sections = self.rope_sections
         if sections and (self.rope is None or len(sections) != 3 or sum(sections) != self.size // 2):
             raise ConfigError(
-                f"model.trunk.rope_sections={list(sections)} must be three numbers (time, row, column) whose sum is half "
-                f"of a head's {self.size} channels, {self.size // 2}, and rope must be set"
+                f"model.trunk.rope_sections={list(sections)} must be three numbers (time, row, column) whose sum is "
+                f"{self.size // 2}, half of a head's channels, and rope must be set"
             )
 
     @property
@@ -82,6 +82,4 @@ class TransformerConfig:
     @property
     def hidden(self) -> int:
         """Hidden units of the MLP."""
-        return int(
-            self.width * self.mlp_ratio + 1e-6
-        )  # a ratio that was computed from two whole numbers gives them back
+        return int(self.width * self.mlp_ratio + 1e-6)  # the ratio of two whole numbers gives them back

@@ -5,6 +5,7 @@ On a GPU it is compiled, and has gradients. On a CPU it runs as written, forward
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -21,14 +22,17 @@ def flex(rule: Callable[..., Tensor], marks: Marks, start: int, stop: int) -> At
     The squares are found here, once for all layers; in the recording of a CUDA graph that must not happen.
     """
 
-    def allowed(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        i = q + start
-        own = marks.segment[i], marks.block[i]
-        return rule(*own, marks.segment[k], marks.block[k], marks.valid[b, k], i == k)
-
-    b, length = marks.valid.shape
-    squares = create_block_mask(allowed, b, None, stop - start, length, device=marks.valid.device)
-    attention: Callable[..., Tensor] = _compiled() if marks.valid.is_cuda else flex_attention
+    segment, block, valid = marks.segment, marks.block, marks.valid
+    b, length = valid.shape
+    squares = create_block_mask(
+        # A lambda, because PyTorch counts the arguments and checkers of types hide those of named functions.
+        lambda b, h, q, k: rule(
+            segment[q + start], block[q + start], segment[k], block[k], valid[b, k], q + start == k
+        ),
+        *(b, None, stop - start, length),
+        device=valid.device,
+    )
+    attention: Any = _compiled() if marks.valid.is_cuda else flex_attention
 
     def attend(
         q: Float[Tensor, "b h q c"], k: Float[Tensor, "b k l c"], v: Float[Tensor, "b k l c"]
