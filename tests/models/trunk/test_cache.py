@@ -63,7 +63,7 @@ def test_what_was_overwritten_is_not_read() -> None:
     _, deep = first.extend(trunk, _segment(1, 2, seed=2))
     _, second = prefix.extend(trunk, _segment(2, 1, seed=3))
     for lost in (first, deep):
-        with pytest.raises(RuntimeError, match="tokens of this prefix were overwritten.*go on from the newest"):
+        with pytest.raises(RuntimeError, match=r"tokens of this prefix were overwritten.*go on from the newest"):
             lost.extend(trunk, _segment(1, 2, seed=4))
     second.extend(trunk, _segment(1, 2, seed=4))
 

@@ -54,7 +54,7 @@ class Block(nn.Module):
     ) -> Float[Tensor, "b q e"]:
         """The tokens, with what they read and what was made of it; their keys and values are kept as of ``layer``."""
         qkv = rearrange(self.qkv(self.norm_attention(x)), "b q (n c) -> b n q c", c=self.size)
-        q, k, v = qkv.split([self.heads, self.keys, self.keys], dim=1)
+        q, k, v = torch.split_with_sizes(qkv, [self.heads, self.keys, self.keys], dim=1)
         if self.norm_q is not None and self.norm_k is not None:
             q, k = self.norm_q(q), self.norm_k(k)
         if by is not None:
