@@ -32,8 +32,7 @@ def may_look(
 
     A token always sees itself, so padding has something to attend to and no row is empty.
     """
-    seen: Tensor = (segment == to_segment) & (to_block <= block) & to_valid | itself
-    return seen
+    return (segment == to_segment) & (to_block <= block) & to_valid | itself
 
 
 def attention_mask(
@@ -49,7 +48,8 @@ def attention_mask(
     index = torch.arange(block.shape[-1], device=block.device)
     itself = index[start:stop, None] == index
     rows = segment[..., start:stop, None], block[..., start:stop, None]
-    return may_look(*rows, segment[..., None, :], block[..., None, :], valid[:, None, :], itself)
+    seen: Tensor = may_look(*rows, segment[..., None, :], block[..., None, :], valid[:, None, :], itself)
+    return seen
 
 
 def dense(mask: Bool[Tensor, "b q l"], dtype: torch.dtype) -> Attend:
