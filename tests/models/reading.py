@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vla.models.trunk.attention import Transformer
+from vla.models.trunk.cache import GrowingCache
 from vla.models.trunk.sequence import Prefix, Segment
 
 
@@ -19,5 +20,4 @@ class _Given(Prefix):
 
 def read_as(hidden: Tensor) -> Prefix:
     """Whatever is read behind it becomes ``hidden``."""
-    nothing = torch.zeros(len(hidden), 0)
-    return _Given(cache=[], valid=nothing.bool(), block=nothing.long(), hidden=hidden)
+    return _Given(cache=GrowingCache(), valid=torch.zeros(len(hidden), 0, dtype=torch.bool), hidden=hidden)

@@ -73,12 +73,19 @@ class UnifiedConfig(ModelConfig):
         default_factory=lambda: {"text": TextConfig(), "images": ImagesConfig(), "state": StateConfig()}
     )
     """What turns inputs into tokens, in the order of the sequence; each sees what those before it have read."""
+    z_loss: float = 0.0
+    """Weight of the squared logarithm of the normaliser in losses over the vocabulary; 1e-4 keeps logits small."""
     head: HeadConfig = field(default_factory=BinsHeadConfig)
     """What writes actions."""
     auxiliaries: dict[str, AuxiliaryConfig] = field(
         default_factory=lambda: {"grounding": GroundingConfig(), "pointing": PointingConfig()}
     )
     """What else is learned, where the data offers a signal for it; without one, an auxiliary is left out."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.z_loss < 0:
+            raise ConfigError(f"model.z_loss={self.z_loss} must be at least 0")
 
     def fit(self, chunks: "torch.Tensor") -> dict[str, Any]:
         """See `ModelConfig.fit`."""

@@ -28,7 +28,7 @@ def test_layouts_have_the_tokens_they_say(layout: str, tokens: int, make_model: 
     segment = head._queries(7, model.table)
     assert segment.x.shape == (7, tokens, 24)
     assert len(segment.x[0].unique(dim=0)) == tokens  # each query knows which it is
-    assert torch.equal(segment.blocks(), torch.full((7, tokens), 2))
+    assert torch.equal(segment.marks().block, torch.full((tokens,), 2))
     assert head.ids == 4 * 16
 
 

@@ -12,10 +12,11 @@ from vla.models.codecs.bins import Bins
 from vla.models.heads.config import BinsHeadConfig
 from vla.models.heads.head import ACTION_BLOCK, Head
 from vla.models.trunk.attention import Transformer
+from vla.models.trunk.initialisation import initialise
 from vla.models.trunk.inputs import Metrics, Targets, measured
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.sequence import Prefix, Segment
-from vla.models.trunk.soft_bins import SoftBins, soft_cross_entropy
+from vla.models.trunk.soft_bins import SoftBins
 from vla.models.trunk.vocabulary import TokenTable
 
 
@@ -32,15 +33,15 @@ class BinsHead(Head):
         per_step = interface.action if config.layout == "joint" else 1
         self.step_position = nn.Parameter(torch.zeros(interface.horizon, 1, width))
         self.joint_position = nn.Parameter(torch.zeros(1, per_step, width))
-        for position in (self.step_position, self.joint_position):
-            nn.init.normal_(position, std=0.02)
+        self.room = interface.horizon * per_step
+        initialise(self)
 
     def loss(
         self, trunk: Transformer, prefix: Prefix, targets: Targets, table: TokenTable
     ) -> tuple[Float[Tensor, ""], Metrics]:
         """Cross entropy against soft targets, over what may be learned."""
         logits = self._read(trunk, prefix, table)
-        loss = soft_cross_entropy(logits, self.cells.targets(targets.actions))  # (b, h, d)
+        loss = table.cross_entropy(logits, self.cells.targets(targets.actions))  # (b, h, d)
         # Steps past the end of an episode, and dimensions that a robot lacks, teach nothing.
         weight = targets.valid.to(loss.dtype)
         mean = (loss * weight).sum() / weight.sum().clamp(min=1)

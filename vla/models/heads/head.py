@@ -24,6 +24,9 @@ class Head(nn.Module, ABC):
 
     ids: int = 0
     """Ids that it needs in the range ``action`` of the vocabulary; 0 where it does not write in tokens."""
+    room: int = 0
+    """Tokens that `sample` reads behind the inputs, at most: keys and values get their place ahead. 0 where that is not
+    known; then every extension of the prefix makes longer tensors."""
 
     @abstractmethod
     def loss(
