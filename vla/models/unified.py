@@ -1,7 +1,7 @@
 """The unified transformer: instruction, cameras, state, what is believed, and actions as one token sequence.
 
-    [ text (l) | images (t n k) | state (t) | grounding (1) | actions (h, or h d) ]
-      block 0                                 block 1         block 2 and later
+    [ text (l) | images (t n k) | state (t) | grounding (1) | committed | actions (h, or h d) ]
+      block 0                                 block 1         block 2     block 3 and later
 
 Readers write the inputs, auxiliaries add what the data teaches beside actions, a head writes the actions; each is one
 file, chosen by the configuration. What every part starts from (deviations; biases are zero or PyTorch's):
@@ -12,12 +12,14 @@ file, chosen by the configuration. What every part starts from (deviations; bias
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vla.models.auxiliaries.auxiliary import Auxiliary
+from vla.models.committed import CommittedReader, kept
 from vla.models.config import UnifiedConfig
 from vla.models.model import Model
 from vla.models.readers.reader import Activations, Reader
@@ -43,19 +45,22 @@ class UnifiedTransformer(Model):
         # A weight of zero, or data without the signal: then nothing is built, and the checkpoint has no untaught part.
         offered = {name: c for name, c in config.auxiliaries.items() if c.weight and interface.signals.get(c.signal)}
         self.auxiliaries: Mapping[str, Auxiliary] = _named({n: c.build(interface, width) for n, c in offered.items()})
-        self.head = config.head.build(interface, width, fitted.get("head", {}))
+        self.head = config.head.build(interface, config.trunk, fitted.get("head", {}))
         spoken = {auxiliary.signal: auxiliary.ids for auxiliary in self.auxiliaries.values() if auxiliary.ids}
         sizes = {"text": interface.words, "special": len(SPECIALS), **spoken, "action": self.head.ids}
         self.table = TokenTable(Vocabulary(sizes), width)
         self.trunk = Transformer(config.trunk)
+        self.committed = CommittedReader(config.committed, interface, width) if config.committed else None
 
     def loss(self, inputs: Inputs, targets: Targets) -> tuple[Float[Tensor, ""], Metrics]:
         """See `Model.loss`: the head's loss, and that of each auxiliary by its weight."""
+        if self.committed is not None and self.training and inputs.committed is None:
+            inputs = replace(inputs, committed=self.committed.draw(targets))
         segments, activations = self._read_inputs(inputs)
         hidden, prefix = read(self.trunk, segments)
         # What readers left (score maps) and what the trunk made of each segment (b, q, e), by the same names.
         activations |= hidden
-        total, metrics = self.head.loss(self.trunk, prefix, targets, self.table)
+        total, metrics = self.head.loss(self.trunk, prefix, inputs, targets, self.table)
         for auxiliary in self.auxiliaries.values():
             loss, found = auxiliary.loss(activations, targets.signals[auxiliary.signal], self.table)
             total = total + auxiliary.weight * loss
@@ -67,7 +72,9 @@ class UnifiedTransformer(Model):
         segments, activations = self._read_inputs(inputs)
         hidden, prefix = read(self.trunk, segments)
         activations |= hidden
-        actions = self.head.sample(self.trunk, prefix, self.table)
+        actions = self.head.sample(self.trunk, prefix, inputs, self.table)
+        if inputs.committed is not None:
+            actions = kept(inputs.committed, actions)
         beliefs = {a.signal: a.predict(activations, self.table) for a in self.auxiliaries.values()}
         return Prediction(actions=actions, signals=beliefs)
 
@@ -118,6 +125,9 @@ class UnifiedTransformer(Model):
             own = auxiliary.segment(len(inputs), self.table)
             if own is not None:
                 segments[auxiliary.signal] = own
+        if inputs.committed is not None:
+            assert self.committed is not None, "committed steps were given to a model that was built for none"
+            segments["committed"] = self.committed(inputs.committed)
         return segments, activations
 
 

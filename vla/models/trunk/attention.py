@@ -63,8 +63,8 @@ class _Block(nn.Module):
         self.heads = config.heads
         self.norm_attention = nn.RMSNorm(config.width)
         # Norms before each part carry the scale, so no projection has a bias.
-        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
-        self.out = nn.Linear(config.width, config.width, bias=False)
+        self.qkv = nn.Linear(config.width, 3 * config.heads * config.size, bias=False)
+        self.out = nn.Linear(config.heads * config.size, config.width, bias=False)
         self.norm_mlp = nn.RMSNorm(config.width)
         self.up = nn.Linear(config.width, hidden, bias=False)
         self.down = nn.Linear(hidden, config.width, bias=False)

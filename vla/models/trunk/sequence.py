@@ -6,8 +6,8 @@ that has been read, with its keys and values: extending it gives a new one and l
 be read from twice.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -45,6 +45,18 @@ class Prefix:
     cache: Cache
     valid: Bool[Tensor, "b l"]
     block: Int64[Tensor, "b l"]
+
+    def repeat(self, times: int) -> "Prefix":
+        """The whole batch ``times`` times, one after the other: to go on from it in several ways at once."""
+        return self._each(lambda x: x.repeat(times, *[1] * (x.ndim - 1)))
+
+    def detach(self) -> "Prefix":
+        """The same, through which no gradient flows."""
+        return self._each(Tensor.detach)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Prefix":
+        cache = [(change(keys), change(values)) for keys, values in self.cache]
+        return replace(self, cache=cache, valid=change(self.valid), block=change(self.block))
 
     def extend(self, trunk: Transformer, segment: Segment) -> tuple[Float[Tensor, "b q e"], "Prefix"]:
         """Read ``segment`` behind it: its hidden states, and the longer prefix."""
