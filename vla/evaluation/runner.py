@@ -8,10 +8,12 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from vla.core.contract import require_match
-from vla.core.errors import VlaError
+from vla.core.errors import ConfigError, VlaError
 from vla.core.machine.memory import give_back
+from vla.core.policy_spec import PolicySpec
 from vla.core.types import ActionChunk, ClosablePolicy, Observation, Policy, SeededPolicy
 from vla.envs.registry import env_spec
 from vla.envs.spec import RobotEnv
@@ -111,6 +113,7 @@ class EpisodeRunner:
     """By the policy's label."""
     execute: int | None
     ensemble: float
+    latency: int
     batch: int
     _stages: "OrderedDict[tuple[str, str, str], _Stage]" = field(default_factory=OrderedDict)
     """The one that was used last comes last."""
@@ -157,15 +160,39 @@ class EpisodeRunner:
             report(Origin(env=name, renderer=envs[0].renderer, contract=envs[0].contract.digest()))
             policy = make(name, envs)
             require_match(policy.contract, envs[0].contract, who="the policy", whom=f"environment {name}", fix=_FIX)
+            trained = policy.contract.policy
+            execute = self.execute or (trained.execute if trained else _WHOLE_CHUNK)
+            tells = _tells(trained, self.latency, execute)
         except BaseException:
             for env in envs:
                 env.close()
             raise
-        trained = policy.contract.policy
-        execute = self.execute or (trained.execute if trained else _WHOLE_CHUNK)
-        history = trained.history if trained else 1
-        slots = [Slot(env, execute=execute, ensemble=self.ensemble, history=history) for env in envs]
+        settings: dict[str, Any] = {
+            "execute": execute,
+            "ensemble": self.ensemble,
+            "history": trained.history if trained else 1,
+            "latency": self.latency,
+            "tells": tells,
+        }
+        slots = [Slot(env, **settings) for env in envs]
         return _Stage(envs, policy, slots, owned=not isinstance(make, Lent))
+
+
+def _tells(trained: PolicySpec | None, latency: int, execute: int) -> bool:
+    """Whether the policy hears what runs while it computes: one that was trained for that, but for less, is refused."""
+    if trained is None or not latency:
+        return False
+    if execute + latency > trained.horizon:
+        raise ConfigError(
+            f"evaluation: latency_steps={latency} and execute={execute} are more than the {trained.horizon} steps of a "
+            f"chunk, which would end before the next is there; give --execute {max(1, trained.horizon - latency)}"
+        )
+    if 0 < trained.committed < latency:
+        raise ConfigError(
+            f"evaluation: latency_steps={latency}: the checkpoint was trained for at most {trained.committed} steps that "
+            f"are decided already; train with model.committed={latency}, or take a shorter latency"
+        )
+    return trained.committed > 0
 
 
 def _heart(report: Callable[[Report], None]) -> Beat:

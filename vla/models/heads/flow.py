@@ -64,14 +64,14 @@ class FlowHead(Head):
         self, trunk: Transformer, prefix: Prefix, inputs: Inputs, targets: Targets, table: TokenTable
     ) -> tuple[Float[Tensor, ""], Metrics]:
         """Mean squared error of the velocity over ``passes`` noised chunks, and the teacher's loss."""
-        read = (prefix.detach() if self.insulate else prefix).repeat(self.passes)
+        read = (prefix.detached() if self.insulate else prefix).repeated(self.passes)
         # What may not be learned must not be read off a noised chunk either.
         shown = torch.where(targets.valid, targets.actions, 0.0)
         actions = repeat(shown, "b h d -> (p b) h d", p=self.passes)
         noise, times = torch.randn_like(actions), draw_times(len(actions), actions.device)
         state, asked = (repeat(x, "b x -> (p b) x", p=self.passes) for x in self._conditions(inputs))
-        velocity = self._velocity(read, state, asked, noised(actions, noise, times), times)
-        error = (velocity - (noise - actions)) ** 2
+        x, wanted = path(actions, noise, times)
+        error = (self._velocity(read, state, asked, x, times) - wanted) ** 2
         loss, metrics = step_mean(rearrange(error, "(p b) h d -> p b h d", p=self.passes).mean(0), inputs, targets)
         if self.teacher is None:
             return loss, metrics
@@ -105,20 +105,25 @@ class FlowHead(Head):
         """The field at ``x``: what the expert makes of noised chunks behind what has been read."""
         if self.state is not None:
             _, prefix = prefix.extend(self.expert, Segment.of(self.state(state)[:, None], ACTION_BLOCK))
-        tokens = self.embed(x)  # (b, h, e)
-        when = time_features(times, tokens.shape[-1])[:, None].expand_as(tokens).to(tokens.dtype)
-        tokens = self.mix_out(F.silu(self.mix_in(torch.cat([tokens, when], dim=-1)))) + self.step_position
+        tokens = self._tokens(x, times) + self.step_position
         hidden, _ = prefix.extend(self.expert, step_segment(tokens, asked, ACTION_BLOCK + 1))
         velocity: Tensor = self.readout(hidden)
         return velocity.float()
 
+    def _tokens(self, x: Float[Tensor, "b h d"], times: Float[Tensor, " b"]) -> Float[Tensor, "b h e"]:
+        """Noised actions, and how noised they are."""
+        tokens = self.embed(x)
+        when = time_features(times, tokens.shape[-1])[:, None].expand_as(tokens).to(tokens.dtype)
+        mixed: Tensor = self.mix_out(F.silu(self.mix_in(torch.cat([tokens, when], dim=-1))))
+        return mixed
 
-def noised(
+
+def path(
     actions: Float[Tensor, "b h d"], noise: Float[Tensor, "b h d"], times: Float[Tensor, " b"]
-) -> Float[Tensor, "b h d"]:
-    """On the straight way between actions (time 0) and noise (time 1)."""
+) -> tuple[Float[Tensor, "b h d"], Float[Tensor, "b h d"]]:
+    """The place at each time on the straight way from noise (time 1) to actions (time 0), and the velocity there."""
     t = times[:, None, None]
-    return t * noise + (1 - t) * actions
+    return t * noise + (1 - t) * actions, noise - actions
 
 
 def draw_times(count: int, device: torch.device) -> Float[Tensor, " b"]:

@@ -46,11 +46,11 @@ class Prefix:
     valid: Bool[Tensor, "b l"]
     block: Int64[Tensor, "b l"]
 
-    def repeat(self, times: int) -> "Prefix":
+    def repeated(self, times: int) -> "Prefix":
         """The whole batch ``times`` times, one after the other: to go on from it in several ways at once."""
         return self._each(lambda x: x.repeat(times, *[1] * (x.ndim - 1)))
 
-    def detach(self) -> "Prefix":
+    def detached(self) -> "Prefix":
         """The same, through which no gradient flows."""
         return self._each(Tensor.detach)
 
