@@ -64,14 +64,14 @@ class FlowHead(Head):
         self, trunk: Transformer, prefix: Prefix, inputs: Inputs, targets: Targets, table: TokenTable
     ) -> tuple[Float[Tensor, ""], Metrics]:
         """Mean squared error of the velocity over ``passes`` noised chunks, and the teacher's loss."""
-        read = (prefix.detached() if self.insulate else prefix).repeated(self.passes)
+        read = self._behind(prefix.detached() if self.insulate else prefix, inputs).repeated(self.passes)
         # What may not be learned must not be read off a noised chunk either.
         shown = torch.where(targets.valid, targets.actions, 0.0)
         actions = repeat(shown, "b h d -> (p b) h d", p=self.passes)
         noise, times = torch.randn_like(actions), draw_times(len(actions), actions.device)
-        state, asked = (repeat(x, "b x -> (p b) x", p=self.passes) for x in self._conditions(inputs))
         x, wanted = path(actions, noise, times)
-        error = (self._velocity(read, state, asked, x, times) - wanted) ** 2
+        asked = repeat(undecided(inputs, self._shape[0]), "b h -> (p b) h", p=self.passes)
+        error = (self._velocity(read, asked, x, times) - wanted) ** 2
         loss, metrics = step_mean(rearrange(error, "(p b) h d -> p b h d", p=self.passes).mean(0), inputs, targets)
         if self.teacher is None:
             return loss, metrics
@@ -82,29 +82,25 @@ class FlowHead(Head):
         self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable
     ) -> Float[Tensor, "b h d"]:
         """From the noise of each sample's seed along the field; the teacher has no say."""
-        state, asked = self._conditions(inputs)
+        read, asked = self._behind(prefix, inputs), undecided(inputs, self._shape[0])
         seeds = torch.zeros_like(inputs.embodiment) if inputs.seeds is None else inputs.seeds
 
         def field(x: Tensor, times: Tensor) -> Tensor:
-            return self._velocity(prefix, state, asked, x, times)
+            return self._velocity(read, asked, x, times)
 
         return euler(field, seeded_normal(seeds, *self._shape), self.steps)
 
-    def _conditions(self, inputs: Inputs) -> tuple[Float[Tensor, "b s"], Bool[Tensor, "b h"]]:
-        """The present state, and which steps are asked for."""
-        return inputs.state[:, -1], undecided(inputs, self._shape[0])
+    def _behind(self, prefix: Prefix, inputs: Inputs) -> Prefix:
+        """What comes before the actions: the prefix, and the present state where the expert has a token for it."""
+        if self.state is None:
+            return prefix
+        token = self.state(inputs.state[:, -1:])  # (b, 1, e)
+        return prefix.extend(self.expert, Segment.of(token, ACTION_BLOCK))[1]
 
     def _velocity(
-        self,
-        prefix: Prefix,
-        state: Float[Tensor, "b s"],
-        asked: Bool[Tensor, "b h"],
-        x: Float[Tensor, "b h d"],
-        times: Float[Tensor, " b"],
+        self, prefix: Prefix, asked: Bool[Tensor, "b h"], x: Float[Tensor, "b h d"], times: Float[Tensor, " b"]
     ) -> Float[Tensor, "b h d"]:
         """The field at ``x``: what the expert makes of noised chunks behind what has been read."""
-        if self.state is not None:
-            _, prefix = prefix.extend(self.expert, Segment.of(self.state(state)[:, None], ACTION_BLOCK))
         tokens = self._tokens(x, times) + self.step_position
         hidden, _ = prefix.extend(self.expert, step_segment(tokens, asked, ACTION_BLOCK + 1))
         velocity: Tensor = self.readout(hidden)
