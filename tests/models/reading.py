@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vla.models.trunk.attention import Transformer
+from vla.models.trunk.cache import GrowingCache
 from vla.models.trunk.sequence import Prefix, Segment, read
 
 
@@ -20,8 +21,7 @@ class _Given(Prefix):
 
 def read_as(hidden: Tensor) -> Prefix:
     """Whatever is read behind it becomes ``hidden``."""
-    nothing = torch.zeros(len(hidden), 0)
-    return _Given(cache=[], valid=nothing.bool(), block=nothing.long(), hidden=hidden)
+    return _Given(cache=GrowingCache(), valid=torch.zeros(len(hidden), 0, dtype=torch.bool), hidden=hidden)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,5 @@ class _Uncached(Prefix):
 def uncached(trunk: Transformer, segments: Sequence[Segment]) -> tuple[Tensor, Prefix]:
     """All ``segments`` read in one pass, and so again with every extension: what the last became, and the prefix."""
     hidden, prefix = read(trunk, {str(i): segment for i, segment in enumerate(segments)})
-    values = {name: getattr(prefix, name) for name in ("cache", "valid", "block")}
+    values = {name: getattr(prefix, name) for name in ("cache", "valid", "next")}
     return hidden[str(len(segments) - 1)], _Uncached(**values, owner=trunk, segments=tuple(segments))
-
-

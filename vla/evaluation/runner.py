@@ -189,8 +189,8 @@ def _tells(trained: PolicySpec | None, latency: int, execute: int) -> bool:
         )
     if 0 < trained.committed < latency:
         raise ConfigError(
-            f"evaluation: latency_steps={latency}: the checkpoint was trained for at most {trained.committed} steps that "
-            f"are decided already; train with model.committed={latency}, or take a shorter latency"
+            f"evaluation: latency_steps={latency}: the checkpoint was trained for at most {trained.committed} steps "
+            f"that are decided already; train with model.committed={latency}, or take a shorter latency"
         )
     return trained.committed > 0
 

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vla.models.heads.head import ACTION_BLOCK
-from vla.models.trunk.inputs import Committed, Targets
+from vla.models.trunk.initialisation import initialise
+from vla.models.trunk.inputs import Committed, Inputs, Targets
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.sequence import Segment
 
@@ -25,12 +26,17 @@ class CommittedReader(nn.Module):
         self.most = most
         self.project = nn.Linear(interface.action, width)
         self.position = nn.Parameter(torch.empty(most, width))
-        nn.init.normal_(self.position, std=0.02)
+        initialise(self)
 
-    def forward(self, committed: Committed) -> Segment:
+    def forward(self, inputs: Inputs) -> Segment:
         """Tokens behind the inputs, of which auxiliaries see nothing; ``most`` of them, valid where decided."""
-        x = self.project(committed.actions[:, : self.most]) + self.position
-        valid = torch.arange(self.most, device=x.device) < committed.steps[:, None]
+        if inputs.committed is None:
+            x = self.position.expand(len(inputs), -1, -1)
+            return Segment(
+                x=x, valid=torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device), block=ACTION_BLOCK - 1
+            )
+        x = self.project(inputs.committed.actions[:, : self.most]) + self.position
+        valid = torch.arange(self.most, device=x.device) < inputs.committed.steps[:, None]
         return Segment(x=x, valid=valid, block=ACTION_BLOCK - 1)
 
     def draw(self, targets: Targets) -> Committed:

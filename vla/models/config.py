@@ -69,6 +69,8 @@ class UnifiedConfig(ModelConfig):
         default_factory=lambda: {"text": TextConfig(), "images": ImagesConfig(), "state": StateConfig()}
     )
     """What turns inputs into tokens, in the order of the sequence; each sees what those before it have read."""
+    z_loss: float = 0.0
+    """Weight of the squared logarithm of the normaliser in losses over the vocabulary; 1e-4 keeps logits small."""
     head: HeadConfig = field(default_factory=BinsHeadConfig)
     """What writes actions."""
     auxiliaries: dict[str, AuxiliaryConfig] = field(
@@ -82,6 +84,8 @@ class UnifiedConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.z_loss < 0:
+            raise ConfigError(f"model.z_loss={self.z_loss} must be at least 0")
         if not 0 <= self.committed < self.horizon:
             raise ConfigError(
                 f"model.committed={self.committed} must be at least 0 and below model.horizon={self.horizon}"

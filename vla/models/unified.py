@@ -4,17 +4,31 @@
       block 0                                 block 1         block 2     block 3 and later
 
 Readers write the inputs, auxiliaries add what the data teaches beside actions, a head writes the actions; each is one
-file, chosen by the configuration. What every part starts from (deviations; biases are zero or PyTorch's):
+file, chosen by the configuration. How every parameter begins, by class (`vla.models.trunk.initialisation` applies it;
+a number alone is that, after ± it is a deviation from zero, and layers of PyTorch begin as PyTorch's):
 
-    token table                      0.02            positions of all parts     0.02; of times and robots 0
-    out, down of a block  0.02 / sqrt(2 layers)      other linear layers        PyTorch's
-    score maps                       0.6             seekers 0.5, look 1.8 / sqrt(e): see `ImageTokenizer`
+    TokenTable      weight ±0.02
+    Norm            weight neutral (1, or 0 where 1 is added to it)
+    Block           out.weight, down.weight ±0.02 / sqrt(additions), of which each layer makes two
+    TextReader      position ±0.02
+    StateReader     position ±0.02, time 0, embodiment 0
+    ImagesReader    position ±0.02, time 0
+    ImageTokenizer  score.weight ±0.6, seekers ±0.5, look.weight ±1.8 / sqrt(inputs), films.* 0
+    Grounding       position ±0.02
+    BinsHead        step_position ±0.02, joint_position ±0.02
+    TokensHead      position ±0.02
+    MaskedHead      position ±0.02
+    L1Head          step_position ±0.02
+    MipHead         step_position ±0.02, refine ±0.02
+    FlowHead        step_position ±0.02
+    CommittedReader position ±0.02
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -24,6 +38,7 @@ from vla.models.config import UnifiedConfig
 from vla.models.model import Model
 from vla.models.readers.reader import Activations, Reader
 from vla.models.trunk.attention import Transformer
+from vla.models.trunk.initialisation import account
 from vla.models.trunk.inputs import Inputs, Metrics, Prediction, Targets
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.sequence import Segment, read
@@ -48,9 +63,11 @@ class UnifiedTransformer(Model):
         self.head = config.head.build(interface, config.trunk, fitted.get("head", {}))
         spoken = {auxiliary.signal: auxiliary.ids for auxiliary in self.auxiliaries.values() if auxiliary.ids}
         sizes = {"text": interface.words, "special": len(SPECIALS), **spoken, "action": self.head.ids}
-        self.table = TokenTable(Vocabulary(sizes), width)
+        scale = config.trunk.embedding_scale
+        self.table = TokenTable(Vocabulary(sizes), width, scale=scale, z_loss=config.z_loss)
         self.trunk = Transformer(config.trunk)
         self.committed = CommittedReader(config.committed, interface, width) if config.committed else None
+        account(self)
 
     def loss(self, inputs: Inputs, targets: Targets) -> tuple[Float[Tensor, ""], Metrics]:
         """See `Model.loss`: the head's loss, and that of each auxiliary by its weight."""
@@ -70,7 +87,8 @@ class UnifiedTransformer(Model):
     def predict(self, inputs: Inputs) -> Prediction:
         """See `Model.predict`: everything before the actions is read once, then the head writes."""
         segments, activations = self._read_inputs(inputs)
-        hidden, prefix = read(self.trunk, segments)
+        room = 0 if torch.is_grad_enabled() else self.head.room
+        hidden, prefix = read(self.trunk, segments, room=room)
         activations |= hidden
         actions = self.head.sample(self.trunk, prefix, inputs, self.table)
         if inputs.committed is not None:
@@ -125,9 +143,9 @@ class UnifiedTransformer(Model):
             own = auxiliary.segment(len(inputs), self.table)
             if own is not None:
                 segments[auxiliary.signal] = own
-        if inputs.committed is not None:
-            assert self.committed is not None, "committed steps were given to a model that was built for none"
-            segments["committed"] = self.committed(inputs.committed)
+        assert inputs.committed is None or self.committed is not None, "this model was built for no committed steps"
+        if self.committed is not None:  # also where none is: the actions begin behind it
+            segments["committed"] = self.committed(inputs)
         return segments, activations
 
 

@@ -25,7 +25,7 @@ def test_it_adds_one_query_behind_the_inputs() -> None:
     auxiliary, table = _grounding()
     segment = auxiliary.segment(5, table)
     assert segment.x.shape == (5, 1, 8)
-    assert segment.blocks().unique().tolist() == [1]
+    assert segment.marks().block.unique().tolist() == [1]
     assert auxiliary.ids == 2 * 32
 
 

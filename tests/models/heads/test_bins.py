@@ -31,7 +31,7 @@ def test_layouts_have_the_tokens_they_say(
     segment = head._queries(make_batch().inputs, model.table)
     assert segment.x.shape == (7, tokens, 24)
     assert len(segment.x[0].unique(dim=0)) == tokens  # each query knows which it is
-    assert torch.equal(segment.blocks(), torch.full((7, tokens), ACTION_BLOCK))
+    assert torch.equal(segment.marks().block, torch.full((tokens,), ACTION_BLOCK))
     assert head.ids == 4 * 16
 
 

@@ -1,6 +1,7 @@
 """Masked decoding: what is masked is asked for and not seen, the surest come first, and one round is parallel."""
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any, cast
 
 import pytest
@@ -65,7 +66,7 @@ def test_each_round_keeps_the_surest(
     seen = _watch(head, monkeypatch)
     chunk = head.sample(model.trunk, _read(model, batch), batch.inputs, model.table)
     assert [int((~shown).sum(dim=1)[0]) for _, shown, _ in seen] == [LENGTH, 11, 8, 4]
-    for (_, before, logits), (ids, shown, _) in zip(seen, seen[1:], strict=False):
+    for (_, before, logits), (ids, shown, _) in pairwise(seen):
         assert (shown | ~before).all()  # what was filled stays
         chance, best = logits.softmax(dim=-1).max(dim=-1)
         new = shown & ~before
@@ -153,5 +154,7 @@ class _Chained(ActionCodec):
 
 
 def test_a_codec_whose_tokens_depend_on_each_other_is_refused() -> None:
-    with pytest.raises(ConfigError, match="_Chained allows at place 1 depends on the tokens before it; use kind tokens"):
+    with pytest.raises(
+        ConfigError, match="_Chained allows at place 1 depends on the tokens before it; use kind tokens"
+    ):
         MaskedHead(_Chained(), 4, 24)

@@ -59,4 +59,6 @@ def test_it_is_what_it_was() -> None:
 @pytest.mark.gpu
 def test_a_gpu_draws_the_same() -> None:
     seeds = torch.arange(100)
-    torch.testing.assert_close(seeded_normal(seeds.cuda(), 8, 5).cpu(), seeded_normal(seeds, 8, 5), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        seeded_normal(seeds.cuda(), 8, 5).cpu(), seeded_normal(seeds, 8, 5), atol=1e-5, rtol=1e-5
+    )

@@ -29,7 +29,7 @@ def test_each_token_is_a_block_that_holds_the_one_before_it(make_model: MakeMode
     ids, _ = head.codec.encode(targets.actions, targets.valid)
     segment = head._teach(ids, model.table)
     assert segment.x.shape == (7, 12, 24)
-    assert segment.blocks()[0].tolist() == [ACTION_BLOCK + i for i in range(12)]
+    assert segment.marks().block.tolist() == [ACTION_BLOCK + i for i in range(12)]
     before = segment.x - head.position
     torch.testing.assert_close(before[:, 0], model.table.special("begin").expand(7, -1))
     torch.testing.assert_close(before[:, 1:], model.table.rows("action")[ids[:, :-1]])

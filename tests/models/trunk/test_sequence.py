@@ -1,20 +1,30 @@
 """Sequences: parts put one behind the other, read at once or one after the other, and left as they were."""
 
+from dataclasses import replace
+from typing import Any, cast
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vla.models.trunk.attention import Transformer
+from vla.models.trunk.cache import GrowingCache
 from vla.models.trunk.config import TransformerConfig
-from vla.models.trunk.sequence import Prefix, Segment, read
+from vla.models.trunk.sequence import Prefix, Segment, joined, read
 
 WIDTH = 16
 
 
-def _trunk() -> Transformer:
+MODERN: dict[str, Any] = {
+    **{"rope": 100.0, "rope_sections": (2, 1, 1), "gated": True, "activation": "silu", "qk_norm": True, "kv_heads": 1}
+}
+every_kind = pytest.mark.parametrize("settings", [{}, MODERN], ids=["plain", "modern"])
+
+
+def _trunk(**settings: Any) -> Transformer:
     torch.manual_seed(0)
-    return Transformer(TransformerConfig(width=WIDTH, layers=2, heads=2)).requires_grad_(False)
+    return Transformer(TransformerConfig(width=WIDTH, layers=2, heads=2, **settings)).requires_grad_(False)
 
 
 def _segments(lengths: list[int], seed: int) -> dict[str, Segment]:
@@ -31,22 +41,95 @@ def _segments(lengths: list[int], seed: int) -> dict[str, Segment]:
 
 
 def _copy(prefix: Prefix) -> list[torch.Tensor]:
-    return [t.clone() for t in (prefix.valid, prefix.block, *(t for pair in prefix.cache for t in pair))]
+    cache = cast(GrowingCache, prefix.cache)
+    kept = (t for pair in cache._layers.values() for t in pair)
+    return [t.clone() for t in (prefix.valid, cache.marks.block, cache.marks.segment, *kept)]
 
 
+@every_kind
+@pytest.mark.parametrize("static", [False, True], ids=["growing", "static"])
 @given(lengths=st.lists(st.integers(1, 4), min_size=2, max_size=4), cut=st.integers(1, 3), seed=st.integers(0, 99))
-def test_extending_equals_reading_at_once(lengths: list[int], cut: int, seed: int) -> None:
-    trunk, segments = _trunk(), _segments(lengths, seed)
+def test_extending_equals_reading_at_once(
+    settings: dict[str, Any], static: bool, lengths: list[int], cut: int, seed: int
+) -> None:
+    trunk, segments = _trunk(**settings), _segments(lengths, seed)
     names = list(segments)
     whole, all_of_it = read(trunk, segments)
-    pieces, prefix = read(trunk, {name: segments[name] for name in names[:cut]})
-    for name in names[cut:]:
-        pieces[name], prefix = prefix.extend(trunk, segments[name])
+    with torch.no_grad():
+        room = sum(lengths) if static else 0
+        pieces, prefix = read(trunk, {name: segments[name] for name in names[:cut]}, room=room)
+        for name in names[cut:]:
+            pieces[name], prefix = prefix.extend(trunk, segments[name])
     assert list(pieces) == names
     for name in names:
         torch.testing.assert_close(pieces[name], whole[name], atol=1e-5, rtol=1e-5)
-    for ours, theirs in zip(_copy(prefix), _copy(all_of_it), strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    assert torch.equal(prefix.valid, all_of_it.valid)
+    assert prefix.next == all_of_it.next == sum(lengths)
+    if not static:
+        for ours, theirs in zip(_copy(prefix), _copy(all_of_it), strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@every_kind
+@given(cut=st.integers(1, 2), seed=st.integers(0, 99))
+def test_no_prefix_sees_what_comes_behind_it(settings: dict[str, Any], cut: int, seed: int) -> None:
+    """To the last bit: segments of later blocks change nothing before them, and no gradient of theirs flows back."""
+    trunk, segments = _trunk(**settings), _segments([3, 2, 4], seed)
+    names = list(segments)
+    later = segments[names[cut]]
+    other = replace(later, x=(later.x + 1).requires_grad_(), valid=~later.valid)
+    before, after = read(trunk, segments)[0], read(trunk, segments | {names[cut]: other})[0]
+    assert all(torch.equal(before[name], after[name]) for name in names[:cut])
+    assert not torch.equal(before[names[cut]], after[names[cut]])
+    seen = sum(after[name].sum() for name in names[:cut])
+    assert isinstance(seen, torch.Tensor)
+    (leak,) = torch.autograd.grad(seen, other.x)
+    assert not leak.any()
+
+
+def _grid() -> Segment:
+    """A picture of 2 by 3 patches, one moment after the beginning of its segment."""
+    place = torch.cartesian_prod(torch.tensor([1]), torch.arange(2), torch.arange(3))
+    return replace(Segment.of(torch.randn(1, 6, WIDTH, generator=torch.Generator().manual_seed(0)), 0), position=place)
+
+
+def test_segments_stand_one_behind_the_other() -> None:
+    """Text of 4, a picture of 2 rows and 3 columns, text of 2: places as in Qwen2-VL."""
+    text, more = (Segment.of(torch.zeros(1, n, WIDTH), 0) for n in (4, 2))
+    row = joined([text, _grid(), more])
+    assert row.position is not None
+    assert row.position.tolist() == [
+        *([i, i, i] for i in range(4)),
+        *([5, 4 + y, 4 + x] for y in range(2) for x in range(3)),
+        *([i, i, i] for i in (7, 8)),
+    ]
+    assert row.next(0) == 9
+    _, prefix = read(_trunk(**MODERN), {"text": text, "picture": _grid()})
+    assert prefix.next == 7
+    assert prefix.extend(_trunk(**MODERN), more)[1].next == 9
+
+
+def test_places_reach_the_trunk() -> None:
+    """A patch elsewhere in the picture is read otherwise, whether at once or behind a prefix."""
+    trunk, text, picture = _trunk(**MODERN), Segment.of(torch.ones(1, 4, WIDTH), 0), _grid()
+    assert picture.position is not None
+    turned = replace(picture, position=picture.position[:, [0, 2, 1]])
+    at_once, moved = (read(trunk, {"text": text, "picture": p})[0]["picture"] for p in (picture, turned))
+    assert not torch.allclose(at_once, moved, atol=1e-4)
+    _, prefix = read(trunk, {"text": text})
+    behind, _ = prefix.extend(trunk, replace(picture, block=1))
+    alone, _ = read(trunk, {"text": text, "picture": replace(picture, block=1)})
+    torch.testing.assert_close(behind, alone["picture"], atol=1e-5, rtol=1e-5)
+
+
+def test_no_gradient_flows_through_a_detached_prefix() -> None:
+    trunk, segments = _trunk(), _segments([3, 2], seed=0)
+    x = segments["part 0"].x.requires_grad_()
+    _, prefix = read(trunk, {"part 0": segments["part 0"]})
+    open_, shut = (p.extend(trunk, segments["part 1"])[0] for p in (prefix, prefix.detached()))
+    assert torch.equal(open_, shut)
+    assert not shut.requires_grad
+    assert torch.autograd.grad(open_.sum(), x)[0].any()
 
 
 def test_a_prefix_stays_as_it_was() -> None:

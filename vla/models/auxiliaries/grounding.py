@@ -11,9 +11,10 @@ from vla.core.contract import Dimension
 from vla.models.auxiliaries.auxiliary import AUXILIARY_BLOCK, Auxiliary
 from vla.models.auxiliaries.config import GroundingConfig
 from vla.models.readers.reader import Activations
+from vla.models.trunk.initialisation import initialise
 from vla.models.trunk.inputs import Metrics, measured
 from vla.models.trunk.sequence import Segment
-from vla.models.trunk.soft_bins import SoftBins, soft_cross_entropy
+from vla.models.trunk.soft_bins import SoftBins
 from vla.models.trunk.vocabulary import TokenTable
 
 
@@ -28,7 +29,7 @@ class Grounding(Auxiliary):
         self.ids = len(dimensions) * config.bins
         # A query of its own would need an id; the shared `query` and a learned position do the same.
         self.position = nn.Parameter(torch.empty(width))
-        nn.init.normal_(self.position, std=0.02)
+        initialise(self)
 
     def segment(self, b: int, table: TokenTable) -> Segment:
         """The query."""
@@ -47,7 +48,7 @@ class Grounding(Auxiliary):
         # NaN times a weight of zero is NaN, so what is unknown gets a value before it is left out.
         target = torch.where(known, target, self.cells.low)
         weight = known.to(logits.dtype)
-        loss = (soft_cross_entropy(logits, self.cells.targets(target)) * weight).sum() / weight.sum().clamp(min=1)
+        loss = (table.cross_entropy(logits, self.cells.targets(target)) * weight).sum() / weight.sum().clamp(min=1)
         error = ((self.cells.decode(logits.detach()) - target).abs() * weight).sum() / weight.sum().clamp(min=1)
         return loss, {f"{self.signal}_loss": measured(loss, weight), f"{self.signal}_error": measured(error, weight)}
 

@@ -13,10 +13,11 @@ from vla.models.heads.config import BinsHeadConfig
 from vla.models.heads.head import Head
 from vla.models.heads.steps import step_mean, step_segment, undecided
 from vla.models.trunk.attention import Transformer
+from vla.models.trunk.initialisation import initialise
 from vla.models.trunk.inputs import Inputs, Metrics, Targets
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.sequence import Prefix, Segment
-from vla.models.trunk.soft_bins import SoftBins, soft_cross_entropy
+from vla.models.trunk.soft_bins import SoftBins
 from vla.models.trunk.vocabulary import TokenTable
 
 
@@ -33,26 +34,22 @@ class BinsHead(Head):
         per_step = interface.action if config.layout == "joint" else 1
         self.step_position = nn.Parameter(torch.zeros(interface.horizon, 1, width))
         self.joint_position = nn.Parameter(torch.zeros(1, per_step, width))
-        for position in (self.step_position, self.joint_position):
-            nn.init.normal_(position, std=0.02)
+        self.room = interface.horizon * per_step
+        initialise(self)
 
     def loss(
         self, trunk: Transformer, prefix: Prefix, inputs: Inputs, targets: Targets, table: TokenTable
     ) -> tuple[Float[Tensor, ""], Metrics]:
         """Cross entropy against soft targets, over what may be learned."""
         logits = self._read(trunk, prefix, inputs, table)
-        loss = soft_cross_entropy(logits, self.cells.targets(targets.actions))  # (b, h, d)
+        loss = table.cross_entropy(logits, self.cells.targets(targets.actions))  # (b, h, d)
         return step_mean(loss, inputs, targets)
 
-    def sample(
-        self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable
-    ) -> Float[Tensor, "b h d"]:
+    def sample(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d"]:
         """One pass; each distribution becomes the mean near its mode."""
         return self.cells.decode(self._read(trunk, prefix, inputs, table))
 
-    def _read(
-        self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable
-    ) -> Float[Tensor, "b h d v"]:
+    def _read(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d v"]:
         hidden, _ = prefix.extend(trunk, self._queries(inputs, table))
         return self._logits(hidden, table)
 

@@ -5,7 +5,7 @@ Time goes from 1, where a chunk is noise, to 0, where it is actions; the paper c
     x_t = t ε + (1 - t) a        u = ε - a = dx/dt        t = 0.999 Beta(1.5, 1) + 0.001
 
 The expert is a transformer with weights and a width of its own. It has the trunk's layers, heads and head size, so layer
-i of it attends to keys and values that layer i of the trunk left, and to its own tokens:
+i of it attends to the keys and values of the trunk's layer i, and to its own:
 
     [ what the trunk has read ]   [ state, if asked for ]   [ noised actions (h) ]
                                     ACTION_BLOCK              the block behind it
@@ -30,6 +30,7 @@ from vla.models.heads.noise import seeded_normal
 from vla.models.heads.steps import step_mean, step_positions, step_segment, undecided
 from vla.models.trunk.attention import Transformer
 from vla.models.trunk.config import TransformerConfig
+from vla.models.trunk.initialisation import initialise
 from vla.models.trunk.inputs import Inputs, Metrics, Targets
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.sequence import Prefix, Segment
@@ -59,6 +60,8 @@ class FlowHead(Head):
         self.readout = nn.Linear(width, interface.action)
         self.teacher = teacher
         self.ids = teacher.ids if teacher else 0
+        self.room = interface.horizon + config.state
+        initialise(self)
 
     def loss(
         self, trunk: Transformer, prefix: Prefix, inputs: Inputs, targets: Targets, table: TokenTable
@@ -78,9 +81,7 @@ class FlowHead(Head):
         taught, lesson = self.teacher.loss(trunk, prefix, inputs, targets, table)
         return loss + taught, metrics | {f"teacher_{name}": value for name, value in lesson.items()}
 
-    def sample(
-        self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable
-    ) -> Float[Tensor, "b h d"]:
+    def sample(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d"]:
         """From the noise of each sample's seed along the field; the teacher has no say."""
         read, asked = self._behind(prefix, inputs), undecided(inputs, self._shape[0])
         seeds = torch.zeros_like(inputs.embodiment) if inputs.seeds is None else inputs.seeds

@@ -25,6 +25,9 @@ class Head(nn.Module, ABC):
 
     ids: int = 0
     """Ids that it needs in the range ``action`` of the vocabulary; 0 where it does not write in tokens."""
+    room: int = 0
+    """Tokens that `sample` reads behind the inputs, at most: keys and values get their place ahead. 0 where that is not
+    known; then every extension of the prefix makes longer tensors."""
 
     @abstractmethod
     def loss(
@@ -33,7 +36,5 @@ class Head(nn.Module, ABC):
         """The mean loss behind ``prefix``, and what to log of it; ``action_loss`` among them."""
 
     @abstractmethod
-    def sample(
-        self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable
-    ) -> Float[Tensor, "b h d"]:
+    def sample(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d"]:
         """A chunk for each sample of the prefix; where it draws, by ``inputs.seeds`` alone."""

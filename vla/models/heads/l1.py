@@ -7,6 +7,7 @@ from torch import Tensor
 from vla.models.heads.head import Head
 from vla.models.heads.steps import readout, step_mean, step_positions, step_segment, undecided
 from vla.models.trunk.attention import Transformer
+from vla.models.trunk.initialisation import initialise
 from vla.models.trunk.inputs import Inputs, Metrics, Targets
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.sequence import Prefix
@@ -14,12 +15,14 @@ from vla.models.trunk.vocabulary import TokenTable
 
 
 class L1Head(Head):
-    """Of several ways to go on it writes their median, step by step and joint by joint: right where there is one way."""
+    """Right where there is one way to go on: of several it writes the median, step by step and joint by joint."""
 
     def __init__(self, interface: Interface, width: int) -> None:
         super().__init__()
         self.step_position = step_positions(interface.horizon, width)
         self.readout = readout(width, interface.action)
+        self.room = interface.horizon
+        initialise(self)
 
     def loss(
         self, trunk: Transformer, prefix: Prefix, inputs: Inputs, targets: Targets, table: TokenTable
@@ -28,9 +31,7 @@ class L1Head(Head):
         written = self.sample(trunk, prefix, inputs, table).float()
         return step_mean((written - targets.actions).abs(), inputs, targets)
 
-    def sample(
-        self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable
-    ) -> Float[Tensor, "b h d"]:
+    def sample(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d"]:
         """One pass."""
         queries = repeat(table.special("query") + self.step_position, "h e -> b h e", b=len(inputs))
         hidden, _ = prefix.extend(trunk, step_segment(queries, undecided(inputs, len(self.step_position))))

@@ -8,7 +8,6 @@ has been filled stays: a second masking of doubtful tokens is not done.
 import math
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
@@ -16,6 +15,7 @@ from vla.core.errors import ConfigError
 from vla.models.codecs.codec import ActionCodec
 from vla.models.heads.head import ACTION_BLOCK, Head
 from vla.models.trunk.attention import Transformer
+from vla.models.trunk.initialisation import initialise
 from vla.models.trunk.inputs import Inputs, Metrics, Targets, measured
 from vla.models.trunk.sequence import Prefix, Segment
 from vla.models.trunk.vocabulary import TokenTable
@@ -24,13 +24,16 @@ from vla.models.trunk.vocabulary import TokenTable
 class MaskedHead(Head):
     """For codecs whose grammar depends on the place of a token alone, so that tokens can be filled in any order."""
 
+    allowed: Tensor
+    """bool (l, v): what may stand at each place."""
+
     def __init__(self, codec: ActionCodec, rounds: int, width: int) -> None:
         super().__init__()
         self.codec, self.rounds = codec, rounds
-        self.ids = codec.size
+        self.ids, self.room = codec.size, codec.length
         self.position = nn.Parameter(torch.empty(codec.length, width))
-        nn.init.normal_(self.position, std=0.02)
-        self._allowed = _grammar(codec)
+        self.register_buffer("allowed", _grammar(codec), persistent=False)
+        initialise(self)
 
     def loss(
         self, trunk: Transformer, prefix: Prefix, inputs: Inputs, targets: Targets, table: TokenTable
@@ -40,14 +43,12 @@ class MaskedHead(Head):
         masked = self._mask(len(ids), ids.device)
         # What may not be learned is always masked: shown, it would tell of labels that nobody vouches for.
         logits = self._read(trunk, prefix, ids, ~masked & learn, table)
-        loss = F.cross_entropy(logits.transpose(1, 2), ids, reduction="none")  # (b, l)
+        loss = table.cross_entropy(logits, ids)  # (b, l)
         weight = learn & masked
         mean = torch.where(weight, loss, 0.0).sum() / weight.sum().clamp(min=1)
         return mean, {"action_loss": measured(mean, weight)}
 
-    def sample(
-        self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable
-    ) -> Float[Tensor, "b h d"]:
+    def sample(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d"]:
         """`rounds` passes, each of all tokens."""
         shape = len(prefix.valid), self.codec.length
         ids = torch.zeros(shape, dtype=torch.long, device=prefix.valid.device)
@@ -82,8 +83,7 @@ class MaskedHead(Head):
         """Logits of every token, of which those that are ``shown`` are read and the others asked for."""
         x = torch.where(shown[..., None], table.embed("action", ids), table.special("query")) + self.position
         hidden, _ = prefix.extend(trunk, Segment.of(x, ACTION_BLOCK))
-        allowed = self._allowed.to(hidden.device)
-        return table.logits("action", hidden).float().masked_fill(~allowed, -torch.inf)
+        return table.logits("action", hidden).float().masked_fill(~self.allowed, -torch.inf)
 
 
 def _grammar(codec: ActionCodec) -> Bool[Tensor, "l v"]:

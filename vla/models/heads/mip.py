@@ -19,6 +19,7 @@ from vla.models.heads.config import MipHeadConfig
 from vla.models.heads.head import Head
 from vla.models.heads.steps import readout, step_mean, step_positions, step_segment, undecided
 from vla.models.trunk.attention import Transformer
+from vla.models.trunk.initialisation import initialise
 from vla.models.trunk.inputs import Inputs, Metrics, Targets
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.sequence import Prefix
@@ -34,9 +35,10 @@ class MipHead(Head):
         self.step_position = step_positions(interface.horizon, width)
         self.embed = nn.Linear(interface.action, width)
         # Which of the two passes it is: t has no other values.
-        self.refine = nn.Parameter(torch.zeros(width))
-        nn.init.normal_(self.refine, std=0.02)
+        self.refine = nn.Parameter(torch.empty(width))
         self.readout = readout(width, interface.action)
+        self.room = interface.horizon
+        initialise(self)
 
     def loss(
         self, trunk: Transformer, prefix: Prefix, inputs: Inputs, targets: Targets, table: TokenTable
@@ -50,16 +52,12 @@ class MipHead(Head):
         fine, metrics = step_mean((second.float() - targets.actions) ** 2, inputs, targets)
         return rough + fine, metrics | {"first_pass_loss": rough.detach()}
 
-    def sample(
-        self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable
-    ) -> Float[Tensor, "b h d"]:
+    def sample(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d"]:
         """Two passes, the second from what the first gave."""
         first = self._first(trunk, prefix, inputs, table).float()
         return self._second(trunk, prefix, inputs, self.known * first, table)
 
-    def _first(
-        self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable
-    ) -> Float[Tensor, "b h d"]:
+    def _first(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d"]:
         queries = repeat(table.special("query") + self.step_position, "h e -> b h e", b=len(inputs))
         return self._read(trunk, prefix, inputs, queries)
 

@@ -1,7 +1,6 @@
 """Actions as the tokens of a codec, each written in the light of those before it."""
 
 import torch
-import torch.nn.functional as F
 from einops import repeat
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from vla.models.codecs.codec import ActionCodec
 from vla.models.heads.head import ACTION_BLOCK, Head
 from vla.models.trunk.attention import Transformer
+from vla.models.trunk.initialisation import initialise
 from vla.models.trunk.inputs import Inputs, Metrics, Targets, measured
 from vla.models.trunk.sequence import Prefix, Segment
 from vla.models.trunk.vocabulary import TokenTable
@@ -20,9 +20,9 @@ class TokensHead(Head):
     def __init__(self, codec: ActionCodec, width: int) -> None:
         super().__init__()
         self.codec = codec
-        self.ids = codec.size
+        self.ids, self.room = codec.size, codec.length
         self.position = nn.Parameter(torch.zeros(codec.length, width))
-        nn.init.normal_(self.position, std=0.02)
+        initialise(self)
 
     def loss(
         self, trunk: Transformer, prefix: Prefix, inputs: Inputs, targets: Targets, table: TokenTable
@@ -35,23 +35,21 @@ class TokensHead(Head):
         ids, learn = self.codec.encode(targets.actions, targets.valid)
         hidden, _ = prefix.extend(trunk, self._teach(ids, table))
         logits = self._logits(hidden, self.codec.grammar(ids), table)
-        loss = F.cross_entropy(logits.transpose(1, 2), ids, reduction="none")  # (b, l)
+        loss = table.cross_entropy(logits, ids)  # (b, l)
         mean = (loss * learn).sum() / learn.sum().clamp(min=1)
         return mean, {"action_loss": measured(mean, learn)}
 
-    def sample(
-        self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable
-    ) -> Float[Tensor, "b h d"]:
+    def sample(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d"]:
         """Greedy: the likeliest id that is allowed, fed back."""
         b = len(prefix.valid)
-        ids = torch.zeros(b, 0, dtype=torch.long, device=prefix.valid.device)
+        ids = torch.zeros(b, self.codec.length, dtype=torch.long, device=prefix.valid.device)
         x = repeat(table.special("begin"), "e -> b 1 e", b=b)
         for i in range(self.codec.length):
             # One new token a turn: the cache of the prefix holds keys and values of everything before it.
             hidden, prefix = prefix.extend(trunk, Segment.of(x + self.position[i], ACTION_BLOCK + i))
-            logits = self._logits(hidden, self.codec.allowed(ids)[:, None], table)  # (b, 1, v)
-            ids = torch.cat([ids, logits.argmax(dim=-1)], dim=1)
-            x = table.embed("action", ids[:, -1:])
+            logits = self._logits(hidden, self.codec.allowed(ids[:, :i])[:, None], table)  # (b, 1, v)
+            ids[:, i : i + 1] = logits.argmax(dim=-1)
+            x = table.embed("action", ids[:, i : i + 1])
         return self.codec.decode(ids)
 
     def _teach(self, ids: Int64[Tensor, "b l"], table: TokenTable) -> Segment:

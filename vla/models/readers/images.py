@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vla.models.readers.config import ImagesConfig
 from vla.models.readers.reader import Activations, Reader
+from vla.models.trunk.initialisation import initialise
 from vla.models.trunk.inputs import Inputs
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.points import cell_grid
@@ -35,8 +36,8 @@ class ImagesReader(Reader):
         n = len(interface.cameras)
         self.cameras = nn.ModuleList(ImageTokenizer(config, width) for _ in range(n))
         self.position = nn.Parameter(torch.empty(n, config.tokens, width))
-        self.time = nn.Parameter(torch.zeros(interface.history, width))
-        nn.init.normal_(self.position, std=0.02)
+        self.time = nn.Parameter(torch.empty(interface.history, width))
+        initialise(self)
 
     def forward(
         self, inputs: Inputs, context: Mapping[str, Segment], table: TokenTable, activations: Activations
@@ -81,14 +82,7 @@ class ImageTokenizer(nn.Module):
         self.key = nn.Linear(width, width)
         self.look = nn.Linear(width, c)
         self.project = nn.Linear(c + 2 + 4 * _OCTAVES, width)
-        # Sharp and different maps from the start: with PyTorch's default they are all nearly flat, every token is the
-        # mean of the image, and finding anything takes several times as many samples.
-        nn.init.normal_(self.score.weight, std=0.6)
-        nn.init.normal_(self.seekers, std=0.5)
-        nn.init.normal_(self.look.weight, std=1.8 * width**-0.5)
-        for film in self.films:
-            for parameter in film.parameters():
-                nn.init.zeros_(parameter)
+        initialise(self)
 
     def forward(
         self,

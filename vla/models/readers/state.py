@@ -7,6 +7,7 @@ from torch import nn
 
 from vla.models.readers.config import StateConfig
 from vla.models.readers.reader import Activations, Reader
+from vla.models.trunk.initialisation import initialise
 from vla.models.trunk.inputs import Inputs
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.sequence import Segment
@@ -21,10 +22,9 @@ class StateReader(Reader):
         self.dropout = config.dropout
         self.project = nn.Sequential(nn.Linear(interface.state, width), nn.GELU(), nn.Linear(width, width))
         self.position = nn.Parameter(torch.empty(width))
-        # Zero: one observation of one robot begins as if neither were there, and both are learned where there are more.
-        self.time = nn.Parameter(torch.zeros(interface.history, width))
-        self.embodiment = nn.Parameter(torch.zeros(interface.embodiments, width))
-        nn.init.normal_(self.position, std=0.02)
+        self.time = nn.Parameter(torch.empty(interface.history, width))
+        self.embodiment = nn.Parameter(torch.empty(interface.embodiments, width))
+        initialise(self)
 
     def forward(
         self, inputs: Inputs, context: Mapping[str, Segment], table: TokenTable, activations: Activations

@@ -9,6 +9,7 @@ from vla.models.readers.config import TextConfig
 from vla.models.readers.reader import Activations, Reader
 from vla.models.trunk.attention import Transformer, attention_mask
 from vla.models.trunk.config import TransformerConfig
+from vla.models.trunk.initialisation import initialise
 from vla.models.trunk.inputs import Inputs
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.sequence import Segment
@@ -22,7 +23,7 @@ class TextReader(Reader):
         super().__init__()
         self.position = nn.Parameter(torch.empty(interface.text, width))
         self.transformer = Transformer(TransformerConfig(width=width, layers=config.layers, heads=config.heads))
-        nn.init.normal_(self.position, std=0.02)
+        initialise(self)
 
     def forward(
         self, inputs: Inputs, context: Mapping[str, Segment], table: TokenTable, activations: Activations

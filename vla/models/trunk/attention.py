@@ -1,38 +1,74 @@
 """One attention rule for every decoding, and the transformer that applies it.
 
 Token i sees token j iff they share a segment, ``block[j] <= block[i]`` and j is valid. Blocks 0 0 0 1 1 1 make a
-prefix-LM, 0 1 2 3 causal decoding, 0 0 1 1 2 2 block-causal decoding; segments separate packed samples.
+prefix-LM, 0 1 2 3 causal decoding, 0 0 1 1 2 2 block-causal decoding; segments separate packed samples. `may_look` is
+the rule; a dense mask (here) and FlexAttention (`vla.models.trunk.flex`) are two ways to compute under it.
 """
 
+from typing import no_type_check
+
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from vla.core.errors import ConfigError
+from vla.models.trunk.block import Attend, Block, Norm
+from vla.models.trunk.cache import Cache, GrowingCache
 from vla.models.trunk.config import TransformerConfig
+from vla.models.trunk.rotary import turns
 
-Cache = list[tuple[Tensor, Tensor]]
-"""Keys and values (b, heads, l, e / heads) of each layer."""
+_WORTH_FLEX = 512
+"""Keys from which on FlexAttention is taken on a GPU: it skips squares of 128 by 128, of which fewer keys have none."""
 
 
-def attention_mask(
-    block: Int64[Tensor, "b l"],
-    valid: Bool[Tensor, "b l"],
-    segment: Int64[Tensor, "b l"] | None = None,
-    *,
-    queries: int | None = None,
-) -> Bool[Tensor, "b q l"]:
-    """The rule as a dense mask of the last ``queries`` tokens (default: all) against all.
+@no_type_check  # FlexAttention traces it, and cannot trace a check of its arguments
+def may_look(
+    segment: Tensor, block: Tensor, to_segment: Tensor, to_block: Tensor, to_valid: Tensor, itself: Tensor
+) -> Tensor:
+    """The rule, of a token and one that it may look at, or of as many pairs as the shapes together have.
 
     A token always sees itself, so padding has something to attend to and no row is empty.
     """
-    length = block.shape[1]
-    start = length - (queries or length)
-    mask = (block[:, None, :] <= block[:, start:, None]) & valid[:, None, :]
-    if segment is not None:
-        mask &= segment[:, None, :] == segment[:, start:, None]
-    return mask | torch.eye(length, dtype=torch.bool, device=block.device)[None, start:]
+    return (segment == to_segment) & (to_block <= block) & to_valid | itself
+
+
+def attention_mask(
+    block: Int64[Tensor, "*b l"],
+    valid: Bool[Tensor, "b l"],
+    segment: Int64[Tensor, "*b l"] | None = None,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+) -> Bool[Tensor, "b q l"]:
+    """The rule as a dense mask of the tokens from ``start`` to before ``stop`` (default: all) against all."""
+    segment = torch.zeros_like(block) if segment is None else segment
+    index = torch.arange(block.shape[-1], device=block.device)
+    itself = index[start:stop, None] == index
+    rows = segment[..., start:stop, None], block[..., start:stop, None]
+    return may_look(*rows, segment[..., None, :], block[..., None, :], valid[:, None, :], itself)
+
+
+def dense(mask: Bool[Tensor, "b q l"], dtype: torch.dtype) -> Attend:
+    """Attention as two products: several times faster on CPU than scaled_dot_product_attention at these lengths."""
+    # Added to the scores of every layer, so made once: 0 where a token may look, -inf where not.
+    bias = torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf)[:, None]  # (b, 1, q, l)
+
+    def attend(
+        q: Float[Tensor, "b h q c"], k: Float[Tensor, "b k l c"], v: Float[Tensor, "b k l c"]
+    ) -> Float[Tensor, "b h q c"]:
+        shared, length = q.shape[1] // k.shape[1], q.shape[2]
+        if shared == 1:
+            weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias, dim=-1)
+            return weights @ v
+        # Queries that share keys become rows of one product: keys are not copied for each of them.
+        q = rearrange(q, "b (k g) q c -> b k (g q) c", g=shared)
+        scores = rearrange(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, "b k (g q) l -> b k g q l", g=shared)
+        weights = torch.softmax(scores + bias[:, :, None], dim=-1)
+        return rearrange(weights.flatten(2, 3) @ v, "b k (g q) c -> b (k g) q c", q=length)
+
+    return attend
 
 
 class Transformer(nn.Module):
@@ -40,48 +76,49 @@ class Transformer(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.layers))
-        self.norm = nn.RMSNorm(config.width)
+        self.config = config
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = Norm(config.width, config)
 
     def forward(
-        self, x: Float[Tensor, "b q e"], mask: Bool[Tensor, "b q l"], cache: Cache | None = None
+        self,
+        x: Float[Tensor, "b q e"],
+        mask: Bool[Tensor, "b q l"] | Attend,
+        cache: Cache | None = None,
+        position: Int64[Tensor, "q 3"] | None = None,
     ) -> tuple[Float[Tensor, "b q e"], Cache]:
-        """Run tokens ``x``; with ``cache``, they come after the ``l - q`` tokens that it holds."""
-        # Added to the scores of every layer, so made once: 0 where a token may look, -inf where not.
-        bias = torch.zeros_like(mask, dtype=x.dtype).masked_fill_(~mask, -torch.inf)[:, None]  # (b, 1, q, l)
-        grown: Cache = []
-        for i, block in enumerate(self.blocks):
-            x, keys_values = block(x, bias, cache[i] if cache else None)
-            grown.append(keys_values)
-        return self.norm(x), grown
+        """Run tokens ``x`` at (time, row, column), and keep their keys and values in ``cache``.
 
+        Who sees whom is a mask, or attention that knows it already. Without positions the tokens stand one behind the
+        other from 0 on; they matter where the configuration has rotary ones.
+        """
+        config = self.config
+        assert cache is None or not cache.start or position is not None or config.rope is None, "positions are missing"
+        attend = dense(mask, x.dtype) if isinstance(mask, Tensor) else mask
+        cache = GrowingCache() if cache is None else cache
+        by = None
+        if config.rope is not None:
+            if position is None:
+                position = torch.arange(x.shape[1], device=x.device)[:, None].expand(-1, 3)
+            by = turns(position, config.size, config.rope, config.rope_sections)
+        again = config.recompute and torch.is_grad_enabled()
+        for layer, block in enumerate(self.blocks):
+            if again:
+                x = checkpoint(block, x, attend, cache, layer, by, use_reentrant=False)
+            else:
+                x = block(x, attend, cache, layer, by)
+        return self.norm(x), cache
 
-class _Block(nn.Module):
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        hidden = int(config.width * config.mlp_ratio)
-        self.heads = config.heads
-        self.norm_attention = nn.RMSNorm(config.width)
-        # Norms before each part carry the scale, so no projection has a bias.
-        self.qkv = nn.Linear(config.width, 3 * config.heads * config.size, bias=False)
-        self.out = nn.Linear(config.heads * config.size, config.width, bias=False)
-        self.norm_mlp = nn.RMSNorm(config.width)
-        self.up = nn.Linear(config.width, hidden, bias=False)
-        self.down = nn.Linear(hidden, config.width, bias=False)
-        # What is added to the residual stream starts small, by the number of additions (GPT-2), so that depth does not
-        # change the scale at which training begins.
-        for projection in (self.out, self.down):
-            nn.init.normal_(projection.weight, std=0.02 / (2 * config.layers) ** 0.5)
+    def attend(self, cache: Cache, x: Float[Tensor, "b q e"]) -> Attend:
+        """Attention of the newest tokens of ``cache``, under the rule, by what the configuration and the device say."""
+        marks, backend = cache.marks, self.config.attention
+        start, stop = cache.start, cache.start + x.shape[1]
+        if backend == "auto":
+            backend = "flex" if x.is_cuda and len(marks) >= _WORTH_FLEX and self.config.size >= 16 else "dense"
+        if backend == "flex":
+            if torch.is_grad_enabled() and not x.is_cuda:
+                raise ConfigError("model.trunk.attention=flex has no gradients on a CPU; set it to auto or dense")
+            from vla.models.trunk.flex import flex
 
-    def forward(
-        self, x: Float[Tensor, "b q e"], bias: Float[Tensor, "b 1 q l"], past: tuple[Tensor, Tensor] | None
-    ) -> tuple[Float[Tensor, "b q e"], tuple[Tensor, Tensor]]:
-        qkv = rearrange(self.qkv(self.norm_attention(x)), "b l (three h e) -> three b h l e", three=3, h=self.heads)
-        q, k, v = qkv.unbind(0)
-        if past is not None:
-            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)  # (b, heads, l, e / heads)
-        # Two products instead of scaled_dot_product_attention: several times faster on CPU at these lengths.
-        weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias, dim=-1)
-        x = x + self.out(rearrange(weights @ v, "b h l e -> b l (h e)"))
-        x = x + self.down(F.gelu(self.up(self.norm_mlp(x)), approximate="tanh"))
-        return x, (k, v)
+            return flex(may_look, marks, start, stop)
+        return dense(attention_mask(marks.block, marks.valid, marks.segment, start=start, stop=stop), x.dtype)

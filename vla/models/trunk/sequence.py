@@ -4,16 +4,23 @@ A `Segment` is some tokens with one block number, or one for each token. Concate
 attention rule (`vla.models.trunk.attention`) makes the mask from the block numbers alone. A `Prefix` is a sequence
 that has been read, with its keys and values: extending it gives a new one and leaves the old one as it was, so it can
 be read from twice.
+
+A token is at a (time, row, column) of its segment, and each segment begins behind the farthest of the one before it, as
+in Qwen2-VL (arXiv 2409.12191): the place of a picture's patch in the sequence depends on where it is in the picture.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from vla.models.trunk.attention import Cache, Transformer, attention_mask
+from vla.models.trunk.attention import Transformer
+from vla.models.trunk.cache import Cache, GrowingCache, Marks, StaticCache
+
+Place = int | Int64[Tensor, ""]
+"""Of a segment's first token: a number where all segments before it are of a length that is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,17 +32,55 @@ class Segment:
     """False for padding, and for what a robot lacks: seen by nobody."""
     block: int | Int64[Tensor, " l"]
     """Sees its own block and those below; see `vla.models.trunk.attention`."""
+    segment: int | Int64[Tensor, " l"] = 0
+    """Which of the sequences that share a row; see `vla.models.trunk.packing`."""
+    position: Int64[Tensor, "l 3"] | None = None
+    """Time, row and column of each token, from the beginning of the segment; by default 0, 1, 2, … on all three."""
 
     @staticmethod
     def of(x: Float[Tensor, "b l e"], block: int | Int64[Tensor, " l"]) -> "Segment":
         """Tokens that are all valid."""
         return Segment(x=x, valid=torch.ones(x.shape[:2], dtype=torch.bool, device=x.device), block=block)
 
-    def blocks(self) -> Int64[Tensor, "b l"]:
-        """The block number of every token."""
-        b, length = self.valid.shape
-        block = torch.as_tensor(self.block, device=self.valid.device)
-        return block.expand(b, length)
+    def marks(self) -> Marks:
+        """What decides who sees whom."""
+        length, device = self.valid.shape[1], self.valid.device
+        segment, block = (torch.as_tensor(n, device=device).expand(length) for n in (self.segment, self.block))
+        return Marks(segment=segment, block=block, valid=self.valid)
+
+    def positions(self, start: Place) -> Int64[Tensor, "l 3"]:
+        """Where its tokens are if it begins at ``start``."""
+        if self.position is not None:
+            return self.position + start
+        return (torch.arange(self.x.shape[1], device=self.x.device) + start)[:, None].expand(-1, 3)
+
+    def next(self, start: Place) -> Place:
+        """Where the segment behind it begins."""
+        return start + (self.x.shape[1] if self.position is None else self.position.amax() + 1)
+
+
+def joined(parts: Sequence[Segment]) -> Segment:
+    """One segment of several, each of which begins where the one before it ends."""
+    if all(part.position is None for part in parts):
+        return side_by_side(parts, None)
+    start: Place = 0
+    positions = []
+    for part in parts:
+        positions.append(part.positions(start))
+        start = part.next(start)
+    return side_by_side(parts, torch.cat(positions))
+
+
+def side_by_side(parts: Sequence[Segment], position: Int64[Tensor, "l 3"] | None) -> Segment:
+    """One segment of several, whose tokens are where ``position`` says."""
+    marks = [part.marks() for part in parts]
+    return Segment(
+        x=torch.cat([part.x for part in parts], dim=1),  # (b, l, e)
+        valid=torch.cat([mark.valid for mark in marks], dim=1),
+        block=torch.cat([mark.block for mark in marks]),
+        segment=torch.cat([mark.segment for mark in marks]),
+        position=position,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,37 +89,45 @@ class Prefix:
 
     cache: Cache
     valid: Bool[Tensor, "b l"]
-    block: Int64[Tensor, "b l"]
-
-    def repeated(self, times: int) -> "Prefix":
-        """The whole batch ``times`` times, one after the other: to go on from it in several ways at once."""
-        return self._each(lambda x: x.repeat(times, *[1] * (x.ndim - 1)))
-
-    def detached(self) -> "Prefix":
-        """The same, through which no gradient flows."""
-        return self._each(Tensor.detach)
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Prefix":
-        cache = [(change(keys), change(values)) for keys, values in self.cache]
-        return replace(self, cache=cache, valid=change(self.valid), block=change(self.block))
+    """Which of its tokens are no padding."""
+    next: Place = 0
+    """Where the next segment begins."""
 
     def extend(self, trunk: Transformer, segment: Segment) -> tuple[Float[Tensor, "b q e"], "Prefix"]:
         """Read ``segment`` behind it: its hidden states, and the longer prefix."""
-        valid = torch.cat([self.valid, segment.valid], dim=1)
-        block = torch.cat([self.block, segment.blocks()], dim=1)
-        mask = attention_mask(block, valid, queries=segment.x.shape[1])
-        # The mask has a row for each new token only (b, q, l): the old ones have been read and do not look again.
-        hidden, cache = trunk(segment.x, mask, self.cache)
-        return hidden, Prefix(cache=cache, valid=valid, block=block)
+        cache = self.cache.extended(segment.marks())
+        hidden, cache = trunk(
+            segment.x,
+            # A row for each new token only: the old ones have been read and do not look again.
+            trunk.attend(cache, segment.x),
+            cache,
+            segment.positions(self.next) if trunk.config.rope is not None else None,
+        )
+        valid = cache.marks.valid[:, : cache.start + segment.x.shape[1]]
+        return hidden, Prefix(cache=cache, valid=valid, next=segment.next(self.next))
+
+    def detached(self) -> "Prefix":
+        """The same, through which no gradient flows into what read it (knowledge insulation, arXiv 2505.23705)."""
+        return replace(self, cache=self.cache.detached())
+
+    def repeated(self, times: int) -> "Prefix":
+        """The whole batch ``times`` times, one after the other: to go on from it in several ways at once."""
+        return replace(self, cache=self.cache.repeated(times), valid=self.valid.repeat(times, 1))
 
 
-def read(trunk: Transformer, segments: Mapping[str, Segment]) -> tuple[dict[str, Float[Tensor, "b q e"]], Prefix]:
-    """Run all segments through ``trunk`` as one sequence: the hidden states of each, and the prefix that they are."""
+def read(
+    trunk: Transformer, segments: Mapping[str, Segment], *, room: int = 0
+) -> tuple[dict[str, Float[Tensor, "b q e"]], Prefix]:
+    """Run all segments through ``trunk`` as one sequence: the hidden states of each, and the prefix that they are.
+
+    With ``room`` for as many tokens behind them, keys and values are allocated once and written in place, which
+    gradients do not survive.
+    """
+    assert not (room and torch.is_grad_enabled()), "a static cache has no gradients: read with room=0, or in no_grad"
     parts: Sequence[Segment] = list(segments.values())
-    x = torch.cat([part.x for part in parts], dim=1)  # (b, l, e)
-    valid = torch.cat([part.valid for part in parts], dim=1)
-    block = torch.cat([part.blocks() for part in parts], dim=1)
-    hidden, cache = trunk(x, attention_mask(block, valid))
+    whole = joined(parts)
+    cache = StaticCache(whole.x.shape[1] + room) if room else GrowingCache()
+    hidden, prefix = Prefix(cache=cache, valid=whole.valid[:, :0]).extend(trunk, whole)
     # Each part gets back what became of its own tokens: (b, q, e) again.
     split = hidden.split([part.x.shape[1] for part in parts], dim=1)
-    return dict(zip(segments, split, strict=True)), Prefix(cache=cache, valid=valid, block=block)
+    return dict(zip(segments, split, strict=True)), prefix

@@ -14,6 +14,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from vla.core.lookup import lookup
+from vla.models.trunk.initialisation import initialise
+from vla.models.trunk.soft_bins import soft_cross_entropy
 
 SPECIALS = ("pad", "begin", "query", "no_state")
 
@@ -48,11 +50,11 @@ class Vocabulary:
 class TokenTable(nn.Module):
     """The embedding of every token, which is also the head that writes it."""
 
-    def __init__(self, vocabulary: Vocabulary, width: int) -> None:
+    def __init__(self, vocabulary: Vocabulary, width: int, *, scale: float = 1.0, z_loss: float = 0.0) -> None:
         super().__init__()
-        self.vocabulary = vocabulary
+        self.vocabulary, self.scale, self.z_loss = vocabulary, scale, z_loss
         self.weight = nn.Parameter(torch.empty(len(vocabulary), width))
-        nn.init.normal_(self.weight, std=0.02)
+        initialise(self)
 
     def rows(self, name: str) -> Float[Tensor, "v e"]:
         """The rows of a range."""
@@ -60,15 +62,32 @@ class TokenTable(nn.Module):
         return self.weight[ids.start : ids.stop]
 
     def special(self, name: str) -> Float[Tensor, " e"]:
-        """The row of one of `SPECIALS`."""
-        return self.weight[self.vocabulary.range("special")[SPECIALS.index(name)]]
+        """The embedding of one of `SPECIALS`."""
+        return self._scaled(self.weight[self.vocabulary.range("special")[SPECIALS.index(name)]])
 
     def embed(self, name: str, ids: Int64[Tensor, "*b"]) -> Float[Tensor, "*b e"]:
         """Embeddings of ids that count from the start of the range."""
-        return F.embedding(ids, self.rows(name))
+        return self._scaled(F.embedding(ids, self.rows(name)))
 
     def logits(self, name: str, hidden: Float[Tensor, "*b e"]) -> Float[Tensor, "*b v"]:
         """Logits over a range, and nothing else."""
         # Sliced before the product: a softmax over the whole vocabulary would spend most of its work on ids that the
         # grammar forbids here.
         return F.linear(hidden, self.rows(name))
+
+    def cross_entropy(
+        self, logits: Float[Tensor, "*b v"], targets: Int64[Tensor, "*b"] | Float[Tensor, "*b v"]
+    ) -> Float[Tensor, "*b"]:
+        """Against ids or distributions, with the z-loss: the weight times the squared logarithm of the normaliser.
+
+        It keeps logits from growing together, which a softmax does not notice and bfloat16 does (arXiv 2204.02311).
+        """
+        if targets.is_floating_point():
+            loss = soft_cross_entropy(logits, targets)
+        else:
+            flat = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), reduction="none")
+            loss = flat.view(targets.shape)
+        return loss + self.z_loss * logits.float().logsumexp(dim=-1) ** 2 if self.z_loss else loss
+
+    def _scaled(self, rows: Float[Tensor, "*b e"]) -> Float[Tensor, "*b e"]:
+        return rows * self.scale if self.scale != 1 else rows

@@ -1,0 +1,70 @@
+"""One block of a transformer: attention, then an MLP, each behind a norm and added to what came in."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vla.models.trunk.cache import Cache
+from vla.models.trunk.config import TransformerConfig
+from vla.models.trunk.initialisation import initialise
+from vla.models.trunk.rotary import Turns, rotate
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Queries (b, h, q, c), keys and values (b, k, l, c) to what the queries read (b, h, q, c); it knows who sees whom."""
+
+
+class Norm(nn.Module):
+    """Root mean square norm (arXiv 1910.07467) of the last axis."""
+
+    def __init__(self, size: int, config: TransformerConfig) -> None:
+        super().__init__()
+        self.eps, self.offset = config.norm_eps, config.norm_offset
+        self.weight = nn.Parameter(torch.empty(size))
+        initialise(self, neutral=0.0 if config.norm_offset else 1.0)
+
+    def forward(self, x: Float[Tensor, "*b e"]) -> Float[Tensor, "*b e"]:
+        """Scaled to a root mean square of 1, then by the weight."""
+        return F.rms_norm(x, self.weight.shape, 1 + self.weight if self.offset else self.weight, self.eps)
+
+
+class Block(nn.Module):
+    """No projection has a bias: the norms before them carry the scale."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        size, hidden = config.size, config.hidden
+        self.heads, self.keys, self.size = config.heads, config.keys, size
+        self.norm_attention = Norm(config.width, config)
+        self.qkv = nn.Linear(config.width, (config.heads + 2 * config.keys) * size, bias=False)
+        self.out = nn.Linear(config.heads * size, config.width, bias=False)
+        self.norm_mlp = Norm(config.width, config)
+        self.up = nn.Linear(config.width, hidden, bias=False)
+        self.down = nn.Linear(hidden, config.width, bias=False)
+        self.gate = nn.Linear(config.width, hidden, bias=False) if config.gated else None
+        self.norm_q, self.norm_k = (Norm(size, config) if config.qk_norm else None for _ in range(2))
+        self.silu = config.activation == "silu"
+        initialise(self, additions=2 * config.layers)
+
+    def forward(
+        self, x: Float[Tensor, "b q e"], attend: Attend, cache: Cache, layer: int, by: Turns | None
+    ) -> Float[Tensor, "b q e"]:
+        """The tokens, with what they read and what was made of it; their keys and values are kept as of ``layer``."""
+        qkv = rearrange(self.qkv(self.norm_attention(x)), "b q (n c) -> b n q c", c=self.size)
+        q, k, v = qkv.split([self.heads, self.keys, self.keys], dim=1)
+        if self.norm_q is not None and self.norm_k is not None:
+            q, k = self.norm_q(q), self.norm_k(k)
+        if by is not None:
+            q, k = rotate(q, by), rotate(k, by)
+        read = attend(q, *cache.put(layer, k, v))
+        x = x + self.out(rearrange(read, "b h q c -> b q (h c)"))
+        made: Tensor = self.down(self._hidden(self.norm_mlp(x)))
+        return x + made
+
+    def _hidden(self, x: Float[Tensor, "b q e"]) -> Float[Tensor, "b q m"]:
+        gate = self.up(x) if self.gate is None else self.gate(x)
+        gate = F.silu(gate) if self.silu else F.gelu(gate, approximate="tanh")
+        return gate if self.gate is None else gate * self.up(x)
