@@ -60,7 +60,8 @@ class ChunkBuffer:
         """The commands of the next ``latency`` steps, whatever is added now; None where none is decided."""
         if not self._latency or not self._chunks:
             return None
-        return np.stack([self._command(self._step + i) for i in range(self._latency)])
+        commands: np.ndarray = np.stack([self._command(self._step + i) for i in range(self._latency)])
+        return commands
 
     @property
     def clipped(self) -> bool:

@@ -180,7 +180,9 @@ class FlowHeadConfig(HeadConfig):
         """See `HeadConfig.build`."""
         from vla.models.heads.flow import FlowHead
 
-        teacher = self.teacher and self.teacher.build(interface, trunk, fitted.get("teacher", {}))
+        teacher = None
+        if self.teacher is not None:
+            teacher = self.teacher.build(interface, trunk, fitted.get("teacher", {}))
         return FlowHead(self, interface, trunk, teacher)
 
 
