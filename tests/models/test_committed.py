@@ -3,12 +3,9 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-import pytest
 import torch
 
-from vla.core.errors import ConfigError
 from vla.models.committed import CommittedReader, kept
-from vla.models.config import UnifiedConfig
 from vla.models.heads.config import L1HeadConfig
 from vla.models.heads.head import ACTION_BLOCK
 from vla.models.trunk.inputs import Batch, Committed
@@ -121,11 +118,3 @@ def test_it_learns_to_go_on_from_what_is_decided(make_model: MakeModel, make_bat
 def test_without_the_setting_nothing_is_built(make_model: MakeModel) -> None:
     assert not [name for name in make_model(committed=0).state_dict() if "committed" in name]
     assert [name for name in make_model(committed=2).state_dict() if name.startswith("committed.")]
-
-
-@pytest.mark.parametrize("committed", [-1, 8])
-def test_a_chunk_of_which_all_is_decided_is_refused(committed: int) -> None:
-    with pytest.raises(
-        ConfigError, match=rf"model\.committed={committed} must be at least 0 and below model\.horizon=8"
-    ):
-        UnifiedConfig(committed=committed)

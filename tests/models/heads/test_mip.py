@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from tests.models.reading import read_as
-from vla.core.errors import ConfigError
 from vla.models.heads.config import MipHeadConfig
 from vla.models.heads.mip import MipHead
 from vla.models.trunk.inputs import Batch
@@ -65,9 +64,3 @@ def test_the_loss_is_that_of_both_passes(model: UnifiedTransformer, make_batch: 
     torch.testing.assert_close(loss, 2 * error)
     torch.testing.assert_close(metrics["action_loss"], error)
     torch.testing.assert_close(metrics["first_pass_loss"], error)
-
-
-@pytest.mark.parametrize("known", [0.0, 1.0])
-def test_a_pass_without_noise_or_without_knowledge_is_refused(known: float) -> None:
-    with pytest.raises(ConfigError, match=r"model\.head\.known"):
-        MipHeadConfig(known=known)

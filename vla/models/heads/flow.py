@@ -4,8 +4,8 @@ Time goes from 1, where a chunk is noise, to 0, where it is actions; the paper c
 
     x_t = t ε + (1 - t) a        u = ε - a = dx/dt        t = 0.999 Beta(1.5, 1) + 0.001
 
-The expert is a transformer with weights and a width of its own. It has the trunk's layers, heads and head size, so layer
-i of it attends to the keys and values of the trunk's layer i, and to its own:
+The expert is a transformer with weights and a width of its own, and with the layers and heads of the trunk: its layer i
+attends to the keys and values of the trunk's layer i, and to its own:
 
     [ what the trunk has read ]   [ state, if asked for ]   [ noised actions (h) ]
                                     ACTION_BLOCK              the block behind it
