@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla.core.chunks import ChunkBuffer
+from vla.core.chunks import ChunkBuffer, Execution
 from vla.core.errors import ConfigError, ContractError
 from vla.core.types import ActionChunk
 
@@ -33,7 +33,7 @@ def _reference(chunks: list[np.ndarray], starts: list[int], step: int, ensemble:
 )
 def test_equals_the_reference(execute: int, horizon: int, ensemble: float, steps: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    buffer = ChunkBuffer(execute=execute, ensemble=ensemble)
+    buffer = ChunkBuffer(Execution(execute=execute, ensemble=ensemble))
     chunks: list[np.ndarray] = []
     starts: list[int] = []
     for step in range(steps):
@@ -51,7 +51,7 @@ def test_equals_the_reference(execute: int, horizon: int, ensemble: float, steps
 
 def test_without_ensemble_commands_are_the_newest_chunk_exactly() -> None:
     rows = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
-    buffer = ChunkBuffer(execute=2)
+    buffer = ChunkBuffer(Execution(execute=2))
     buffer.add(_chunk(rows[0]))
     first = [buffer.pop(), buffer.pop()]
     buffer.add(_chunk(rows[1]))
@@ -69,7 +69,7 @@ def test_a_chunk_runs_from_when_it_is_there(execute: int, latency: int, ensemble
     """Until then those before it do, and what that will be is known when the chunk is asked for."""
     rng = np.random.default_rng(seed)
     horizon = execute + latency + spare
-    buffer = ChunkBuffer(execute=execute, ensemble=ensemble, latency=latency)
+    buffer = ChunkBuffer(Execution(execute=execute, ensemble=ensemble), latency=latency)
     chunks: list[np.ndarray] = []
     starts: list[int] = []
     expected: dict[int, np.ndarray] = {}
@@ -93,15 +93,15 @@ def test_a_chunk_runs_from_when_it_is_there(execute: int, latency: int, ensemble
 
 def test_a_chunk_that_ends_before_the_next_begins_is_refused() -> None:
     with pytest.raises(ContractError, match="3 steps ends before"):
-        ChunkBuffer(execute=1, latency=3).add(_chunk(np.zeros((3, 2))))
+        ChunkBuffer(Execution(execute=1), latency=3).add(_chunk(np.zeros((3, 2))))
 
 
 def test_impossible_latency() -> None:
     with pytest.raises(ConfigError, match="latency=-1"):
-        ChunkBuffer(execute=1, latency=-1)
+        ChunkBuffer(Execution(execute=1), latency=-1)
 
 
 @pytest.mark.parametrize(("execute", "ensemble"), [(0, 0.0), (1, -0.1), (1, 1.1), (1, float("nan"))])
 def test_impossible_settings(execute: int, ensemble: float) -> None:
     with pytest.raises(ConfigError, match="execute"):
-        ChunkBuffer(execute=execute, ensemble=ensemble)
+        ChunkBuffer(Execution(execute=execute, ensemble=ensemble))

@@ -195,7 +195,7 @@ def test_policy_counts_only_for_the_whole() -> None:
         (lambda policy: policy.update(relative_to=3), "here: .*the policy part is damaged"),
         (lambda policy: policy.update(datasets=[{"path": "d"}]), "here: .*manifest.*the policy part is damaged"),
     ],
-    ids=["missing", "unknown", "zero", "model", "fitted", "kind", "bool", "no list", "dataset"],
+    ids=["missing", "unknown", "committed", "zero", "model", "fitted", "kind", "bool", "no list", "dataset"],
 )
 def test_damage_to_the_policy_part_is_named(change: Callable[[dict[str, Any]], object], message: str) -> None:
     value = json.loads(json.dumps(_contract(policy=_policy()).to_json()))

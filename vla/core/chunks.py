@@ -1,13 +1,44 @@
 """From chunks to one command a step: how many steps of a chunk run before the policy is asked again."""
 
 from collections import deque
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
 
 from vla.core.errors import ConfigError, ContractError
+from vla.core.policy_spec import PolicySpec
 from vla.core.types import ActionChunk
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How chunks are executed.
+
+    ``execute`` steps of each chunk run before a new one is wanted; None runs it to its end. With ``ensemble`` > 0, a
+    step's command is the mean over all chunks that cover it, a chunk that is ``k`` requests old weighted by
+    ``ensemble ** k`` (temporal ensembling, arXiv 2304.13705, with the newest weighted most).
+    """
+
+    execute: int | None = None
+    ensemble: float = 0.0
+
+    def __post_init__(self) -> None:
+        if (self.execute is not None and self.execute < 1) or not 0 <= self.ensemble <= 1:
+            raise ConfigError(f"execute={self.execute} must be at least 1 and ensemble={self.ensemble} between 0 and 1")
+
+    @staticmethod
+    def of(spec: PolicySpec | None, *, execute: int | None = None, ensemble: float | None = None) -> "Execution":
+        """What is asked for; else what the policy was made for; else whole chunks."""
+        return Execution(
+            execute=execute or (spec.execute if spec else None),
+            ensemble=ensemble if ensemble is not None else spec.ensemble if spec else 0.0,
+        )
+
+    def __str__(self) -> str:
+        steps = "whole chunks" if self.execute is None else f"{self.execute} step{'s' if self.execute > 1 else ''}"
+        return f"{steps}, ensembled {self.ensemble:g}" if self.ensemble else steps
 
 
 class _Pending(NamedTuple):
@@ -21,19 +52,14 @@ class _Pending(NamedTuple):
 class ChunkBuffer:
     """The pending actions of one episode.
 
-    ``execute`` steps of each chunk are run before a new one is wanted. With ``ensemble`` > 0, a step's command is the
-    mean over all chunks that cover it, a chunk that is ``k`` requests old weighted by ``ensemble ** k`` (temporal
-    ensembling, arXiv 2304.13705, with the newest weighted most). With ``latency`` > 0, a chunk runs from so many steps
-    after the one that it was asked for at, and until then those before it do; for the first one everybody waits.
+    With a ``latency``, a chunk runs from so many steps after the one that it was asked for at, and until then those
+    before it do; for the first one everybody waits.
     """
 
-    def __init__(self, *, execute: int, ensemble: float = 0.0, latency: int = 0) -> None:
-        if execute < 1 or not 0 <= ensemble <= 1 or latency < 0:
-            raise ConfigError(
-                f"execute={execute} must be at least 1, ensemble={ensemble} between 0 and 1, and latency={latency} at "
-                "least 0"
-            )
-        self._execute, self._ensemble, self._latency = execute, ensemble, latency
+    def __init__(self, execution: Execution, *, latency: int = 0) -> None:
+        if latency < 0:
+            raise ConfigError(f"latency={latency} must be at least 0")
+        self._execute, self._ensemble, self._latency = execution.execute, execution.ensemble, latency
         self._chunks: deque[_Pending] = deque()  # newest first
         self._step = 0
 
@@ -43,7 +69,8 @@ class ChunkBuffer:
         if not self._chunks:
             return True
         newest = self._chunks[0]
-        return self._step - newest.start >= min(self._execute, len(newest.chunk.actions) - self._latency)
+        last = len(newest.chunk.actions) - self._latency
+        return self._step - newest.start >= min(self._execute or last, last)
 
     def add(self, chunk: ActionChunk) -> None:
         """Take a chunk whose first action is due now; one that ends before the next can begin is a `ContractError`."""

@@ -8,8 +8,8 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from vla.core.chunks import Execution
 from vla.core.contract import require_match
 from vla.core.errors import ConfigError, VlaError
 from vla.core.machine.memory import give_back
@@ -20,7 +20,6 @@ from vla.envs.spec import RobotEnv
 from vla.evaluation.slot import Refusal, Slot
 from vla.evaluation.trials import Condition, EpisodeResult, Trial
 
-_WHOLE_CHUNK = 1_000_000
 _BEAT_S = 0.2
 _FIX = "Evaluate in the environment that it was made for, with the same settings, or train on data of this one"
 MakePolicy = Callable[[str, Sequence[RobotEnv]], Policy]
@@ -112,7 +111,7 @@ class EpisodeRunner:
     makers: Mapping[str, MakePolicy]
     """By the policy's label."""
     execute: int | None
-    ensemble: float
+    ensemble: float | None
     latency: int
     batch: int
     _stages: "OrderedDict[tuple[str, str, str], _Stage]" = field(default_factory=OrderedDict)
@@ -161,30 +160,24 @@ class EpisodeRunner:
             policy = make(name, envs)
             require_match(policy.contract, envs[0].contract, who="the policy", whom=f"environment {name}", fix=_FIX)
             trained = policy.contract.policy
-            execute = self.execute or (trained.execute if trained else _WHOLE_CHUNK)
-            tells = _tells(trained, self.latency, execute)
+            execution = Execution.of(trained, execute=self.execute, ensemble=self.ensemble)
+            tells = _tells(trained, self.latency, execution)
         except BaseException:
             for env in envs:
                 env.close()
             raise
-        settings: dict[str, Any] = {
-            "execute": execute,
-            "ensemble": self.ensemble,
-            "history": trained.history if trained else 1,
-            "latency": self.latency,
-            "tells": tells,
-        }
-        slots = [Slot(env, **settings) for env in envs]
+        history = trained.history if trained else 1
+        slots = [Slot(env, execution, history=history, latency=self.latency, tells=tells) for env in envs]
         return _Stage(envs, policy, slots, owned=not isinstance(make, Lent))
 
 
-def _tells(trained: PolicySpec | None, latency: int, execute: int) -> bool:
+def _tells(trained: PolicySpec | None, latency: int, execution: Execution) -> bool:
     """Whether the policy hears what runs while it computes: one that was trained for that, but for less, is refused."""
     if trained is None or not latency:
         return False
-    if execute + latency > trained.horizon:
+    if (execution.execute or 1) + latency > trained.horizon:
         raise ConfigError(
-            f"evaluation: latency_steps={latency} and execute={execute} are more than the {trained.horizon} steps of a "
+            f"evaluation: latency_steps={latency} and execute={execution.execute} are more than the {trained.horizon} steps of a "
             f"chunk, which would end before the next is there; give --execute {max(1, trained.horizon - latency)}"
         )
     if 0 < trained.committed < latency:

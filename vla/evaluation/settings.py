@@ -18,8 +18,9 @@ class RunConfig:
 
     execute: int | None = None
     """Steps of a chunk that run before the policy is asked again; by default what its checkpoint says, or all."""
-    ensemble: float = 0.0
-    """Weight of older chunks that cover a step, per request of age; 0 uses the newest alone."""
+    ensemble: float | None = None
+    """Weight of older chunks that cover a step, per request of age, 0 uses the newest alone; by default what its
+    checkpoint says, or 0."""
     latency_steps: int = 0
     """Control steps that an inference takes: a chunk begins so many steps after its observation, and until then the one
     before it goes on. A checkpoint that was trained with ``model.committed`` is told what runs meanwhile."""
