@@ -46,6 +46,7 @@ POLICY = st.fixed_dictionaries(
         "execute": st.integers(1, 99),
         "history": st.integers(1, 9),
         "committed": st.integers(0, 9),
+        "ensemble": st.floats(0, 1),
         "relative_to": st.lists(st.none() | NAMES, max_size=3),
         "robots": st.lists(NAMES, min_size=1, max_size=3),
         "datasets": st.lists(st.fixed_dictionaries({"path": NAMES, "manifest": st.integers(1, 9)}), max_size=2),

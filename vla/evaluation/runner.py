@@ -177,8 +177,9 @@ def _tells(trained: PolicySpec | None, latency: int, execution: Execution) -> bo
         return False
     if (execution.execute or 1) + latency > trained.horizon:
         raise ConfigError(
-            f"evaluation: latency_steps={latency} and execute={execution.execute} are more than the {trained.horizon} steps of a "
-            f"chunk, which would end before the next is there; give --execute {max(1, trained.horizon - latency)}"
+            f"evaluation: latency_steps={latency} and execute={execution.execute} are more than the {trained.horizon} "
+            "steps of a chunk, which would end before the next is there; "
+            f"give --execute {max(1, trained.horizon - latency)}"
         )
     if 0 < trained.committed < latency:
         raise ConfigError(
