@@ -77,7 +77,9 @@ def trunk_from(weights: Mapping[str, Tensor], theirs: Any) -> tuple[Transformer,
     expected = {name: value.shape for name, value in trunk.state_dict().items()}
     missing = sorted(expected.keys() - own.keys())
     surplus = sorted([*found, *(own.keys() - expected.keys())])
-    wrong = [f"{n} {tuple(own[n].shape)}, not {tuple(s)}" for n, s in expected.items() if n in own and own[n].shape != s]
+    wrong = [
+        f"{n} {tuple(own[n].shape)}, not {tuple(s)}" for n, s in expected.items() if n in own and own[n].shape != s
+    ]
     if missing or surplus or wrong:
         raise CheckpointError(
             f"the weights do not fit their configuration: missing {missing[:3]}, too many {surplus[:3]}, "

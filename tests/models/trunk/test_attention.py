@@ -155,8 +155,9 @@ def test_positions_behind_others_must_be_said() -> None:
     model = _transformer(layers=1, **MODERN)
     cache = GrowingCache().extended(Segment.of(_tokens(1, 3), 0).marks())
     model(_tokens(1, 3), torch.ones(1, 3, 3, dtype=torch.bool), cache)
+    longer = cache.extended(Segment.of(_tokens(1, 1), 1).marks())
     with pytest.raises(AssertionError, match="positions are missing"):
-        model(_tokens(1, 1), torch.ones(1, 1, 4, dtype=torch.bool), cache.extended(Segment.of(_tokens(1, 1), 1).marks()))
+        model(_tokens(1, 1), torch.ones(1, 1, 4, dtype=torch.bool), longer)
 
 
 @pytest.mark.parametrize(

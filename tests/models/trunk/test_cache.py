@@ -63,7 +63,7 @@ def test_what_was_overwritten_is_not_read() -> None:
     _, deep = first.extend(trunk, _segment(1, 2, seed=2))
     _, second = prefix.extend(trunk, _segment(2, 1, seed=3))
     for lost in (first, deep):
-        with pytest.raises(RuntimeError, match="tokens of this prefix were overwritten.*go on from the newest"):
+        with pytest.raises(RuntimeError, match=r"tokens of this prefix were overwritten.*go on from the newest"):
             lost.extend(trunk, _segment(1, 2, seed=4))
     second.extend(trunk, _segment(1, 2, seed=4))
 
@@ -98,14 +98,15 @@ def test_every_token_runs_the_same_operations_on_the_same_shapes(settings: dict[
     """No keys or values are joined, nothing is read back from the device, and no shape grows with the sequence."""
     trunk = _trunk(**settings)
     prefix, runs = _begun(trunk, room=4), []
-    views = ("slice", "alias", "fill")  # of what is behind the newest token, which for the last one is nothing
+    views = ("slice", "alias", "zero_")  # of what is behind the newest token, which for the last one is nothing
     for i in range(4):
         with _Seen() as seen:
             _, prefix = prefix.extend(trunk, _segment(1, 1 + i, seed=i))
         runs.append([call for call in seen.calls if not any(word in call[0] for word in views)])
     names = {name for name, _ in runs[0]}
     assert len(runs[0]) > 20
-    assert not {name for name in names if "_local_scalar_dense" in name or "nonzero" in name or "is_nonzero" in name}
+    waits = ("_local_scalar_dense", "nonzero", "lift_fresh")  # for the device, or for what the host copies there
+    assert not {name for name in names if any(word in name for word in waits)}
     joined = [shapes for name, shapes in runs[0] if "aten.cat" in name]
     assert not [shape for shapes in joined for shape in shapes if 8 in shape]  # halves of channels, in rotations, are
     assert runs[0] == runs[1] == runs[2] == runs[3]

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla.models.trunk.attention import Transformer
@@ -19,12 +19,12 @@ WIDTH = 16
 MODERN: dict[str, Any] = {
     **{"rope": 100.0, "rope_sections": (2, 1, 1), "gated": True, "activation": "silu", "qk_norm": True, "kv_heads": 1}
 }
-every_kind = pytest.mark.parametrize("settings", [{}, MODERN], ids=["plain", "modern"])
+every_kind = pytest.mark.parametrize("kind", [{}, MODERN], ids=["plain", "modern"])
 
 
-def _trunk(**settings: Any) -> Transformer:
+def _trunk(**changes: Any) -> Transformer:
     torch.manual_seed(0)
-    return Transformer(TransformerConfig(width=WIDTH, layers=2, heads=2, **settings)).requires_grad_(False)
+    return Transformer(TransformerConfig(width=WIDTH, layers=2, heads=2, **changes)).requires_grad_(False)
 
 
 def _segments(lengths: list[int], seed: int) -> dict[str, Segment]:
@@ -48,11 +48,12 @@ def _copy(prefix: Prefix) -> list[torch.Tensor]:
 
 @every_kind
 @pytest.mark.parametrize("static", [False, True], ids=["growing", "static"])
+@settings(max_examples=30)
 @given(lengths=st.lists(st.integers(1, 4), min_size=2, max_size=4), cut=st.integers(1, 3), seed=st.integers(0, 99))
 def test_extending_equals_reading_at_once(
-    settings: dict[str, Any], static: bool, lengths: list[int], cut: int, seed: int
+    kind: dict[str, Any], static: bool, lengths: list[int], cut: int, seed: int
 ) -> None:
-    trunk, segments = _trunk(**settings), _segments(lengths, seed)
+    trunk, segments = _trunk(**kind), _segments(lengths, seed)
     names = list(segments)
     whole, all_of_it = read(trunk, segments)
     with torch.no_grad():
@@ -71,10 +72,11 @@ def test_extending_equals_reading_at_once(
 
 
 @every_kind
+@settings(max_examples=15)
 @given(cut=st.integers(1, 2), seed=st.integers(0, 99))
-def test_no_prefix_sees_what_comes_behind_it(settings: dict[str, Any], cut: int, seed: int) -> None:
+def test_no_prefix_sees_what_comes_behind_it(kind: dict[str, Any], cut: int, seed: int) -> None:
     """To the last bit: segments of later blocks change nothing before them, and no gradient of theirs flows back."""
-    trunk, segments = _trunk(**settings), _segments([3, 2, 4], seed)
+    trunk, segments = _trunk(**kind), _segments([3, 2, 4], seed)
     names = list(segments)
     later = segments[names[cut]]
     other = replace(later, x=(later.x + 1).requires_grad_(), valid=~later.valid)

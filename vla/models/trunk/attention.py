@@ -5,6 +5,7 @@ prefix-LM, 0 1 2 3 causal decoding, 0 0 1 1 2 2 block-causal decoding; segments 
 the rule; a dense mask (here) and FlexAttention (`vla.models.trunk.flex`) are two ways to compute under it.
 """
 
+from functools import partial
 from typing import no_type_check
 
 import torch
@@ -47,28 +48,32 @@ def attention_mask(
     index = torch.arange(block.shape[-1], device=block.device)
     itself = index[start:stop, None] == index
     rows = segment[..., start:stop, None], block[..., start:stop, None]
-    return may_look(*rows, segment[..., None, :], block[..., None, :], valid[:, None, :], itself)
+    seen: Tensor = may_look(*rows, segment[..., None, :], block[..., None, :], valid[:, None, :], itself)
+    return seen
 
 
 def dense(mask: Bool[Tensor, "b q l"], dtype: torch.dtype) -> Attend:
     """Attention as two products: several times faster on CPU than scaled_dot_product_attention at these lengths."""
     # Added to the scores of every layer, so made once: 0 where a token may look, -inf where not.
     bias = torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf)[:, None]  # (b, 1, q, l)
+    return partial(_two_products, bias=bias)
 
-    def attend(
-        q: Float[Tensor, "b h q c"], k: Float[Tensor, "b k l c"], v: Float[Tensor, "b k l c"]
-    ) -> Float[Tensor, "b h q c"]:
-        shared, length = q.shape[1] // k.shape[1], q.shape[2]
-        if shared == 1:
-            weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias, dim=-1)
-            return weights @ v
-        # Queries that share keys become rows of one product: keys are not copied for each of them.
-        q = rearrange(q, "b (k g) q c -> b k (g q) c", g=shared)
-        scores = rearrange(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, "b k (g q) l -> b k g q l", g=shared)
-        weights = torch.softmax(scores + bias[:, :, None], dim=-1)
-        return rearrange(weights.flatten(2, 3) @ v, "b k (g q) c -> b (k g) q c", q=length)
 
-    return attend
+def _two_products(
+    q: Float[Tensor, "b h q c"],
+    k: Float[Tensor, "b k l c"],
+    v: Float[Tensor, "b k l c"],
+    *,
+    bias: Float[Tensor, "b 1 q l"],
+) -> Float[Tensor, "b h q c"]:
+    shared, length = q.shape[1] // k.shape[1], q.shape[2]
+    if shared == 1:
+        return torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias, dim=-1) @ v
+    # Queries that share keys become rows of one product: keys are not copied for each of them.
+    q = rearrange(q, "b (k g) q c -> b k (g q) c", g=shared)
+    scores = rearrange(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, "b k (g q) l -> b k g q l", g=shared)
+    weights = torch.softmax(scores + bias[:, :, None], dim=-1)
+    return rearrange(weights.flatten(2, 3) @ v, "b k (g q) c -> b (k g) q c", q=length)
 
 
 class Transformer(nn.Module):

@@ -188,7 +188,7 @@ class StaticCache(Cache):
         room.marks.block[self.start : self._stop] = new.block
         room.marks.valid[:, self.start : self._stop] = new.valid
         # What an earlier and longer extension left behind is not there any more.
-        room.marks.valid[:, self._stop :] = False
+        room.marks.valid[:, self._stop :].zero_()
         # The first tokens see themselves alone, so they need not look into the empty room.
         self.marks = room.marks if self.start else new
 

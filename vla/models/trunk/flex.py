@@ -8,7 +8,6 @@ from functools import cache
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
@@ -21,7 +20,6 @@ def flex(rule: Callable[..., Tensor], marks: Marks, start: int, stop: int) -> At
 
     The squares are found here, once for all layers; in the recording of a CUDA graph that must not happen.
     """
-
     segment, block, valid = marks.segment, marks.block, marks.valid
     b, length = valid.shape
     squares = create_block_mask(
@@ -34,9 +32,7 @@ def flex(rule: Callable[..., Tensor], marks: Marks, start: int, stop: int) -> At
     )
     attention: Any = _compiled() if marks.valid.is_cuda else flex_attention
 
-    def attend(
-        q: Float[Tensor, "b h q c"], k: Float[Tensor, "b k l c"], v: Float[Tensor, "b k l c"]
-    ) -> Float[Tensor, "b h q c"]:
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         # Norms and rotations may leave float32 where the values are bfloat16; the kernel takes one precision.
         q, k = q.to(v.dtype), k.to(v.dtype)
         read: Tensor = attention(q, k, v, block_mask=squares, enable_gqa=q.shape[1] != k.shape[1])

@@ -44,15 +44,20 @@ class Segment:
 
     def marks(self) -> Marks:
         """What decides who sees whom."""
-        length, device = self.valid.shape[1], self.valid.device
-        segment, block = (torch.as_tensor(n, device=device).expand(length) for n in (self.segment, self.block))
-        return Marks(segment=segment, block=block, valid=self.valid)
+        return Marks(segment=self._each(self.segment), block=self._each(self.block), valid=self.valid)
 
     def positions(self, start: Place) -> Int64[Tensor, "l 3"]:
         """Where its tokens are if it begins at ``start``."""
         if self.position is not None:
             return self.position + start
         return (torch.arange(self.x.shape[1], device=self.x.device) + start)[:, None].expand(-1, 3)
+
+    def _each(self, number: int | Int64[Tensor, " l"]) -> Int64[Tensor, " l"]:
+        # Filled on the device: a number that is copied there makes the host wait, and cannot be captured in a graph.
+        length = self.valid.shape[1]
+        if isinstance(number, int):
+            return torch.full((length,), number, device=self.valid.device)
+        return number.to(self.valid.device)
 
     def next(self, start: Place) -> Place:
         """Where the segment behind it begins."""
