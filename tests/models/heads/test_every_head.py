@@ -6,6 +6,7 @@ Each is built with its defaults in a model of a few thousand weights, with and w
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from vla.models.heads.config import (
     HeadConfig,
     TokensHeadConfig,
 )
+from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.inputs import Batch, Committed, Inputs
 from vla.models.trunk.sequence import read
 from vla.models.unified import UnifiedTransformer
@@ -31,6 +33,7 @@ CASES: dict[str, HeadConfig] = {
     **{name: config() for name, config in HEADS.items()},  # type: ignore[call-arg]
     "flow, insulated": FlowHeadConfig(state=True, insulate=True, teacher=TokensHeadConfig()),
 }
+MODERN: dict[str, Any] = {"rope": 1e4, "gated": True, "activation": "silu", "qk_norm": True, "kv_heads": 1}
 MOST = 2
 """Steps that may be committed, of three."""
 every_head = pytest.mark.parametrize("head", CASES.values(), ids=CASES.keys())
@@ -142,6 +145,19 @@ def test_the_cache_changes_nothing(head: HeadConfig, make_model: MakeModel, make
         chunks.append(model.head.sample(model.trunk, prefix, inputs, model.table))
     torch.testing.assert_close(losses[0], losses[1], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(chunks[0], chunks[1], atol=1e-5, rtol=1e-5)
+
+
+@every_head
+def test_on_a_modern_trunk_either_cache_gives_the_same(
+    head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch
+) -> None:
+    """With rotary positions, shared keys and a gate; with gradients the cache grows, without them it is static."""
+    trunk = TransformerConfig(width=24, layers=2, heads=3, **MODERN)
+    model, batch = _scaled(make_model(head=head, committed=MOST, trunk=trunk)), make_batch(size=2)
+    for inputs in (batch.inputs, _committing(batch, 1)):
+        fixed, growing = model.act(inputs).actions, model.predict(inputs).actions
+        torch.testing.assert_close(fixed, growing, atol=1e-5, rtol=1e-5)
+    assert len(fixed.unique(dim=0)) == 2
 
 
 @every_head
