@@ -1,6 +1,7 @@
 """A trained model of any kind as a policy."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -8,16 +9,18 @@ import torch
 
 from vla.core.contract import Contract
 from vla.core.errors import ContractError
-from vla.core.fit import check_chunk
+from vla.core.fit import check_chunk, check_committed
 from vla.core.types import ActionChunk, Observation
 from vla.models.checkpoint import load_model
 from vla.models.device import choose_device
 
+_MOST_CHUNKS = 1 << 20
+"""Of an episode, before it draws as the next seed does."""
 Precision = Literal["float32", "bfloat16"]
 
 
 class LearnedPolicy:
-    """Loads a checkpoint and answers observations; it keeps nothing between them."""
+    """Loads a checkpoint and answers observations; between them it keeps what each slot draws by, and nothing else."""
 
     def __init__(
         self,
@@ -40,6 +43,8 @@ class LearnedPolicy:
         except ContractError as error:
             raise ContractError(f"checkpoint {checkpoint} does not fit: {error}") from None
         self._contract = blueprint.contract_of(self._embodiment)
+        self._draws: dict[int, tuple[int, int]] = {}
+        """Of each slot the seed of its episode, and how many chunks have been drawn since."""
 
     @property
     def contract(self) -> Contract:
@@ -47,16 +52,31 @@ class LearnedPolicy:
         return self._contract
 
     def reset(self, slot: int) -> None:
-        """Nothing to forget."""
+        """The episode draws as every first one does, until `seed` says otherwise."""
+        self._draws[slot] = 0, 0
+
+    def seed(self, slot: int, seed: int) -> None:
+        """Heads that draw, such as ``flow``, draw the episode's chunks by this seed."""
+        self._draws[slot] = seed, 0
 
     def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
         """One inference for all observations at once."""
         live = [observation for observation in observations if observation is not None]
         if not live:
             return [None] * len(observations)
-        inputs = self._preprocessor.observations(live, self._embodiment).to(self._device)
+        for observation in live:
+            if observation.committed is not None:
+                check_committed(observation.committed, self._contract, who="the policy")
+        seeds = torch.tensor([self._draw(slot) for slot, shown in enumerate(observations) if shown is not None])
+        inputs = replace(self._preprocessor.observations(live, self._embodiment), seeds=seeds).to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
             answer = self._model.act(inputs)
         wanted = self._preprocessor.chunks(answer, live, self._embodiment)
         chunks = iter([check_chunk(chunk, self._contract, who="the policy") for chunk in wanted])
         return [None if observation is None else next(chunks) for observation in observations]
+
+    def _draw(self, slot: int) -> int:
+        """What the next chunk of a slot is drawn by: another number for each chunk of each episode."""
+        seed, drawn = self._draws.get(slot, (0, 0))
+        self._draws[slot] = seed, drawn + 1
+        return (seed * _MOST_CHUNKS + drawn) % 2**63

@@ -45,6 +45,11 @@ def test_help_and_mistyped_flags_know_every_key_of_a_recipe(call: Callable, data
     answer = call("train", recipe, "--help")
     assert answer.code == 0
     assert "--model.head.bins" in answer.out
+    # A part that may be missing has flags where it is there, by its kind, and no sub-command where it is not.
+    flow = ("train", recipe, "--model.head.kind", "flow")
+    taught = call(*flow, "--model.head.teacher.kind", "bins", "--help")
+    assert "--model.head.teacher.bins INT" in taught.out
+    assert "teacher" not in call(*flow, "--help").out.split("--model.head.insulate")[0]
     assert "could not create" not in (answer.out + answer.err).lower()
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla.core.chunks import ChunkBuffer, Execution
-from vla.core.errors import ConfigError
+from vla.core.errors import ConfigError, ContractError
 from vla.core.types import ActionChunk
 
 
@@ -56,6 +56,49 @@ def test_without_ensemble_commands_are_the_newest_chunk_exactly() -> None:
     first = [buffer.pop(), buffer.pop()]
     buffer.add(_chunk(rows[1]))
     np.testing.assert_array_equal([*first, buffer.pop()], [rows[0, 0], rows[0, 1], rows[1, 0]])
+
+
+@given(
+    execute=st.integers(1, 4),
+    latency=st.integers(1, 4),
+    ensemble=st.sampled_from([0.0, 0.5]),
+    spare=st.integers(0, 3),
+    seed=st.integers(0, 99),
+)
+def test_a_chunk_runs_from_when_it_is_there(execute: int, latency: int, ensemble: float, spare: int, seed: int) -> None:
+    """Until then those before it do, and what that will be is known when the chunk is asked for."""
+    rng = np.random.default_rng(seed)
+    horizon = execute + latency + spare
+    buffer = ChunkBuffer(Execution(execute=execute, ensemble=ensemble), latency=latency)
+    chunks: list[np.ndarray] = []
+    starts: list[int] = []
+    expected: dict[int, np.ndarray] = {}
+    for step in range(20):
+        assert buffer.wants_chunk is (step % execute == 0)
+        if buffer.wants_chunk:
+            told = buffer.committed
+            assert (told is None) is (step == 0)  # nothing runs before the first chunk
+            expected |= {} if told is None else {step + i: row for i, row in enumerate(told)}
+            rows = rng.standard_normal((horizon, 2)).astype(np.float32)
+            buffer.add(_chunk(rows))
+            chunks.append(rows)
+            starts.append(step)
+        there = [k for k, start in enumerate(starts) if k == 0 or step >= start + latency]
+        command = buffer.pop()
+        reference = _reference([chunks[k] for k in there], [starts[k] for k in there], step, ensemble)
+        np.testing.assert_allclose(command, reference, atol=1e-5)
+        if step in expected:
+            np.testing.assert_array_equal(command, expected[step])
+
+
+def test_a_chunk_that_ends_before_the_next_begins_is_refused() -> None:
+    with pytest.raises(ContractError, match="3 steps ends before"):
+        ChunkBuffer(Execution(execute=1), latency=3).add(_chunk(np.zeros((3, 2))))
+
+
+def test_impossible_latency() -> None:
+    with pytest.raises(ConfigError, match="latency=-1"):
+        ChunkBuffer(Execution(execute=1), latency=-1)
 
 
 @pytest.mark.parametrize(("execute", "ensemble"), [(0, 0.0), (1, -0.1), (1, 1.1), (1, float("nan"))])

@@ -45,6 +45,8 @@ POLICY = st.fixed_dictionaries(
         "horizon": st.integers(1, 99),
         "execute": st.integers(1, 99),
         "history": st.integers(1, 9),
+        "committed": st.integers(0, 9),
+        "ensemble": st.floats(0, 1),
         "relative_to": st.lists(st.none() | NAMES, max_size=3),
         "robots": st.lists(NAMES, min_size=1, max_size=3),
         "datasets": st.lists(st.fixed_dictionaries({"path": NAMES, "manifest": st.integers(1, 9)}), max_size=2),
@@ -77,6 +79,7 @@ def _fitted(value: dict[str, Any]) -> dict[str, Any]:
         known = [None, *(item["name"] for item in value["state"])]
         value["policy"]["relative_to"] = [known[i % len(known)] for i in range(len(value["action"]))]
         value["policy"]["execute"] = min(value["policy"]["execute"], value["policy"]["horizon"])
+        value["policy"]["committed"] = min(value["policy"]["committed"], value["policy"]["horizon"] - 1)
     return value
 
 
@@ -184,6 +187,7 @@ def test_policy_counts_only_for_the_whole() -> None:
     [
         (lambda policy: policy.pop("horizon"), "here: the policy part lacks horizon; the file is damaged"),
         (lambda policy: policy.update(hrizon=8), "has unknown keys hrizon; use the version that wrote it"),
+        (lambda policy: policy.update(committed=8), "policy.committed: expected at most 7, got 8"),
         (lambda policy: policy.update(execute=0), "policy.execute: expected a whole number of at least 1, got 0"),
         (lambda policy: policy.update(model=3), "here: policy.model: expected a mapping, got 3; .* is damaged"),
         (lambda policy: policy.update(fitted=[3]), r"here: policy.fitted: expected a mapping, got \[3\]"),
@@ -192,7 +196,7 @@ def test_policy_counts_only_for_the_whole() -> None:
         (lambda policy: policy.update(relative_to=3), "here: .*the policy part is damaged"),
         (lambda policy: policy.update(datasets=[{"path": "d"}]), "here: .*manifest.*the policy part is damaged"),
     ],
-    ids=["missing", "unknown", "zero", "model", "fitted", "kind", "bool", "no list", "dataset"],
+    ids=["missing", "unknown", "committed", "zero", "model", "fitted", "kind", "bool", "no list", "dataset"],
 )
 def test_damage_to_the_policy_part_is_named(change: Callable[[dict[str, Any]], object], message: str) -> None:
     value = json.loads(json.dumps(_contract(policy=_policy()).to_json()))

@@ -14,7 +14,9 @@ import pytest
 from vla.core.chunks import Execution
 from vla.core.contract import Contract
 from vla.core.errors import ConfigError, VlaError
+from vla.core.fit import limits
 from vla.core.machine.spawned import WorkerDiedError
+from vla.core.policy_spec import PolicySpec
 from vla.core.types import ActionChunk, Observation
 from vla.envs.registry import ENVS, make_expert
 from vla.envs.spec import RobotEnv
@@ -86,6 +88,27 @@ class _Believing(_Answering):
         return [chunk and believe(slot, chunk) for slot, chunk in enumerate(super().act(observations))]
 
 
+class _Told(_Answering):
+    """Wanders about the state in chunks of six steps, and keeps what it was told and what it answered."""
+
+    def __init__(self, committed: int, env: str, envs: Sequence[RobotEnv]) -> None:
+        rng = np.random.default_rng(0)
+        super().__init__(lambda _, o: o.state + 0.01 * rng.standard_normal((6, len(o.state))), env, envs)
+        spec = {"horizon": 6, "execute": 3, "committed": committed, "relative_to": (), "robots": (), "model": {}}
+        policy = PolicySpec(kind="told", preprocessor="", tokenizer="", **spec)
+        self._contract = replace(self._contract, policy=policy)
+        self.told: list[np.ndarray | None] = []
+        self.chunks: list[np.ndarray] = []
+
+    def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
+        (observation,), (chunk,) = observations, super().act(observations)
+        assert observation is not None
+        assert chunk is not None
+        self.told.append(observation.committed)
+        self.chunks.append(np.clip(chunk.actions, *limits(self._contract.action)))
+        return [chunk]
+
+
 class _Breaking:
     """A real environment that raises at one step of the episode of one seed."""
 
@@ -114,6 +137,41 @@ def test_beliefs_are_measured_in_the_first_frame_where_the_environment_knows() -
         assert sorted(result.metrics) == ["distance_m", "grasped", "grounding_error"]
         assert result.metrics["grounding_error"] == pytest.approx(1.0, abs=1e-5)
     assert summarise(Condition(env="x"), results).metrics["grounding_error"] == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("committed", [0, 2])
+def test_a_chunk_that_takes_two_steps_begins_two_steps_late(committed: int) -> None:
+    """Until then the one before it runs, and a policy that was trained for that is told what."""
+    made: list[_Told] = []
+
+    def make(env: str, envs: Sequence[RobotEnv]) -> _Told:
+        made.append(_Told(committed, env, envs))
+        return made[-1]
+
+    (result,) = _evaluate(make, episodes=1, batch=1, latency_steps=2, settings={"max_steps": 12})
+    (policy,) = made
+    assert len(policy.chunks) == 4
+    for k, (chunk, told) in enumerate(zip(policy.chunks, policy.told, strict=True)):
+        start = 3 * k
+        begins = start + (2 if k else 0)  # for the first everybody waits
+        ran = result.actions[begins : start + 5]
+        np.testing.assert_array_equal(ran, chunk[begins - start :][: len(ran)])
+        if k and committed:
+            np.testing.assert_array_equal(told, result.actions[start : start + 2])
+        else:
+            assert told is None
+
+
+@pytest.mark.parametrize(
+    ("committed", "run", "message"),
+    [
+        (1, {"latency_steps": 2}, r"latency_steps=2: the checkpoint was trained for at most 1 .* model.committed=2"),
+        (0, {"latency_steps": 4}, r"latency_steps=4 and execute=3 are more than the 6 steps .* give --execute 2"),
+    ],
+)
+def test_a_latency_that_cannot_be_is_refused(committed: int, run: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        _evaluate(partial(_Told, committed), episodes=1, batch=1, **run)
 
 
 def test_the_expert_succeeds_in_order_and_repeatably() -> None:

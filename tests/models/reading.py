@@ -1,5 +1,6 @@
-"""A prefix behind which all is read as given hidden states: what a head makes of them, apart from the trunk."""
+"""Prefixes that stand in for the one of a trunk: to see what a head makes of them, and that a cache changes nothing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from vla.models.trunk.attention import Transformer
 from vla.models.trunk.cache import GrowingCache
-from vla.models.trunk.sequence import Prefix, Segment
+from vla.models.trunk.sequence import Prefix, Segment, read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,3 +22,21 @@ class _Given(Prefix):
 def read_as(hidden: Tensor) -> Prefix:
     """Whatever is read behind it becomes ``hidden``."""
     return _Given(cache=GrowingCache(), valid=torch.zeros(len(hidden), 0, dtype=torch.bool), hidden=hidden)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Uncached(Prefix):
+    owner: Transformer
+    segments: tuple[Segment, ...]
+
+    def extend(self, trunk: Transformer, segment: Segment) -> tuple[Tensor, Prefix]:
+        if trunk is not self.owner:  # weights of its own: then keys and values of the others are all there is
+            return Prefix.extend(self, trunk, segment)
+        return uncached(self.owner, (*self.segments, segment))
+
+
+def uncached(trunk: Transformer, segments: Sequence[Segment]) -> tuple[Tensor, Prefix]:
+    """All ``segments`` read in one pass, and so again with every extension: what the last became, and the prefix."""
+    hidden, prefix = read(trunk, {str(i): segment for i, segment in enumerate(segments)})
+    values = {name: getattr(prefix, name) for name in ("cache", "valid", "next")}
+    return hidden[str(len(segments) - 1)], _Uncached(**values, owner=trunk, segments=tuple(segments))

@@ -9,7 +9,7 @@ from vla.core.errors import ConfigError
 from vla.models.auxiliaries.config import GroundingConfig, PointingConfig
 from vla.models.codecs.config import BinsConfig
 from vla.models.config import UnifiedConfig
-from vla.models.heads.config import BinsHeadConfig
+from vla.models.heads.config import BinsHeadConfig, FlowHeadConfig, MaskedHeadConfig, MipHeadConfig
 from vla.models.readers.config import ImagesConfig, StateConfig
 from vla.models.trunk.config import TransformerConfig
 
@@ -29,6 +29,14 @@ from vla.models.trunk.config import TransformerConfig
         (StateConfig, {"dropout": 1.5}, "model.readers.state.dropout"),
         (BinsHeadConfig, {"bins": 1}, "model.head.bins"),
         (BinsHeadConfig, {"label_sigma": 0.0}, "model.head.label_sigma"),
+        (MaskedHeadConfig, {"rounds": 0}, "model.head.rounds"),
+        (MipHeadConfig, {"known": 1.0}, "model.head.known"),
+        (FlowHeadConfig, {"steps": 0}, "model.head.steps"),
+        (FlowHeadConfig, {"passes": 0}, "model.head.passes"),
+        (FlowHeadConfig, {"width": 7}, "model.head.width=7 must be even"),
+        (FlowHeadConfig, {"insulate": True}, "model.head.insulate: without a teacher"),
+        (UnifiedConfig, {"committed": -1}, "model.committed=-1"),
+        (UnifiedConfig, {"committed": 8}, "model.committed=8 must be at least 0 and below model.horizon=8"),
         (BinsConfig, {"bins": 1}, "codec.bins"),
         (BinsConfig, {"quantile": 0.5}, "codec.quantile"),
         (GroundingConfig, {"bins": 1}, "model.auxiliaries.grounding.bins"),

@@ -65,7 +65,7 @@ def _action(model: UnifiedTransformer, batch: Batch) -> Segment:
     if isinstance(model.head, TokensHead):
         ids, _ = model.head.codec.encode(batch.targets.actions, batch.targets.valid)
         return model.head._teach(ids, model.table)
-    return cast(BinsHead, model.head)._queries(len(batch), model.table)
+    return cast(BinsHead, model.head)._queries(batch.inputs, model.table)
 
 
 def _change_of(before: Tensor, after: Tensor) -> Tensor:
@@ -290,7 +290,7 @@ def test_what_is_not_valid_teaches_nothing(
     losses = []
     for labels in (batch.targets.actions, actions):
         targets = change(batch, valid=valid, actions=labels).targets
-        losses.append(model.head.loss(model.trunk, read_as(hidden), targets, model.table)[0])
+        losses.append(model.head.loss(model.trunk, read_as(hidden), batch.inputs, targets, model.table)[0])
     assert torch.equal(*losses)
     nothing = change(batch, valid=torch.zeros_like(valid))
     loss, metrics = model.loss(nothing.inputs, nothing.targets)
@@ -388,8 +388,8 @@ def test_a_prefix_can_be_read_from_twice(head: HeadConfig, make_model: MakeModel
     model, batch = _scaled(make_model(head=head), 0.2), make_batch()
     segments, _ = model._read_inputs(batch.inputs)
     _, prefix = read(model.trunk, segments)
-    first = model.head.sample(model.trunk, prefix, model.table)
-    assert torch.equal(model.head.sample(model.trunk, prefix, model.table), first)
+    first = model.head.sample(model.trunk, prefix, batch.inputs, model.table)
+    assert torch.equal(model.head.sample(model.trunk, prefix, batch.inputs, model.table), first)
 
 
 @torch.no_grad()

@@ -13,15 +13,16 @@ from vla.core.action_transform import ActionTransform
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import CheckpointError, ConfigError, ContractError
 from vla.core.scaling import Statistics
-from vla.core.types import ActionChunk, Observation, Policy
-from vla.models.checkpoint import Blueprint, write_checkpoint
+from vla.core.types import ActionChunk, Observation, Policy, SeededPolicy
+from vla.models.checkpoint import Blueprint, load_model, write_checkpoint
 from vla.models.codecs.config import BinsConfig
 from vla.models.config import UnifiedConfig
-from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
+from vla.models.heads.config import BinsHeadConfig, FlowHeadConfig, HeadConfig, TokensHeadConfig
 from vla.models.preprocessor import Embodiment, Preprocessor
 from vla.models.readers.config import ImagesConfig, StateConfig, TextConfig
 from vla.models.text.words import WordTokenizer
 from vla.models.trunk.config import TransformerConfig
+from vla.policies.checker import check_policy
 from vla.policies.learned import LearnedPolicy
 
 _JOINTS = tuple(Dimension(name=name, unit="rad", low=-2.0, high=2.0) for name in ("shoulder", "elbow", "wrist"))
@@ -50,6 +51,7 @@ HEADS: dict[str, HeadConfig] = {
     "step": BinsHeadConfig(bins=8),
     "joint": BinsHeadConfig(bins=8, layout="joint"),
     "tokens": TokensHeadConfig(codec=BinsConfig(bins=8)),
+    "flow": FlowHeadConfig(steps=3),
 }
 MakeCheckpoint = Callable[..., Path]
 
@@ -75,7 +77,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def make_checkpoint(tmp_path: Path) -> MakeCheckpoint:
-    def make(head: str = "step", history: int = 1) -> Path:
+    def make(head: str = "step", history: int = 1, committed: int = 0) -> Path:
         config = UnifiedConfig(
             trunk=TransformerConfig(width=32, layers=1, heads=2),
             readers={"text": TextConfig(), "images": ImagesConfig(channels=8, tokens=4), "state": StateConfig()},
@@ -83,6 +85,7 @@ def make_checkpoint(tmp_path: Path) -> MakeCheckpoint:
             horizon=4,
             history=history,
             head=HEADS[head],
+            committed=committed,
         )
         preprocessor = Preprocessor(
             embodiments=(_embodiment(_ARM, ("front", "hand")), _embodiment(_SLIDE, ("top", None))),
@@ -150,7 +153,13 @@ def test_it_is_a_policy(policy: LearnedPolicy) -> None:
 def test_a_batch_answers_as_single_observations_do(make_checkpoint: MakeCheckpoint, head: str, history: int) -> None:
     policy = LearnedPolicy(make_checkpoint(head, history))
     observations = [_observe(seed, history=(_observe(9 + seed),) * (seed % 3)) for seed in range(6)]
-    _assert_close(policy.act(observations), [_one(policy, observation) for observation in observations])
+    together = policy.act(observations)
+    policy.reset(0)  # where a head draws, it draws the episode's first chunk again
+    alone = []
+    for observation in observations:
+        alone.append(_one(policy, observation))
+        policy.reset(0)
+    _assert_close(together, alone)
 
 
 def test_slots_without_observation_stay_empty_and_the_rest_in_order(policy: LearnedPolicy) -> None:
@@ -258,3 +267,93 @@ def test_a_state_of_another_size_is_refused(policy: LearnedPolicy) -> None:
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere"):
         LearnedPolicy(tmp_path / "nowhere")
+
+
+def test_a_policy_that_draws_depends_on_the_seed_of_its_episode_alone(make_checkpoint: MakeCheckpoint) -> None:
+    """Not on the slot, on who else is asked, or on what was drawn for others."""
+    policy = LearnedPolicy(make_checkpoint("flow"))
+    assert isinstance(policy, SeededPolicy)
+
+    def episode(seed: int, slot: int, company: int) -> list[np.ndarray]:
+        policy.reset(slot)
+        policy.seed(slot, seed)
+        chunks = []
+        for _ in range(3):
+            asked: list[Observation | None] = [_observe(2) if i < company else None for i in range(4)]
+            asked[slot] = _observe(0)
+            chunk = policy.act(asked)[slot]
+            assert chunk is not None
+            chunks.append(chunk.actions)
+        return chunks
+
+    first = episode(5, slot=0, company=0)
+    np.testing.assert_allclose(episode(5, slot=2, company=4), first, atol=1e-5)
+    assert np.abs(np.subtract(episode(6, slot=0, company=0), first)).max() > 1e-3
+    assert np.abs(first[0] - first[1]).max() > 1e-3  # each chunk is drawn anew
+    assert check_policy(policy, [_observe(seed) for seed in range(3)]) == []
+
+
+def _decided(policy: LearnedPolicy, observation: Observation, steps: int) -> np.ndarray:
+    """The first steps of what it answers, moved a little."""
+    rows: np.ndarray = _one(policy, observation).actions[:steps] + np.float32(0.0123)
+    return rows
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_what_is_committed_comes_back_bit_for_bit_and_is_gone_on_from(
+    make_checkpoint: MakeCheckpoint, head: str
+) -> None:
+    policy = LearnedPolicy(make_checkpoint(head, committed=3))
+    assert policy.contract.policy is not None
+    assert policy.contract.policy.committed == 3
+    observations = [_observe(seed) for seed in range(3)]
+    given = [None, _decided(policy, observations[1], 1), _decided(policy, observations[2], 3)]
+    asked = [dataclasses.replace(o, committed=rows) for o, rows in zip(observations, given, strict=True)]
+    for slot in range(3):
+        policy.reset(slot)
+    answers = policy.act(asked)
+    for answer, rows in zip(answers, given, strict=True):
+        assert answer is not None
+        assert rows is None or np.array_equal(answer.actions[: len(rows)], rows)
+    for slot in range(3):
+        policy.reset(slot)
+    free = policy.act(observations)
+    _assert_close(answers[:1], free[:1])
+    last = [(a.actions[-1], f.actions[-1]) for a, f in zip(answers[1:], free[1:], strict=True) if a and f]
+    if head != "tokens":  # which moves by whole bins, if at all
+        assert all(not np.array_equal(*pair) for pair in last)
+
+
+def test_committed_commands_are_scaled_as_labels_are(make_checkpoint: MakeCheckpoint) -> None:
+    """What a recorded chunk is as targets, its first steps are as what is committed, bit for bit."""
+    blueprint, _ = load_model(make_checkpoint(committed=3))
+    preprocessor = blueprint.preprocessor
+    observation = _observe(0)
+    chunk = observation.state + np.linspace(-0.2, 0.2, 12, dtype=np.float32).reshape(4, 3)
+    inputs = preprocessor.observations([dataclasses.replace(observation, committed=chunk[:2])])
+    assert inputs.committed is not None
+    assert inputs.committed.steps.tolist() == [2]
+    labels = preprocessor.scaled_chunks(observation.state[None], chunk[None])
+    assert torch.equal(inputs.committed.actions[0, :2], labels[0, :2])
+    assert not inputs.committed.actions[0, 2:].any()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.zeros((3, 3), np.float32), r"committed: expected at most 2 steps, .* trained for, got 3; train with"),
+        (np.zeros((1, 2), np.float32), r"committed: actions: expected float32 \(horizon, 3\).*, got float32 \(1, 2\)"),
+        (np.full((1, 3), np.nan, np.float32), r"committed: actions: expected finite numbers"),
+        (np.full((1, 3), 9, np.float32), r"committed shoulder: expected -2 to 2 rad"),
+    ],
+)
+def test_commands_that_cannot_have_been_committed_are_refused(
+    rows: np.ndarray, message: str, make_checkpoint: MakeCheckpoint
+) -> None:
+    with pytest.raises(ContractError, match=f"the policy: {message}"):
+        _one(LearnedPolicy(make_checkpoint(committed=2)), _observe(0, committed=rows))
+
+
+def test_a_policy_that_was_not_trained_for_it_refuses_what_is_committed(policy: LearnedPolicy) -> None:
+    with pytest.raises(ContractError, match=r"expected at most 0 steps"):
+        _one(policy, _observe(0, committed=np.zeros((1, 3), np.float32)))

@@ -41,7 +41,11 @@ def parse(arguments: type[T], argv: Sequence[str], *, verb: str, examples: str, 
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            filled: T = tyro.cli(arguments, args=list(argv), prog=f"vla {verb}", description=description, **extra)
+            # A part that may be missing has the flags of what it is by default: none, if it is missing.
+            config = (tyro.conf.AvoidSubcommands,)
+            filled: T = tyro.cli(
+                arguments, args=list(argv), prog=f"vla {verb}", description=description, config=config, **extra
+            )
     except SystemExit as end:
         if not end.code:  # help
             raise

@@ -2,11 +2,12 @@
 
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
 
-from vla.core.errors import ConfigError
+from vla.core.errors import ConfigError, ContractError
 from vla.core.policy_spec import PolicySpec
 from vla.core.types import ActionChunk
 
@@ -40,12 +41,26 @@ class Execution:
         return f"{steps}, ensembled {self.ensemble:g}" if self.ensemble else steps
 
 
-class ChunkBuffer:
-    """The pending actions of one episode."""
+class _Pending(NamedTuple):
+    start: int
+    """Step of the first action: that of the observation."""
+    begins: int
+    """Step from which the chunk is there, and runs."""
+    chunk: ActionChunk
 
-    def __init__(self, execution: Execution) -> None:
-        self._execute, self._ensemble = execution.execute, execution.ensemble
-        self._chunks: deque[tuple[int, ActionChunk]] = deque()  # (step of the first action, chunk), newest first
+
+class ChunkBuffer:
+    """The pending actions of one episode.
+
+    With a ``latency``, a chunk runs from so many steps after the one that it was asked for at, and until then those
+    before it do; for the first one everybody waits.
+    """
+
+    def __init__(self, execution: Execution, *, latency: int = 0) -> None:
+        if latency < 0:
+            raise ConfigError(f"latency={latency} must be at least 0")
+        self._execute, self._ensemble, self._latency = execution.execute, execution.ensemble, latency
+        self._chunks: deque[_Pending] = deque()  # newest first
         self._step = 0
 
     @property
@@ -53,26 +68,50 @@ class ChunkBuffer:
         """Whether a new chunk is due before the next command."""
         if not self._chunks:
             return True
-        start, chunk = self._chunks[0]
-        return self._step - start >= min(self._execute or len(chunk.actions), len(chunk.actions))
+        newest = self._chunks[0]
+        last = len(newest.chunk.actions) - self._latency
+        return self._step - newest.start >= min(self._execute or last, last)
 
     def add(self, chunk: ActionChunk) -> None:
-        """Take a chunk whose first action is due now."""
-        if not self._ensemble:
-            self._chunks.clear()
-        self._chunks.appendleft((self._step, chunk))
+        """Take a chunk whose first action is due now; one that ends before the next can begin is a `ContractError`."""
+        if len(chunk.actions) <= self._latency:
+            raise ContractError(
+                f"a chunk of {len(chunk.actions)} steps ends before one that is asked for now begins, {self._latency} "
+                "steps later; use a policy with a longer horizon, or a shorter latency"
+            )
+        begins = self._step + (self._latency if self._chunks else 0)
+        self._chunks.appendleft(_Pending(self._step, begins, chunk))
+
+    @property
+    def committed(self) -> Float32[np.ndarray, "k d"] | None:
+        """The commands of the next ``latency`` steps, whatever is added now; None where none is decided."""
+        if not self._latency or not self._chunks:
+            return None
+        commands: np.ndarray = np.stack([self._command(self._step + i) for i in range(self._latency)])
+        return commands
 
     @property
     def clipped(self) -> bool:
         """Whether the command of this step was brought inside of the limits in any chunk that it is made of."""
-        return any(self._step - start in chunk.clipped for start, chunk in self._chunks)
+        return any(self._step - item.start in item.chunk.clipped for item in self._running(self._step))
 
     def pop(self) -> Float32[np.ndarray, " d"]:
         """The command of this step."""
-        while self._step - self._chunks[-1][0] >= len(self._chunks[-1][1].actions):
-            self._chunks.pop()
-        rows = np.stack([chunk.actions[self._step - start] for start, chunk in self._chunks])
-        weights = self._ensemble ** np.arange(len(rows), dtype=np.float32)  # 0 ** 0 is 1: the newest alone
+        command = self._command(self._step)
         self._step += 1
+        oldest = self._running(self._step)[-1:]
+        while oldest and self._chunks[-1] is not oldest[0]:  # it is over, or a newer one runs instead
+            self._chunks.pop()
+        return command
+
+    def _command(self, step: int) -> Float32[np.ndarray, " d"]:
+        running = self._running(step)
+        rows = np.stack([item.chunk.actions[step - item.start] for item in running])
+        weights = self._ensemble ** np.arange(len(rows), dtype=np.float32)  # 0 ** 0 is 1: the newest alone
         command: np.ndarray = weights @ rows / weights.sum()
         return command.astype(np.float32)
+
+    def _running(self, step: int) -> list[_Pending]:
+        """The chunks that a command is made of, newest first."""
+        covering = [i for i in self._chunks if i.begins <= step < i.start + len(i.chunk.actions)]
+        return covering if self._ensemble else covering[:1]

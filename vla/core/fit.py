@@ -41,6 +41,18 @@ def check_form(observation: Observation, contract: Contract, *, who: str) -> Non
     _check_vector(observation.state, contract, who)
 
 
+def check_committed(committed: Any, contract: Contract, *, who: str) -> None:
+    """Refuse commands that are decided already unless they fit the robot, and its policy was trained for so many."""
+    check_actions(committed, contract, who=f"{who}: committed")
+    check_limits(committed, contract.action, contract.tolerance, what=f"{who}: committed")
+    most = contract.policy.committed if contract.policy else 0
+    if len(committed) > most:
+        raise ContractError(
+            f"{who}: committed: expected at most {most} steps, which is what the policy was trained for, got "
+            f"{len(committed)}; train with model.committed={len(committed)}, or leave it out"
+        )
+
+
 def check_chunk(chunk: ActionChunk | None, contract: Contract, *, who: str) -> ActionChunk:
     """The chunk with all commands within limits, and in ``clipped`` the steps that were not.
 

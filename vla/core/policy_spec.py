@@ -32,6 +32,8 @@ class PolicySpec:
     """Weight of older chunks that cover a step, per request of age; 0 executes the newest alone."""
     history: int = 1
     """Observations that it reads, the present one included."""
+    committed: int = 0
+    """Most commands that may be decided already when it is asked: see `vla.core.types.Observation`."""
     relative_to: tuple[str | None, ...]
     """For each action dimension the state dimension that it is learned relative to; None is absolute."""
     robots: tuple[str, ...]
@@ -52,6 +54,9 @@ class PolicySpec:
         for name in ("horizon", "execute", "history"):
             if not (type(value := getattr(self, name)) is int and value >= 1):
                 raise ContractError(f"policy.{name}: expected a whole number of at least 1, got {value!r}")
+        if not (type(self.committed) is int and 0 <= self.committed < self.horizon):
+            most = f"from 0 to {self.horizon - 1}"
+            raise ContractError(f"policy.committed: expected a whole number {most}, got {self.committed!r}")
 
     @staticmethod
     def from_json(value: Mapping[str, Any], *, where: str) -> "PolicySpec":
@@ -81,6 +86,7 @@ def _parse(value: Mapping[str, Any]) -> PolicySpec:
         execute=whole(value["execute"], "execute", least=1, most=horizon),
         ensemble=number(value.get("ensemble", 0.0), "ensemble", least=0.0, most=1.0),
         history=whole(value.get("history", 1), "history", least=1, most=_MOST_STEPS),
+        committed=whole(value.get("committed", 0), "committed", most=horizon - 1),
         relative_to=listed(value["relative_to"], "relative_to", _text_or_none),
         robots=listed(value["robots"], "robots", text),
         datasets=listed(value.get("datasets", []), "datasets", _dataset),

@@ -13,6 +13,7 @@ An observation and the chunk a policy answers with:
       instruction  "put the red block on the blue plate"
       time_ns      capture time, integer nanoseconds
       history      the observations before it, oldest first
+      committed    commands that run from now on whatever is answered, float32 (k, d)
                                                     ──▶  Policy.act  ──▶
     ActionChunk
       actions      float32 (h, d)               absolute targets in the robot's own units, row 0 is due now
@@ -42,6 +43,10 @@ class Observation:
     time_ns: int
     history: tuple["Observation", ...] = ()
     """Earlier observations, oldest first, each without a history of its own."""
+    committed: Float32[np.ndarray, "k d"] | None = None
+    """The commands of the next ``k`` steps, where they are decided: they run while the answer is worked out.
+
+    In the robot's units, within its limits. For policies that were trained for it (``PolicySpec.committed``)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from vla.core.chunks import Execution
 from vla.core.contract import require_match
-from vla.core.errors import VlaError
+from vla.core.errors import ConfigError, VlaError
 from vla.core.machine.memory import give_back
+from vla.core.policy_spec import PolicySpec
 from vla.core.types import ActionChunk, ClosablePolicy, Observation, Policy, SeededPolicy
 from vla.envs.registry import env_spec
 from vla.envs.spec import RobotEnv
@@ -111,6 +112,7 @@ class EpisodeRunner:
     """By the policy's label."""
     execute: int | None
     ensemble: float | None
+    latency: int
     batch: int
     _stages: "OrderedDict[tuple[str, str, str], _Stage]" = field(default_factory=OrderedDict)
     """The one that was used last comes last."""
@@ -157,15 +159,34 @@ class EpisodeRunner:
             report(Origin(env=name, renderer=envs[0].renderer, contract=envs[0].contract.digest()))
             policy = make(name, envs)
             require_match(policy.contract, envs[0].contract, who="the policy", whom=f"environment {name}", fix=_FIX)
+            trained = policy.contract.policy
+            execution = Execution.of(trained, execute=self.execute, ensemble=self.ensemble)
+            tells = _tells(trained, self.latency, execution)
         except BaseException:
             for env in envs:
                 env.close()
             raise
-        trained = policy.contract.policy
-        execution = Execution.of(trained, execute=self.execute, ensemble=self.ensemble)
         history = trained.history if trained else 1
-        slots = [Slot(env, execution, history=history) for env in envs]
+        slots = [Slot(env, execution, history=history, latency=self.latency, tells=tells) for env in envs]
         return _Stage(envs, policy, slots, owned=not isinstance(make, Lent))
+
+
+def _tells(trained: PolicySpec | None, latency: int, execution: Execution) -> bool:
+    """Whether the policy hears what runs while it computes: one that was trained for that, but for less, is refused."""
+    if trained is None or not latency:
+        return False
+    if (execution.execute or 1) + latency > trained.horizon:
+        raise ConfigError(
+            f"evaluation: latency_steps={latency} and execute={execution.execute} are more than the {trained.horizon} "
+            "steps of a chunk, which would end before the next is there; "
+            f"give --execute {max(1, trained.horizon - latency)}"
+        )
+    if 0 < trained.committed < latency:
+        raise ConfigError(
+            f"evaluation: latency_steps={latency}: the checkpoint was trained for at most {trained.committed} steps "
+            f"that are decided already; train with model.committed={latency}, or take a shorter latency"
+        )
+    return trained.committed > 0
 
 
 def _heart(report: Callable[[Report], None]) -> Beat:

@@ -1,6 +1,7 @@
 """How evaluations run, apart from what runs (`vla.evaluation.trials.Condition`). Free of heavy imports.
 
-Where, on how many processes and in what batches episodes run changes nothing of them; ``execute`` and ``ensemble`` do.
+Where, on how many processes and in what batches episodes run changes nothing of them; ``execute``,
+``ensemble`` and ``latency_steps`` do.
 """
 
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ class RunConfig:
     ensemble: float | None = None
     """Weight of older chunks that cover a step, per request of age, 0 uses the newest alone; by default what its
     checkpoint says, or 0."""
+    latency_steps: int = 0
+    """Control steps that an inference takes: a chunk begins so many steps after its observation, and until then the one
+    before it goes on. A checkpoint that was trained with ``model.committed`` is told what runs meanwhile."""
     out: Path | None = None
     """Folder that keeps every episode as it ends; the same evaluation goes on with what is missing."""
     workers: int = field(default_factory=cores)
@@ -40,6 +44,8 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"evaluation: {name}={value} must be at least 1")
+        if self.latency_steps < 0:
+            raise ConfigError(f"evaluation: latency_steps={self.latency_steps} must be at least 0")
         if not self.patience_s > 0:
             raise ConfigError(f"evaluation: patience_s={self.patience_s:g} must be more than 0")
 

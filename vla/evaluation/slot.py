@@ -29,10 +29,17 @@ class Refusal:
 class Slot:
     """Runs one trial after the other in ``env``; an environment that raises ends its episode as a crash."""
 
-    def __init__(self, env: RobotEnv, execution: Execution, *, history: int = 1) -> None:
-        """``execution`` is of trials that do not say their own; ``history`` counts the observations that are read."""
+    def __init__(
+        self, env: RobotEnv, execution: Execution, *, history: int = 1, latency: int = 0, tells: bool = False
+    ) -> None:
+        """``execution`` is of trials that do not say their own; ``history`` counts the observations that are read.
+
+        A chunk begins ``latency`` steps after its observation; where the slot ``tells``, the policy hears what runs in
+        them.
+        """
         self._inner, self._env = env, env
         self._execution, self._history = execution, history
+        self._latency, self._tells = latency, tells
         self.running = False
         self.crashed = False
         """An episode has crashed here: the environment should not be used any more."""
@@ -43,7 +50,7 @@ class Slot:
     def start(self, trial: Trial) -> None:
         """Begin an episode."""
         self._trial, self._began = trial, time.perf_counter()
-        self._buffer = ChunkBuffer(trial.condition.execution or self._execution)
+        self._buffer = ChunkBuffer(trial.condition.execution or self._execution, latency=self._latency)
         self._actions: list[np.ndarray] = []
         self._latencies_ms: list[float] = []
         self._info: dict[str, Any] = {}
@@ -80,6 +87,7 @@ class Slot:
         self._latencies_ms.append(round(elapsed_ms, 3))  # as the folder keeps it
         try:
             chunk = check_chunk(chunk, self._env.contract, who="the policy's answer")
+            self._buffer.add(chunk)
         except ContractError as error:
             self.fail(str(error))
             return
@@ -90,7 +98,6 @@ class Slot:
                 for name, believed in chunk.signals.items()
                 if name in truth
             }
-        self._buffer.add(chunk)
 
     def fail(self, why: str) -> None:
         """End the episode: the policy broke down."""
@@ -124,7 +131,8 @@ class Slot:
             return
         self._states_clipped += seen is not shown
         seen = seen if self._said is None else replace(seen, instruction=self._said)
-        self.observation = replace(seen, history=tuple(self._past))
+        committed = self._buffer.committed if self._tells and self._buffer.wants_chunk else None
+        self.observation = replace(seen, history=tuple(self._past), committed=committed)
         self._past.append(seen)
         self._best = max(self._best, self._progress())
 

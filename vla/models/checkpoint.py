@@ -64,6 +64,7 @@ class Blueprint:
             execute=self.config.execute,
             ensemble=self.config.ensemble,
             history=self.config.history,
+            committed=self.config.most_committed,
             relative_to=tuple(None if i is None else names[i] for i in robot.space.relative_to),
             robots=tuple(e.contract.robot for e in preprocessor.embodiments),
             datasets=self.datasets,

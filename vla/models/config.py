@@ -49,6 +49,11 @@ class ModelConfig(Kinded):
         if not 0 <= self.ensemble <= 1:
             raise ConfigError(f"model.ensemble={self.ensemble} must be between 0 and 1")
 
+    @property
+    def most_committed(self) -> int:
+        """Most steps of a chunk that may be decided already when it is asked for; 0 is a kind that knows of none."""
+        return 0
+
     @classmethod
     def table(cls) -> Mapping[str, type["ModelConfig"]]:
         """The kinds of this project."""
@@ -82,10 +87,23 @@ class UnifiedConfig(ModelConfig):
     )
     """What else is learned, where the data offers a signal for it; without one, an auxiliary is left out."""
 
+    committed: int = 0
+    """Most steps of a chunk that may be decided already when it is asked for, so that a robot need not wait (arXiv
+    2512.05964): how many are, is drawn while training. 0 builds nothing for it."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.z_loss < 0:
             raise ConfigError(f"model.z_loss={self.z_loss} must be at least 0")
+        if not 0 <= self.committed < self.horizon:
+            raise ConfigError(
+                f"model.committed={self.committed} must be at least 0 and below model.horizon={self.horizon}"
+            )
+
+    @property
+    def most_committed(self) -> int:
+        """See `ModelConfig.most_committed`."""
+        return self.committed
 
     def fit(self, chunks: "torch.Tensor") -> dict[str, Any]:
         """See `ModelConfig.fit`."""

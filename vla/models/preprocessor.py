@@ -30,7 +30,7 @@ from vla.core.media.images import resize_frame
 from vla.core.scaling import Statistics
 from vla.core.types import ActionChunk, Observation
 from vla.models.text.tokenizer import InstructionTokenizer
-from vla.models.trunk.inputs import Batch, Inputs, Prediction, Targets
+from vla.models.trunk.inputs import Batch, Committed, Inputs, Prediction, Targets
 from vla.models.trunk.interface import Interface
 
 Texts = tuple[Int64[Tensor, "k l"], Bool[Tensor, "k l"]]
@@ -55,6 +55,11 @@ class Embodiment:
         """Recorded states as live ones come: brought within their limits by whoever received them."""
         within: np.ndarray = np.clip(state, *limits(self.contract.state))
         return within
+
+    def scaled(self, state: Float[Tensor, "*b s"], actions: Float[Tensor, "*b h d"]) -> Float[Tensor, "*b h d"]:
+        """Commands in the robot's units as a model writes them, from the present ``state`` on."""
+        scaled: Tensor = self.action.normalise(self.space.apply(state, actions))
+        return scaled
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON that `from_json` reads back."""
@@ -158,7 +163,8 @@ class Preprocessor:
             "observation_valid": np.arange(t) >= np.array(missing)[:, None],
             "embodiment": np.full(b, embodiment, np.int64),
         }
-        return self._inputs(arrays, text, text_valid)
+        inputs = self._inputs(arrays, text, text_valid)
+        return dataclasses.replace(inputs, committed=self._committed(observations, robot))
 
     def samples(self, arrays: Mapping[str, np.ndarray], texts: Texts) -> Batch:
         """A batch of windows or of a mixture, whose ``instruction`` counts ``texts``."""
@@ -175,7 +181,7 @@ class Preprocessor:
             d, s = len(robot.contract.action), len(robot.contract.state)
             present = torch.from_numpy(arrays["state"][rows][:, -1, :s])
             absolute = torch.from_numpy(arrays["actions"][rows][..., :d])
-            actions[rows, :, :d] = robot.action.normalise(robot.space.apply(present, absolute))
+            actions[rows, :, :d] = robot.scaled(present, absolute)
             valid[rows, :, :d] = known[rows]
         prefix = "signals/"
         signals = {k.removeprefix(prefix): torch.from_numpy(v) for k, v in arrays.items() if k.startswith(prefix)}
@@ -190,6 +196,9 @@ class Preprocessor:
         present = torch.from_numpy(np.stack([o.state for o in observations]))
         scaled = prediction.actions[..., :d].float().cpu()
         actions = robot.space.undo(present, robot.action.denormalise(scaled)).numpy()
+        for i, observation in enumerate(observations):
+            if observation.committed is not None:  # as it was given: scaling there and back may cost the last bit
+                actions[i, : len(observation.committed)] = observation.committed
         signals = {name: values.float().cpu().numpy() for name, values in prediction.signals.items()}
         return [
             ActionChunk(
@@ -203,9 +212,7 @@ class Preprocessor:
     ) -> Float[Tensor, "w h d"]:
         """Recorded chunks of one robot as a codec is fitted to them: what `samples` gives as targets."""
         robot = self.embodiments[embodiment]
-        space = robot.space.apply(torch.from_numpy(robot.inside(state)), torch.from_numpy(actions))
-        scaled: Tensor = robot.action.normalise(space)
-        return scaled
+        return robot.scaled(torch.from_numpy(robot.inside(state)), torch.from_numpy(actions))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON that `from_json` reads back with the same tokenizer."""
@@ -270,6 +277,18 @@ class Preprocessor:
             text_valid=text_valid,
             embodiment=torch.zeros(b, dtype=torch.long) if embodiment is None else torch.from_numpy(embodiment),
         )
+
+    def _committed(self, observations: Sequence[Observation], robot: Embodiment) -> Committed | None:
+        """What is decided of each chunk, as targets are made; None where nothing is of any."""
+        given = [observation.committed for observation in observations]
+        if all(commands is None for commands in given):
+            return None
+        actions = torch.zeros(len(given), self.horizon, self.interface.action)
+        for i, (observation, commands) in enumerate(zip(observations, given, strict=True)):
+            if commands is not None:
+                scaled = robot.scaled(torch.from_numpy(observation.state), torch.from_numpy(commands))
+                actions[i, : len(scaled), : scaled.shape[1]] = scaled
+        return Committed(actions=actions, steps=torch.tensor([0 if c is None else len(c) for c in given]))
 
     def _images(self, observation: Observation, robot: Embodiment) -> np.ndarray:
         """uint8 (n, y, x, 3): the robot's cameras in their slots, in the size of the model."""

@@ -1,7 +1,7 @@
 """The unified transformer: instruction, cameras, state, what is believed, and actions as one token sequence.
 
-    [ text (l) | images (t n k) | state (t) | grounding (1) | actions (h, or h d) ]
-      block 0                                 block 1         block 2 and later
+    [ text (l) | images (t n k) | state (t) | grounding (1) | committed | actions (h, or h d) ]
+      block 0                                 block 1         block 2     block 3 and later
 
 Readers write the inputs, auxiliaries add what the data teaches beside actions, a head writes the actions; each is one
 file, chosen by the configuration. How every parameter begins, by class (`vla.models.trunk.initialisation` applies it;
@@ -17,9 +17,15 @@ a number alone is that, after ± it is a deviation from zero, and layers of PyTo
     Grounding       position ±0.02
     BinsHead        step_position ±0.02, joint_position ±0.02
     TokensHead      position ±0.02
+    MaskedHead      position ±0.02
+    L1Head          step_position ±0.02
+    MipHead         step_position ±0.02, refine ±0.02
+    FlowHead        step_position ±0.02
+    CommittedReader position ±0.02
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,6 +33,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vla.models.auxiliaries.auxiliary import Auxiliary
+from vla.models.committed import CommittedReader, kept
 from vla.models.config import UnifiedConfig
 from vla.models.model import Model
 from vla.models.readers.reader import Activations, Reader
@@ -53,21 +60,24 @@ class UnifiedTransformer(Model):
         # A weight of zero, or data without the signal: then nothing is built, and the checkpoint has no untaught part.
         offered = {name: c for name, c in config.auxiliaries.items() if c.weight and interface.signals.get(c.signal)}
         self.auxiliaries: Mapping[str, Auxiliary] = _named({n: c.build(interface, width) for n, c in offered.items()})
-        self.head = config.head.build(interface, width, fitted.get("head", {}))
+        self.head = config.head.build(interface, config.trunk, fitted.get("head", {}))
         spoken = {auxiliary.signal: auxiliary.ids for auxiliary in self.auxiliaries.values() if auxiliary.ids}
         sizes = {"text": interface.words, "special": len(SPECIALS), **spoken, "action": self.head.ids}
         scale = config.trunk.embedding_scale
         self.table = TokenTable(Vocabulary(sizes), width, scale=scale, z_loss=config.z_loss)
         self.trunk = Transformer(config.trunk)
+        self.committed = CommittedReader(config.committed, interface, width) if config.committed else None
         account(self)
 
     def loss(self, inputs: Inputs, targets: Targets) -> tuple[Float[Tensor, ""], Metrics]:
         """See `Model.loss`: the head's loss, and that of each auxiliary by its weight."""
+        if self.committed is not None and self.training and inputs.committed is None:
+            inputs = replace(inputs, committed=self.committed.draw(targets))
         segments, activations = self._read_inputs(inputs)
         hidden, prefix = read(self.trunk, segments)
         # What readers left (score maps) and what the trunk made of each segment (b, q, e), by the same names.
         activations |= hidden
-        total, metrics = self.head.loss(self.trunk, prefix, targets, self.table)
+        total, metrics = self.head.loss(self.trunk, prefix, inputs, targets, self.table)
         for auxiliary in self.auxiliaries.values():
             loss, found = auxiliary.loss(activations, targets.signals[auxiliary.signal], self.table)
             total = total + auxiliary.weight * loss
@@ -80,7 +90,9 @@ class UnifiedTransformer(Model):
         room = 0 if torch.is_grad_enabled() else self.head.room
         hidden, prefix = read(self.trunk, segments, room=room)
         activations |= hidden
-        actions = self.head.sample(self.trunk, prefix, self.table)
+        actions = self.head.sample(self.trunk, prefix, inputs, self.table)
+        if inputs.committed is not None:
+            actions = kept(inputs.committed, actions)
         beliefs = {a.signal: a.predict(activations, self.table) for a in self.auxiliaries.values()}
         return Prediction(actions=actions, signals=beliefs)
 
@@ -131,6 +143,9 @@ class UnifiedTransformer(Model):
             own = auxiliary.segment(len(inputs), self.table)
             if own is not None:
                 segments[auxiliary.signal] = own
+        assert inputs.committed is None or self.committed is not None, "this model was built for no committed steps"
+        if self.committed is not None:  # also where none is: the actions begin behind it
+            segments["committed"] = self.committed(inputs)
         return segments, activations
 
 

@@ -9,6 +9,7 @@ import torch
 from tests.models.reading import read_as
 from vla.models.codecs.config import BinsConfig, CodecConfig, FastConfig
 from vla.models.heads.config import TokensHeadConfig
+from vla.models.heads.head import ACTION_BLOCK
 from vla.models.heads.tokens import TokensHead
 from vla.models.model import Model
 from vla.models.trunk.inputs import Batch
@@ -29,7 +30,7 @@ def test_each_token_is_a_block_that_holds_the_one_before_it(make_model: MakeMode
     ids, _ = head.codec.encode(targets.actions, targets.valid)
     segment = head._teach(ids, model.table)
     assert segment.x.shape == (7, 12, 24)
-    assert segment.marks().block.tolist() == list(range(2, 14))
+    assert segment.marks().block.tolist() == [ACTION_BLOCK + i for i in range(12)]
     before = segment.x - head.position
     torch.testing.assert_close(before[:, 0], model.table.special("begin").expand(7, -1))
     torch.testing.assert_close(before[:, 1:], model.table.rows("action")[ids[:, :-1]])
@@ -37,7 +38,7 @@ def test_each_token_is_a_block_that_holds_the_one_before_it(make_model: MakeMode
 
 def test_the_loss_is_that_of_the_ids_that_are_allowed(make_model: MakeModel, make_batch: MakeBatch) -> None:
     model, head = _model(make_model)
-    targets = make_batch().targets
+    inputs, targets = make_batch().inputs, make_batch().targets
     hidden = torch.randn(7, 12, 24, generator=torch.Generator().manual_seed(0))
     ids, _ = head.codec.encode(targets.actions, targets.valid)
     rows = model.table.rows("action").view(4, 16, 24)
@@ -46,7 +47,7 @@ def test_the_loss_is_that_of_the_ids_that_are_allowed(make_model: MakeModel, mak
         joint = position % 4
         chance = (hidden[:, position] @ rows[joint].T).log_softmax(dim=-1)
         expected.append(-chance.gather(1, ids[:, position, None] - 16 * joint))
-    loss, _ = head.loss(model.trunk, read_as(hidden), targets, model.table)
+    loss, _ = head.loss(model.trunk, read_as(hidden), inputs, targets, model.table)
     torch.testing.assert_close(loss, torch.stack(expected).mean())
 
 

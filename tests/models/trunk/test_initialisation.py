@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from vla.models import unified
-from vla.models.codecs.config import BinsConfig
 from vla.models.heads.bins import BinsHead
-from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
+from vla.models.heads.config import HEADS, HeadConfig
 from vla.models.model import Model
 from vla.models.trunk import initialisation
 from vla.models.trunk.block import Block
@@ -19,17 +18,17 @@ from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.initialisation import INITIAL, Constant, Normal, account, initialise
 
 MakeModel = Callable[..., Model]
-HEADS: list[HeadConfig] = [BinsHeadConfig(bins=16), TokensHeadConfig(codec=BinsConfig(bins=16))]
+EVERY: list[HeadConfig] = [config() for config in HEADS.values()]  # type: ignore[call-arg]
 MODERN: dict[str, Any] = {"rope": 1e4, "gated": True, "qk_norm": True, "kv_heads": 1}
 
 
 @pytest.mark.parametrize("settings", [{}, MODERN, MODERN | {"norm_offset": True}], ids=["plain", "modern", "offset"])
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", EVERY, ids=HEADS.keys())
 def test_every_parameter_begins_as_the_table_says(
     head: HeadConfig, settings: dict[str, Any], make_model: MakeModel
 ) -> None:
     """Deviations are measured, over all parts of a class."""
-    model = make_model(head=head, trunk=TransformerConfig(width=48, layers=2, heads=3, **settings))
+    model = make_model(head=head, committed=2, trunk=TransformerConfig(width=48, layers=2, heads=3, **settings))
     found: dict[tuple[str, str], list[torch.Tensor]] = {}
     for part in model.modules():
         for pattern, rule in INITIAL.get(type(part).__name__, {}).items():
@@ -48,7 +47,9 @@ def test_every_parameter_begins_as_the_table_says(
             assert set(all_of_it.tolist()) <= allowed, (name, pattern)
         elif pattern not in ("out.weight", "down.weight"):  # of layers whose depths differ: below
             assert all_of_it.std().item() == pytest.approx(rule.std, rel=6 / len(all_of_it) ** 0.5), (name, pattern)
-    assert {"TokenTable", "Norm", "Block", "ImageTokenizer", type(model.head).__name__} <= {name for name, _ in found}
+    assert {"TokenTable", "Norm", "Block", "ImageTokenizer", type(model.head).__name__, "CommittedReader"} <= {
+        name for name, _ in found
+    }
 
 
 def test_every_row_is_of_a_class_that_exists() -> None:

@@ -1,29 +1,46 @@
 """Batches move and are cut as one."""
 
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from typing import Any
 
+import pytest
 import torch
+from torch import Tensor
 
-from vla.models.trunk.inputs import Batch
+from vla.models.trunk.inputs import Batch, Committed
 
 MakeBatch = Callable[..., Batch]
 
 
-def test_everything_moves(make_batch: MakeBatch) -> None:
-    moved = make_batch().to(torch.device("meta"))
-    tensors = [getattr(part, f.name) for part in (moved.inputs, moved.targets) for f in fields(part)]
-    signals = tensors.pop()
-    assert {tensor.device.type for tensor in (*tensors, *signals.values())} == {"meta"}
-
-
-def test_some_samples_are_cut_from_everything(make_batch: MakeBatch) -> None:
+@pytest.fixture
+def whole(make_batch: MakeBatch) -> Batch:
+    """With all that an input may have."""
     batch = make_batch(size=7)
-    part = batch[2:5]
-    assert (len(batch), len(part), len(part.inputs)) == (7, 3, 3)
-    for ours, whole in ((part.inputs, batch.inputs), (part.targets, batch.targets)):
-        for f in fields(ours):
-            if f.name != "signals":
-                assert torch.equal(getattr(ours, f.name), getattr(whole, f.name)[2:5])
-    assert part.targets.signals.keys() == batch.targets.signals.keys()
-    assert all(torch.equal(v, batch.targets.signals[k][2:5]) for k, v in part.targets.signals.items())
+    committed = Committed(actions=batch.targets.actions, steps=torch.arange(7) % 3)
+    return replace(batch, inputs=replace(batch.inputs, committed=committed, seeds=torch.arange(7)))
+
+
+def _tensors(value: Any) -> dict[str, Tensor]:
+    """Every tensor in it, by name."""
+    if isinstance(value, Tensor):
+        return {"": value}
+    parts = value.items() if isinstance(value, Mapping) else ((f.name, getattr(value, f.name)) for f in fields(value))
+    return {f"{name}.{inner}": tensor for name, part in parts for inner, tensor in _tensors(part).items()}
+
+
+def test_everything_moves(whole: Batch) -> None:
+    assert {tensor.device.type for tensor in _tensors(whole.to(torch.device("meta"))).values()} == {"meta"}
+
+
+def test_some_samples_are_cut_from_everything(whole: Batch) -> None:
+    part = whole[2:5]
+    assert (len(whole), len(part), len(part.inputs)) == (7, 3, 3)
+    ours, theirs = _tensors(part), _tensors(whole)
+    assert ours.keys() == theirs.keys() > {"inputs.committed.steps.", "inputs.seeds.", "targets.signals.grounding."}
+    assert all(torch.equal(tensor, theirs[name][2:5]) for name, tensor in ours.items())
+
+
+def test_what_is_not_given_stays_so(make_batch: MakeBatch) -> None:
+    inputs = make_batch()[2:5].to(torch.device("cpu")).inputs
+    assert (inputs.committed, inputs.seeds) == (None, None)

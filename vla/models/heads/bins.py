@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from vla.models.codecs.bins import Bins
 from vla.models.heads.config import BinsHeadConfig
-from vla.models.heads.head import ACTION_BLOCK, Head
+from vla.models.heads.head import Head
+from vla.models.heads.steps import step_mean, step_segment, undecided
 from vla.models.trunk.attention import Transformer
 from vla.models.trunk.initialisation import initialise
-from vla.models.trunk.inputs import Metrics, Targets, measured
+from vla.models.trunk.inputs import Inputs, Metrics, Targets
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.sequence import Prefix, Segment
 from vla.models.trunk.soft_bins import SoftBins
@@ -37,29 +38,27 @@ class BinsHead(Head):
         initialise(self)
 
     def loss(
-        self, trunk: Transformer, prefix: Prefix, targets: Targets, table: TokenTable
+        self, trunk: Transformer, prefix: Prefix, inputs: Inputs, targets: Targets, table: TokenTable
     ) -> tuple[Float[Tensor, ""], Metrics]:
         """Cross entropy against soft targets, over what may be learned."""
-        logits = self._read(trunk, prefix, table)
+        logits = self._read(trunk, prefix, inputs, table)
         loss = table.cross_entropy(logits, self.cells.targets(targets.actions))  # (b, h, d)
-        # Steps past the end of an episode, and dimensions that a robot lacks, teach nothing.
-        weight = targets.valid.to(loss.dtype)
-        mean = (loss * weight).sum() / weight.sum().clamp(min=1)
-        return mean, {"action_loss": measured(mean, weight)}
+        return step_mean(loss, inputs, targets)
 
-    def sample(self, trunk: Transformer, prefix: Prefix, table: TokenTable) -> Float[Tensor, "b h d"]:
+    def sample(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d"]:
         """One pass; each distribution becomes the mean near its mode."""
-        return self.cells.decode(self._read(trunk, prefix, table))
+        return self.cells.decode(self._read(trunk, prefix, inputs, table))
 
-    def _read(self, trunk: Transformer, prefix: Prefix, table: TokenTable) -> Float[Tensor, "b h d v"]:
-        hidden, _ = prefix.extend(trunk, self._queries(len(prefix.valid), table))
+    def _read(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d v"]:
+        hidden, _ = prefix.extend(trunk, self._queries(inputs, table))
         return self._logits(hidden, table)
 
-    def _queries(self, b: int, table: TokenTable) -> Segment:
+    def _queries(self, inputs: Inputs, table: TokenTable) -> Segment:
         """They say which step and joint they are, and nothing of the labels."""
         # A step and a joint say together which query it is: h + j vectors instead of h j.
         position = rearrange(self.step_position + self.joint_position, "h j e -> (h j) e")
-        return Segment.of(repeat(table.special("query") + position, "q e -> b q e", b=b), ACTION_BLOCK)
+        queries = repeat(table.special("query") + position, "q e -> b q e", b=len(inputs))
+        return step_segment(queries, undecided(inputs, len(self.step_position)))
 
     def _logits(self, hidden: Float[Tensor, "b q e"], table: TokenTable) -> Float[Tensor, "b h d v"]:
         """At each position only over the bins of the joints that are due there."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from vla.core.config import Kinded
 from vla.core.errors import ConfigError
 from vla.models.codecs.config import BinsConfig, CodecConfig
+from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.interface import Interface
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ class HeadConfig(Kinded):
         """What the head takes from scaled chunks (w, h, d) beside its weights, as JSON."""
         return {}
 
-    def build(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> "Head":
-        """The head on hidden states of ``width``; ``fitted`` is what `fit` gave."""
+    def build(self, interface: Interface, trunk: TransformerConfig, fitted: Mapping[str, Any]) -> "Head":
+        """The head behind a ``trunk`` of these sizes; ``fitted`` is what `fit` gave."""
         raise NotImplementedError
 
 
@@ -57,11 +58,11 @@ class BinsHeadConfig(HeadConfig):
         """Limits of the bins."""
         return BinsConfig(bins=self.bins).fit(chunks)
 
-    def build(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> "Head":
+    def build(self, interface: Interface, trunk: TransformerConfig, fitted: Mapping[str, Any]) -> "Head":
         """See `HeadConfig.build`."""
         from vla.models.heads.bins import BinsHead
 
-        return BinsHead(self, interface, width, fitted)
+        return BinsHead(self, interface, trunk.width, fitted)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +76,121 @@ class TokensHeadConfig(HeadConfig):
         """That of the codec."""
         return self.codec.fit(chunks)
 
-    def build(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> "Head":
+    def build(self, interface: Interface, trunk: TransformerConfig, fitted: Mapping[str, Any]) -> "Head":
         """See `HeadConfig.build`."""
         from vla.models.heads.tokens import TokensHead
 
-        return TokensHead(self.codec.build(fitted), width)
+        return TokensHead(self.codec.build(fitted), trunk.width)
 
 
-HEADS: dict[str, type[HeadConfig]] = {"bins": BinsHeadConfig, "tokens": TokensHeadConfig}
+@dataclass(frozen=True, kw_only=True)
+class MaskedHeadConfig(HeadConfig):
+    """Tokens of a codec, masked and filled in a few rounds, the surest first (arXiv 2508.20072)."""
+
+    kind: str = "masked"
+    codec: CodecConfig = field(default_factory=BinsConfig)
+    """One whose grammar depends on the place of a token alone."""
+    rounds: int = 4
+    """Passes of decoding; 1 is parallel."""
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ConfigError(f"model.head.rounds={self.rounds} must be at least 1")
+
+    def fit(self, chunks: "torch.Tensor") -> dict[str, Any]:
+        """That of the codec."""
+        return self.codec.fit(chunks)
+
+    def build(self, interface: Interface, trunk: TransformerConfig, fitted: Mapping[str, Any]) -> "Head":
+        """See `HeadConfig.build`."""
+        from vla.models.heads.masked import MaskedHead
+
+        return MaskedHead(self.codec.build(fitted), self.rounds, trunk.width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class L1HeadConfig(HeadConfig):
+    """All actions in one pass as numbers, taught by the absolute error (arXiv 2502.19645)."""
+
+    kind: str = "l1"
+
+    def build(self, interface: Interface, trunk: TransformerConfig, fitted: Mapping[str, Any]) -> "Head":
+        """See `HeadConfig.build`."""
+        from vla.models.heads.l1 import L1Head
+
+        return L1Head(interface, trunk.width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MipHeadConfig(HeadConfig):
+    """Two passes of regression, the second from a noised chunk (MIP, arXiv 2512.01809)."""
+
+    kind: str = "mip"
+    known: float = 0.9
+    """t*: the share of the chunk in what the second pass begins from; the rest is noise."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.known < 1:
+            raise ConfigError(f"model.head.known={self.known} must be above 0 and below 1")
+
+    def build(self, interface: Interface, trunk: TransformerConfig, fitted: Mapping[str, Any]) -> "Head":
+        """See `HeadConfig.build`."""
+        from vla.models.heads.mip import MipHead
+
+        return MipHead(self, interface, trunk.width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowHeadConfig(HeadConfig):
+    """Flow matching by an expert with weights of its own, which reads the trunk layer by layer (π0, 2410.24164)."""
+
+    kind: str = "flow"
+    width: int | None = None
+    """Of the expert, which has the trunk's layers and heads; by default half of the trunk's, rounded up to even."""
+    mlp_ratio: float = 4.0
+    """Of the expert."""
+    steps: int = 10
+    """Of Euler's method from noise to a chunk."""
+    passes: int = 4
+    """Noised chunks that are learned from each time the inputs are read."""
+    state: bool = False
+    """The expert has a token with the present state in front of the actions, as π0 has."""
+    insulate: bool = False
+    """The flow's gradients stop at the expert, and the teacher alone teaches the trunk (arXiv 2505.23705)."""
+    teacher: HeadConfig | None = None
+    """A head that teaches the trunk and never acts, for example {kind: bins} or {kind: tokens, codec: {kind: fast}}."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "passes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"model.head.{name}={getattr(self, name)} must be at least 1")
+        if self.width is not None and (self.width < 2 or self.width % 2):
+            raise ConfigError(f"model.head.width={self.width} must be even, for sines and cosines of the time")
+        if self.insulate and self.teacher is None:
+            raise ConfigError(
+                "model.head.insulate: without a teacher nothing would teach the trunk how to act; "
+                "add one, for example teacher: {kind: bins}"
+            )
+
+    def fit(self, chunks: "torch.Tensor") -> dict[str, Any]:
+        """That of the teacher."""
+        return {} if self.teacher is None else {"teacher": self.teacher.fit(chunks)}
+
+    def build(self, interface: Interface, trunk: TransformerConfig, fitted: Mapping[str, Any]) -> "Head":
+        """See `HeadConfig.build`."""
+        from vla.models.heads.flow import FlowHead
+
+        teacher = None
+        if self.teacher is not None:
+            teacher = self.teacher.build(interface, trunk, fitted.get("teacher", {}))
+        return FlowHead(self, interface, trunk, teacher)
+
+
+HEADS: dict[str, type[HeadConfig]] = {
+    "bins": BinsHeadConfig,
+    "tokens": TokensHeadConfig,
+    "masked": MaskedHeadConfig,
+    "l1": L1HeadConfig,
+    "mip": MipHeadConfig,
+    "flow": FlowHeadConfig,
+}

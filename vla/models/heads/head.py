@@ -2,7 +2,8 @@
 
 A head gets the inputs as a `Prefix`, keys and values of every layer, and extends it as it likes: once with queries,
 token after token, several times with other noise, or with weights of its own. Gradients flow through the prefix into
-the trunk unless the head detaches it, and the prefix never sees an action.
+the trunk unless the head detaches it, and the prefix never sees an action. Beside it a head has the inputs themselves,
+for what is not in the sequence: which steps are committed, what it is to draw by, the state where it reads that too.
 """
 
 from abc import ABC, abstractmethod
@@ -11,12 +12,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vla.models.trunk.attention import Transformer
-from vla.models.trunk.inputs import Metrics, Targets
+from vla.models.trunk.inputs import Inputs, Metrics, Targets
 from vla.models.trunk.sequence import Prefix
 from vla.models.trunk.vocabulary import TokenTable
 
-ACTION_BLOCK = 2
-"""The first block of the actions: everything else comes before it."""
+ACTION_BLOCK = 3
+"""The first block of the actions: everything else comes before it, committed steps in the block just below."""
 
 
 class Head(nn.Module, ABC):
@@ -30,10 +31,10 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def loss(
-        self, trunk: Transformer, prefix: Prefix, targets: Targets, table: TokenTable
+        self, trunk: Transformer, prefix: Prefix, inputs: Inputs, targets: Targets, table: TokenTable
     ) -> tuple[Float[Tensor, ""], Metrics]:
         """The mean loss behind ``prefix``, and what to log of it; ``action_loss`` among them."""
 
     @abstractmethod
-    def sample(self, trunk: Transformer, prefix: Prefix, table: TokenTable) -> Float[Tensor, "b h d"]:
-        """A chunk for each sample of the prefix."""
+    def sample(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d"]:
+        """A chunk for each sample of the prefix; where it draws, by ``inputs.seeds`` alone."""

@@ -9,7 +9,7 @@ from vla.models.codecs.codec import ActionCodec
 from vla.models.heads.head import ACTION_BLOCK, Head
 from vla.models.trunk.attention import Transformer
 from vla.models.trunk.initialisation import initialise
-from vla.models.trunk.inputs import Metrics, Targets, measured
+from vla.models.trunk.inputs import Inputs, Metrics, Targets, measured
 from vla.models.trunk.sequence import Prefix, Segment
 from vla.models.trunk.vocabulary import TokenTable
 
@@ -26,9 +26,13 @@ class TokensHead(Head):
         initialise(self)
 
     def loss(
-        self, trunk: Transformer, prefix: Prefix, targets: Targets, table: TokenTable
+        self, trunk: Transformer, prefix: Prefix, inputs: Inputs, targets: Targets, table: TokenTable
     ) -> tuple[Float[Tensor, ""], Metrics]:
-        """Cross entropy over the ids that the grammar allows."""
+        """Cross entropy over the ids that the grammar allows.
+
+        Committed steps are taught as well: a codec spells a chunk as a whole, and what comes later is written in the
+        light of what the head itself wrote of them.
+        """
         ids, learn = self.codec.encode(targets.actions, targets.valid)
         hidden, _ = prefix.extend(trunk, self._teach(ids, table))
         logits = self._logits(hidden, self.codec.grammar(ids), table)
@@ -36,7 +40,7 @@ class TokensHead(Head):
         mean = (loss * learn).sum() / learn.sum().clamp(min=1)
         return mean, {"action_loss": measured(mean, learn)}
 
-    def sample(self, trunk: Transformer, prefix: Prefix, table: TokenTable) -> Float[Tensor, "b h d"]:
+    def sample(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d"]:
         """Greedy: the likeliest id that is allowed, fed back."""
         b = len(prefix.valid)
         ids = torch.zeros(b, self.codec.length, dtype=torch.long, device=prefix.valid.device)

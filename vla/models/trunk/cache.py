@@ -33,6 +33,10 @@ class Marks:
         """Those of the first tokens."""
         return Marks(segment=self.segment[:length], block=self.block[:length], valid=self.valid[:, :length])
 
+    def repeated(self, times: int) -> "Marks":
+        """Those of the batch ``times`` times, one after the other."""
+        return Marks(segment=self.segment.clone(), block=self.block.clone(), valid=self.valid.repeat(times, 1))
+
     def followed_by(self, other: "Marks") -> "Marks":
         """Those of both, one behind the other."""
         return Marks(
@@ -65,6 +69,10 @@ class Cache(ABC):
     def detached(self) -> "Cache":
         """The same, through which no gradient flows."""
 
+    @abstractmethod
+    def repeated(self, times: int) -> "Cache":
+        """Another one that holds the batch ``times`` times, one after the other."""
+
 
 class GrowingCache(Cache):
     """For training, and where it is not known how much will come: every turn makes longer tensors."""
@@ -95,6 +103,13 @@ class GrowingCache(Cache):
         still = copy.copy(self)
         still._layers = {layer: (k.detach(), v.detach()) for layer, (k, v) in self._layers.items()}
         return still
+
+    def repeated(self, times: int) -> "GrowingCache":
+        """See `Cache.repeated`."""
+        several = copy.copy(self)
+        several._layers = _repeated(self._layers, times)
+        several.marks = self.marks.repeated(times)
+        return several
 
 
 class _Room:
@@ -155,6 +170,15 @@ class StaticCache(Cache):
         """See `Cache.detached`; without gradients it is itself."""
         return self
 
+    def repeated(self, times: int) -> "StaticCache":
+        """See `Cache.repeated`; it has memory of its own."""
+        several = copy.copy(self)
+        several._room = copy.copy(self._room)
+        several._room.layers = _repeated(self._room.layers, times)
+        several._room.marks = self._room.marks and self._room.marks.repeated(times)
+        several.marks = several._room.marks if self.start and several._room.marks else self.marks.repeated(times)
+        return several
+
     def _mark(self, new: Marks) -> None:
         room = self._room
         if room.marks is None:
@@ -167,3 +191,7 @@ class StaticCache(Cache):
         room.marks.valid[:, self._stop :].zero_()
         # The first tokens see themselves alone, so they need not look into the empty room.
         self.marks = room.marks if self.start else new
+
+
+def _repeated(layers: dict[int, tuple[Tensor, Tensor]], times: int) -> dict[int, tuple[Tensor, Tensor]]:
+    return {layer: (k.repeat(times, 1, 1, 1), v.repeat(times, 1, 1, 1)) for layer, (k, v) in layers.items()}

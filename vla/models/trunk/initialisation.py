@@ -58,6 +58,11 @@ INITIAL: Mapping[str, Mapping[str, Rule]] = {
     "Grounding": {"position": Normal(0.02)},
     "BinsHead": {"step_position": Normal(0.02), "joint_position": Normal(0.02)},
     "TokensHead": {"position": Normal(0.02)},
+    "MaskedHead": {"position": Normal(0.02)},
+    "L1Head": {"step_position": Normal(0.02)},
+    "MipHead": {"step_position": Normal(0.02), "refine": Normal(0.02)},
+    "FlowHead": {"step_position": Normal(0.02)},
+    "CommittedReader": {"position": Normal(0.02)},
 }
 """Of each class, patterns of its parameters' names. Read aloud in `vla.models.unified`."""
 

@@ -45,10 +45,22 @@ class _OnDevice:
         def changed(value: Any) -> Any:
             if isinstance(value, _OnDevice):
                 return value._each(change)
-            return {k: change(v) for k, v in value.items()} if isinstance(value, Mapping) else change(value)
+            if isinstance(value, Mapping):
+                return {k: change(v) for k, v in value.items()}
+            return None if value is None else change(value)
 
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
         return type(self)(**{f.name: changed(getattr(self, f.name)) for f in fields})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Committed(_OnDevice):
+    """The first steps of the chunk that is asked for, where they are decided already."""
+
+    actions: Float[Tensor, "b h d"]
+    """As in `Targets`; anything from ``steps`` on."""
+    steps: Int64[Tensor, " b"]
+    """How many are decided."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +81,10 @@ class Inputs(_OnDevice):
     text_valid: Bool[Tensor, "b l"]
     embodiment: Int64[Tensor, " b"]
     """Which robot of the preprocessor."""
+    committed: Committed | None = None
+    """What runs whatever is answered; only for models that were built for it, None is nothing."""
+    seeds: Int64[Tensor, " b"] | None = None
+    """What each answer is drawn by, where one is drawn, so that it rests upon no other sample; None is 0 for all."""
 
     def __len__(self) -> int:
         """The number of samples."""

@@ -115,6 +115,10 @@ class Prefix:
         """The same, through which no gradient flows into what read it (knowledge insulation, arXiv 2505.23705)."""
         return replace(self, cache=self.cache.detached())
 
+    def repeated(self, times: int) -> "Prefix":
+        """The whole batch ``times`` times, one after the other: to go on from it in several ways at once."""
+        return replace(self, cache=self.cache.repeated(times), valid=self.valid.repeat(times, 1))
+
 
 def read(
     trunk: Transformer, segments: Mapping[str, Segment], *, room: int = 0

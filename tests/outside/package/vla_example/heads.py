@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vla.models.heads.config import HeadConfig
 from vla.models.heads.head import ACTION_BLOCK, Head
+from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.sequence import Segment
 
@@ -20,9 +21,9 @@ class L1Config(HeadConfig):
 
     kind: str = "example-l1"
 
-    def build(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> Head:
+    def build(self, interface: Interface, trunk: TransformerConfig, fitted: Mapping[str, Any]) -> Head:
         """Nothing is fitted."""
-        return L1(interface, width)
+        return L1(interface, trunk.width)
 
 
 class L1(Head):
@@ -33,13 +34,13 @@ class L1(Head):
         self.queries = nn.Parameter(0.02 * torch.randn(interface.horizon, width))
         self.out = nn.Linear(width, interface.action)
 
-    def loss(self, trunk: Any, prefix: Any, targets: Any, table: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, trunk: Any, prefix: Any, inputs: Any, targets: Any, table: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Over what may be learned."""
-        error = (self.sample(trunk, prefix, table) - targets.actions).abs() * targets.valid
+        error = (self.sample(trunk, prefix, inputs, table) - targets.actions).abs() * targets.valid
         loss = error.sum() / targets.valid.sum().clamp(min=1)
         return loss, {"action_loss": loss.detach()}
 
-    def sample(self, trunk: Any, prefix: Any, table: Any) -> Tensor:
+    def sample(self, trunk: Any, prefix: Any, inputs: Any, table: Any) -> Tensor:
         """One pass."""
         queries = repeat(self.queries, "h e -> b h e", b=len(prefix.valid))
         hidden, _ = prefix.extend(trunk, Segment.of(queries, ACTION_BLOCK))
