@@ -9,6 +9,7 @@ from vla.core.errors import ConfigError
 from vla.models.auxiliaries.config import AuxiliaryConfig, GroundingConfig, PointingConfig
 from vla.models.heads.config import BinsHeadConfig, HeadConfig
 from vla.models.readers.config import ImagesConfig, ReaderConfig, StateConfig, TextConfig
+from vla.models.text.config import TokenizerConfig, WordsConfig
 from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.interface import Interface
 
@@ -31,8 +32,10 @@ class ModelConfig(Kinded):
     """Steps of a chunk that are executed before the next inference; evaluators and robots take it from the contract."""
     history: int = 1
     """Observations that the model reads, the present one included."""
+    tokenizer: TokenizerConfig = field(default_factory=WordsConfig)
+    """How instructions become tokens."""
     text_tokens: int | None = None
-    """Longest instruction in tokens, about its words; by default fitted to the data's, with room to spare."""
+    """Longest instruction in tokens; by default fitted to the data's, with room to spare."""
 
     def __post_init__(self) -> None:
         for name in ("horizon", "execute", "history", "text_tokens"):
