@@ -44,15 +44,11 @@ class BinsHead(Head):
         loss = soft_cross_entropy(logits, self.cells.targets(targets.actions))  # (b, h, d)
         return step_mean(loss, inputs, targets)
 
-    def sample(
-        self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable
-    ) -> Float[Tensor, "b h d"]:
+    def sample(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d"]:
         """One pass; each distribution becomes the mean near its mode."""
         return self.cells.decode(self._read(trunk, prefix, inputs, table))
 
-    def _read(
-        self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable
-    ) -> Float[Tensor, "b h d v"]:
+    def _read(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d v"]:
         hidden, _ = prefix.extend(trunk, self._queries(inputs, table))
         return self._logits(hidden, table)
 

@@ -78,9 +78,7 @@ class FlowHead(Head):
         taught, lesson = self.teacher.loss(trunk, prefix, inputs, targets, table)
         return loss + taught, metrics | {f"teacher_{name}": value for name, value in lesson.items()}
 
-    def sample(
-        self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable
-    ) -> Float[Tensor, "b h d"]:
+    def sample(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d"]:
         """From the noise of each sample's seed along the field; the teacher has no say."""
         state, asked = self._conditions(inputs)
         seeds = torch.zeros_like(inputs.embodiment) if inputs.seeds is None else inputs.seeds

@@ -33,7 +33,5 @@ class Head(nn.Module, ABC):
         """The mean loss behind ``prefix``, and what to log of it; ``action_loss`` among them."""
 
     @abstractmethod
-    def sample(
-        self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable
-    ) -> Float[Tensor, "b h d"]:
+    def sample(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d"]:
         """A chunk for each sample of the prefix; where it draws, by ``inputs.seeds`` alone."""

@@ -28,9 +28,7 @@ class L1Head(Head):
         written = self.sample(trunk, prefix, inputs, table).float()
         return step_mean((written - targets.actions).abs(), inputs, targets)
 
-    def sample(
-        self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable
-    ) -> Float[Tensor, "b h d"]:
+    def sample(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d"]:
         """One pass."""
         queries = repeat(table.special("query") + self.step_position, "h e -> b h e", b=len(inputs))
         hidden, _ = prefix.extend(trunk, step_segment(queries, undecided(inputs, len(self.step_position))))

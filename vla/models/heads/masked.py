@@ -45,9 +45,7 @@ class MaskedHead(Head):
         mean = torch.where(weight, loss, 0.0).sum() / weight.sum().clamp(min=1)
         return mean, {"action_loss": measured(mean, weight)}
 
-    def sample(
-        self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable
-    ) -> Float[Tensor, "b h d"]:
+    def sample(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d"]:
         """`rounds` passes, each of all tokens."""
         shape = len(prefix.valid), self.codec.length
         ids = torch.zeros(shape, dtype=torch.long, device=prefix.valid.device)

@@ -50,16 +50,12 @@ class MipHead(Head):
         fine, metrics = step_mean((second.float() - targets.actions) ** 2, inputs, targets)
         return rough + fine, metrics | {"first_pass_loss": rough.detach()}
 
-    def sample(
-        self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable
-    ) -> Float[Tensor, "b h d"]:
+    def sample(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d"]:
         """Two passes, the second from what the first gave."""
         first = self._first(trunk, prefix, inputs, table).float()
         return self._second(trunk, prefix, inputs, self.known * first, table)
 
-    def _first(
-        self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable
-    ) -> Float[Tensor, "b h d"]:
+    def _first(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d"]:
         queries = repeat(table.special("query") + self.step_position, "h e -> b h e", b=len(inputs))
         return self._read(trunk, prefix, inputs, queries)
 

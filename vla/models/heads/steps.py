@@ -13,6 +13,7 @@ from vla.models.heads.head import ACTION_BLOCK
 from vla.models.trunk.inputs import Inputs, Metrics, Targets, measured
 from vla.models.trunk.sequence import Segment
 
+
 def step_positions(horizon: int, width: int) -> nn.Parameter:
     """Which step a token is of, (h, e): learned, for every head the same scheme."""
     positions = nn.Parameter(torch.empty(horizon, width))

@@ -39,9 +39,7 @@ class TokensHead(Head):
         mean = (loss * learn).sum() / learn.sum().clamp(min=1)
         return mean, {"action_loss": measured(mean, learn)}
 
-    def sample(
-        self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable
-    ) -> Float[Tensor, "b h d"]:
+    def sample(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d"]:
         """Greedy: the likeliest id that is allowed, fed back."""
         b = len(prefix.valid)
         ids = torch.zeros(b, 0, dtype=torch.long, device=prefix.valid.device)
