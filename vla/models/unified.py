@@ -87,6 +87,7 @@ class UnifiedTransformer(Model):
             "table.weight": [row for name in self.table.vocabulary for row in self._range(name, words)],
             "readers.text.position": [f"place {i}" for i in range(interface.text)],
             "readers.images.position": [f"camera {name or i}" for i, name in enumerate(interface.cameras)],
+            "readers.images.view": [f"camera {name or i}" for i, name in enumerate(interface.cameras)],
             "readers.images.time": ages,
             "readers.state.time": ages,
             "readers.state.embodiment": [f"robot {name}" for name in robots],
