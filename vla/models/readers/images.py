@@ -172,7 +172,9 @@ class ImageTokenizer(nn.Module):
             for parameter in film.parameters():
                 nn.init.zeros_(parameter)
 
-    def see(self, image: UInt8[Tensor, "b y x 3"], condition: Float[Tensor, "b e"]) -> Float[Tensor, "b c rows columns"]:
+    def see(
+        self, image: UInt8[Tensor, "b y x 3"], condition: Float[Tensor, "b e"]
+    ) -> Float[Tensor, "b c rows columns"]:
         """Features of each cell of the image, in the light of the instruction's mean ``condition``."""
         pixels = rearrange(image, "b y x c -> b c y x").to(condition.dtype) / 127.5 - 1.0
         features = torch.relu(self.stem(pixels))
@@ -194,9 +196,7 @@ class ImageTokenizer(nn.Module):
         scores = scores + F.pad(sought, (0, 0, 0, scores.shape[1] - sought.shape[1]))
         return self._pool(features, scores, self.project)
 
-    def further(
-        self, number: int, features: Float[Tensor, "b c rows columns"], asked: Float[Tensor, "b k e"]
-    ) -> Look:
+    def further(self, number: int, features: Float[Tensor, "b c rows columns"], asked: Float[Tensor, "b k e"]) -> Look:
         """Look ``number + 2``, by a map for each of the queries ``asked``."""
         parts = self.again[number]
         assert isinstance(parts, nn.ModuleDict)
