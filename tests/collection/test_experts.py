@@ -15,6 +15,7 @@ from vla.core.errors import ConfigError, ContractError, DatasetError
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset
 from vla.datasets.store.manifest import latest_number
+from vla.envs.recording import record_episode
 from vla.envs.registry import env_spec, make_expert
 from vla.policies.random import RandomPolicy
 from vla.policies.table import find_policy, maker
@@ -67,6 +68,25 @@ def test_failures_are_dropped_and_a_second_collection_is_a_new_version(tmp_path:
     with pytest.raises(ContractError, match="another folder"):
         collect(CollectConfig(episodes=2, workers=1, settings={"image_size": 32}), tmp_path)
     assert latest_number(tmp_path) == 2
+
+
+def test_an_episode_that_leaves_the_limits_is_a_failure_and_spoils_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a simulation tears the fingers apart."""
+
+    def torn(env: Any, expert: Any, *, seed: int, **rest: Any) -> Episode:
+        episode = record_episode(env, expert, seed=seed, **rest)
+        if seed == 1:
+            episode.state[3, -1] = 0.2
+        return episode
+
+    monkeypatch.setattr(collection, "record_episode", torn)
+    collected = collect(
+        CollectConfig(env="tabletop/reach", episodes=3, workers=1, settings={"image_size": 16}), tmp_path
+    )
+    assert (collected.episodes, collected.failed) == (2, 1)
+    assert [episode.seed for episode in _episodes(tmp_path)] == [0, 2]
 
 
 def test_an_expert_that_always_fails_publishes_nothing(tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ from vla.collection.learner import Learner, MakePolicy
 from vla.collection.settings import CollectConfig
 from vla.core.contract import Contract, differences
 from vla.core.errors import ConfigError, ContractError, DatasetError
+from vla.core.fit import check_limits
 from vla.core.machine.memory import give_back
 from vla.core.provenance import folder_digest, provenance
+from vla.core.types import Episode
 from vla.datasets.dataset import create_dataset
 from vla.datasets.storage.storage import open_storage
 from vla.datasets.store.segment import SegmentWriter
@@ -170,12 +172,14 @@ def _collect_share(
             for seed in share.seeds:
                 how = _driving(config, share.env, learner, seed)
                 episode = record_episode(env, expert, task=share.env, seed=seed, **how)
+                sound = _is_sound(episode, env.contract)
                 if not episode.valid.any():
                     finished += 1
-                elif episode.success or learner:
+                elif sound and (episode.success or learner):
                     writer.append(episode)
-                failed += not episode.success
-                report((bool(episode.success), len(episode)))
+                success = bool(episode.success) and sound
+                failed += not success
+                report((success, len(episode)))
             if not writer.episodes:
                 writer.abandon()
                 return None, (share.env, (0, failed, 0, finished))
@@ -184,6 +188,15 @@ def _collect_share(
         env.close()
         del env
         give_back()  # the next share may be of another environment
+
+
+def _is_sound(episode: Episode, contract: Contract) -> bool:
+    """Whether the robot stayed within its limits; else the simulation tore it apart, and there is nothing to learn."""
+    try:
+        check_limits(episode.state, contract.state, contract.tolerance, what=f"{episode.task}: state")
+    except ContractError:
+        return False
+    return True
 
 
 def _driving(config: CollectConfig, env: str, learner: Learner | None, seed: int) -> dict[str, Any]:
