@@ -38,6 +38,8 @@ from vla.models.trunk.vocabulary import TokenTable
 _OCTAVES = 5
 _PLACE = 2 + 4 * _OCTAVES
 """Numbers that `_waves` says a position in."""
+_SHARP = 1.8
+"""Deviation of a query's entries where what it is made of has unit size: its map starts out sharp."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,7 @@ class ImagesReader(Reader):
         x = _side_by_side(looks) + self.position  # (b t, n, k, e)
         maps = [_maps(looks, t)]
         for number, mixer in enumerate(self.mixers):
+            assert isinstance(mixer, Transformer)
             asked = _mixed(mixer, words, known, x, valid)
             looks = [
                 encoder.further(number, seen, asked[:, i])
@@ -130,7 +133,7 @@ def _maps(looks: list[Look], t: int) -> Float[Tensor, "b n m rows columns"]:
 
 
 def _mixed(
-    mixer: nn.Module,
+    mixer: Transformer,
     words: Float[Tensor, "b l e"],
     known: Bool[Tensor, "b l"],
     tokens: Float[Tensor, "b n k e"],
@@ -139,8 +142,9 @@ def _mixed(
     """The tokens of all cameras after they and the words have seen each other."""
     sequence = torch.cat([words, rearrange(tokens, "b n k e -> b (n k) e")], dim=1)
     seen = torch.cat([known, valid], dim=1)
-    mixed, _ = mixer(sequence, attention_mask(torch.zeros_like(seen, dtype=torch.long), seen))
-    return rearrange(mixed[:, words.shape[1] :], "b (n k) e -> b n k e", n=tokens.shape[1])
+    hidden, _ = mixer(sequence, attention_mask(torch.zeros_like(seen, dtype=torch.long), seen))
+    mixed: Tensor = rearrange(hidden[:, words.shape[1] :], "b (n k) e -> b n k e", n=tokens.shape[1])
+    return mixed
 
 
 class ImageTokenizer(nn.Module):
@@ -158,16 +162,12 @@ class ImageTokenizer(nn.Module):
         self.look = nn.Linear(width, c)
         self.project = nn.Linear(c + _PLACE, width)
         self.place = nn.Linear(_PLACE, c) if config.coordinates else None
-        self.again = nn.ModuleList(
-            nn.ModuleDict({"look": nn.Linear(width, c), "project": nn.Linear(c + _PLACE, width)})
-            for _ in range(config.looks - 1)
-        )
+        self.again = nn.ModuleList(_Again(c, width) for _ in range(config.looks - 1))
         # Sharp and different maps from the start: with PyTorch's default they are all nearly flat, every token is the
         # mean of the image, and finding anything takes several times as many samples.
         nn.init.normal_(self.score.weight, std=0.6)
         nn.init.normal_(self.seekers, std=0.5)
-        for look in (self.look, *(further["look"] for further in self.again)):
-            nn.init.normal_(look.weight, std=1.8 * width**-0.5)
+        nn.init.normal_(self.look.weight, std=_SHARP * width**-0.5)
         for film in self.films:
             for parameter in film.parameters():
                 nn.init.zeros_(parameter)
@@ -198,10 +198,10 @@ class ImageTokenizer(nn.Module):
 
     def further(self, number: int, features: Float[Tensor, "b c rows columns"], asked: Float[Tensor, "b k e"]) -> Look:
         """Look ``number + 2``, by a map for each of the queries ``asked``."""
-        parts = self.again[number]
-        assert isinstance(parts, nn.ModuleDict)
-        scores = parts["look"](asked) @ rearrange(features, "b c y x -> b c (y x)")
-        return self._pool(features, scores, parts["project"])
+        again = self.again[number]
+        assert isinstance(again, _Again)
+        scores = again.look(asked) @ rearrange(features, "b c y x -> b c (y x)")
+        return self._pool(features, scores, again.project)
 
     def _pool(
         self, features: Float[Tensor, "b c rows columns"], scores: Float[Tensor, "b k p"], project: nn.Module
@@ -223,6 +223,16 @@ class ImageTokenizer(nn.Module):
         scores = self.seekers @ self.key(words).transpose(1, 2)
         weights = torch.softmax(scores.masked_fill(~valid[:, None], -1e9), dim=-1)
         return weights @ words.masked_fill(~valid[..., None], 0.0)
+
+
+class _Again(nn.Module):
+    """What one camera's further look has of its own: from queries to maps, and from what they pool to tokens."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.look = nn.Linear(width, channels)
+        self.project = nn.Linear(channels + _PLACE, width)
+        nn.init.normal_(self.look.weight, std=_SHARP * width**-0.5)
 
 
 def _waves(where: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b w"]:
