@@ -6,7 +6,7 @@
 Readers write the inputs, auxiliaries add what the data teaches beside actions, a head writes the actions; each is one
 file, chosen by the configuration. What every part starts from (deviations; biases are zero or PyTorch's):
 
-    token table                      0.02            positions of all parts     0.02; of times and robots 0
+    token table                      0.02            positions, views           0.02; of times and robots 0
     out, down of a block  0.02 / sqrt(2 layers)      other linear layers        PyTorch's
     score maps                       0.6             seekers 0.5, look 1.8 / sqrt(e): see `ImageTokenizer`
 """
