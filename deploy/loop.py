@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float32
 
-from vla.core.chunks import ChunkBuffer
+from vla.core.chunks import ChunkBuffer, Execution
 from vla.core.contract import require_match
 from vla.core.errors import ConfigError
 from vla.core.fit import check_chunk, check_observation
@@ -56,8 +56,7 @@ def drive(
     contract, trained = robot.contract, policy.contract.policy
     fix = "Choose a policy of this robot and these cameras"
     require_match(policy.contract, contract, who="the policy", whom="the robot", fix=fix)
-    # A horizon is at least one step, so a policy that says nothing of it runs each chunk to its end.
-    buffer = ChunkBuffer(execute=execute or (trained.execute if trained else 10**9))
+    buffer = ChunkBuffer(Execution.of(trained, execute=execute))
     past: deque[Observation] = deque(maxlen=(trained.history if trained else 1) - 1)
     period, late, inferences, longest = 1 / contract.control_hz, 0, 0, 0.0
     clipped = states = 0

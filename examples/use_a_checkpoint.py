@@ -6,7 +6,7 @@ python examples/use_a_checkpoint.py runs/demo/checkpoint --steps 50
 import argparse
 
 from vla import load_policy
-from vla.core.chunks import ChunkBuffer
+from vla.core.chunks import ChunkBuffer, Execution
 from vla.deploy.robots.table import make_robot
 
 if __name__ == "__main__":
@@ -19,7 +19,7 @@ if __name__ == "__main__":
     robot = make_robot("simulated", {"env": "tabletop/place", "settings": {"image_size": arguments.image_size}})
     policy = load_policy(arguments.checkpoint, contract=robot.contract)  # refused here if it does not fit
     spec = policy.contract.policy
-    buffer = ChunkBuffer(execute=spec.execute if spec else 1)
+    buffer = ChunkBuffer(Execution.of(spec))
     policy.reset(0)
     for _ in range(arguments.steps):
         seen = robot.observe()

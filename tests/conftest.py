@@ -2,6 +2,7 @@
 
 import gc
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,14 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests import typechecks
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that runs the suite in the background ignores Ctrl-C, and so would all that the tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# Compiling the checked modules and the rewritten tests takes each process of the suite ten seconds: once is enough.
+sys.dont_write_bytecode = False
+typechecks.install()
 settings.register_profile("seeded", derandomize=True, deadline=None, max_examples=50, database=None)
 settings.load_profile("seeded")
 

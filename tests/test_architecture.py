@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,11 @@ class Source:
         """The folder under ``vla``."""
         return self.name.split(".")[1]
 
+    @cached_property
+    def imports(self) -> "Sequence[Import]":
+        """All of it, in functions too."""
+        return tuple(_imports(self.tree))
+
 
 @dataclass(frozen=True)
 class Import:
@@ -96,7 +102,7 @@ def _imports(node: ast.AST, at_once: bool = True) -> Iterator[Import]:
 
 def _layers(source: Source) -> Iterator[str]:
     allowed = MAY_IMPORT[source.part] | {source.part}
-    for found in _imports(source.tree):
+    for found in source.imports:
         if found.module.startswith("."):
             yield f"line {found.line}: imports are absolute, got {found.module}"
         elif found.within("vla") and found.module.split(".")[1] not in allowed:
@@ -108,13 +114,13 @@ def _layers(source: Source) -> Iterator[str]:
 def _client(source: Source) -> Iterator[str]:
     if source.name != "vla.deploy.client":
         return
-    for found in _imports(source.tree):
+    for found in source.imports:
         if not found.within(*CLIENT_MAY_IMPORT, *sys.stdlib_module_names):
             yield f"line {found.line}: the client runs on robots and must not import {found.module}"
 
 
 def _unsafe(source: Source) -> Iterator[str]:
-    for found in _imports(source.tree):
+    for found in source.imports:
         if found.within(*UNSAFE):
             yield f"line {found.line}: {found.module} runs code from data"
 
@@ -130,7 +136,7 @@ def _printing(source: Source) -> Iterator[str]:
 def _heavy(source: Source) -> Iterator[str]:
     if source.part != "cli":
         return
-    for found in _imports(source.tree):
+    for found in source.imports:
         if found.at_once and found.within(*HEAVY):
             yield f"line {found.line}: import {found.module} inside the command, so that --help is instant"
 
@@ -156,7 +162,7 @@ def _edges(sources: Sequence[Source], *, at_once: bool) -> dict[str, set[str]]:
     known = {source.name for source in sources}
 
     def needs(source: Source) -> set[str]:
-        found = [item for item in _imports(source.tree) if item.at_once or not at_once]
+        found = [item for item in source.imports if item.at_once or not at_once]
         return {name for item in found for name in (item.module, *(f"{item.module}.{n}" for n in item.names))} & known
 
     return {source.name: needs(source) for source in sources}
@@ -198,7 +204,8 @@ WHOLE_RULES: dict[str, Callable[[Sequence[Source]], Iterator[str]]] = {
 """Rules about all files together."""
 
 
-def _sources() -> list[Source]:
+@cache
+def _sources() -> Sequence[Source]:
     """Every Python file of the package; the linked folders are entered by name, since rglob follows no links."""
     files = [(folder, file) for folder in (ROOT / "vla").iterdir() if folder.is_dir() for file in folder.rglob("*.py")]
     texts = [(".".join(file.relative_to(ROOT).with_suffix("").parts), file.read_text()) for _, file in sorted(files)]

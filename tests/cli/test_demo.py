@@ -18,7 +18,7 @@ def test_from_nothing_to_a_report_and_again(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})  # one CPU: evaluations start no processes
     out = tmp_path / "demo"
-    command = ("demo", "--minutes", "0.3", "--engine", "inline", "--recipe", recipe, "--out", out)
+    command = ("demo", "--minutes", "0.1", "--engine", "inline", "--recipe", recipe, "--out", out)
     first = call(*command, "--json", tmp_path / "result.json")
     assert first.code == 0, first.err
     load_model(out / "checkpoint")

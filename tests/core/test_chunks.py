@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla.core.chunks import ChunkBuffer
+from vla.core.chunks import ChunkBuffer, Execution
 from vla.core.errors import ConfigError
 from vla.core.types import ActionChunk
 
@@ -33,7 +33,7 @@ def _reference(chunks: list[np.ndarray], starts: list[int], step: int, ensemble:
 )
 def test_equals_the_reference(execute: int, horizon: int, ensemble: float, steps: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    buffer = ChunkBuffer(execute=execute, ensemble=ensemble)
+    buffer = ChunkBuffer(Execution(execute=execute, ensemble=ensemble))
     chunks: list[np.ndarray] = []
     starts: list[int] = []
     for step in range(steps):
@@ -51,7 +51,7 @@ def test_equals_the_reference(execute: int, horizon: int, ensemble: float, steps
 
 def test_without_ensemble_commands_are_the_newest_chunk_exactly() -> None:
     rows = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
-    buffer = ChunkBuffer(execute=2)
+    buffer = ChunkBuffer(Execution(execute=2))
     buffer.add(_chunk(rows[0]))
     first = [buffer.pop(), buffer.pop()]
     buffer.add(_chunk(rows[1]))
@@ -61,4 +61,4 @@ def test_without_ensemble_commands_are_the_newest_chunk_exactly() -> None:
 @pytest.mark.parametrize(("execute", "ensemble"), [(0, 0.0), (1, -0.1), (1, 1.1), (1, float("nan"))])
 def test_impossible_settings(execute: int, ensemble: float) -> None:
     with pytest.raises(ConfigError, match="execute"):
-        ChunkBuffer(execute=execute, ensemble=ensemble)
+        ChunkBuffer(Execution(execute=execute, ensemble=ensemble))

@@ -2,26 +2,17 @@
 
 import re
 import shutil
-import textwrap
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.documented.conftest import ROOT, bare, readme_blocks
 from vla.envs.registry import env_spec
 
-ROOT = Path(__file__).resolve().parents[2]
 _TARGETS = ("setup", "test")
 """What make does beside the demo; this suite runs under one of them."""
-
-
-def _blocks(text: str) -> Iterator[str]:
-    """Indented paragraphs, without the indentation."""
-    for found in re.finditer(r"(?:^    .*\n)+", text, re.MULTILINE):
-        yield textwrap.dedent(found[0]).strip("\n")
 
 
 def _python(block: str, shell: Any) -> None:
@@ -45,16 +36,15 @@ def _python(block: str, shell: Any) -> None:
 def test_every_command_runs_in_the_order_shown(shell: Any) -> None:
     for made in ("data/place", "runs"):  # what README itself makes
         shutil.rmtree(made)
-    text = (ROOT / "README.md").read_text()
     makefile = (ROOT / "Makefile").read_text()
     ran = []
-    for block in _blocks(text):
+    for block in readme_blocks():
         if re.match(r"(from|import) ", block):
             _python(block, shell)
             ran.append("python")
             continue
         for line in block.splitlines():
-            command = re.split(r"\s{2,}#", line)[0].strip()
+            command = bare(line)
             if found := re.fullmatch(r"make (\w+)(?: ARGS=\"(.*)\")?", command):
                 assert f"\n{found[1]}: " in makefile
                 command = f"vla demo {found[2] or ''}".strip() if found[1] not in _TARGETS else ""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vla.core.chunks import Execution
 from vla.core.contract import Contract
 from vla.core.errors import ConfigError, VlaError
 from vla.core.machine.spawned import WorkerDiedError
@@ -157,14 +158,16 @@ def test_actions_that_are_not_finite_are_the_policys_failure() -> None:
     assert summarise(Condition(env="x"), [result]).success.episodes == 1
 
 
-def test_a_chunk_is_executed_for_as_long_as_asked() -> None:
+@pytest.mark.parametrize("asked", [{"execute": 3}, {"execute": 1, "execution": Execution(execute=3)}])
+def test_a_chunk_is_executed_for_as_long_as_asked(asked: dict[str, Any]) -> None:
+    """What a condition says of it comes before what the evaluation says."""
     chunks: list[np.ndarray] = []
 
     def answer(call: int, observation: Observation) -> np.ndarray:
         chunks.append(observation.state[None].repeat(6, axis=0) + np.arange(6)[:, None] * -1e-3)
         return chunks[-1]
 
-    (result,) = _evaluate(partial(_Answering, answer), episodes=1, execute=3, settings={"max_steps": 9})
+    (result,) = _evaluate(partial(_Answering, answer), episodes=1, settings={"max_steps": 9}, **asked)
     assert (result.steps, len(chunks)) == (9, 3)
     expected = np.concatenate([chunk[:3] for chunk in chunks]).astype(np.float32)
     np.testing.assert_allclose(result.actions, expected, atol=1e-6)

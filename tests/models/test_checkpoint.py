@@ -32,7 +32,7 @@ from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
 from vla.models.info import checkpoint_damage
 from vla.models.preprocessor import Embodiment, Preprocessor
 from vla.models.readers.config import ImagesConfig, StateConfig, TextConfig
-from vla.models.text import InstructionTokenizer
+from vla.models.text.words import WordTokenizer
 from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.inputs import Inputs
 from vla.models.upgrade import upgrade_checkpoint
@@ -91,7 +91,7 @@ def _blueprint(
     )
     preprocessor = Preprocessor(
         embodiments=tuple(map(_embodiment, robots)),
-        tokenizer=InstructionTokenizer.train([words]),
+        tokenizer=WordTokenizer.fit([words]),
         words=tuple(words.split()),
         text_tokens=4,
         image_size=(16, 16),

@@ -24,7 +24,7 @@ from vla.datasets.sampling.windows import Windows
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
 from vla.models.preprocessor import Embodiment, Preprocessor
-from vla.models.text import InstructionTokenizer
+from vla.models.text.words import WordTokenizer
 from vla.models.trunk.inputs import Inputs, Prediction
 
 HORIZON, HISTORY = 4, 3
@@ -116,7 +116,7 @@ def _embodiment(contract: Contract, cameras: tuple[str | None, ...], seed: int =
 def _preprocessor(*embodiments: Embodiment, **changes: Any) -> Preprocessor:
     values: dict[str, Any] = {
         "embodiments": embodiments or (_embodiment(ARM, ("front", "wrist")),),
-        "tokenizer": InstructionTokenizer.train(SENTENCES),
+        "tokenizer": WordTokenizer.fit(SENTENCES),
         "words": ("pick", "put"),
         "text_tokens": 8,
         "image_size": (6, 8),
@@ -335,7 +335,7 @@ def test_the_interface_is_as_wide_as_the_widest_robot() -> None:
     assert (interface.cameras, interface.state, interface.action) == (("front", "wrist"), 6, 5)
     assert (interface.history, interface.horizon, interface.text, interface.embodiments) == (3, 4, 8, 2)
     assert interface.signals == ARM.signals
-    assert interface.words == len(InstructionTokenizer.train(SENTENCES))
+    assert interface.words == len(WordTokenizer.fit(SENTENCES))
 
 
 def test_json_is_exact() -> None:

@@ -15,7 +15,7 @@ from vla.models.codecs.config import BinsConfig
 from vla.models.heads.bins import BinsHead
 from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
 from vla.models.heads.tokens import TokensHead
-from vla.models.text import InstructionTokenizer
+from vla.models.text.words import WordTokenizer
 from vla.models.trunk.inputs import Batch
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.sequence import Segment, read
@@ -316,7 +316,7 @@ def test_a_blank_instruction_is_finite(
     head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch, change: Change
 ) -> None:
     model, batch = _scaled(make_model(head=head), 0.2), make_batch(size=1)
-    tokenizer = InstructionTokenizer.train(["put the red block on the blue plate"])
+    tokenizer = WordTokenizer.fit(["put the red block on the blue plate"])
     ids, valid = map(torch.from_numpy, tokenizer.encode([""], 6))
     assert not valid.any()
     blank = change(batch, text=ids, text_valid=valid)

@@ -20,7 +20,7 @@ from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
 from vla.models.preprocessor import Embodiment, Preprocessor
 from vla.models.readers.config import ImagesConfig, StateConfig, TextConfig
-from vla.models.text import InstructionTokenizer
+from vla.models.text.words import WordTokenizer
 from vla.models.trunk.config import TransformerConfig
 from vla.policies.learned import LearnedPolicy
 
@@ -86,7 +86,7 @@ def make_checkpoint(tmp_path: Path) -> MakeCheckpoint:
         )
         preprocessor = Preprocessor(
             embodiments=(_embodiment(_ARM, ("front", "hand")), _embodiment(_SLIDE, ("top", None))),
-            tokenizer=InstructionTokenizer.train(_SENTENCES),
+            tokenizer=WordTokenizer.fit(_SENTENCES),
             words=(),
             text_tokens=6,
             image_size=(16, 16),

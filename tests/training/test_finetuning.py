@@ -83,7 +83,7 @@ def test_new_words_are_added_and_begin_as_unknown_ones(
     samples = open_samples(make_recipe(init=str(parent), data={"path": str(path)}))
     old = Parent.open(parent)
     theirs, ours = old.blueprint.preprocessor.tokenizer, samples.blueprint.preprocessor.tokenizer
-    assert set(ours.words()) - set(theirs.words()) == {"beside", "zebra"}
+    assert set(ours.pieces()) - set(theirs.pieces()) == {"beside", "zebra"}
     assert ours.pieces()[: len(theirs)] == theirs.pieces()
     model = samples.blueprint.build()
     fates = {fate.part: fate for fate in transfer(old, samples.blueprint, model)}

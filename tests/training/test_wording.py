@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from vla.evaluation.scenes.phrasing import FRAMES
-from vla.models.text import InstructionTokenizer
+from vla.models.text.pieces import PieceTokenizer
+from vla.models.text.words import WordTokenizer
 from vla.models.trunk.inputs import Inputs
 from vla.training.wording import Wording
 
 SAID = ["put the red block on the blue plate", "move the green block to the red plate", "lift the blue block"]
 LENGTH, B = 32, 600
-TOKENIZER = InstructionTokenizer.train(SAID)
+TOKENIZER = WordTokenizer.fit(SAID)
 
 
 def _inputs() -> Inputs:
@@ -46,10 +47,10 @@ def test_what_tells_instructions_apart_stays_in_its_order() -> None:
 
 
 def test_every_place_is_learned_and_most_batches_are_short() -> None:
-    widths = []
+    wording, inputs, widths = Wording(1.0, TOKENIZER, SAID), _inputs(), []
     for seed in range(60):
         torch.manual_seed(seed)
-        widths.append(Wording(1.0, TOKENIZER, SAID)(_inputs()).text.shape[1])
+        widths.append(wording(inputs).text.shape[1])
     assert min(widths) == 8
     assert max(widths) == LENGTH
     assert sum(widths) / len(widths) < 0.6 * LENGTH
@@ -66,12 +67,15 @@ def test_a_seeded_step_repeats() -> None:
     assert _said(3) == _said(3) != _said(4)
 
 
-def test_a_tokenizer_that_spells_has_no_unknown_word() -> None:
-    class Spelling(InstructionTokenizer):
-        unknown = None  # as those of version 1
-
-    inputs = _inputs()
-    assert Wording(1.0, Spelling(TOKENIZER._tokenizer), [])(inputs) is inputs
+def test_where_words_are_spelled_the_others_are_pieces_that_no_command_needs() -> None:
+    tokenizer = PieceTokenizer.fit(SAID, 300)
+    ids, valid = (torch.from_numpy(array) for array in tokenizer.encode(SAID * (B // 3), LENGTH))
+    inputs = replace(_inputs(), text=ids, text_valid=valid)
+    torch.manual_seed(0)
+    heard = Wording(1.0, tokenizer, SAID)(inputs)
+    foreign = set(heard.text[heard.text_valid].tolist()) - set(ids[valid].tolist())
+    assert len(foreign) > 200
+    assert foreign <= set(tokenizer.fillers(SAID))
 
 
 @pytest.mark.parametrize("frame", [frame for frames in FRAMES.values() for frame in frames])
@@ -79,7 +83,7 @@ def test_no_frame_of_the_evaluation_can_be_met_in_training(frame: str) -> None:
     """What is trained holds the data's words and the unknown one; each frame has a word that is in no demonstration."""
     read = set(TOKENIZER.decode(TOKENIZER.ids(frame.format(""))).split())
     assert "<unknown>" in read
-    assert read <= {"<unknown>", *TOKENIZER.words()}
+    assert read <= {"<unknown>", *TOKENIZER.pieces()}
 
 
 def test_blank_stays_blank_of_its_own_words() -> None:

@@ -67,7 +67,7 @@ def share_out(minutes: float) -> Budget:
     The recipe's own number of steps, not the clock, ends training on an ordinary machine, so that the result does not
     depend on its speed; only a slow one runs into the limit.
     """
-    if minutes < 0.3:
+    if minutes < 0.1:
         raise ConfigError(
             f"demo: minutes={minutes:g} is too little for every phase; 3 is quick, {MINUTES:g} the default"
         )

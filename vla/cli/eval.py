@@ -24,6 +24,7 @@ _EXAMPLES = """  vla eval runs/place/checkpoint --episodes 100 --seed 777000 --o
   vla eval runs/place/checkpoint --episodes 100 --language-test
   vla eval runs/place/checkpoint --episodes 100 --language right polite asked addressed indirect misspelt
   vla eval runs/place/checkpoint --episodes 50 --robustness image_noise observation_latency_steps
+  vla eval runs/place/checkpoint --episodes 50 --execution
   vla eval runs/place/checkpoint --episodes 50 --env tabletop/place tabletop/lift --split seen distractors
   vla eval runs/new/checkpoint --against runs/old/checkpoint --sequential --episodes 500 --out runs/new-old
   vla eval --diff runs/eval-new runs/eval-old
@@ -61,6 +62,9 @@ class Arguments:
     """Also run the same scenes with a paraphrased, a blank and a wrong instruction."""
     robustness: tuple[str, ...] | None = None
     """Also run the same scenes with late, lost and noisy signals: all kinds, or those that are named."""
+    execution: Annotated[bool, Flag] = False
+    """Also run the same scenes with 1, 2, 4 and all steps of each chunk executed, with and without ensembling, and say
+    which is best."""
     against: str | None = None
     """Another policy, compared on the same scenes."""
     sequential: Annotated[bool, Flag] = False
@@ -115,7 +119,7 @@ def main(argv: list[str]) -> int:
             test: dict[str, Any] = {"sequential": arguments.sequential, "alpha": arguments.alpha}
             result: Result = compare(name, arguments.against, **scenes, **test, **watch)
         else:
-            result = evaluate(name, **scenes, **watch)
+            result = evaluate(name, **scenes, **watch, execution=arguments.execution)
     _finish(arguments, result)
     return 0
 

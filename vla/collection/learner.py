@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vla.core.chunks import ChunkBuffer
+from vla.core.chunks import ChunkBuffer, Execution
 from vla.core.fit import check_chunk, limits
 from vla.core.types import Observation, Policy, SeededPolicy
 
@@ -21,10 +21,10 @@ class Learner:
     def __init__(self, policy: Policy) -> None:
         trained = policy.contract.policy
         self._policy = policy
-        self._execute = trained.execute if trained else 1
+        self._execution = Execution.of(trained)
         self._past: deque[Observation] = deque(maxlen=(trained.history if trained else 1) - 1)
         self._low, self._high = limits(policy.contract.action)
-        self._buffer = ChunkBuffer(execute=self._execute)
+        self._buffer = ChunkBuffer(self._execution)
 
     def begin(self, seed: int) -> None:
         """A new episode."""
@@ -32,7 +32,7 @@ class Learner:
         if isinstance(self._policy, SeededPolicy):
             self._policy.seed(0, seed)
         self._past.clear()
-        self._buffer = ChunkBuffer(execute=self._execute)
+        self._buffer = ChunkBuffer(self._execution)
 
     def __call__(self, observation: Observation) -> np.ndarray:
         """float32 (d,): what it would do now, within the limits."""

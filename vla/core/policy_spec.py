@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vla.core.errors import ContractError
-from vla.core.sealed import DamageError, listed, table, text, whole
+from vla.core.sealed import DamageError, listed, number, table, text, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,8 @@ class PolicySpec:
     """Steps of a chunk."""
     execute: int
     """Steps of a chunk that are executed before the next inference; evaluators and robots follow it."""
+    ensemble: float = 0.0
+    """Weight of older chunks that cover a step, per request of age; 0 executes the newest alone."""
     history: int = 1
     """Observations that it reads, the present one included."""
     relative_to: tuple[str | None, ...]
@@ -77,6 +79,7 @@ def _parse(value: Mapping[str, Any]) -> PolicySpec:
         kind=text(value["kind"], "kind"),
         horizon=horizon,
         execute=whole(value["execute"], "execute", least=1, most=horizon),
+        ensemble=number(value.get("ensemble", 0.0), "ensemble", least=0.0, most=1.0),
         history=whole(value.get("history", 1), "history", least=1, most=_MOST_STEPS),
         relative_to=listed(value["relative_to"], "relative_to", _text_or_none),
         robots=listed(value["robots"], "robots", text),

@@ -1,13 +1,15 @@
 """Named sets of conditions on the same scenes, and what they show: whether a policy listens, what it withstands."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from vla.core.chunks import Execution
 from vla.core.lookup import lookup
 from vla.envs.spec import Language
 from vla.evaluation.comparison import compare_episodes
 from vla.evaluation.rows import ResultRow
-from vla.evaluation.statistics import Difference, SuccessRate
+from vla.evaluation.statistics import Difference, SuccessRate, success_rate
 from vla.evaluation.trials import Condition
 
 LANGUAGE_TEST: tuple[Language, ...] = ("right", "paraphrase", "blank", "wrong")
@@ -24,6 +26,11 @@ class Axis:
     """What is tried beside none at all."""
 
 
+EXECUTIONS = (
+    *(Execution(execute=steps, ensemble=ensemble) for steps in (1, 2, 4) for ensemble in (0.8, 0.0)),
+    Execution(),
+)
+"""What ``--execution`` tries: asking anew soon, with and without the chunks before, and running chunks to their end."""
 _STEPS, _SHARE = "control steps", "deviation, share of range"
 AXES: dict[str, Axis] = {
     "observation_latency_steps": Axis(title="Late observations", unit=_STEPS, levels=(1, 2, 3, 4, 6, 8)),
@@ -74,10 +81,37 @@ class RobustnessCurve:
     levels: tuple[Level, ...]
 
 
-def robustness_conditions(conditions: Iterable[Condition], axes: Sequence[str] = ()) -> Iterator[Condition]:
-    """Each condition undisturbed, and at each level of each axis; all axes unless some are named."""
+@dataclass(frozen=True, kw_only=True)
+class ExecutionRate:
+    """Success when chunks are executed in one way, of all tasks and splits together."""
+
+    execution: Execution
+    success: SuccessRate
+    mean_steps: float | None
+
+
+def execution_conditions(conditions: Iterable[Condition]) -> Iterator[Condition]:
+    """Each condition in each of the ways of `EXECUTIONS`."""
     for condition in conditions:
-        yield condition
+        for execution in EXECUTIONS:
+            yield replace(condition, execution=execution)
+
+
+def execution_rates(rows: Sequence[ResultRow]) -> list[ExecutionRate]:
+    """What each way of executing chunks brought, the best first; of those that are alike, the one that asks least."""
+    rates = []
+    for execution in dict.fromkeys(row.condition.execution for row in rows if row.condition.execution):
+        found = [row for row in rows if row.condition.execution == execution]
+        episodes = [episode for row in found for episode in row.episodes if episode.crash is None]
+        successes = success_rate(sum(episode.success for episode in episodes), len(episodes))
+        steps = sum(episode.steps for episode in episodes) / len(episodes) if episodes else None
+        rates.append(ExecutionRate(execution=execution, success=successes, mean_steps=steps))
+    return sorted(rates, key=lambda found: (-found.success.successes, -(found.execution.execute or math.inf)))
+
+
+def robustness_conditions(conditions: Iterable[Condition], axes: Sequence[str] = ()) -> Iterator[Condition]:
+    """Each condition at each level of each axis; all axes unless some are named."""
+    for condition in conditions:
         for name in axes or AXES:
             for level in lookup("axis of robustness", name, AXES).levels:
                 yield replace(condition, perturbation={name: level})
@@ -89,7 +123,7 @@ def language_gaps(rows: Sequence[ResultRow]) -> list[LanguageGap]:
     A policy that listens has gaps near 1 for blank instructions where words are needed, near 0 for paraphrases; with a
     wrong one it does what was said (``success``), not what would have been right (``success_unsaid``).
     """
-    plain = {row.condition.key: row for row in rows if not row.condition.perturbation}
+    plain = {row.condition.key: row for row in rows if row.condition.plain}
     gaps = []
     for right in (row for row in plain.values() if row.condition.language == "right"):
         others = [
@@ -106,7 +140,7 @@ def language_gaps(rows: Sequence[ResultRow]) -> list[LanguageGap]:
 def robustness_curves(rows: Sequence[ResultRow]) -> list[RobustnessCurve]:
     """For each undisturbed condition and axis the success rates by level."""
     curves = []
-    for plain in (row for row in rows if not row.condition.perturbation):
+    for plain in (row for row in rows if row.condition.plain):
         for axis in AXES:
             levels = [
                 Level(level=float(row.condition.perturbation[axis]), success=row.success)

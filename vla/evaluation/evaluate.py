@@ -11,7 +11,7 @@ from vla.core.types import Policy
 from vla.envs.registry import match
 from vla.envs.spec import Language
 from vla.evaluation.comparison import compare_rows
-from vla.evaluation.conditions import robustness_conditions
+from vla.evaluation.conditions import execution_conditions, robustness_conditions
 from vla.evaluation.folder import write_result
 from vla.evaluation.plan import Contender, Note, OnProgress, Plan, execute, result_of
 from vla.evaluation.result import ComparisonResult, EvaluationResult
@@ -33,6 +33,7 @@ def evaluate(
     settings: dict[str, Any] | None = None,
     languages: Sequence[Language] = ("right",),
     robustness: bool | Sequence[str] = False,
+    execution: bool = False,
     episodes: int = 100,
     seed: int = 500_000,
     out: str | Path | None = None,
@@ -44,14 +45,14 @@ def evaluate(
 
     ``env`` takes names, patterns of them (``metaworld/*``) and ``all``. With several ``languages``, those that an
     environment does not know are left out. ``robustness`` adds the same scenes with late, lost and noisy signals, of
-    all kinds or the named ones. ``out`` keeps every episode: the same call goes on with what is missing. A policy that
-    is given by name, or as a function that a process can import, is built in each of ``run.workers`` processes; an
-    object acts in this one.
+    all kinds or the named ones; ``execution`` the same scenes with chunks executed in several ways. ``out`` keeps every
+    episode: the same call goes on with what is missing. A policy that is given by name, or as a function that a process
+    can import, is built in each of ``run.workers`` processes; an object acts in this one.
     """
     how = _how(run, out, note, policy)
     plan = Plan(
         contenders={"": _contender(policy, how)},
-        conditions=_conditions(_matching(env, [policy], note), split, settings, languages, robustness),
+        conditions=_conditions(_matching(env, [policy], note), split, settings, languages, robustness, execution),
         episodes=episodes,
         seed=seed,
         run=how,
@@ -126,19 +127,19 @@ def _conditions(
     settings: dict[str, Any] | None,
     languages: Sequence[Language],
     robustness: bool | Sequence[str],
+    execution: bool = False,
 ) -> list[Condition]:
-    """Every combination, the disturbed ones last and in the first language alone."""
+    """Every combination; the disturbed ones and those executed otherwise last and in the first language alone."""
     plain = [
         Condition(env=env, split=one, settings=settings or {}, language=language)
         for env in envs
         for one in _several(split)
         for language in languages
     ]
-    if robustness is False:
-        return plain
     first = [condition for condition in plain if condition.language == languages[0]]
-    axes = () if robustness is True else tuple(robustness)
-    return plain + [c for c in robustness_conditions(first, axes) if c.perturbation]
+    axes = () if isinstance(robustness, bool) else tuple(robustness)
+    disturbed = robustness_conditions(first, axes) if robustness is not False else ()
+    return [*plain, *disturbed, *(execution_conditions(first) if execution else ())]
 
 
 def _contender(policy: PolicyLike, run: RunConfig) -> Contender:

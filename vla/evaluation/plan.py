@@ -9,7 +9,7 @@ from vla.core.config import to_dict
 from vla.core.errors import ConfigError
 from vla.core.provenance import folder_digest, provenance, versions
 from vla.envs.registry import env_spec
-from vla.evaluation.conditions import language_gaps, robustness_curves
+from vla.evaluation.conditions import execution_rates, language_gaps, robustness_curves
 from vla.evaluation.folder import ResultFolder, sessions
 from vla.evaluation.result import FORMAT, EvaluationResult, PolicyIdentity
 from vla.evaluation.rows import overall, rows_of, task_rows
@@ -154,6 +154,7 @@ def result_of(plan: Plan, outcome: Outcome, label: str = "") -> EvaluationResult
         rows=tuple(rows),
         language=tuple(language_gaps(rows)),
         robustness=tuple(robustness_curves(rows)),
+        executions=tuple(execution_rates(rows)),
         overlaps=tuple(plan.overlaps(label)),
         refused=tuple(refusal.reason for refusal in outcome.refusals.values()),
         origins=dict(sorted(outcome.origins.items())),

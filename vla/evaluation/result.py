@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 from vla.core.config import from_dict
 from vla.core.errors import ConfigError, VlaError
 from vla.evaluation.comparison import ComparisonRow
-from vla.evaluation.conditions import LanguageGap, RobustnessCurve
+from vla.evaluation.conditions import ExecutionRate, LanguageGap, RobustnessCurve
 from vla.evaluation.rows import ResultRow
 from vla.evaluation.runner import Origin
 from vla.evaluation.sequential import SequentialVerdict
@@ -40,6 +40,8 @@ class EvaluationResult:
     rows: tuple[ResultRow, ...]
     language: tuple[LanguageGap, ...] = ()
     robustness: tuple[RobustnessCurve, ...] = ()
+    executions: tuple[ExecutionRate, ...] = ()
+    """Where several ways to execute chunks were tried: the best first."""
     refused: tuple[str, ...] = ()
     """Why conditions were left out."""
     overlaps: tuple[str, ...] = ()
@@ -130,6 +132,7 @@ def _differences(a: EvaluationResult, b: EvaluationResult) -> Iterator[str]:
 
 def _scene(condition: Condition) -> str:
     parts = [condition.split or "default split", f"{condition.language} instruction"]
+    parts += [f"executing {condition.execution}"] if condition.execution else []
     parts += [f"{k}={v}" for d in (condition.settings, condition.perturbation) for k, v in sorted(d.items())]
     return f"{condition.env} ({', '.join(parts)})"
 

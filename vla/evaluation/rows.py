@@ -97,8 +97,8 @@ def overall(rows: Sequence[ResultRow]) -> SuccessRate:
 
 
 def plain_rows(rows: Iterable[ResultRow]) -> list[ResultRow]:
-    """The undisturbed ones."""
-    return [row for row in rows if not row.condition.perturbation]
+    """The undisturbed ones, executed as the evaluation says."""
+    return [row for row in rows if row.condition.plain]
 
 
 def task_rows(rows: Iterable[ResultRow]) -> list[ResultRow]:

@@ -9,6 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from vla.core.chunks import Execution
 from vla.core.contract import require_match
 from vla.core.errors import VlaError
 from vla.core.machine.memory import give_back
@@ -18,7 +19,6 @@ from vla.envs.spec import RobotEnv
 from vla.evaluation.slot import Refusal, Slot
 from vla.evaluation.trials import Condition, EpisodeResult, Trial
 
-_WHOLE_CHUNK = 1_000_000
 _BEAT_S = 0.2
 _FIX = "Evaluate in the environment that it was made for, with the same settings, or train on data of this one"
 MakePolicy = Callable[[str, Sequence[RobotEnv]], Policy]
@@ -110,7 +110,7 @@ class EpisodeRunner:
     makers: Mapping[str, MakePolicy]
     """By the policy's label."""
     execute: int | None
-    ensemble: float
+    ensemble: float | None
     batch: int
     _stages: "OrderedDict[tuple[str, str, str], _Stage]" = field(default_factory=OrderedDict)
     """The one that was used last comes last."""
@@ -162,9 +162,9 @@ class EpisodeRunner:
                 env.close()
             raise
         trained = policy.contract.policy
-        execute = self.execute or (trained.execute if trained else _WHOLE_CHUNK)
+        execution = Execution.of(trained, execute=self.execute, ensemble=self.ensemble)
         history = trained.history if trained else 1
-        slots = [Slot(env, execute=execute, ensemble=self.ensemble, history=history) for env in envs]
+        slots = [Slot(env, execution, history=history) for env in envs]
         return _Stage(envs, policy, slots, owned=not isinstance(make, Lent))
 
 

@@ -17,8 +17,9 @@ class RunConfig:
 
     execute: int | None = None
     """Steps of a chunk that run before the policy is asked again; by default what its checkpoint says, or all."""
-    ensemble: float = 0.0
-    """Weight of older chunks that cover a step, per request of age; 0 uses the newest alone."""
+    ensemble: float | None = None
+    """Weight of older chunks that cover a step, per request of age, 0 uses the newest alone; by default what its
+    checkpoint says, or 0."""
     out: Path | None = None
     """Folder that keeps every episode as it ends; the same evaluation goes on with what is missing."""
     workers: int = field(default_factory=cores)

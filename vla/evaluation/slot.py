@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from vla.core.chunks import ChunkBuffer
+from vla.core.chunks import ChunkBuffer, Execution
 from vla.core.config import from_dict
 from vla.core.errors import ConfigError, ContractError, UnknownNameError, VlaError
 from vla.core.fit import check_chunk, check_observation
@@ -29,10 +29,10 @@ class Refusal:
 class Slot:
     """Runs one trial after the other in ``env``; an environment that raises ends its episode as a crash."""
 
-    def __init__(self, env: RobotEnv, *, execute: int, ensemble: float, history: int = 1) -> None:
-        """``history`` is the number of observations that the policy reads, the present one included."""
+    def __init__(self, env: RobotEnv, execution: Execution, *, history: int = 1) -> None:
+        """``execution`` is of trials that do not say their own; ``history`` counts the observations that are read."""
         self._inner, self._env = env, env
-        self._execute, self._ensemble, self._history = execute, ensemble, history
+        self._execution, self._history = execution, history
         self.running = False
         self.crashed = False
         """An episode has crashed here: the environment should not be used any more."""
@@ -43,7 +43,7 @@ class Slot:
     def start(self, trial: Trial) -> None:
         """Begin an episode."""
         self._trial, self._began = trial, time.perf_counter()
-        self._buffer = ChunkBuffer(execute=self._execute, ensemble=self._ensemble)
+        self._buffer = ChunkBuffer(trial.condition.execution or self._execution)
         self._actions: list[np.ndarray] = []
         self._latencies_ms: list[float] = []
         self._info: dict[str, Any] = {}

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vla.core.chunks import Execution
 from vla.core.config import from_dict
 from vla.envs.spec import Language
 
@@ -27,6 +28,13 @@ class Condition:
     language: Language = "right"
     perturbation: dict[str, Any] = field(default_factory=dict)
     """Settings of ``vla.envs.perturbations`` that differ from none at all."""
+    execution: Execution | None = None
+    """How chunks are executed, where it is not as the evaluation says."""
+
+    @property
+    def plain(self) -> bool:
+        """Neither disturbed nor executed in another way."""
+        return not self.perturbation and self.execution is None
 
     @property
     def key(self) -> str:

@@ -21,15 +21,16 @@ from torch import Tensor
 
 from vla.core.config import from_dict, to_dict
 from vla.core.contract import Contract
-from vla.core.errors import CheckpointError, ConfigError, ContractError, UnknownNameError
+from vla.core.errors import CheckpointError, ConfigError, ContractError, UnknownNameError, VlaError
 from vla.core.files import write_atomic, write_json
 from vla.core.lookup import lookup
 from vla.core.policy_spec import DatasetVersion, PolicySpec
-from vla.core.sealed import DamageError, SealedFolder, parse_json, seal_folder
+from vla.core.sealed import DamageError, SealedFolder, brief, parse_json, seal_folder
+from vla.models.bounded import Bounded, TooLargeError
 from vla.models.config import MODELS, ModelConfig
 from vla.models.model import Model
 from vla.models.preprocessor import Preprocessor, robot_of
-from vla.models.text import InstructionTokenizer
+from vla.models.text.config import read_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,7 @@ class Blueprint:
             kind=self.config.kind,
             horizon=self.config.horizon,
             execute=self.config.execute,
+            ensemble=self.config.ensemble,
             history=self.config.history,
             relative_to=tuple(None if i is None else names[i] for i in robot.space.relative_to),
             robots=tuple(e.contract.robot for e in preprocessor.embodiments),
@@ -76,6 +78,8 @@ class Blueprint:
 
 _FIX = "copy the whole checkpoint folder again, or use an older one"
 _ERROR: Any = {"error": CheckpointError, "fix": _FIX}
+_ROOM, _LEAST_ROOM = 8, 2**24
+"""What building may take, in sizes of the weights, and in bytes: initialising makes copies."""
 
 
 def open_checkpoint(path: Path) -> SealedFolder:
@@ -111,7 +115,7 @@ def blueprint_of(folder: SealedFolder) -> Blueprint:
     spec = contract.policy
     if spec is None:
         raise ContractError(f"{where} has no policy part: it is a robot's contract, and {path} is no checkpoint")
-    tokenizer = InstructionTokenizer.from_json(folder.read("tokenizer.json", **_ERROR).decode(errors="replace"))
+    tokenizer = read_tokenizer(folder.read("tokenizer.json", **_ERROR).decode(errors="replace"))
     value = read_object(folder, "preprocessor.json")
     preprocessor = Preprocessor.from_json(value, tokenizer, where=str(path / "preprocessor.json"))
     for name, found, named in (
@@ -134,6 +138,13 @@ def blueprint_of(folder: SealedFolder) -> Blueprint:
     )
     if robot_of(contract).digest() != robot_of(blueprint.contract).digest():
         raise CheckpointError(f"{path}: contract.json is not of the robot in preprocessor.json; copy the whole folder")
+    for name in ("horizon", "history"):  # said thrice, and chunks, windows and models are each made by one of them
+        said = [getattr(part, name) for part in (spec, config, preprocessor)]
+        if len(set(said)) > 1:
+            raise CheckpointError(
+                f"{path}: {name} is {said[0]} in the contract, {said[1]} in its model, {said[2]} in preprocessor.json; "
+                f"{_FIX}"
+            )
     return blueprint
 
 
@@ -141,9 +152,26 @@ def load_model(path: Path, device: torch.device | None = None) -> tuple[Blueprin
     """Build the model of a checkpoint and fill every weight, ready for inference."""
     folder = open_checkpoint(path)
     blueprint = blueprint_of(folder)
-    model = blueprint.build()
-    fill(model, read_tensors(folder, "weights.safetensors"), where=path / "weights.safetensors")
+    weights = read_tensors(folder, "weights.safetensors")
+    model = _build(blueprint, weights, path)
+    fill(model, weights, where=path / "weights.safetensors")
     return blueprint, model.to(device or torch.device("cpu")).eval()
+
+
+def _build(blueprint: Blueprint, weights: Mapping[str, Tensor], path: Path) -> Model:
+    """The model that the documents describe, in memory that fits its weights; whatever fails is a `CheckpointError`."""
+    most = _ROOM * sum(tensor.nbytes for tensor in weights.values()) + _LEAST_ROOM
+    try:
+        with Bounded(most):
+            return blueprint.build()
+    except VlaError:
+        raise
+    except TooLargeError as error:
+        raise CheckpointError(
+            f"{path}: its contract describes a model of {error}, and its weights are of a smaller one; {_FIX}"
+        ) from None
+    except Exception as error:  # the documents are data, and may say what no builder was written for
+        raise CheckpointError(f"{path}: no model can be built of its contract ({brief(repr(error))}); {_FIX}") from None
 
 
 def write_checkpoint(

@@ -9,6 +9,7 @@ from vla.core.errors import ConfigError
 from vla.models.auxiliaries.config import AuxiliaryConfig, GroundingConfig, PointingConfig
 from vla.models.heads.config import BinsHeadConfig, HeadConfig
 from vla.models.readers.config import ImagesConfig, ReaderConfig, StateConfig, TextConfig
+from vla.models.text.config import TokenizerConfig, WordsConfig
 from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.interface import Interface
 
@@ -29,16 +30,24 @@ class ModelConfig(Kinded):
     """Steps of an action chunk."""
     execute: int = 4
     """Steps of a chunk that are executed before the next inference; evaluators and robots take it from the contract."""
+    ensemble: float = 0.0
+    """Weight of older chunks that cover a step, per request of age; 0 executes the newest alone. ``vla eval
+    --execution`` says which ``execute`` and ``ensemble`` are best for a checkpoint."""
     history: int = 1
     """Observations that the model reads, the present one included."""
+    tokenizer: TokenizerConfig = field(default_factory=WordsConfig)
+    """How instructions become tokens."""
     text_tokens: int | None = None
-    """Longest instruction in tokens, about its words; by default fitted to the data's, with room to spare."""
+    """Longest instruction in tokens; by default fitted to the data's, with room to spare."""
 
     def __post_init__(self) -> None:
         for name in ("horizon", "execute", "history", "text_tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"model.{name}={value} must be at least 1")
+
+        if not 0 <= self.ensemble <= 1:
+            raise ConfigError(f"model.ensemble={self.ensemble} must be between 0 and 1")
 
     @classmethod
     def table(cls) -> Mapping[str, type["ModelConfig"]]:

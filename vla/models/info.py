@@ -36,6 +36,7 @@ class CheckpointInfo:
     robots: tuple[RobotInfo, ...]
     horizon: int
     execute: int
+    ensemble: float
     history: int
     text_tokens: int
     words: tuple[str, ...]
@@ -65,6 +66,7 @@ def checkpoint_info(path: Path) -> CheckpointInfo:
         robots=tuple(robots),
         horizon=spec.horizon,
         execute=spec.execute,
+        ensemble=spec.ensemble,
         history=spec.history,
         text_tokens=preprocessor.text_tokens,
         words=preprocessor.words,

@@ -29,7 +29,7 @@ from vla.core.fit import check_form, limits
 from vla.core.media.images import resize_frame
 from vla.core.scaling import Statistics
 from vla.core.types import ActionChunk, Observation
-from vla.models.text import InstructionTokenizer
+from vla.models.text.tokenizer import InstructionTokenizer
 from vla.models.trunk.inputs import Batch, Inputs, Prediction, Targets
 from vla.models.trunk.interface import Interface
 

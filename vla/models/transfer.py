@@ -16,11 +16,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from vla.core.errors import CheckpointError
+from vla.core.errors import CheckpointError, ConfigError
 from vla.models.checkpoint import Blueprint, load_model, open_checkpoint
+from vla.models.config import ModelConfig
 from vla.models.model import Model
 from vla.models.preprocessor import Embodiment
-from vla.models.text import InstructionTokenizer
+from vla.models.text.tokenizer import InstructionTokenizer
 
 Verdict = Literal["taken", "partly", "new", "left"]
 
@@ -75,14 +76,19 @@ def inherit_robots(
     return tuple(robots), fates
 
 
-def inherit_words(parent: Parent, sentences: Sequence[str]) -> tuple[InstructionTokenizer, Fate]:
-    """The checkpoint's words, and behind them those that ``sentences`` add."""
+def inherit_words(parent: Parent, config: ModelConfig, sentences: Sequence[str]) -> tuple[InstructionTokenizer, Fate]:
+    """The checkpoint's text tokens, and behind them those that ``sentences`` add."""
+    kind, wanted = parent.blueprint.config.tokenizer.kind, config.tokenizer.kind
+    if kind != wanted:
+        raise ConfigError(
+            f"--init {parent.path}: its instructions are read as {kind}, the recipe says {wanted}; "
+            f"set --model.tokenizer.kind {kind}, or begin without it"
+        )
     theirs = parent.blueprint.preprocessor.tokenizer
     ours = theirs.extended(sentences)
     if len(ours) == len(theirs):
-        spelled = "" if theirs.unknown is not None else "; it is one of version 1 and spells new ones"
-        return ours, Fate(verdict="taken", part="words", why=f"all {len(theirs)}, and no new ones{spelled}")
-    new = [word for word in ours.words() if word not in set(theirs.words())]
+        return ours, Fate(verdict="taken", part="words", why=f"all {len(theirs)} tokens, and no new ones")
+    new = ours.pieces()[len(theirs) :]
     shown = ", ".join(new[:8]) + (", …" if len(new) > 8 else "")
     return ours, Fate(verdict="partly", part="words", why=f"all {len(theirs)}, and {len(new)} new: {shown}")
 

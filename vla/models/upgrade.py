@@ -34,7 +34,8 @@ from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
 from vla.models.preprocessor import Embodiment, Preprocessor
 from vla.models.readers.config import ImagesConfig, StateConfig, TextConfig
-from vla.models.text import InstructionTokenizer
+from vla.models.text.config import BpeConfig, read_tokenizer
+from vla.models.text.tokenizer import InstructionTokenizer
 from vla.models.trunk.config import TransformerConfig
 
 _RENAMED = {
@@ -111,11 +112,11 @@ def _blueprint(path: Path, value: Mapping[str, Any]) -> Blueprint:
             action=Statistics.between([-1.0] * len(contract.action), [1.0] * len(contract.action)),
         )
         config = _config(model)
-        tokenizer = InstructionTokenizer.from_json((path / "tokenizer.json").read_text())
+        tokenizer = read_tokenizer((path / "tokenizer.json").read_text())
         preprocessor = Preprocessor(
             embodiments=(robot,),
             tokenizer=tokenizer,
-            words=tuple(tokenizer.words()),
+            words=_words(tokenizer),
             text_tokens=model["text_tokens"],
             image_size=(contract.cameras[0].height, contract.cameras[0].width),
             history=1,
@@ -130,6 +131,12 @@ def _blueprint(path: Path, value: Mapping[str, Any]) -> Blueprint:
         )
     except (KeyError, OSError) as error:
         raise CheckpointError(f"{path} is no whole checkpoint of version 1 ({error!r}); copy it again") from None
+
+
+def _words(tokenizer: InstructionTokenizer) -> tuple[str, ...]:
+    """The words that were said: the longest of the pieces that begin one."""
+    pieces = {piece[1:] for piece in tokenizer.pieces() if piece.startswith("Ġ") and len(piece) > 1}
+    return tuple(sorted(p for p in pieces if not any(other != p and other.startswith(p) for other in pieces)))
 
 
 def _config(model: Mapping[str, Any]) -> UnifiedConfig:
@@ -157,6 +164,7 @@ def _config(model: Mapping[str, Any]) -> UnifiedConfig:
         },
         head=head,
         auxiliaries=auxiliaries,
+        tokenizer=BpeConfig(),
         **{key: model[key] for key in ("horizon", "execute", "text_tokens")},
     )
 

@@ -29,7 +29,7 @@ from vla.datasets.storage.storage import location_name
 from vla.models.checkpoint import Blueprint
 from vla.models.config import ModelConfig
 from vla.models.preprocessor import Embodiment, Preprocessor, Texts
-from vla.models.text import InstructionTokenizer
+from vla.models.text.plain import words_of
 from vla.models.transfer import Fate, Parent, inherit_codec, inherit_robots, inherit_words
 from vla.models.trunk.inputs import Batch
 from vla.training.recipe import DataConfig, TrainConfig
@@ -241,18 +241,20 @@ def _blueprint(
     Of a ``parent`` what means the same is kept; also what became of each.
     """
     instructions = [text for windows, _ in sources for text in _sentences(windows.dataset)]
+    words = {word for sentence in instructions for word in words_of(sentence)}
     fates: list[Fate] = []
     if parent is None:
-        tokenizer, room = InstructionTokenizer.train(instructions), 0
+        tokenizer, room = config.tokenizer.fit(instructions), 0
     else:
-        tokenizer, fate = inherit_words(parent, instructions)
+        tokenizer, fate = inherit_words(parent, config, instructions)
         room = parent.blueprint.preprocessor.text_tokens
         embodiments, of_robots = inherit_robots(parent, embodiments, config.horizon)
+        words.update(parent.blueprint.preprocessor.words)
         fates += [fate, *of_robots]
     preprocessor = Preprocessor(
         embodiments=tuple(embodiments),
         tokenizer=tokenizer,
-        words=tuple(tokenizer.words()),
+        words=tuple(sorted(words)),
         text_tokens=config.text_tokens or max(room, tokenizer.room_for(instructions)),
         image_size=image_size,
         history=config.history,

@@ -1,8 +1,9 @@
 """What a training instruction stands among: words that say nothing, as people put them around what they mean.
 
-No sentence is written here: to a policy a word that its data never said is `UNKNOWN`, whatever it is. So it is shown
-unknown words before, behind and in the middle of a command, and the commonest of its own words out of place, and learns
-that what counts is the command, wherever it begins. Every place of the longest instruction is learned on the way.
+No sentence is written here: to a policy a word that its data never said is one unknown token, or pieces that its data
+never needed. So it is shown such tokens before, behind and in the middle of a command, and the commonest of its own
+words out of place, and learns that what counts is the command, wherever it begins. Every place of the longest
+instruction is learned on the way.
 """
 
 from collections import Counter
@@ -13,7 +14,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from vla.models.text import InstructionTokenizer
+from vla.models.text.tokenizer import InstructionTokenizer
 from vla.models.trunk.inputs import Inputs
 
 _COMMON = 0.5
@@ -27,7 +28,7 @@ class Wording:
 
     def __init__(self, share: float, tokenizer: InstructionTokenizer, instructions: Sequence[str]) -> None:
         """``share`` of all samples is said in other words; ``instructions`` are the distinct ones of the data."""
-        self._share, self._unknown = share, tokenizer.unknown
+        self._share, self._fillers = share, torch.tensor(tokenizer.fillers(instructions))
         said = [tokenizer.ids(text) for text in instructions]
         counts = Counter(word for ids in said for word in set(ids))
         self._longest = max(map(len, said), default=0)
@@ -38,15 +39,15 @@ class Wording:
 
         Most batches are short, few as long as can be: so all places are learned, and few steps pay for them.
         """
-        if not self._share or self._unknown is None:
+        if not self._share or not len(self._fillers):
             return inputs
         most = inputs.text.shape[1]
         reach = self._longest + int(torch.rand(()) ** 2 * (most - self._longest + 1))
-        text, valid = self._said(inputs.text[:, :reach], inputs.text_valid[:, :reach], self._unknown)
+        text, valid = self._said(inputs.text[:, :reach], inputs.text_valid[:, :reach])
         return replace(inputs, text=text, text_valid=valid)
 
     def _said(
-        self, text: Int64[Tensor, "b l"], valid: Bool[Tensor, "b l"], unknown: int
+        self, text: Int64[Tensor, "b l"], valid: Bool[Tensor, "b l"]
     ) -> tuple[Int64[Tensor, "b l"], Bool[Tensor, "b l"]]:
         b, length = text.shape
         device = text.device
@@ -59,12 +60,15 @@ class Wording:
         before = (draw[3] * (more - middle.long() + 1)).long()
         cut = (draw[4] * words).long()
         fill, lost = torch.rand(2, b, length, device=device)
-        filler = torch.full_like(text, unknown)
+        foreign = self._fillers.to(device)[torch.zeros_like(text)]
+        if len(self._fillers) > 1:
+            foreign = self._fillers.to(device)[torch.randint(len(self._fillers), (b, length), device=device)]
+        filler = foreign
         if len(common):
             own = common[torch.randint(len(common), (b, length), device=device)]
             filler = torch.where(fill < _OWN, own, filler)
             lost_here = chosen[:, None] & torch.isin(text, common) & (lost < _LOST)
-            text = torch.where(lost_here, unknown, text)
+            text = torch.where(lost_here, foreign, text)
         goes = place + before[:, None] + (middle[:, None] & (place >= cut[:, None]))  # (b, l)
         spare = torch.cat([filler, filler[:, :1]], dim=1)  # a column more, for padding to go to
         said = spare.scatter(1, torch.where(valid, goes, length), text)[:, :length]

@@ -32,7 +32,7 @@ from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig
 from vla.models.preprocessor import Embodiment, Preprocessor
 from vla.models.readers.config import ImagesConfig, StateConfig, TextConfig
-from vla.models.text import InstructionTokenizer
+from vla.models.text.config import WordsConfig
 from vla.models.trunk.config import TransformerConfig
 from vla.training.state import Position, load_state, save_state
 
@@ -117,7 +117,7 @@ def _blueprint() -> Blueprint:
     )
     preprocessor = Preprocessor(
         embodiments=(robot,),
-        tokenizer=InstructionTokenizer.train(["reach the cup"]),
+        tokenizer=WordsConfig().fit(["reach the cup"]),
         words=("reach", "the", "cup"),
         text_tokens=12,
         image_size=(16, 16),

@@ -86,7 +86,8 @@ def write_random_checkpoint(path: Path, seed: int, settings: Mapping[str, Any] |
     from vla.models.checkpoint import Blueprint, write_checkpoint
     from vla.models.config import UnifiedConfig
     from vla.models.preprocessor import Embodiment, Preprocessor
-    from vla.models.text import InstructionTokenizer
+    from vla.models.text.config import WordsConfig
+    from vla.models.text.plain import words_of
 
     env = env_spec(ENV).build(settings or {})
     env.reset(seed=seed)
@@ -101,11 +102,11 @@ def write_random_checkpoint(path: Path, seed: int, settings: Mapping[str, Any] |
         state=Statistics.between([d.low for d in contract.state], [d.high for d in contract.state]),
         action=Statistics.between([-r for r in reach], reach),
     )
-    tokenizer = InstructionTokenizer.train(words)
+    tokenizer = WordsConfig().fit(words)
     preprocessor = Preprocessor(
         embodiments=(robot,),
         tokenizer=tokenizer,
-        words=tuple(tokenizer.words()),
+        words=tuple(sorted({word for sentence in words for word in words_of(sentence)})),
         text_tokens=tokenizer.room_for(words),
         image_size=(contract.cameras[0].height, contract.cameras[0].width),
         history=config.history,

@@ -86,6 +86,8 @@ def condition_name(condition: Condition) -> str:
     parts = [condition.split] if condition.split else []
     if condition.language != "right":
         parts.append(f"{condition.language} instruction")
+    if condition.execution:
+        parts.append(f"executing {condition.execution}")
     return ", ".join(parts + [f"{kind} {level:g}" for kind, level in condition.perturbation.items()])
 
 

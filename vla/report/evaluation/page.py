@@ -27,8 +27,15 @@ from vla.report.evaluation.facts import (
     policy_name,
     subject,
 )
-from vla.report.evaluation.sentences import comparison_sentence, evidence_sentence, headline, suite_sentence, troubles
-from vla.report.evaluation.tables import metrics_table
+from vla.report.evaluation.sentences import (
+    comparison_sentence,
+    evidence_sentence,
+    execution_sentence,
+    headline,
+    suite_sentence,
+    troubles,
+)
+from vla.report.evaluation.tables import execution_table, metrics_table
 from vla.report.evaluation.training import Training, training_charts
 from vla.report.template import render
 
@@ -61,6 +68,8 @@ def render_evaluations(
         "goals": _goals(found),
         "ends": _ends(found),
         "lengths": _lengths(results),
+        "executions": execution_table(found),
+        "best_executions": [execution_sentence(one.result.executions) for one in found if one.result.executions],
         "metrics": metrics_table(found),
         "troubles": list(troubles(results)),
         "origins": [_origin(one) for one in found],

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from vla.evaluation.conditions import LanguageGap
+from vla.evaluation.conditions import ExecutionRate, LanguageGap
 from vla.evaluation.result import ComparisonResult, EvaluationResult
 from vla.evaluation.rows import ResultRow, task_rows
 from vla.evaluation.sequential import SequentialVerdict
@@ -144,6 +144,19 @@ def evidence_sentence(test: SequentialVerdict) -> str:
         f"E = {test.e_value:.3g}, p = {test.p_value:.2g} at any time. Of the scenes in which one succeeds alone, A "
         f"wins {percent(test.share_low)} to {percent(test.share_high)}, {percent(1 - test.alpha)} at all times "
         "together."
+    )
+
+
+def execution_sentence(executions: Sequence[ExecutionRate]) -> str:
+    """Which way to execute chunks is best, how sure that is, and where to say so."""
+    best, *others = executions
+    says = f"--model.execute {best.execution.execute}" if best.execution.execute else "--model.execute HORIZON"
+    alike = [one for one in others if one.success.high >= best.success.rate]
+    several = "others are" if len(alike) > 1 else "other is"
+    sure = f", and {len(alike)} {several} not clearly behind" if alike else ""
+    return (
+        f"Best: {best.execution}, {success_words(best.success)}{sure}. In a recipe: {says} "
+        f"--model.ensemble {best.execution.ensemble:g}"
     )
 
 

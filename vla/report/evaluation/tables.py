@@ -90,6 +90,18 @@ def language_table(found: Sequence[Evaluated]) -> Table:
     return table
 
 
+def execution_table(found: Sequence[Evaluated]) -> Table:
+    """One line for each way to execute chunks, the best first."""
+    table = Table(header=("Policy", "Executing", "Success", "95 % interval", "Episodes", "Steps"))
+    for one in found:
+        for way in one.result.executions:
+            rate = way.success
+            counts = f"{rate.successes}/{rate.episodes}"
+            steps = number(way.mean_steps)
+            table.rows.append((one.policy, str(way.execution), percent(rate.rate), interval(rate), counts, steps))
+    return table
+
+
 def robustness_table(found: Sequence[Evaluated]) -> Table:
     """One line for each disturbance."""
     table = Table(header=("Policy", "Task", "Disturbance", "Success by level"), left=4)
@@ -123,7 +135,7 @@ def evaluation_tables(results: Sequence[Loaded]) -> str:
     for result in comparisons(results):
         names = f"A: {policy_name(result.a.policy)}, B: {policy_name(result.b.policy)}. {comparison_sentence(result)}"
         parts.append(f"{_cell(names)}\n\n{_markdown(comparison_table(result))}")
-    for table in (language_table(found), robustness_table(found), metrics_table(found)):
+    for table in (language_table(found), robustness_table(found), execution_table(found), metrics_table(found)):
         if table.rows:
             parts.append(_markdown(table))
     return "\n".join([*parts, *(f"- {line}" for line in _origins(found))]) + "\n"

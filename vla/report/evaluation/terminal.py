@@ -6,10 +6,17 @@ from typing import Any
 from vla.evaluation.result import ComparisonResult, EvaluationResult, Result
 from vla.evaluation.suites import suite_scores
 from vla.report.evaluation.facts import Evaluated, Loaded, full_name
-from vla.report.evaluation.sentences import comparison_sentence, evidence_sentence, suite_sentence, troubles
+from vla.report.evaluation.sentences import (
+    comparison_sentence,
+    evidence_sentence,
+    execution_sentence,
+    suite_sentence,
+    troubles,
+)
 from vla.report.evaluation.tables import (
     Table,
     comparison_table,
+    execution_table,
     language_table,
     metrics_table,
     robustness_table,
@@ -35,10 +42,12 @@ def _print_evaluation(result: EvaluationResult, console: Any) -> None:
     _print_table(success_table(found), console, bold="Success")
     for score in suite_scores(result.rows):
         console.print(suite_sentence(score), style="bold", markup=False)
-    for table in (language_table(found), robustness_table(found), metrics_table(found)):
+    for table in (language_table(found), robustness_table(found), execution_table(found), metrics_table(found)):
         if table.rows:
             console.print()
             _print_table(table, console)
+    if result.executions:
+        console.print(execution_sentence(result.executions), style="bold", markup=False)
 
 
 def _print_comparison(result: ComparisonResult, console: Any) -> None:

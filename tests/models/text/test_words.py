@@ -10,23 +10,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla.core.errors import CheckpointError, ContractError
-from vla.models.text import UNKNOWN, InstructionTokenizer, plain
+from vla.models.text.config import read_tokenizer
+from vla.models.text.pieces import PieceTokenizer
+from vla.models.text.plain import plain
+from vla.models.text.words import UNKNOWN, WordTokenizer
 
 SENTENCES = ["put the red block on the blue plate", "move the green block to the red plate"]
-VERSION1 = Path(__file__).parents[1] / "version1" / "checkpoint.zip"
+VERSION1 = Path(__file__).parents[2] / "version1" / "checkpoint.zip"
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> InstructionTokenizer:
-    return InstructionTokenizer.train(SENTENCES)
+def tokenizer() -> WordTokenizer:
+    return WordTokenizer.fit(SENTENCES)
 
 
-def _read(tokenizer: InstructionTokenizer, sentence: str) -> str:
+def _read(tokenizer: WordTokenizer, sentence: str) -> str:
     return tokenizer.decode(tokenizer.ids(sentence))
 
 
 @given(sentence=st.text(max_size=30))
-def test_any_sentence_encodes_and_what_is_plain_stays(tokenizer: InstructionTokenizer, sentence: str) -> None:
+def test_any_sentence_encodes_and_what_is_plain_stays(tokenizer: WordTokenizer, sentence: str) -> None:
     ids, valid = tokenizer.encode([sentence], 60)
     assert ids.max() < len(tokenizer)
     assert plain(plain(sentence)) == plain(sentence)
@@ -49,24 +52,24 @@ def test_any_sentence_encodes_and_what_is_plain_stays(tokenizer: InstructionToke
         "put the red block on the 𝐛𝐥𝐮𝐞 plate",
     ],
 )
-def test_what_is_said_the_same_way_is_read_the_same_way(tokenizer: InstructionTokenizer, said: str) -> None:
+def test_what_is_said_the_same_way_is_read_the_same_way(tokenizer: WordTokenizer, said: str) -> None:
     assert tokenizer.ids(said) == tokenizer.ids(SENTENCES[0])
 
 
 def test_one_accent_is_one_letter_however_it_is_written() -> None:
-    tokenizer = InstructionTokenizer.train(["take the café cup"])
+    tokenizer = WordTokenizer.fit(["take the café cup"])
     assert _read(tokenizer, "take the cafe\u0301 cup") == _read(tokenizer, "TAKE the CAFÉ cup") == "take the café cup"
 
 
 def test_numbers_and_signs_keep_their_meaning() -> None:
     said = ["go to 1.5", "go to 15", "go to -5", "go to 5", "go 1-5", "open 50 %", "open 50 °"]
-    tokenizer = InstructionTokenizer.train(said)
+    tokenizer = WordTokenizer.fit(said)
     assert _read(tokenizer, "go to -1.5") == "go to - 1 . 5"
     assert len({tuple(tokenizer.ids(text)) for text in said[:4]}) == 4
 
 
 def test_scripts_without_spaces_go_character_by_character() -> None:
-    tokenizer = InstructionTokenizer.train(["把红色方块放在蓝色盘子上"])
+    tokenizer = WordTokenizer.fit(["把红色方块放在蓝色盘子上"])
     assert _read(tokenizer, "把蓝色方块放在红色盘子上。") == " ".join("把蓝色方块放在红色盘子上")
 
 
@@ -81,19 +84,19 @@ def test_scripts_without_spaces_go_character_by_character() -> None:
         ("robot, could you put the red block away?", f"{UNKNOWN} {UNKNOWN} {UNKNOWN} put the red block {UNKNOWN}"),
     ],
 )
-def test_a_slip_is_read_as_what_it_can_only_mean(tokenizer: InstructionTokenizer, said: str, read: str) -> None:
+def test_a_slip_is_read_as_what_it_can_only_mean(tokenizer: WordTokenizer, said: str, read: str) -> None:
     assert _read(tokenizer, said) == read
 
 
 def test_a_slip_for_two_words_is_none() -> None:
-    assert _read(InstructionTokenizer.train(["the plate", "the plane"]), "the plape") == f"the {UNKNOWN}"
+    assert _read(WordTokenizer.fit(["the plate", "the plane"]), "the plape") == f"the {UNKNOWN}"
 
 
 def test_numbers_are_not_corrected() -> None:
-    assert _read(InstructionTokenizer.train(["row 1234"]), "row 5") == f"row {UNKNOWN}"
+    assert _read(WordTokenizer.fit(["row 1234"]), "row 5") == f"row {UNKNOWN}"
 
 
-def test_what_is_too_long_is_refused_by_name(tokenizer: InstructionTokenizer) -> None:
+def test_what_is_too_long_is_refused_by_name(tokenizer: WordTokenizer) -> None:
     ids, valid = tokenizer.encode(["", SENTENCES[0]], 8)
     assert valid.sum(axis=1).tolist() == [0, 8]
     assert (ids[~valid] == 0).all()
@@ -104,33 +107,33 @@ def test_what_is_too_long_is_refused_by_name(tokenizer: InstructionTokenizer) ->
     assert len(str(refused.value)) < 300
 
 
-def test_room_is_for_the_longest_twice_and_for_what_people_add(tokenizer: InstructionTokenizer) -> None:
+def test_room_is_for_the_longest_twice_and_for_what_people_add(tokenizer: WordTokenizer) -> None:
     assert tokenizer.room_for(SENTENCES) == 32
     assert tokenizer.room_for([*SENTENCES, "put " * 40]) == 80
 
 
-def test_json_keeps_the_mapping(tokenizer: InstructionTokenizer) -> None:
-    again = InstructionTokenizer.from_json(tokenizer.to_json())
+def test_json_keeps_the_mapping(tokenizer: WordTokenizer) -> None:
+    again = read_tokenizer(tokenizer.to_json())
     assert again.digest() == tokenizer.digest()
     np.testing.assert_array_equal(again.encode(SENTENCES, 12)[0], tokenizer.encode(SENTENCES, 12)[0])
 
 
-def test_training_ignores_the_order_of_sentences(tokenizer: InstructionTokenizer) -> None:
-    assert InstructionTokenizer.train(SENTENCES[::-1] * 2).digest() == tokenizer.digest()
-    assert tokenizer.words() == sorted(set(" ".join(SENTENCES).split()))
+def test_training_ignores_the_order_of_sentences(tokenizer: WordTokenizer) -> None:
+    assert WordTokenizer.fit(SENTENCES[::-1] * 2).digest() == tokenizer.digest()
+    assert tokenizer.pieces() == [UNKNOWN, *sorted(set(" ".join(SENTENCES).split()))]
 
 
 def test_one_of_version_1_spells_what_is_new_and_keeps_its_commas() -> None:
     with zipfile.ZipFile(VERSION1) as archive:
-        old = InstructionTokenizer.from_json(archive.read("tokenizer.json").decode())
-    assert old.unknown is None
+        old = read_tokenizer(archive.read("tokenizer.json").decode())
+    assert isinstance(old, PieceTokenizer)
     assert _read(old, "Put the  żółty block, on the PLATE") == "put the żółty block, on the plate"
-    assert "block" in old.words()
+    assert "Ġblock" in old.pieces()
 
 
-def test_damage_is_a_checkpoint_error(tokenizer: InstructionTokenizer) -> None:
+def test_damage_is_a_checkpoint_error(tokenizer: WordTokenizer) -> None:
     with pytest.raises(CheckpointError, match="damaged"):
-        InstructionTokenizer.from_json("{")
+        read_tokenizer("{")
     value = json.loads(tokenizer.to_json())
     value["model"]["vocab"] = {"": 0}
-    InstructionTokenizer.from_json(json.dumps(value))
+    read_tokenizer(json.dumps(value))

@@ -1,0 +1,96 @@
+"""Pieces: nothing is unknown, what is said the same way is read the same way, and tokenizers from elsewhere fit."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
+
+from vla.core.errors import ConfigError
+from vla.models.text.config import BpeConfig, PretrainedConfig, read_tokenizer
+from vla.models.text.pieces import PieceTokenizer
+from vla.models.text.plain import plain
+
+SENTENCES = ["put the red block on the blue plate", "move the green block to the red plate"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PieceTokenizer:
+    return PieceTokenizer.fit(SENTENCES, 300)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tokenizer: PieceTokenizer) -> Path:
+    """As others write theirs: with case, a beginning, padding and a longest text."""
+    theirs = PreTrainedTokenizerFast(tokenizer_object=tokenizer._tokenizer, pad_token="<pad>", bos_token="<s>")
+    theirs("put", padding="max_length", truncation=True, max_length=4)
+    theirs.save_pretrained(tmp_path / "theirs")
+    return tmp_path / "theirs"
+
+
+@given(sentence=st.text(max_size=30))
+def test_whatever_is_said_is_spelled(tokenizer: PieceTokenizer, sentence: str) -> None:
+    ids = tokenizer.ids(sentence)
+    assert tokenizer.decode(ids) == plain(sentence)
+    assert ids == tokenizer.ids(plain(sentence))
+    assert max(ids, default=0) < len(tokenizer)
+
+
+def test_what_was_said_often_is_few_pieces(tokenizer: PieceTokenizer) -> None:
+    assert len(tokenizer.ids(SENTENCES[0])) == 8
+    assert len(tokenizer.ids("Put  the RED\tblock")) == 4
+    assert len(tokenizer.ids("zigzag")) > 3
+    assert len(tokenizer) <= 300
+
+
+def test_training_ignores_the_order_of_sentences(tokenizer: PieceTokenizer) -> None:
+    assert PieceTokenizer.fit(SENTENCES[::-1] * 2, 300).digest() == tokenizer.digest()
+
+
+def test_json_keeps_the_mapping(tokenizer: PieceTokenizer) -> None:
+    again = read_tokenizer(tokenizer.to_json())
+    assert isinstance(again, PieceTokenizer)
+    assert again.digest() == tokenizer.digest()
+    assert again.ids("the żółty one") == tokenizer.ids("the żółty one")
+
+
+def test_fillers_are_what_no_sentence_needs(tokenizer: PieceTokenizer) -> None:
+    fillers = tokenizer.fillers(SENTENCES)
+    used = {number for sentence in SENTENCES for number in tokenizer.ids(sentence)}
+    assert used | set(fillers) == set(range(len(tokenizer)))
+    assert not used & set(fillers)
+
+
+def test_one_from_elsewhere_keeps_case_and_never_cuts(folder: Path) -> None:
+    ours = PretrainedConfig(path=str(folder)).fit(SENTENCES)
+    theirs = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    long = " ".join(SENTENCES)
+    assert ours.ids(long) == theirs(long, add_special_tokens=False).input_ids
+    assert ours.ids("Put \u00a0 the\tred") == theirs("Put the red", add_special_tokens=False).input_ids
+    assert ours.ids("Put") != ours.ids("put")
+    specials = {theirs.convert_tokens_to_ids(token) for token in ("<pad>", "<s>")}
+    assert not specials & set(ours.fillers(SENTENCES))
+    assert max(specials) < len(ours)
+    assert read_tokenizer(ours.to_json()).ids(long) == ours.ids(long)
+
+
+def test_a_vocabulary_with_holes_has_a_row_for_each_id(folder: Path) -> None:
+    value = json.loads((folder / "tokenizer.json").read_text())
+    value["added_tokens"][-1]["id"] = 1000
+    (folder / "tokenizer.json").write_text(json.dumps(value))
+    ours = PretrainedConfig(path=str(folder)).fit(SENTENCES)
+    assert len(ours) == len(ours.pieces()) == 1 + max(ours._vocabulary.values())
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"path=.*nowhere does not exist; give a local folder"):
+        PretrainedConfig(path=str(tmp_path / "nowhere")).fit(SENTENCES)
+    with pytest.raises(ConfigError, match=r"has no tokenizer\.json; give a local folder"):
+        PretrainedConfig(path=str(tmp_path)).fit(SENTENCES)
+    (tmp_path / "tokenizer.json").write_text('{"model": 1}')
+    with pytest.raises(ConfigError, match=r"tokenizer\.json is no tokenizer of the Hugging Face format"):
+        PretrainedConfig(path=str(tmp_path)).fit(SENTENCES)
+    with pytest.raises(ConfigError, match="vocabulary=100 must be at least 256"):
+        BpeConfig(vocabulary=100)
