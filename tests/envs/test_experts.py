@@ -31,8 +31,8 @@ from vla.envs.tabletop.tasks.skills import rise
 from vla.envs.tabletop.tasks.sort import _missing
 from vla.envs.tabletop.tasks.task import Goal, Move, Situation
 
-_EVERY = 4
-"""Each fourth moment of an episode is tried."""
+_EVERY = 7
+"""Each seventh moment of an episode is tried."""
 _KEPT = ("layout", "goal", "_steps")
 """What an environment knows of its episode beside the simulation."""
 
