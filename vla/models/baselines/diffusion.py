@@ -17,7 +17,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from vla.models.baselines.observing import Camera, Sentence, known_rows, spatial_softmax
-from vla.models.codecs.codec import fitted_value
+from vla.models.codecs.fitted import fitted_number
 from vla.models.config import DiffusionConfig
 from vla.models.heads.noise import seeded_normal
 from vla.models.model import Model
@@ -36,7 +36,7 @@ class Diffusion(Model):
     def __init__(self, config: DiffusionConfig, interface: Interface, fitted: Mapping[str, Any]) -> None:
         super().__init__()
         self.config, self.interface = config, interface
-        self._reach = float(fitted_value(fitted, "reach"))
+        self._reach = fitted_number(fitted, "reach", least=0.0, most=1e6)
         width, n, t = config.width, len(interface.cameras), interface.history
         self.sentence = Sentence(interface.words, width)
         self.camera = Camera(config.channels, width)
