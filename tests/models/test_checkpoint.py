@@ -319,7 +319,7 @@ def test_the_contract_of_a_robot_is_no_checkpoint(checkpoint: Path) -> None:
 
 def test_an_unknown_kind_is_answered_with_the_list(checkpoint: Path) -> None:
     _edit(checkpoint / "contract.json", lambda c: c["policy"].update(kind="unifed"))
-    _refused(checkpoint, ContractError, r"unknown kind of model 'unifed': did you mean 'unified'\? known: unified")
+    _refused(checkpoint, ContractError, r"unknown kind of model 'unifed': did you mean 'unified'\? known: act, diffusion, unified")
     _edit(checkpoint / "contract.json", lambda c: c["policy"].update(kind="no.such.module:Model"))
     _refused(checkpoint, ContractError, r"'no\.such\.module:Model' cannot be imported")
 
@@ -345,7 +345,7 @@ def test_no_weight_may_be_missing_or_left_over(checkpoint: Path) -> None:
         (lambda c: c.update(policy={}), ContractError, "lacks execute, horizon, kind"),
         (lambda c: c["policy"]["model"].update(wdth=3), ContractError, r"policy\.model: unknown key 'wdth'"),
         (lambda c: c["policy"]["model"].update(horizon="4"), ContractError, r"policy\.model\.horizon must be int"),
-        (lambda c: c["policy"]["model"]["head"].update(kind="diffusion"), ContractError, "unknown kind of head"),
+        (lambda c: c["policy"]["model"]["head"].update(kind="world-model"), ContractError, "unknown kind of head"),
         (
             lambda c: c["policy"]["fitted"]["head"].update(high=c["policy"]["fitted"]["head"]["low"]),
             ContractError,
@@ -374,5 +374,5 @@ def test_a_tampered_contract_is_refused(
 def test_the_contract_is_checked_before_the_weights(checkpoint: Path) -> None:
     (checkpoint / "weights.safetensors").unlink()
     read_blueprint(checkpoint)
-    _edit(checkpoint / "contract.json", lambda c: c["policy"].update(kind="diffusion"))
-    _refused(checkpoint, ContractError, "diffusion")
+    _edit(checkpoint / "contract.json", lambda c: c["policy"].update(kind="world-model"))
+    _refused(checkpoint, ContractError, "world-model")
