@@ -1,9 +1,11 @@
 """For all tests: seeded hypothesis, reasons for what is not run, and what several folders share."""
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # Compiling the checked modules and the rewritten tests takes each process of the suite ten seconds: once is enough.
 sys.dont_write_bytecode = False
+os.register_at_fork(after_in_child=partial(setattr, sys, "dont_write_bytecode", True))  # its disk may be full
 typechecks.install()
 settings.register_profile("seeded", derandomize=True, deadline=None, max_examples=50, database=None)
 settings.load_profile("seeded")

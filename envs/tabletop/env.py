@@ -157,7 +157,10 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         return self.task.reached(replace(self.situation, goal=goal))
 
     def signals(self) -> dict[str, np.ndarray]:
-        """Where the first and the last named thing are: ``grounding`` in m, ``pointing`` in each camera's image."""
+        """Where the first and the last named thing are: ``grounding`` in m, ``pointing`` in each camera's image.
+
+        ``approach`` is where the expert would have the tool go, in m: what to do with these things, said as a place.
+        """
         world, situation = self.world, self.situation
         things = self.task.focus(situation) if self.task.focus else self.goal.things
         positions = [world.position_m(thing) for thing in (things[0], things[-1])]
@@ -166,6 +169,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         return {
             "grounding": np.asarray(np.concatenate(metres), np.float32),
             "pointing": np.asarray(np.concatenate(points), np.float32),
+            "approach": np.asarray(self.task.plan(situation).tool_m, np.float32),
         }
 
     def _options(self, options: dict[str, Any]) -> tuple[Language, TabletopConfig]:
@@ -276,6 +280,7 @@ def _contract(config: TabletopConfig) -> Contract:
     (x_low, x_high), (y_low, y_high) = AREA_M
     ranges = {"x": (x_low - 0.1, x_high + 0.1), "y": (y_low - 0.1, y_high + 0.1), "z": (0.0, 0.3)}
     metric = [(f"{role}_{axis}", *ranges[axis]) for role, axes in _GROUNDED.items() for axis in axes]
+    approach = [(f"tool_{axis}", *ranges[axis]) for axis in "xyz"]
     points = [f"{camera}.{role}.{axis}" for camera in CAMERAS for role in _GROUNDED for axis in ("row", "column")]
     return Contract(
         robot="tabletop-panda",
@@ -284,6 +289,7 @@ def _contract(config: TabletopConfig) -> Contract:
         action=(*joints, gripper),
         signals={
             "grounding": tuple(Dimension(name=n, unit="m", low=low, high=high) for n, low, high in metric),
+            "approach": tuple(Dimension(name=n, unit="m", low=low, high=high) for n, low, high in approach),
             "pointing": tuple(Dimension(name=n, unit="image", low=-1.0, high=1.0) for n in points),
         },
         gripper="gripper",

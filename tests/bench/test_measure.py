@@ -15,6 +15,7 @@ from vla.bench.measure import (
     cpu_seconds,
     in_fresh_process,
     to_json,
+    to_matrix,
     to_table,
 )
 
@@ -117,3 +118,18 @@ def test_the_table_says_which_bars_are_missed() -> None:
     assert "≤ 10 %" in lines["c"]
     assert "pass" not in lines["d"]
     assert "short" not in lines["d"]
+
+
+def test_a_matrix_has_a_line_for_each_thing_and_what_was_not_measured_is_empty() -> None:
+    rows = [
+        Row(name="a: time", value=1.5, unit="ms"),
+        Row(name="a: lost", value=2.0, unit="of 9", bar=0.0),
+        Row(name="b: time", value=0.25, unit="ms"),
+    ]
+    console = Console(width=60, force_terminal=True, color_system="standard")
+    with console.capture() as said:
+        console.print(to_matrix(rows))
+    lines = [line for line in said.get().splitlines() if "│" in line]
+    assert ["1.5" in line for line in lines] == [True, False]
+    assert "\x1b[31m2\x1b[0m" in lines[0]  # falls short
+    assert "0.25" in lines[1]

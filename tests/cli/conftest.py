@@ -1,6 +1,7 @@
 """A dataset and a checkpoint of a tiny model, made once, and the command in this process and in another."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -55,6 +56,8 @@ def shell() -> Call:
 
     def run(*arguments: object, env: dict[str, str] | None = None, before: Callable[[], None] | None = None) -> Answer:
         command = [sys.executable, "-m", "vla.cli.main", *map(str, arguments)]
+        if before is not None:  # a full disk would cut short what it compiles, for all that come after
+            env = {**(env or os.environ), "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(command, env=env, preexec_fn=before, capture_output=True, text=True, timeout=250)
         return Answer(done.returncode, done.stdout, done.stderr)
 

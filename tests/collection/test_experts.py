@@ -15,8 +15,10 @@ from vla.core.errors import ConfigError, ContractError, DatasetError
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset
 from vla.datasets.store.manifest import latest_number
+from vla.envs.recording import record_episode
 from vla.envs.registry import env_spec, make_expert
 from vla.policies.random import RandomPolicy
+from vla.policies.table import find_policy, maker
 
 
 def _episodes(root: Path, manifest: int | None = None) -> list[Episode]:
@@ -66,6 +68,25 @@ def test_failures_are_dropped_and_a_second_collection_is_a_new_version(tmp_path:
     with pytest.raises(ContractError, match="another folder"):
         collect(CollectConfig(episodes=2, workers=1, settings={"image_size": 32}), tmp_path)
     assert latest_number(tmp_path) == 2
+
+
+def test_an_episode_that_leaves_the_limits_is_a_failure_and_spoils_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a simulation tears the fingers apart."""
+
+    def torn(env: Any, expert: Any, *, seed: int, **rest: Any) -> Episode:
+        episode = record_episode(env, expert, seed=seed, **rest)
+        if seed == 1:
+            episode.state[3, -1] = 0.2
+        return episode
+
+    monkeypatch.setattr(collection, "record_episode", torn)
+    collected = collect(
+        CollectConfig(env="tabletop/reach", episodes=3, workers=1, settings={"image_size": 16}), tmp_path
+    )
+    assert (collected.episodes, collected.failed) == (2, 1)
+    assert [episode.seed for episode in _episodes(tmp_path)] == [0, 2]
 
 
 def test_an_expert_that_always_fails_publishes_nothing(tmp_path: Path) -> None:
@@ -132,6 +153,41 @@ def test_a_policy_drives_and_the_expert_labels_what_it_reaches(tmp_path: Path) -
             np.testing.assert_array_equal(expert.action(), episode.action[step])
             env.step(executed)
         env.close()
+
+
+def test_the_expert_takes_over_and_only_it_is_learned_from(tmp_path: Path) -> None:
+    """Two families at once, on two processes: each is driven for its own share of its own longest episode."""
+    config = CollectConfig(
+        env=("tabletop/lift", "tabletop/sort"), episodes=3, workers=2, policy="random", label="takeover",
+        takeover=(0.1, 0.3), settings={"image_size": 16},
+    )  # fmt: skip
+    collected = collect(config, tmp_path, driver=_lazy)
+    assert (collected.episodes, collected.finished) == (6, 0)
+    longest = {"tabletop/lift": 60, "tabletop/sort": 160}
+    driven = {}
+    for episode in _episodes(tmp_path):
+        steps = int(np.argmax(episode.valid))
+        assert episode.valid.tolist() == [False] * steps + [True] * (len(episode) - steps)
+        assert 0.1 <= steps / longest[episode.task] <= 0.31
+        np.testing.assert_array_equal(episode.action[steps:], episode.action_executed[steps:])
+        driven[episode.task, episode.seed] = steps
+    assert len(set(driven.values())) > 3
+    assert Dataset.open(tmp_path).provenance(0)["label"] == "takeover"
+
+
+def test_what_the_policy_ends_itself_teaches_nothing(tmp_path: Path) -> None:
+    config = CollectConfig(
+        env="tabletop/reach", episodes=2, workers=1, policy="expert", label="takeover", takeover=(0.9, 0.95),
+        settings={"image_size": 16},
+    )  # fmt: skip
+    with pytest.raises(DatasetError, match="expert ended all 2 episodes before the expert took over; lower --takeover"):
+        collect(config, tmp_path, driver=maker(find_policy("expert"), batch=1))
+
+
+@pytest.mark.parametrize("takeover", [(0.5, 0.2), (-0.1, 0.5), (0.1, 1.0)])
+def test_a_takeover_is_within_an_episode(takeover: tuple[float, float]) -> None:
+    with pytest.raises(ConfigError, match=r"takeover=\[.*from 0 to below 1"):
+        CollectConfig(policy="random", label="takeover", takeover=takeover)
 
 
 def test_a_driver_wants_a_label_and_a_label_a_driver() -> None:

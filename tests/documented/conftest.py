@@ -50,6 +50,7 @@ def Mine(contract=None):
 """,
 }
 _SMALL_BENCH = {
+    "codecs": "--fit 100 --samples 20 --sequences 5",
     "loader": "--sizes 32 --frames 4 --budget 0.01 --training-size 0 --memory-samples 0",
     "index": "--episodes 40 --per-segment 20",
     "recorder": "--size 32 --seconds 0.1",

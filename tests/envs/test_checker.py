@@ -16,12 +16,21 @@ _SETTINGS: Mapping[str, dict[str, Any]] = {
     "metaworld": {"image_size": 32},
     "fetch": {"image_size": 32},
 }
-_QUICK = {"metaworld/drawer-open", "metaworld/assembly", "metaworld/pick-place"}
-"""Of Meta-World's fifty; the others are one class with other tasks, and take a minute."""
+_QUICK = {
+    *("metaworld/drawer-open", "metaworld/assembly", "metaworld/pick-place"),
+    *(
+        "robosuite/lift",
+        "robosuite/stack",
+        "robosuite/pick-place-can",
+        "robosuite/nut-assembly-square",
+        "robosuite/door",
+    ),
+}
+"""Of Meta-World's fifty and robosuite's; the others are the same classes with other objects, and take a minute."""
 
 
 def _marks(name: str) -> Any:
-    slow = name.startswith("metaworld/") and name not in _QUICK
+    slow = name.startswith(("metaworld/", "robosuite/")) and name not in _QUICK
     return pytest.param(name, marks=[pytest.mark.long] if slow else [])
 
 

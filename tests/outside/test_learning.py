@@ -11,7 +11,7 @@ from vla.core.config import from_dict
 from vla.core.lookup import lookup
 from vla.core.types import Observation
 from vla.models.checkpoint import read_blueprint
-from vla.models.codecs.codec import check_codec
+from vla.models.codecs.checker import check_codec
 from vla.models.codecs.config import CodecConfig
 from vla.policies.learned import LearnedPolicy
 from vla.training.engines import train

@@ -123,7 +123,7 @@ def test_what_is_fitted_contains_the_data(samples: Samples) -> None:
         truth = batch.targets.signals[name]
         if name == "grounding":
             assert ((truth >= limits[0]) & (truth <= limits[1])).all()
-    assert samples.blueprint.preprocessor.signals.keys() == {"grounding", "pointing"}
+    assert samples.blueprint.preprocessor.signals.keys() == {"grounding", "approach", "pointing"}
 
 
 def test_labels_are_scaled_by_their_quantiles(samples: Samples) -> None:

@@ -108,6 +108,25 @@ def to_table(rows: Sequence[Row]) -> Any:
     return table
 
 
+def to_matrix(rows: Sequence[Row]) -> Any:
+    """Rows named ``thing: measured`` as a table of rich with one line for each thing."""
+    from rich.table import Table
+
+    lines: dict[str, dict[str, str]] = {}
+    columns: dict[str, None] = {}
+    for row in rows:
+        thing, _, what = row.name.partition(": ")
+        columns[f"{what}\n{row.unit}"] = None
+        verdict = "red" if row.passes is False else "none"
+        lines.setdefault(thing, {})[f"{what}\n{row.unit}"] = f"[{verdict}]{_number(row.value)}[/{verdict}]"
+    table = Table("", *columns)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for thing, cells in lines.items():
+        table.add_row(thing, *(cells.get(column, "") for column in columns))
+    return table
+
+
 def _bar(row: Row) -> str:
     if row.bar is None:
         return ""

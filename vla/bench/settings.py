@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import tyro
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderConfig:
@@ -92,6 +94,28 @@ class PrecisionConfig:
     """For each turn of each precision."""
     hopeless: float = 0.1
     """Below this share of float32's rate, training in bfloat16 is not tried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecsConfig:
+    """What every action codec makes of the chunks of a dataset."""
+
+    dataset: tyro.conf.Positional[str] = ""
+    """A folder or a URL, as ``vla collect`` writes it."""
+    only: tuple[str, ...] = ()
+    """Names of codecs; by default all, those of installed packages too."""
+    horizon: int = 8
+    """Steps of a chunk."""
+    fit: int = 20_000
+    """Chunks that codecs are fitted to, at most."""
+    validation: float = 0.2
+    """Share of the episodes that is held out, and measured on."""
+    samples: int = 4000
+    """Pairs of chunks, one step apart, that are measured."""
+    sequences: int = 1000
+    """Random sequences of tokens under the grammar that are decoded."""
+    seed: int = 0
+    """Of what is held out, and of the sequences."""
 
 
 @dataclass(frozen=True, kw_only=True)

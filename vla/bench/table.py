@@ -1,11 +1,12 @@
 """All measurements by name, free of heavy imports."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vla.bench.measure import Note, Row
+from vla.bench.measure import Note, Row, to_matrix, to_table
 from vla.bench.settings import (
+    CodecsConfig,
     CrashConfig,
     DamageConfig,
     EnvConfig,
@@ -25,6 +26,8 @@ class Bench:
     run: Callable[[Any, Note], list[Row]]
     """Measures; imports what it needs."""
     summary: str
+    show: Callable[[Sequence[Row]], Any] = to_table
+    """The rows as a table of rich."""
 
 
 def _loader(config: LoaderConfig, note: Note) -> list[Row]:
@@ -63,6 +66,12 @@ def _env(config: EnvConfig, note: Note) -> list[Row]:
     return bench_env(config, note)
 
 
+def _codecs(config: CodecsConfig, note: Note) -> list[Row]:
+    from vla.bench.codecs.bench import bench_codecs
+
+    return bench_codecs(config, note)
+
+
 def _precision(config: PrecisionConfig, note: Note) -> list[Row]:
     from vla.bench.precision import bench_precision
 
@@ -74,6 +83,12 @@ BENCHES: dict[str, Bench] = {
         config=PrecisionConfig,
         run=_precision,
         summary="matrix products and training steps in bfloat16 against float32, and what precision auto chooses",
+    ),
+    "codecs": Bench(
+        config=CodecsConfig,
+        run=_codecs,
+        summary="every action codec on the chunks of a dataset: length, error, overlap and redundancy of tokens",
+        show=to_matrix,
     ),
     "env": Bench(
         config=EnvConfig,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from vla.bench.measure import to_json, to_table
+from vla.bench.measure import to_json
 from vla.bench.table import BENCHES, Bench
 from vla.cli.command import console, parse, show_config, write_result
 from vla.core.config import to_dict
@@ -15,6 +15,7 @@ from vla.core.lookup import lookup
 _EXAMPLES = """  vla bench loader --json loader.json
   vla bench loader --sizes 224 --budget 3
   vla bench index --episodes 100000
+  vla bench codecs data/place --json codecs.json
   vla bench recorder --hz 50
   vla bench damage --strict
   vla bench crash --kills 200 --strict --json crash.json"""
@@ -45,7 +46,7 @@ def main(argv: list[str]) -> int:
     arguments = parse(_arguments(bench), argv[1:], verb=f"bench {name}", examples=_EXAMPLES)
     show_config(f"bench {name}", arguments.config)
     rows = bench.run(arguments.config, lambda text: console().print(text, style="dim", markup=False))
-    console().print(to_table(rows))
+    console().print(bench.show(rows))
     write_result(arguments.json, to_json(rows, bench=name, config=to_dict(arguments.config)))
     return 1 if arguments.strict and any(row.passes is False for row in rows) else 0
 

@@ -16,14 +16,16 @@ _EXAMPLES = """  vla collect data/place --episodes 2000
   vla collect data/calm --episodes 100 --disturbance.episode-share 0
   vla collect data/crowd --episodes 500 --set blocks=4 plates=3
   vla collect data/mt50 --env 'metaworld/*' --episodes 50 --set image_size=96
-  vla collect data/corrected --policy runs/place/checkpoint --label expert --episodes 200"""
+  vla collect data/corrected --policy runs/place/checkpoint --label expert --episodes 200
+  vla collect data/tabletop --policy runs/tabletop/checkpoint --label takeover --env tabletop/push tabletop/sort"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
     """Record demonstrations of a scripted expert into a dataset; failed episodes are dropped and counted.
 
-    With --policy that policy drives and the expert labels each state that it reaches, failures too (DAgger).
+    With --policy that policy drives, and --label says who teaches: the expert, in each state that it reaches, failures
+    too (DAgger), or a takeover, where the expert finishes what the policy began and only that is learned (HG-DAgger).
     """
 
     dataset: Annotated[Path, tyro.conf.Positional]
@@ -66,6 +68,7 @@ def run(config: CollectConfig, dataset: Path) -> "Collected":
     console().print(
         f"{dataset}: version {collected.manifest}, {collected.episodes:,} new episodes, {collected.steps:,} steps, "
         f"{collected.failed} failed and {'kept' if driver else 'dropped'}"
+        + (f", {collected.finished} ended before the expert took over and dropped" if collected.finished else "")
     )
     none = [env for env, count in collected.envs.items() if not count]
     for names, what in ((collected.missing, "not installed, left out"), (none, "the expert failed in all episodes of")):

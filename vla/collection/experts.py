@@ -14,8 +14,10 @@ from vla.collection.learner import Learner, MakePolicy
 from vla.collection.settings import CollectConfig
 from vla.core.contract import Contract, differences
 from vla.core.errors import ConfigError, ContractError, DatasetError
+from vla.core.fit import check_limits
 from vla.core.machine.memory import give_back
 from vla.core.provenance import folder_digest, provenance
+from vla.core.types import Episode
 from vla.datasets.dataset import create_dataset
 from vla.datasets.storage.storage import open_storage
 from vla.datasets.store.segment import SegmentWriter
@@ -36,6 +38,8 @@ class Collected:
     failed: int
     """Episodes that did not succeed: dropped where the expert drove, kept where a policy did, and counted."""
     steps: int
+    finished: int = 0
+    """Episodes that the policy ended before the expert took over: nothing is learned from them, so they are dropped."""
     envs: Mapping[str, int] = field(default_factory=dict)
     """Episodes of each environment."""
     missing: tuple[str, ...] = ()
@@ -78,13 +82,19 @@ def collect(
         silence_s=config.patience_s,
     )
     if manifest is None:
-        raise DatasetError(f"collect: the expert failed in all {config.episodes} episodes; lower --disturbance")
-    episodes, failed, steps = (sum(column) for column in zip(*(found for _, found in results), strict=True))
+        raise DatasetError(_nothing(config))
+    episodes, failed, steps, finished = (sum(column) for column in zip(*(found for _, found in results), strict=True))
     kept = Counter(dict.fromkeys(envs, 0))
     for env, found in results:
         kept[env] += found[0]
     return Collected(
-        manifest=manifest, episodes=episodes, failed=failed, steps=steps, envs=dict(kept), missing=tuple(missing)
+        manifest=manifest,
+        episodes=episodes,
+        failed=failed,
+        steps=steps,
+        finished=finished,
+        envs=dict(kept),
+        missing=tuple(missing),
     )
 
 
@@ -134,6 +144,13 @@ def _spread(on_episode: Callable[[bool, int], None]) -> Callable[[tuple[bool, in
     return lambda report: on_episode(*report)
 
 
+def _nothing(config: CollectConfig) -> str:
+    if config.policy:
+        ended = f"{config.policy} ended all {config.episodes} episodes before the expert took over"
+        return f"collect: {ended}; lower --takeover"
+    return f"collect: the expert failed in all {config.episodes} episodes; lower --disturbance"
+
+
 def _collect_share(
     config: CollectConfig,
     root: Path,
@@ -141,30 +158,56 @@ def _collect_share(
     driver: MakePolicy | None,
     share: _Share,
     report: Callable[[tuple[bool, int]], None],
-) -> tuple[str | None, tuple[str, tuple[int, int, int]]]:
-    """Record the episodes of a share into one segment: its id, the environment, and (episodes, failures, steps)."""
+) -> tuple[str | None, tuple[str, tuple[int, int, int, int]]]:
+    """Record the episodes of a share into one segment.
+
+    Its id, the environment, and how many: episodes, failures, steps, and episodes that the policy finished itself.
+    """
     env = env_spec(share.env).build(config.settings)
-    failed = 0
+    failed = finished = 0
     try:
         expert = make_expert(share.env, env)
         learner = Learner(driver(share.env, [env])) if driver else None
         with SegmentWriter(root, env.contract, {**origin, "env": share.env}) as writer:
             for seed in share.seeds:
-                if learner is None:
-                    record = partial(record_episode, disturbance=config.disturbance)
-                else:
-                    learner.begin(seed)
-                    record = partial(record_episode, driver=learner, driver_steps=None, label_driven=True)
-                episode = record(env, expert, task=share.env, seed=seed)
-                if episode.success or learner:
+                how = _driving(config, share.env, learner, seed)
+                episode = record_episode(env, expert, task=share.env, seed=seed, **how)
+                sound = _is_sound(episode, env.contract)
+                if not episode.valid.any():
+                    finished += 1
+                elif sound and (episode.success or learner):
                     writer.append(episode)
-                failed += not episode.success
-                report((bool(episode.success), len(episode)))
+                success = bool(episode.success) and sound
+                failed += not success
+                report((success, len(episode)))
             if not writer.episodes:
                 writer.abandon()
-                return None, (share.env, (0, failed, 0))
-            return writer.seal(), (share.env, (writer.episodes, failed, writer.steps))
+                return None, (share.env, (0, failed, 0, finished))
+            return writer.seal(), (share.env, (writer.episodes, failed, writer.steps, finished))
     finally:
         env.close()
         del env
         give_back()  # the next share may be of another environment
+
+
+def _is_sound(episode: Episode, contract: Contract) -> bool:
+    """Whether the robot stayed within its limits; else the simulation tore it apart, and there is nothing to learn."""
+    try:
+        check_limits(episode.state, contract.state, contract.tolerance, what=f"{episode.task}: state")
+    except ContractError:
+        return False
+    return True
+
+
+def _driving(config: CollectConfig, env: str, learner: Learner | None, seed: int) -> dict[str, Any]:
+    """Who drives an episode: what `record_episode` wants to know of it."""
+    if learner is None:
+        return {"disturbance": config.disturbance}
+    learner.begin(seed)
+    if config.label == "expert":
+        return {"driver": learner, "driver_steps": None, "label_driven": True}
+    longest = int(config.settings.get("max_steps") or env_spec(env).max_steps)
+    if not longest:
+        raise ConfigError(f"collect: {env} does not say its longest episode; give it with --set max_steps=…")
+    share = np.random.default_rng([seed, 0x74616B656F766572]).uniform(*config.takeover)
+    return {"driver": learner, "driver_steps": round(share * longest)}

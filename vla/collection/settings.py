@@ -24,8 +24,11 @@ class CollectConfig:
     """What pushes the arm off the expert's path; ``--disturbance.episode-share 0`` for none."""
     policy: str = ""
     """Who drives instead of the expert: a checkpoint folder, or any other name of a policy."""
-    label: Literal["expert"] | None = None
-    """Who says what would have been right where a policy drives: the expert, in each state that the policy reached."""
+    label: Literal["expert", "takeover"] | None = None
+    """What is learned where a policy drives: what the expert would have done in each state that it reached, or only
+    what the expert does itself, which takes over after a while and finishes."""
+    takeover: tuple[float, float] = (0.05, 0.7)
+    """Least and most of an episode's longest time that the policy drives before the expert takes over."""
     workers: int = field(default_factory=cores)
     patience_s: float = 600.0
     """A worker that finishes no episode for so long hangs, and is ended."""
@@ -35,8 +38,10 @@ class CollectConfig:
             raise ConfigError(f"collect: episodes={self.episodes} and workers={self.workers} must be at least 1")
         if bool(self.policy) != bool(self.label):
             raise ConfigError(
-                "collect: --policy drives and --label expert says what is learned from that: give both, or neither"
+                "collect: --policy drives and --label (expert, takeover) says what is learned: give both, or neither"
             )
+        if not 0 <= self.takeover[0] <= self.takeover[1] < 1:
+            raise ConfigError(f"collect: takeover={list(self.takeover)} must be [least, most], from 0 to below 1")
 
     @property
     def patterns(self) -> tuple[str, ...]:

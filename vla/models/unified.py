@@ -14,6 +14,8 @@ a number alone is that, after ± it is a deviation from zero, and layers of PyTo
     StateReader     position ±0.02, time 0, embodiment 0
     ImagesReader    position ±0.02, time 0
     ImageTokenizer  score.weight ±0.6, seekers ±0.5, look.weight ±1.8 / sqrt(inputs), films.* 0
+    FurtherLook     look.weight ±1.8 / sqrt(inputs)
+    Views           weight ±0.02
     Grounding       position ±0.02
     BinsHead        step_position ±0.02, joint_position ±0.02
     TokensHead      position ±0.02
@@ -112,6 +114,7 @@ class UnifiedTransformer(Model):
             "table.weight": [row for name in self.table.vocabulary for row in self._range(name, words)],
             "readers.text.position": [f"place {i}" for i in range(interface.text)],
             "readers.images.position": [f"camera {name or i}" for i, name in enumerate(interface.cameras)],
+            "readers.images.view.weight": [f"camera {name or i}" for i, name in enumerate(interface.cameras)],
             "readers.images.time": ages,
             "readers.state.time": ages,
             "readers.state.embodiment": [f"robot {name}" for name in robots],

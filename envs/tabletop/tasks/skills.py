@@ -38,11 +38,6 @@ def rests(world: World, block: Thing, spot_m: np.ndarray, surface_m: float, radi
     return bool(on_top and inside and world.speed_m_s(block) < _REST_M_S and not any(world.touching(block)))
 
 
-def at_rest(world: World, block: Thing) -> bool:
-    """Whether the block does not move."""
-    return world.speed_m_s(block) < _REST_M_S
-
-
 def held(world: World, block: Thing) -> bool:
     """Whether the gripper holds the block."""
     return all(world.touching(block)) and world.width_m() < free_width_m(world, block)

@@ -42,10 +42,17 @@ def _missing(situation: Situation) -> list[tuple[Thing, Thing]]:
 
 
 def _now(situation: Situation) -> tuple[Thing, Thing]:
-    """The block to bring next and its plate: one that is held first; the last pair when all is done."""
-    missing = _missing(situation)
-    in_hand = [pair for pair in missing if held(situation.world, pair[0])]
-    return (in_hand or missing or list(_pairs(situation)))[0 if missing else -1]
+    """The block to bring next and its plate: one that is held before all, then the nearest to the tool.
+
+    That order is to be seen in the picture, and stays what it is while the arm comes nearer.
+    """
+    world, missing = situation.world, _missing(situation)
+    in_hand = [pair for pair in missing if held(world, pair[0])]
+    tool = world.tool_m()[:2]
+    return min(
+        in_hand or missing or _pairs(situation),
+        key=lambda pair: float(np.linalg.norm(world.position_m(pair[0])[:2] - tool)),
+    )
 
 
 def _reached(situation: Situation) -> bool:

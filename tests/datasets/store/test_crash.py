@@ -1,4 +1,4 @@
-"""Thirty kills: nothing that was committed is lost. ``vla bench crash`` is the same with as many as you like."""
+"""Ten kills: nothing that was committed is lost. ``vla bench crash`` is the same with as many as you like."""
 
 import json
 import os
@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 _MARK = "VLA_CRASH_TEST"
 
@@ -22,9 +24,10 @@ def _marked(mark: str) -> list[int]:
     return found
 
 
-def test_nothing_that_was_committed_is_lost(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [10, pytest.param(60, marks=pytest.mark.long)])
+def test_nothing_that_was_committed_is_lost(tmp_path: Path, kills: int) -> None:
     result, mark = tmp_path / "crash.json", f"{os.getpid()}-{time.time_ns()}"
-    command = [sys.executable, "-m", "vla.cli.main", "bench", "crash", "--kills", "30", "--seed", "1"]
+    command = [sys.executable, "-m", "vla.cli.main", "bench", "crash", "--kills", str(kills), "--seed", "1"]
     done = subprocess.run(
         [*command, "--json", str(result)],
         env={**os.environ, _MARK: mark, "TMPDIR": str(tmp_path)},
@@ -35,15 +38,15 @@ def test_nothing_that_was_committed_is_lost(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     rows = {row["name"]: row for row in json.loads(result.read_text())["rows"]}
-    assert rows["kill -9"]["value"] == 30
+    assert rows["kill -9"]["value"] == kills
     assert [name for name, row in rows.items() if row["bar"] is not None and row["value"] > row["bar"]] == [], (
         done.stdout
     )
     judged = [row for row in rows.values() if row["bar"] is not None]
     assert len(judged) == 9
     for name in ("committed episodes", "episodes compared after kills", "episodes that readers compared"):
-        assert rows[name]["value"] >= 20
-    assert len([name for name in rows if name.startswith("while ")]) >= 4  # stages that were interrupted
+        assert rows[name]["value"] >= kills // 2
+    assert len([name for name in rows if name.startswith("while ")]) >= 3  # stages that were interrupted
     until = time.monotonic() + 10
     while (left := _marked(mark)) and time.monotonic() < until:
         time.sleep(0.05)  # what starts processes for the test ends after it

@@ -91,6 +91,12 @@ def endless(root: Path) -> None:
         say("sealed")
 
 
+def _fill_disk(limit: int) -> None:
+    """No file can become longer; nor is anything compiled that would be cut short for all that come after."""
+    sys.dont_write_bytecode = True
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+
 def full(root: Path, limit: int | None) -> None:
     create_dataset(root, CONTRACT)
     with SegmentWriter(root, CONTRACT, {}) as writer:
@@ -98,7 +104,7 @@ def full(root: Path, limit: int | None) -> None:
         writer.append(episode(1, steps=2))
         publish(root, [writer.seal()], "before")
     if limit is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        _fill_disk(limit)
     message = ""
     try:
         with SegmentWriter(root, CONTRACT, {}) as writer:
@@ -125,7 +131,7 @@ def record(root: Path) -> None:
 
 def record_full(root: Path, limit: int) -> None:
     create_dataset(root, CONTRACT)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    _fill_disk(limit)
     message, step = "", 0
     try:
         with EpisodeWriter(root, CONTRACT, {}, instruction="go", task="go") as writer:

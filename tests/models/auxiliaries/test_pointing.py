@@ -55,6 +55,23 @@ def test_entries_that_are_no_points_are_zero(interface: Interface) -> None:
     assert said.tolist() == [[0, 1, 1, 1, 1]] * 2
 
 
+def test_every_look_is_taught_and_the_last_one_is_told(interface: Interface) -> None:
+    """Two looks that err alike cost twice what one costs; what is logged stays that of one."""
+    names = [f"{camera}.cup.{axis}" for camera in ("front", "wrist") for axis in ("row", "column")]
+    auxiliary = Pointing(PointingConfig(), _points(interface, *names))
+    first, last = torch.randn(2, 3, 2, 1, 4, 4, generator=torch.Generator().manual_seed(0))  # (b, n, m, y, x) each
+    target = torch.tensor([[0.3, -0.3, 0.1, 1.4], [0.5, 0.5, 0.2, -0.2], [0.0, 0.1, -0.6, 0.6]])
+
+    def loss(*looks: torch.Tensor) -> tuple[float, float]:
+        total, metrics = auxiliary.loss({"images.scores": torch.stack(looks, dim=1)}, target, TABLE)
+        return total.item(), metrics["pointing_loss"].item()
+
+    (one, _), (other, said) = loss(first), loss(last)
+    both, logged = loss(first, last)
+    assert both == pytest.approx(one + other)
+    assert logged == said == other
+
+
 def test_cameras_point_at_the_same_number_of_things(interface: Interface) -> None:
     with pytest.raises(ContractError, match=r"same number of things to point at, got \{'front': 1, 'wrist': 0\}"):
         Pointing(PointingConfig(), _points(interface, "front.cup.row", "front.cup.column"))

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import cast
 
+import pytest
 import torch
 
 from tests.models.reading import read_as
-from vla.models.codecs.config import BinsConfig
+from vla.models.codecs.config import BinsConfig, CodecConfig, FastConfig
 from vla.models.heads.config import TokensHeadConfig
 from vla.models.heads.head import ACTION_BLOCK
 from vla.models.heads.tokens import TokensHead
@@ -18,8 +19,8 @@ MakeModel = Callable[..., Model]
 MakeBatch = Callable[..., Batch]
 
 
-def _model(make_model: MakeModel) -> tuple[UnifiedTransformer, TokensHead]:
-    model = cast(UnifiedTransformer, make_model(head=TokensHeadConfig(codec=BinsConfig(bins=16))))
+def _model(make_model: MakeModel, codec: CodecConfig | None = None) -> tuple[UnifiedTransformer, TokensHead]:
+    model = cast(UnifiedTransformer, make_model(head=TokensHeadConfig(codec=codec or BinsConfig(bins=16))))
     return model, cast(TokensHead, model.head)
 
 
@@ -48,3 +49,21 @@ def test_the_loss_is_that_of_the_ids_that_are_allowed(make_model: MakeModel, mak
         expected.append(-chance.gather(1, ids[:, position, None] - 16 * joint))
     loss, _ = head.loss(model.trunk, read_as(hidden), inputs, targets, model.table)
     torch.testing.assert_close(loss, torch.stack(expected).mean())
+
+
+def test_what_follows_a_complete_chunk_is_not_written(
+    make_model: MakeModel, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Passes end with the longest chunk of the batch, and the chunks are those of writing on to the last token."""
+    model, head = _model(make_model, FastConfig(vocabulary=512, tokens=12))
+    inputs = make_batch(size=2, seed=4).inputs
+    passes: list[int] = []
+    model.trunk.register_forward_hook(lambda *_: passes.append(1))
+    chunks = model.predict(inputs).actions
+    short = len(passes)
+    # A head that believes that a token is always to come writes all of them.
+    told = head.codec.remaining
+    monkeypatch.setattr(head.codec, "remaining", lambda before: (told(before)[0], told(before)[1] + 1))
+    passes.clear()
+    torch.testing.assert_close(model.predict(inputs).actions, chunks)
+    assert 1 < short < len(passes) == 1 + 12

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from vla.models.readers.config import ImagesConfig
-from vla.models.readers.images import ImagesReader, ImageTokenizer
+from vla.models.config import UnifiedConfig
+from vla.models.readers.config import ImagesConfig, StateConfig, TextConfig
+from vla.models.readers.images import ImagesReader, ImageTokenizer, Look
 from vla.models.trunk.inputs import Batch
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.sequence import Segment
@@ -17,9 +18,14 @@ from vla.models.trunk.vocabulary import SPECIALS, TokenTable, Vocabulary
 MakeBatch = Callable[..., Batch]
 
 
-def _tokenizer() -> ImageTokenizer:
+def _tokenizer(config: ImagesConfig | None = None) -> ImageTokenizer:
     torch.manual_seed(0)
-    return ImageTokenizer(ImagesConfig(channels=4, tokens=3), 8)
+    return ImageTokenizer(config or ImagesConfig(channels=4, tokens=3), 8)
+
+
+def _look(tokenizer: ImageTokenizer, image: Tensor, words: Tensor, valid: Tensor, condition: Tensor) -> Look:
+    """The first look."""
+    return tokenizer.first(tokenizer.see(image, condition), words, valid)
 
 
 def _words(batch: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -31,7 +37,7 @@ def _words(batch: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("size", [(16, 16), (20, 36), (64, 64)])
 def test_any_size_gives_the_same_number_of_tokens(size: tuple[int, int]) -> None:
     image = torch.randint(0, 256, (2, *size, 3), dtype=torch.uint8)
-    assert _tokenizer()(image, *_words(2))[0].shape == (2, 3, 8)
+    assert _look(_tokenizer(), image, *_words(2)).tokens.shape == (2, 3, 8)
 
 
 def test_moving_a_spot_changes_the_tokens() -> None:
@@ -39,17 +45,18 @@ def test_moving_a_spot_changes_the_tokens() -> None:
     image[0, 4:12, 4:12] = 255
     image[1, 20:28, 20:28] = 255
     words = tuple(part[:1].expand(2, *part.shape[1:]) for part in _words(2))
-    first, second = _tokenizer()(image, *words)[0]
+    first, second = _look(_tokenizer(), image, *words).tokens
     assert (first - second).abs().max() > 1e-3
 
 
 def test_the_instruction_moves_the_seekers_and_not_the_fixed_maps() -> None:
     tokenizer = _tokenizer()
     image = torch.randint(0, 256, (1, 16, 16, 3), dtype=torch.uint8)
-    change = (tokenizer(image, *_words(1))[0] - tokenizer(image, *_words(1, seed=1))[0]).abs().amax(dim=(0, 2))
+    one, other = (_look(tokenizer, image, *_words(1, seed=seed)).tokens for seed in (0, 1))
+    change = (one - other).abs().amax(dim=(0, 2))
     assert change[0] > 1e-4  # one of the three tokens seeks
     assert change[1:].max() == 0  # until FiLM has learned
-    tokenizer(image, *_words(1))[0].square().sum().backward()
+    one.square().sum().backward()
     gradient = tokenizer.films[0].weight.grad
     assert gradient is not None
     assert gradient.abs().max() > 0
@@ -61,9 +68,8 @@ def test_padding_is_not_read_even_of_a_blank_instruction() -> None:
     words, valid, condition = _words(2)
     valid[0], valid[1, 3:] = False, False
     other = torch.where(valid[..., None], words, 7.0)
-    torch.testing.assert_close(
-        tokenizer(image, words, valid, condition)[0], tokenizer(image, other, valid, condition)[0]
-    )
+    read, ignored = (_look(tokenizer, image, said, valid, condition).tokens for said in (words, other))
+    torch.testing.assert_close(read, ignored)
 
 
 def test_a_flat_map_points_at_the_centre() -> None:
@@ -73,9 +79,21 @@ def test_a_flat_map_points_at_the_centre() -> None:
         tokenizer.score.weight.zero_()
         tokenizer.look.weight.zero_()
         tokenizer.look.bias.zero_()
-        _, maps, where = tokenizer(image, *_words(1))
-    assert maps.shape == (1, 1, 16, 8)
-    torch.testing.assert_close(where, torch.zeros(1, 1, 2), atol=1e-5, rtol=0)
+        look = _look(tokenizer, image, *_words(1))
+    assert look.maps.shape == (1, 1, 16, 8)
+    torch.testing.assert_close(look.points, torch.zeros(1, 1, 2), atol=1e-5, rtol=0)
+
+
+def test_a_cell_says_where_it_is_only_if_asked_to() -> None:
+    """Of a picture that is the same everywhere, cells differ by their place and by nothing else."""
+    image = torch.full((1, 48, 64, 3), 90, dtype=torch.uint8)
+    inner = (slice(None), slice(None), slice(3, -3), slice(3, -3))  # the border sees what pads the picture
+    for coordinates in (False, True):
+        tokenizer = _tokenizer(ImagesConfig(channels=4, tokens=3, coordinates=coordinates))
+        features = tokenizer.see(image, torch.zeros(1, 8))[inner].flatten(2)
+        apart = (features - features[..., :1]).abs().amax(dim=1)[0, 1:]
+        assert (apart.min() > 1e-3) == coordinates
+        assert coordinates or apart.max() < 1e-6
 
 
 @pytest.fixture
@@ -83,9 +101,11 @@ def seen_twice(interface: Interface) -> Interface:
     return replace(interface, history=2)
 
 
-def _read(batch: Batch, interface: Interface) -> tuple[ImagesReader, Segment, dict[str, Tensor]]:
+def _read(
+    batch: Batch, interface: Interface, config: ImagesConfig | None = None
+) -> tuple[ImagesReader, Segment, dict[str, Tensor]]:
     torch.manual_seed(0)
-    reader = ImagesReader(ImagesConfig(channels=4, tokens=4), interface, 8)
+    reader = ImagesReader(config or ImagesConfig(channels=4, tokens=4), interface, 8)
     with torch.no_grad():
         reader.time.normal_()
     table = TokenTable(Vocabulary({"special": len(SPECIALS)}), 8)
@@ -99,7 +119,7 @@ def test_every_moment_and_camera_has_its_tokens(seen_twice: Interface, make_batc
     batch = make_batch(interface=seen_twice)
     _, segment, activations = _read(batch, seen_twice)
     assert segment.x.shape == (7, 2 * 2 * 4, 8)
-    assert activations["images.scores"].shape == (7, 2, 2, 5, 6)
+    assert activations["images.scores"].shape == (7, 1, 2, 2, 5, 6)
     assert activations["images.points"].shape == (7, 2, 2, 2)
 
 
@@ -114,11 +134,12 @@ def test_the_order_is_moments_then_cameras_then_tokens(seen_twice: Interface, ma
     sentence = (words * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
     for t in range(2):
         for camera, tokenizer in enumerate(reader.cameras):
-            tokens, maps, points = tokenizer(batch.inputs.images[:, t, camera], words, known, sentence)
-            torch.testing.assert_close(x[:, t, camera], tokens + reader.position[camera] + reader.time[t])
+            assert isinstance(tokenizer, ImageTokenizer)
+            look = _look(tokenizer, batch.inputs.images[:, t, camera], words, known, sentence)
+            torch.testing.assert_close(x[:, t, camera], look.tokens + reader.position[camera] + reader.time[t])
             if t == 1:  # the maps are those of the present
-                torch.testing.assert_close(activations["images.scores"][:, camera], maps)
-                torch.testing.assert_close(activations["images.points"][:, camera], points)
+                torch.testing.assert_close(activations["images.scores"][:, 0, camera], look.maps)
+                torch.testing.assert_close(activations["images.points"][:, camera], look.points)
 
 
 def test_what_was_not_seen_is_not_valid(seen_twice: Interface, make_batch: MakeBatch) -> None:
@@ -130,3 +151,81 @@ def test_what_was_not_seen_is_not_valid(seen_twice: Interface, make_batch: MakeB
     assert not valid[1, 0].any()
     assert not valid[2, :, 1].any()
     assert int((~valid).sum()) == 8 + 8
+
+
+TWICE = ImagesConfig(channels=4, tokens=4, coordinates=True, looks=2)
+
+
+def test_a_second_look_has_its_own_maps_and_as_many_tokens(seen_twice: Interface, make_batch: MakeBatch) -> None:
+    batch = make_batch(interface=seen_twice)
+    _, segment, activations = _read(batch, seen_twice, TWICE)
+    assert segment.x.shape == (7, 2 * 2 * 4, 8)
+    scores = activations["images.scores"]
+    assert scores.shape == (7, 2, 2, 2, 5, 6)
+    assert not torch.allclose(scores[:, 0], scores[:, 1])
+    weights = torch.softmax(scores[:, 1].flatten(3), dim=-1)
+    rows = (weights.unflatten(3, (5, 6)).sum(dim=-1) * ((2 * torch.arange(5.0) + 1) / 5 - 1)).sum(dim=-1)
+    torch.testing.assert_close(activations["images.points"][..., 0], rows)  # the points are those of the last look
+
+
+def test_a_second_look_asks_by_what_the_other_camera_saw(seen_twice: Interface, make_batch: MakeBatch) -> None:
+    """A change of one camera's picture moves the other's second maps, never its first, nor those of another moment."""
+    batch = make_batch(interface=seen_twice)
+    reader, _, before = _read(batch, seen_twice, TWICE)
+    for moment, moves in ((1, True), (0, False)):
+        images = batch.inputs.images.clone()
+        images[:, moment, 1] = 255 - images[:, moment, 1]
+        changed = replace(batch, inputs=replace(batch.inputs, images=images))
+        _, _, after = _read(changed, seen_twice, TWICE)
+        apart = (after["images.scores"] - before["images.scores"]).abs().amax(dim=(0, 3, 4, 5))  # (looks, cameras)
+        assert apart[0, 0] == 0
+        assert (apart[1, 0] > 1e-4) == moves
+    assert reader.mixers
+
+
+def test_what_was_not_seen_takes_no_part_in_a_second_look(seen_twice: Interface, make_batch: MakeBatch) -> None:
+    batch = make_batch(interface=seen_twice)
+    batch.inputs.camera_valid[:, 1] = False
+    batch.inputs.text_valid[:, 3:] = False
+    _, segment, before = _read(batch, seen_twice, TWICE)
+    batch.inputs.images[:, :, 1] = 255 - batch.inputs.images[:, :, 1]
+    _, other, after = _read(batch, seen_twice, TWICE)
+    torch.testing.assert_close(before["images.scores"][:, :, 0], after["images.scores"][:, :, 0])
+    torch.testing.assert_close(segment.x[segment.valid], other.x[other.valid])
+
+
+def test_cameras_share_an_encoder_and_are_told_apart(seen_twice: Interface, make_batch: MakeBatch) -> None:
+    """No camera adds an encoder; the same picture looks other through another camera."""
+    batch = make_batch(interface=seen_twice)
+    shared = ImagesConfig(channels=4, tokens=4, shared=True, looks=2)
+    reader, _, _ = _read(batch, seen_twice, shared)
+    own = {name.split(".")[0] for name in reader.state_dict()}
+    assert own == {"encoder", "view", "position", "time", "mixers"}
+    batch.inputs.images[:, :, 1] = batch.inputs.images[:, :, 0]
+    with torch.no_grad():
+        reader.position.zero_()
+        encoder = reader.encoder
+        assert isinstance(encoder, ImageTokenizer)
+        for film in encoder.films:
+            torch.nn.init.normal_(film.weight, std=1.0)  # as learned: at first the view changes nothing
+    words = torch.randn(7, 6, 8, generator=torch.Generator().manual_seed(1))
+    activations: dict[str, Tensor] = {}
+    table = TokenTable(Vocabulary({"special": len(SPECIALS)}), 8)
+    reader(batch.inputs, {"text": Segment(x=words, valid=batch.inputs.text_valid, block=0)}, table, activations)
+    front, wrist = activations["images.scores"][:, 0].unbind(1)
+    assert (front - wrist).abs().max() > 1e-4
+
+
+def test_half_of_a_small_model_can_be_vision() -> None:
+    """At the demo's trunk, with wider channels: at most three million weights, and most of them look."""
+    images = ImagesConfig(channels=192, shared=True, coordinates=True, looks=2)
+    config = UnifiedConfig(readers={"text": TextConfig(), "images": images, "state": StateConfig()})
+    robot = Interface(
+        cameras=("front", "wrist"), history=1, state=8, action=8, horizon=8, words=100, text=16, embodiments=1,
+        signals={},
+    )  # fmt: skip
+    model = config.build(robot, config.fit(torch.rand(200, 8, 8) * 2 - 1))
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    seeing = sum(size for name, size in sizes.items() if name.startswith("readers.images."))
+    assert seeing > 0.5 * sum(sizes.values())
+    assert sum(sizes.values()) < 3e6

@@ -56,14 +56,16 @@ class Pointing(Auxiliary):
     def loss(
         self, activations: Activations, target: Float[Tensor, "b g"], table: TokenTable
     ) -> tuple[Float[Tensor, ""], Metrics]:
-        """Mean over all points that are in view."""
+        """Of each look the mean over all points that are in view; the looks' sum, so that a second weakens no first."""
         places = torch.stack([target[:, self.rows], target[:, self.columns]], dim=-1)  # (b, n, m, 2)
-        loss, seen = pointing_loss(self._pointing(activations["images.scores"]), places)
-        mean = loss.sum() / seen.sum().clamp(min=1)
-        return mean, {f"{self.signal}_loss": measured(mean, seen)}
+        means = []
+        for scores in activations["images.scores"].unbind(1):  # (b, n, m, y, x) of each look
+            loss, seen = pointing_loss(self._pointing(scores), places)
+            means.append(loss.sum() / seen.sum().clamp(min=1))
+        return torch.stack(means).sum(), {f"{self.signal}_loss": measured(means[-1], seen)}
 
     def _pointing(self, maps: Tensor) -> Tensor:
-        """The maps (b, n, m, ...) of the first seekers of each camera, as many as there are things."""
+        """The first maps (b, n, m, ...) of each camera, as many as there are things."""
         things = self.rows.shape[1]
         if maps.shape[2] < things:
             raise ConfigError(

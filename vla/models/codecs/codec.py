@@ -1,7 +1,6 @@
 """Action codecs: scaled chunks ↔ tokens, so that a transformer can write actions as it writes words."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,23 +13,27 @@ from vla.core.errors import ContractError
 class ActionCodec(nn.Module, ABC):
     """Chunks (h, d) of about [-1, 1] ↔ at most ``length`` ids below ``size``.
 
-    ``decode`` takes any ids that `allowed` permits one after the other: whatever a model samples is a chunk.
+    ``decode`` takes any ids, so whatever a model samples is a chunk. Which sequences *mean* one is said by the grammar:
+    `allowed` lets a chunk be completed within ``length`` tokens whatever is chosen, `remaining` says how many are left.
     """
 
     size: int
     """Ids that it needs from the vocabulary."""
     length: int
-    """Tokens of a chunk; a codec of fewer pads within its own ids."""
+    """Tokens of a chunk at most: the budget. A chunk that takes fewer is padded within the codec's own ids."""
 
     @abstractmethod
     def encode(
         self, chunk: Float[Tensor, "b h d"], valid: Bool[Tensor, "b h d"]
     ) -> tuple[Int64[Tensor, "b l"], Bool[Tensor, "b l"]]:
-        """The ids of each chunk, and which of them may be learned where only ``valid`` entries are known."""
+        """The ids of each chunk, and which of them may be learned where only ``valid`` entries are known.
+
+        Ids obey the grammar everywhere, and those that may be learned do not depend on what is not valid.
+        """
 
     @abstractmethod
     def decode(self, ids: Int64[Tensor, "b l"]) -> Float[Tensor, "b h d"]:
-        """The chunk that ``ids`` spell."""
+        """The chunk that ``ids`` spell; padding behind a complete chunk may be left away."""
 
     @abstractmethod
     def allowed(self, before: Int64[Tensor, "b i"]) -> Bool[Tensor, "b v"]:
@@ -40,42 +43,55 @@ class ActionCodec(nn.Module, ABC):
         """`allowed` at every position of ``ids``; override it where that is quicker than one after the other."""
         return torch.stack([self.allowed(ids[:, :i]) for i in range(ids.shape[1])], dim=1)
 
+    def remaining(self, before: Int64[Tensor, "b i"]) -> tuple[Int64[Tensor, " b"], Int64[Tensor, " b"]]:
+        """The fewest and the most tokens that may still come until the chunk is complete; all after it is padding.
+
+        Both are reached by ids that `allowed` permits. Here: of a codec whose chunks take ``length`` tokens each.
+        """
+        left = torch.full((len(before),), self.length - before.shape[1], device=before.device)
+        return left, left
+
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """Plain JSON from which the configuration builds the same codec."""
 
 
-def check_codec(codec: ActionCodec, chunks: Float[Tensor, "b h d"], *, tolerance: float, seed: int = 0) -> None:
-    """Check what every codec promises, on ``chunks`` inside its range; an `AssertionError` says what does not hold.
+def require_chunks(chunk: Tensor, shape: tuple[int, int]) -> None:
+    """`ContractError` unless these are chunks (b, h, d) of the codec's ``shape`` (h, d)."""
+    if chunk.shape[1:] != shape:
+        h, d = shape
+        raise ContractError(
+            f"codec: expected chunks (b, {h}, {d}) as it was fitted to, got {tuple(chunk.shape)}; build the model for "
+            "this horizon and action space"
+        )
 
-    ``tolerance`` is the largest error of a chunk that was encoded and decoded.
+
+def require_tokens(ids: Tensor, length: int) -> None:
+    """`ContractError` unless these are sequences of ``length`` tokens."""
+    if ids.shape[1:] != (length,):
+        raise ContractError(f"codec: expected {length} tokens for each chunk, got ids of shape {tuple(ids.shape)}")
+
+
+def held(chunk: Float[Tensor, "b h d"], valid: Bool[Tensor, "b h d"]) -> Float[Tensor, "b h d"]:
+    """Chunks in which nothing depends on what is not ``valid``, for codecs whose tokens speak of many entries at once.
+
+    An unknown entry takes the last known value of its dimension before it, or the first behind it: past its end a chunk
+    holds its last target, as `Windows` does. A dimension that the robot lacks is 0.
     """
-    b = len(chunks)
-    ids, learn = codec.encode(chunks, torch.ones_like(chunks, dtype=torch.bool))
-    assert ids.shape == learn.shape == (b, codec.length), f"encode: expected {(b, codec.length)}, got {ids.shape}"
-    assert learn.any(dim=1).all(), "encode: nothing to learn from a chunk of which everything is known"
-    assert ((ids >= 0) & (ids < codec.size)).all(), f"encode: ids outside of [0, {codec.size})"
-    permitted = codec.grammar(ids).gather(2, ids[..., None])[..., 0]
-    assert permitted[learn].all(), "encode: ids that its own grammar does not allow"
-    for i in range(codec.length):
-        assert torch.equal(codec.grammar(ids)[:, i], codec.allowed(ids[:, :i])), "grammar and allowed disagree"
-    error = (codec.decode(ids) - chunks).abs().max().item()
-    assert error <= tolerance, f"decode(encode(x)) is {error:.3g} away from x, more than {tolerance:.3g}"
-    # Whatever the grammar lets through must be a chunk: walk through it at random, as bad logits would.
-    generator = torch.Generator().manual_seed(seed)
-    sampled = ids[:, :0]
-    for _ in range(codec.length):
-        allowed = codec.allowed(sampled)
-        assert allowed.shape == (b, codec.size), f"allowed: expected {(b, codec.size)}, got {tuple(allowed.shape)}"
-        assert allowed.any(dim=1).all(), "allowed: nothing may follow"
-        sampled = torch.cat([sampled, torch.multinomial(allowed.float(), 1, generator=generator)], dim=1)
-    decoded = codec.decode(sampled)
-    assert decoded.shape == chunks.shape, f"decode: expected {tuple(chunks.shape)}, got {tuple(decoded.shape)}"
-    assert torch.isfinite(decoded).all(), "decode: a sequence that the grammar allows gives numbers that are not finite"
+    h = chunk.shape[1]
+    steps = torch.arange(h, device=chunk.device)[:, None]
+    last = torch.where(valid, steps, -1).cummax(dim=1).values
+    first = torch.where(valid, steps, h - 1).amin(dim=1, keepdim=True)
+    known = chunk.gather(1, torch.where(last < 0, first, last))
+    return torch.where(valid.any(dim=1, keepdim=True), known, 0.0)
 
 
-def fitted_value(fitted: Mapping[str, Any], key: str) -> Any:
-    """A value that `fit` left in a contract; a missing one is a `ContractError`."""
-    if key not in fitted:
-        raise ContractError(f"codec: the contract lacks {key!r} of what was fitted to the data; it is damaged")
-    return fitted[key]
+def as_one(valid: Bool[Tensor, "b h d"], length: int) -> Bool[Tensor, "b l"]:
+    """What may be learned of `held` chunks: all tokens, unless nothing is known."""
+    return valid.flatten(1).any(dim=1, keepdim=True).expand(-1, length)
+
+
+def turns(turn: Int64[Tensor, "*i"], *, of: int, each: int) -> Bool[Tensor, "*i v"]:
+    """The grammar where each of ``of`` turns has a range of ``each`` ids of its own: which may be said at ``turn``."""
+    owner = torch.arange(of * each, device=turn.device) // each
+    return owner == turn[..., None]

@@ -21,6 +21,7 @@ class TokensHead(Head):
         super().__init__()
         self.codec = codec
         self.ids, self.room = codec.size, codec.length
+        self._fewest = int(codec.remaining(torch.zeros(1, 0, dtype=torch.long))[0])
         self.position = nn.Parameter(torch.zeros(codec.length, width))
         initialise(self)
 
@@ -45,6 +46,10 @@ class TokensHead(Head):
         ids = torch.zeros(b, self.codec.length, dtype=torch.long, device=prefix.valid.device)
         x = repeat(table.special("begin"), "e -> b 1 e", b=b)
         for i in range(self.codec.length):
+            # What follows a complete chunk is padding, which tells nothing; asking takes time, so not before it can be.
+            if i >= self._fewest and not self.codec.remaining(ids[:, :i])[1].any():
+                ids = ids[:, :i]
+                break
             # One new token a turn: the cache of the prefix holds keys and values of everything before it.
             hidden, prefix = prefix.extend(trunk, Segment.of(x + self.position[i], ACTION_BLOCK + i))
             logits = self._logits(hidden, self.codec.allowed(ids[:, :i])[:, None], table)  # (b, 1, v)

@@ -51,10 +51,18 @@ class ImagesConfig(ReaderConfig):
     kind: str = "images"
     channels: int = 32
     tokens: int = 8
-    """Tokens of one image; each camera has its own weights."""
+    """Tokens of one image."""
+    shared: bool = False
+    """One encoder for all cameras, told which it looks through; otherwise each camera has its own."""
+    coordinates: bool = False
+    """The features of a cell say where it is, so that maps can seek by place."""
+    looks: int = 1
+    """Times that each image is looked at; each further look asks for what the words and the look before tell."""
+    heads: int = 4
+    """Of the transformer layer between two looks."""
 
     def __post_init__(self) -> None:
-        for name in ("channels", "tokens"):
+        for name in ("channels", "tokens", "looks", "heads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"model.readers.images.{name}={getattr(self, name)} must be at least 1")
 

@@ -6,9 +6,18 @@ learned and fixed: they see everything. The other half are text-conditioned quer
 instruction ("which colour comes before *block*?") and looks up what it finds in the features. Their maps are left in
 the activations, where an auxiliary can teach them to point. FiLM (arXiv 1709.07871) conditions the features on the
 sentence as a whole.
+
+What a first look cannot tell is a relation: "the left block" is known only when both have been seen. So there may be
+a second look. A transformer layer lets the words and the first tokens of all cameras see each other, and each of its
+outputs is a new query over the cells of its own camera, pooled by the same code::
+
+    words ───▶ seekers ─▶ scores ─▶ pool ─▶ tokens ─┐
+    picture ─▶ features ─────▲───────▲              ├─ mixed with the words ─▶ queries ─▶ scores ─▶ pool ─▶ + ─▶ tokens
+                             └───────┴──────────────┴────────────────────────────────────────▲───────▲
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +27,8 @@ from torch import Tensor, nn
 
 from vla.models.readers.config import ImagesConfig
 from vla.models.readers.reader import Activations, Reader
+from vla.models.trunk.attention import Transformer, attention_mask
+from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.initialisation import initialise
 from vla.models.trunk.inputs import Inputs
 from vla.models.trunk.interface import Interface
@@ -26,17 +37,37 @@ from vla.models.trunk.sequence import Segment
 from vla.models.trunk.vocabulary import TokenTable
 
 _OCTAVES = 5
+_PLACE = 2 + 4 * _OCTAVES
+"""Numbers that `_waves` says a position in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What pooling found in one camera's frames."""
+
+    tokens: Float[Tensor, "b k e"]
+    maps: Float[Tensor, "b m rows columns"]
+    """Scores over the cells, of the maps that can be taught to point."""
+    points: Float[Tensor, "b m 2"]
+    """The (row, column) that these mean."""
 
 
 class ImagesReader(Reader):
-    """Every camera has weights of its own; every observation of it is read alike."""
+    """Every camera has weights of its own, or all share one encoder; every observation of a camera is read alike."""
 
     def __init__(self, config: ImagesConfig, interface: Interface, width: int) -> None:
         super().__init__()
         n = len(interface.cameras)
-        self.cameras = nn.ModuleList(ImageTokenizer(config, width) for _ in range(n))
+        if config.shared:
+            self.encoder = ImageTokenizer(config, width)
+            self.view = Views(n, width)
+        else:
+            self.cameras = nn.ModuleList(ImageTokenizer(config, width) for _ in range(n))
+        size = TransformerConfig(width=width, layers=1, heads=config.heads)
+        self.mixers = nn.ModuleList(Transformer(size) for _ in range(config.looks - 1))
         self.position = nn.Parameter(torch.empty(n, config.tokens, width))
         self.time = nn.Parameter(torch.empty(interface.history, width))
+        self._shared = config.shared
         initialise(self)
 
     def forward(
@@ -44,32 +75,78 @@ class ImagesReader(Reader):
     ) -> Segment:
         """Tokens (t n k), of each observation and camera.
 
-        Leaves the seekers' ``images.scores`` (b, n, k / 2, y, x) and ``images.points`` (b, n, k / 2, 2) of the present.
+        Leaves of the present the ``images.scores`` (b, r, n, k / 2, y, x) of each look, whose number is r, and the
+        ``images.points`` (b, n, k / 2, 2) of the last one.
         """
         t = inputs.images.shape[1]
         words, known = context["text"].x, context["text"].valid
         weight = known[..., None].to(words.dtype)
         sentence = (words * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)  # (b, e)
         words, known, sentence = (part.repeat_interleave(t, dim=0) for part in (words, known, sentence))  # (b t, …)
-        tokens, scores, points = [], [], []
-        for i, tokenizer in enumerate(self.cameras):
-            image = rearrange(inputs.images[:, :, i], "b t y x c -> (b t) y x c")
-            of_camera, of_maps, where = tokenizer(image, words, known, sentence)
-            tokens.append(rearrange(of_camera + self.position[i], "(b t) k e -> b t k e", t=t))
-            scores.append(of_maps[t - 1 :: t])
-            points.append(where[t - 1 :: t])
-        activations["images.scores"] = torch.stack(scores, dim=1)
-        activations["images.points"] = torch.stack(points, dim=1)
-        x = torch.stack(tokens, dim=2) + self.time[:, None, None]  # (b, t, n, k, e)
-        valid = inputs.observed[:, :, None, None] & inputs.camera_valid[:, None, :, None]
-        valid = valid.expand(x.shape[:-1])
+        valid = (inputs.observed[:, :, None] & inputs.camera_valid[:, None])[..., None]  # (b, t, n, 1)
+        valid = rearrange(valid.expand(*valid.shape[:3], self.position.shape[1]), "b t n k -> (b t) (n k)")
+
+        images = rearrange(inputs.images, "b t n y x c -> n (b t) y x c")
+        encoders = [self._encoder(i) for i in range(len(images))]
+        features = [
+            encoder.see(image, self._condition(sentence, i))
+            for i, (encoder, image) in enumerate(zip(encoders, images, strict=True))
+        ]
+        looks = [encoder.first(seen, words, known) for encoder, seen in zip(encoders, features, strict=True)]
+        x = _side_by_side(looks) + self.position  # (b t, n, k, e)
+        maps = [_maps(looks, t)]
+        for number, mixer in enumerate(self.mixers):
+            assert isinstance(mixer, Transformer)
+            asked = _mixed(mixer, words, known, x, valid)
+            looks = [
+                encoder.further(number, seen, asked[:, i])
+                for i, (encoder, seen) in enumerate(zip(encoders, features, strict=True))
+            ]
+            x = asked + _side_by_side(looks)
+            maps.append(_maps(looks, t))
+        activations["images.scores"] = torch.stack(maps, dim=1)
+        activations["images.points"] = torch.stack([look.points[t - 1 :: t] for look in looks], dim=1)
+        x = rearrange(x, "(b t) n k e -> b t n k e", t=t) + self.time[:, None, None]
         return Segment(
-            x=rearrange(x, "b t n k e -> b (t n k) e"), valid=rearrange(valid, "b t n k -> b (t n k)"), block=0
+            x=rearrange(x, "b t n k e -> b (t n k) e"), valid=rearrange(valid, "(b t) nk -> b (t nk)", t=t), block=0
         )
+
+    def _encoder(self, camera: int) -> "ImageTokenizer":
+        encoder = self.encoder if self._shared else self.cameras[camera]
+        assert isinstance(encoder, ImageTokenizer)
+        return encoder
+
+    def _condition(self, sentence: Float[Tensor, "b e"], camera: int) -> Float[Tensor, "b e"]:
+        """What the features are conditioned on: of a shared encoder, the view too."""
+        return sentence + self.view.weight[camera] if self._shared else sentence
+
+
+def _side_by_side(looks: list[Look]) -> Float[Tensor, "b n k e"]:
+    return torch.stack([look.tokens for look in looks], dim=1)
+
+
+def _maps(looks: list[Look], t: int) -> Float[Tensor, "b n m rows columns"]:
+    """Those of the present, the last of ``t`` observations."""
+    return torch.stack([look.maps[t - 1 :: t] for look in looks], dim=1)
+
+
+def _mixed(
+    mixer: Transformer,
+    words: Float[Tensor, "b l e"],
+    known: Bool[Tensor, "b l"],
+    tokens: Float[Tensor, "b n k e"],
+    valid: Bool[Tensor, "b nk"],
+) -> Float[Tensor, "b n k e"]:
+    """The tokens of all cameras after they and the words have seen each other."""
+    sequence = torch.cat([words, rearrange(tokens, "b n k e -> b (n k) e")], dim=1)
+    seen = torch.cat([known, valid], dim=1)
+    hidden, _ = mixer(sequence, attention_mask(torch.zeros_like(seen, dtype=torch.long), seen))
+    mixed: Tensor = rearrange(hidden[:, words.shape[1] :], "b (n k) e -> b n k e", n=tokens.shape[1])
+    return mixed
 
 
 class ImageTokenizer(nn.Module):
-    """One camera's frames to ``tokens`` tokens."""
+    """One camera's frames to ``tokens`` tokens, in one look or several."""
 
     def __init__(self, config: ImagesConfig, width: int) -> None:
         super().__init__()
@@ -81,41 +158,81 @@ class ImageTokenizer(nn.Module):
         self.seekers = nn.Parameter(torch.empty(config.tokens // 2, width))
         self.key = nn.Linear(width, width)
         self.look = nn.Linear(width, c)
-        self.project = nn.Linear(c + 2 + 4 * _OCTAVES, width)
+        self.project = nn.Linear(c + _PLACE, width)
+        self.place = nn.Linear(_PLACE, c) if config.coordinates else None
+        self.again = nn.ModuleList(FurtherLook(c, width) for _ in range(config.looks - 1))
         initialise(self)
 
-    def forward(
-        self,
-        image: UInt8[Tensor, "b y x 3"],
-        words: Float[Tensor, "b l e"],
-        valid: Bool[Tensor, "b l"],
-        condition: Float[Tensor, "b e"],
-    ) -> tuple[Float[Tensor, "b k e"], Float[Tensor, "b m rows columns"], Float[Tensor, "b m 2"]]:
-        """Tokens of ``image``, scores of the seekers' maps over its cells, and the points (row, column) they mean.
-
-        The image is read in the light of the instruction's ``words`` and their mean ``condition``.
-        """
+    def see(
+        self, image: UInt8[Tensor, "b y x 3"], condition: Float[Tensor, "b e"]
+    ) -> Float[Tensor, "b c rows columns"]:
+        """Features of each cell of the image, in the light of the instruction's mean ``condition``."""
         pixels = rearrange(image, "b y x c -> b c y x").to(condition.dtype) / 127.5 - 1.0
         features = torch.relu(self.stem(pixels))
         for conv, film in zip(self.convs, self.films, strict=True):
             scale, shift = rearrange(film(condition), "b (two c) -> two b c 1 1", two=2)
             features = features + torch.relu(conv(features) * (1 + scale) + shift)
+        if self.place is not None:
+            height, width = features.shape[2:]
+            places = self.place(_waves(cell_grid(height, width, like=features)))  # (p, c)
+            features = features + rearrange(places, "(y x) c -> c y x", y=height)
+        return features
+
+    def first(
+        self, features: Float[Tensor, "b c rows columns"], words: Float[Tensor, "b l e"], valid: Bool[Tensor, "b l"]
+    ) -> Look:
+        """By maps of which half are learned and fixed, and half seek what the ``words`` say."""
         scores = rearrange(self.score(features), "b k y x -> b k (y x)")
-        cells = rearrange(features, "b c y x -> b (y x) c")
-        sought = self.look(self._read(words, valid)) @ cells.transpose(1, 2)  # (b, k / 2, p)
+        sought = self.look(self._read(words, valid)) @ rearrange(features, "b c y x -> b c (y x)")  # (b, k / 2, p)
         scores = scores + F.pad(sought, (0, 0, 0, scores.shape[1] - sought.shape[1]))
-        weights = torch.softmax(scores, dim=-1)
+        return self._pool(features, scores, self.project)
+
+    def further(self, number: int, features: Float[Tensor, "b c rows columns"], asked: Float[Tensor, "b k e"]) -> Look:
+        """Look ``number + 2``, by a map for each of the queries ``asked``."""
+        again = self.again[number]
+        assert isinstance(again, FurtherLook)
+        scores = again.look(asked) @ rearrange(features, "b c y x -> b c (y x)")
+        return self._pool(features, scores, again.project)
+
+    def _pool(
+        self, features: Float[Tensor, "b c rows columns"], scores: Float[Tensor, "b k p"], project: nn.Module
+    ) -> Look:
+        """Each map's mean features and mean position to a token."""
         height, width = features.shape[2:]
+        weights = torch.softmax(scores, dim=-1)
         where = weights @ cell_grid(height, width, like=features)  # (b, k, 2)
-        tokens: Tensor = self.project(torch.cat([weights @ cells, _waves(where)], dim=-1))
-        maps = rearrange(scores[:, : len(self.seekers)], "b m (y x) -> b m y x", y=height)
-        return tokens, maps, where[:, : len(self.seekers)]
+        pooled = weights @ rearrange(features, "b c y x -> b (y x) c")
+        m = len(self.seekers)
+        return Look(
+            tokens=project(torch.cat([pooled, _waves(where)], dim=-1)),
+            maps=rearrange(scores[:, :m], "b m (y x) -> b m y x", y=height),
+            points=where[:, :m],
+        )
 
     def _read(self, words: Float[Tensor, "b l e"], valid: Bool[Tensor, "b l"]) -> Float[Tensor, "b k e"]:
         """What each seeker picks out of the instruction; of a blank one, nothing."""
         scores = self.seekers @ self.key(words).transpose(1, 2)
         weights = torch.softmax(scores.masked_fill(~valid[:, None], -1e9), dim=-1)
         return weights @ words.masked_fill(~valid[..., None], 0.0)
+
+
+class Views(nn.Module):
+    """Which camera a shared encoder looks through, (n, e)."""
+
+    def __init__(self, cameras: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(cameras, width))
+        initialise(self)
+
+
+class FurtherLook(nn.Module):
+    """What one camera's further look has of its own: from queries to maps, and from what they pool to tokens."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.look = nn.Linear(width, channels)
+        self.project = nn.Linear(channels + _PLACE, width)
+        initialise(self)
 
 
 def _waves(where: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b w"]:

@@ -55,6 +55,8 @@ INITIAL: Mapping[str, Mapping[str, Rule]] = {
         "look.weight": Normal(1.8, "inputs"),
         "films.*": Constant(0.0),
     },
+    "FurtherLook": {"look.weight": Normal(1.8, "inputs")},
+    "Views": {"weight": Normal(0.02)},
     "Grounding": {"position": Normal(0.02)},
     "BinsHead": {"step_position": Normal(0.02), "joint_position": Normal(0.02)},
     "TokensHead": {"position": Normal(0.02)},
