@@ -143,3 +143,20 @@ def test_a_checkpoint_is_checked(call: Callable, checkpoint: Path, tmp_path: Pat
     assert (answer.code, f"vla upgrade {checkpoint}" in answer.err) == (2, True)
     answer = call("upgrade", checkpoint)
     assert (answer.code, "sealed as it is" in answer.out) == (0, True)
+
+
+def test_an_insulated_flow_that_is_told_what_runs(call: Callable, dataset: Path, tmp_path: Path) -> None:
+    """From a recipe to an evaluation in which inference takes as many steps as it was trained for, and no more."""
+    head = {"kind": "flow", "steps": 2, "insulate": True, "teacher": {"kind": "bins"}}
+    model = {**_SMALL["model"], "committed": 2, "head": head}  # type: ignore[dict-item]
+    recipe = tmp_path / "flow.yaml"
+    recipe.write_text(yaml.safe_dump({**_SMALL, "model": model, "data": {"path": str(dataset)}}))
+    answer = call("train", recipe, "--out", tmp_path / "run")
+    assert answer.code == 0, answer.err
+    where = ("--episodes", "1", "--workers", "1", "--set", "max_steps=9", "image_size=32")
+    answer = call("eval", tmp_path / "run" / "checkpoint", "--latency-steps", "2", *where)
+    assert answer.code == 0, answer.err
+    assert "1/1" in answer.out
+    answer = call("eval", tmp_path / "run" / "checkpoint", "--latency-steps", "3", *where)
+    assert answer.code == 2
+    assert "trained for at most 2 steps that are decided already; train with model.committed=3" in answer.err

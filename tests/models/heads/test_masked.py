@@ -1,17 +1,16 @@
 """Masked decoding: what is masked is asked for and not seen, the surest come first, and one round is parallel."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, cast
 
 import pytest
 import torch
-from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from tests.models.reading import read_as
 from vla.core.errors import ConfigError
-from vla.models.codecs.codec import ActionCodec
+from vla.models.codecs.config import FastConfig
 from vla.models.heads.config import MaskedHeadConfig
 from vla.models.heads.masked import MaskedHead
 from vla.models.trunk.inputs import Batch
@@ -132,29 +131,7 @@ def test_shares_are_those_that_decoding_meets() -> None:
     assert ((masked > 71).float().mean() - 0.5).abs() < 0.03
 
 
-class _Chained(ActionCodec):
-    """Each id must be above the one before it."""
-
-    size, length = 4, 2
-
-    def encode(
-        self, chunk: Float[Tensor, "b h d"], valid: Bool[Tensor, "b h d"]
-    ) -> tuple[Int64[Tensor, "b l"], Bool[Tensor, "b l"]]:
-        raise NotImplementedError
-
-    def decode(self, ids: Int64[Tensor, "b l"]) -> Float[Tensor, "b h d"]:
-        raise NotImplementedError
-
-    def allowed(self, before: Int64[Tensor, "b i"]) -> Bool[Tensor, "b v"]:
-        ids = torch.arange(4).expand(len(before), -1)
-        return ids > before[:, -1:] if before.shape[1] else ids < 3
-
-    def to_json(self) -> Mapping[str, Any]:  # type: ignore[override]
-        raise NotImplementedError
-
-
-def test_a_codec_whose_tokens_depend_on_each_other_is_refused() -> None:
-    with pytest.raises(
-        ConfigError, match="_Chained allows at place 1 depends on the tokens before it; use kind tokens"
-    ):
-        MaskedHead(_Chained(), 4, 24)
+def test_a_codec_whose_tokens_depend_on_each_other_is_refused(make_model: MakeModel) -> None:
+    """FAST's budget of tokens, for one."""
+    with pytest.raises(ConfigError, match=r"Fast allows at place \d+ depends on the tokens before it; use kind tokens"):
+        make_model(head=MaskedHeadConfig(codec=FastConfig(tokens=12)))
