@@ -10,8 +10,11 @@ setup:
 demo: setup
 	.venv/bin/vla demo $(ARGS)
 
+# One process more than there are cores, since tests wait for disks and for each other; four at most.
+WORKERS = $(shell cores=$$(nproc 2>/dev/null || echo 3); echo $$((cores < 3 ? cores + 1 : 4)))
+
 test: setup
-	.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+	.venv/bin/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: setup
 	.venv/bin/ruff check .

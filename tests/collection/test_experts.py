@@ -162,7 +162,8 @@ def test_the_expert_takes_over_and_only_it_is_learned_from(tmp_path: Path) -> No
         takeover=(0.1, 0.3), settings={"image_size": 16},
     )  # fmt: skip
     collected = collect(config, tmp_path, driver=_lazy)
-    assert (collected.episodes, collected.finished) == (6, 0)
+    # What happens at random may tear the robot apart, as it does in one of these: nothing is learned from that.
+    assert (collected.episodes, collected.failed, collected.finished) == (5, 2, 0)
     longest = {"tabletop/lift": 60, "tabletop/sort": 160}
     driven = {}
     for episode in _episodes(tmp_path):

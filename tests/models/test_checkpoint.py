@@ -319,7 +319,11 @@ def test_the_contract_of_a_robot_is_no_checkpoint(checkpoint: Path) -> None:
 
 def test_an_unknown_kind_is_answered_with_the_list(checkpoint: Path) -> None:
     _edit(checkpoint / "contract.json", lambda c: c["policy"].update(kind="unifed"))
-    _refused(checkpoint, ContractError, r"unknown kind of model 'unifed': did you mean 'unified'\? known: act, diffusion, unified")
+    _refused(
+        checkpoint,
+        ContractError,
+        r"unknown kind of model 'unifed': did you mean 'unified'\? known: act, diffusion, unified",
+    )
     _edit(checkpoint / "contract.json", lambda c: c["policy"].update(kind="no.such.module:Model"))
     _refused(checkpoint, ContractError, r"'no\.such\.module:Model' cannot be imported")
 

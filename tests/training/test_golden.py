@@ -19,7 +19,7 @@ from vla.training.recipe import TrainConfig
 
 GOLDEN = Path(__file__).with_name("golden")
 RECIPES = Path(__file__).resolve().parents[2] / "configs"
-DATASETS = {"demo": "dataset", "metaworld-mt50": "bare"}
+DATASETS = {"demo": "dataset", "metaworld-mt50": "bare", "tabletop": "dataset"}
 """The fixture that each recipe learns from; Meta-World offers no signal."""
 STEPS = 20
 CHANGES: dict[str, Any] = {
@@ -34,7 +34,7 @@ CHANGES: dict[str, Any] = {
     "warmup_steps": 5,
     "log_steps": 1,
 }
-LOSSES = ("loss", "action_loss", "grounding_loss", "pointing_loss")
+LOSSES = ("loss", "action_loss", "grounding_loss", "pointing_loss", "approach_loss")
 """What is compared; the norm of the gradient is not: rounding alone moves it by some percent within 20 steps."""
 
 

@@ -54,6 +54,8 @@ def _assert_equal(ours: Batch, theirs: Batch) -> None:
             if f.name == "signals":
                 assert a.keys() == b.keys()
                 assert all(torch.equal(a[name], b[name]) for name in a)
+            elif a is None:
+                assert b is None, f.name
             else:
                 assert torch.equal(a, b), f.name
 

@@ -17,7 +17,7 @@ _EXAMPLES = """  vla collect data/place --episodes 2000
   vla collect data/crowd --episodes 500 --set blocks=4 plates=3
   vla collect data/mt50 --env 'metaworld/*' --episodes 50 --set image_size=96
   vla collect data/corrected --policy runs/place/checkpoint --label expert --episodes 200
-  vla collect data/tabletop --policy runs/tabletop/checkpoint --label takeover --env tabletop/push tabletop/sort"""
+  vla collect data/taken --policy runs/place/checkpoint --label takeover --episodes 300"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,23 @@ def test_results_come_in_order_and_every_report_arrives(adder: Any, engine: Engi
         futures[2].result()
 
 
+@pytest.mark.parametrize("engine", ["processes", "ray"])
+def test_relative_paths_mean_where_the_parent_is_now(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Not where it was when it imported multiprocessing, or joined Ray."""
+    if engine == "ray":
+        request.getfixturevalue("ray_cluster")
+    (tmp_path / "here").write_text("found")
+    monkeypatch.chdir(tmp_path)
+    (future,) = run_shares(_read, ["here"], workers=1, engine=engine)
+    assert future.result() == "found"
+
+
+def _read(share: str, report: Any) -> str:
+    return Path(share).read_text()
+
+
 def test_a_worker_keeps_things_from_share_to_share(adder: Any) -> None:
     futures = run_shares(adder, [1, 2, 3, 4], workers=1)
     assert [future.result()[1] for future in futures] == [1, 3, 6, 10]

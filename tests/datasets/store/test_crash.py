@@ -46,7 +46,8 @@ def test_nothing_that_was_committed_is_lost(tmp_path: Path, kills: int) -> None:
     assert len(judged) == 9
     for name in ("committed episodes", "episodes compared after kills", "episodes that readers compared"):
         assert rows[name]["value"] >= kills // 2
-    assert len([name for name in rows if name.startswith("while ")]) >= 3  # stages that were interrupted
+    # Stages that were interrupted: which they are is chance, and a busy machine is in the same ones most of the time.
+    assert len([name for name in rows if name.startswith("while ")]) >= min(4, kills // 5)
     until = time.monotonic() + 10
     while (left := _marked(mark)) and time.monotonic() < until:
         time.sleep(0.05)  # what starts processes for the test ends after it

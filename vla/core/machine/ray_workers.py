@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from vla.core.machine.ray_cluster import RayError, start_ray
@@ -18,7 +19,10 @@ PATIENCE_S = 120.0
 class _Actor:
     """Keeps the function from share to share."""
 
-    def __init__(self, function: Callable[[Any, Callable[[Any], None]], Any], reports: Any) -> None:
+    def __init__(self, function: Callable[[Any, Callable[[Any], None]], Any], reports: Any, folder: str) -> None:
+        # Ray begins it where its driver was when it joined; relative paths mean where that is now, if this node has it.
+        with suppress(OSError):
+            os.chdir(folder)
         os.environ.setdefault("LP_NUM_THREADS", "1")  # as in the processes; Ray itself limits the other threads
         self._function, self._reports = function, reports
 
@@ -50,7 +54,7 @@ class _Crew:
 
     def add(self) -> None:
         """One more actor, which gets a share only once it is there: one that waits for a CPU keeps none from others."""
-        actor: Any = self._kind.remote(self._work.function, self._reports)
+        actor: Any = self._kind.remote(self._work.function, self._reports, os.getcwd())
         self.starting[actor.ready.remote()] = actor
 
     def give(self, actor: Any, share: Any, future: "Future[Any]") -> None:

@@ -1,6 +1,7 @@
 """Spawned processes that are given one share of work after the other, and may die without taking the rest along."""
 
 import multiprocessing
+import os
 import signal
 import threading
 import time
@@ -64,7 +65,7 @@ class _Worker:
     def __init__(self, function: bytes, begin: Callable[[], None]) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, function, begin), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, function, os.getcwd(), begin), daemon=True)
         self._kills, self._resident = memory_kills(), 0
         with left_to_parent():
             self.process.start()
@@ -208,8 +209,10 @@ def _end(crew: Sequence[_Worker]) -> None:
         worker.process.join(_GRACE_S)  # one that the system itself holds on to is not waited for
 
 
-def _serve(pipe: Connection, function: bytes, begin: Callable[[], None]) -> None:
+def _serve(pipe: Connection, function: bytes, folder: str, begin: Callable[[], None]) -> None:
     """In the worker: shares in, reports and one result for each out, until the other end closes."""
+    # Python begins it where the parent was when it imported multiprocessing; relative paths mean where it is now.
+    os.chdir(folder)
     begin()
     lock = threading.Lock()
 
