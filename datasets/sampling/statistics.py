@@ -19,6 +19,7 @@ from vla.core.action_transform import ActionTransform
 from vla.core.contract import Contract
 from vla.core.errors import DatasetError, VlaError
 from vla.core.scaling import Statistics, column_statistics
+from vla.core.sealed import brief
 from vla.datasets.dataset import Dataset
 from vla.datasets.sampling.windows import spacing
 from vla.datasets.store.documents import encode, read_document
@@ -77,7 +78,9 @@ class DatasetStatistics:
         except VlaError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DatasetError(f"{where}: the statistics are damaged ({error!r}); compute them again") from None
+            raise DatasetError(
+                f"{where}: the statistics are damaged ({brief(repr(error))}); compute them again"
+            ) from None
 
 
 def compute(

@@ -60,7 +60,9 @@ def use(root: Path) -> None:
 
 
 def _use(root: Path) -> None:
-    refuse_or_read(lambda: [Dataset.open(root).read_episode(number) for number in range(3)])
+    refuse_or_read(
+        lambda: [data.read_episode(number) for data in [Dataset.open(root)] for number in range(len(data.episodes))]
+    )
     refuse_or_read(lambda: validate(root, "full"))
     refuse_or_read(lambda: repair(root))
 

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64
 
 from vla.core.errors import DatasetError
+from vla.core.sealed import brief
 
 Kind = Literal["ok", "constant", "narrow"]
 
@@ -119,7 +120,9 @@ class Statistics:
             kind = tuple(value["kind"])
             count = int(value["count"])
         except (KeyError, TypeError, ValueError) as error:
-            raise DatasetError(f"{where}: the statistics are damaged ({error!r}); compute them again") from None
+            raise DatasetError(
+                f"{where}: the statistics are damaged ({brief(repr(error))}); compute them again"
+            ) from None
         lengths = {name: len(vector) for name, vector in vectors.items()}
         if set(lengths.values()) != {len(kind)}:
             raise DatasetError(f"{where}: the statistics have different lengths {lengths}; compute them again")

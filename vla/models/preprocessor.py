@@ -28,6 +28,7 @@ from vla.core.errors import CheckpointError, ContractError
 from vla.core.fit import check_form, limits
 from vla.core.media.images import resize_frame
 from vla.core.scaling import Statistics
+from vla.core.sealed import brief
 from vla.core.types import ActionChunk, Observation
 from vla.models.text.tokenizer import InstructionTokenizer
 from vla.models.trunk.inputs import Batch, Committed, Inputs, Prediction, Targets
@@ -236,7 +237,9 @@ class Preprocessor:
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, ContractError | CheckpointError):
                 raise
-            raise CheckpointError(f"{where} is damaged ({error!r}); copy the whole checkpoint folder") from None
+            raise CheckpointError(
+                f"{where} is damaged ({brief(repr(error))}); copy the whole checkpoint folder"
+            ) from None
 
     def digest(self) -> str:
         """Changes when anything but the tokenizer does, software versions aside."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vla.core.config import Kinded
 from vla.core.errors import CheckpointError, ConfigError
+from vla.core.sealed import brief
 
 if TYPE_CHECKING:
     from vla.models.text.tokenizer import InstructionTokenizer
@@ -95,6 +96,6 @@ def read_tokenizer(text: str) -> "InstructionTokenizer":
     try:
         tokenizer = Tokenizer.from_str(text)
     except Exception as error:  # the Rust side raises a bare Exception
-        raise CheckpointError(f"the instruction tokenizer is damaged: {error}") from None
+        raise CheckpointError(f"the instruction tokenizer is damaged: {brief(str(error))}") from None
     # By what it is, not by the kind that made it: one of version 1 has no kind.
     return (WordTokenizer if UNKNOWN in tokenizer.get_vocab() else PieceTokenizer)(tokenizer)
