@@ -78,9 +78,7 @@ class DatasetStatistics:
         except VlaError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DatasetError(
-                f"{where}: the statistics are damaged ({brief(repr(error))}); compute them again"
-            ) from None
+            raise DatasetError(f"{where}: the statistics are damaged ({brief(error)}); compute them again") from None
 
 
 def compute(

@@ -120,9 +120,7 @@ class Statistics:
             kind = tuple(value["kind"])
             count = int(value["count"])
         except (KeyError, TypeError, ValueError) as error:
-            raise DatasetError(
-                f"{where}: the statistics are damaged ({brief(repr(error))}); compute them again"
-            ) from None
+            raise DatasetError(f"{where}: the statistics are damaged ({brief(error)}); compute them again") from None
         lengths = {name: len(vector) for name, vector in vectors.items()}
         if set(lengths.values()) != {len(kind)}:
             raise DatasetError(f"{where}: the statistics have different lengths {lengths}; compute them again")

@@ -172,7 +172,7 @@ def _build(blueprint: Blueprint, weights: Mapping[str, Tensor], path: Path) -> M
             f"{path}: its contract describes a model of {error}, and its weights are of a smaller one; {_FIX}"
         ) from None
     except Exception as error:  # the documents are data, and may say what no builder was written for
-        raise CheckpointError(f"{path}: no model can be built of its contract ({brief(repr(error))}); {_FIX}") from None
+        raise CheckpointError(f"{path}: no model can be built of its contract ({brief(error)}); {_FIX}") from None
 
 
 def write_checkpoint(

@@ -237,9 +237,7 @@ class Preprocessor:
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, ContractError | CheckpointError):
                 raise
-            raise CheckpointError(
-                f"{where} is damaged ({brief(repr(error))}); copy the whole checkpoint folder"
-            ) from None
+            raise CheckpointError(f"{where} is damaged ({brief(error)}); copy the whole checkpoint folder") from None
 
     def digest(self) -> str:
         """Changes when anything but the tokenizer does, software versions aside."""
