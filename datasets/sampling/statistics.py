@@ -48,9 +48,8 @@ class DatasetStatistics:
 
     def problems(self, contract: Contract) -> tuple[str, ...]:
         """One sentence for each dimension that cannot be scaled by its quantiles."""
-        return self.state.problems([f"state {d.name}" for d in contract.state]) + self.action.problems(
-            [f"action {d.name}" for d in contract.action]
-        )
+        of_state = self.state.problems([f"state {d.name}" for d in contract.state])
+        return of_state + self.action.problems([f"action {d.name}" for d in contract.action])
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON that `from_json` reads back, bit for bit."""
