@@ -87,6 +87,7 @@ class Arguments:
             "split": self.split,
             "settings": parse_settings(self.set),
             "languages": LANGUAGE_TEST if self.language_test else self.language,
+            "execution": self.execution,
             "robustness": False if self.robustness is None else self.robustness or True,
             "episodes": self.episodes,
             "seed": self.seed,
@@ -119,7 +120,7 @@ def main(argv: list[str]) -> int:
             test: dict[str, Any] = {"sequential": arguments.sequential, "alpha": arguments.alpha}
             result: Result = compare(name, arguments.against, **scenes, **test, **watch)
         else:
-            result = evaluate(name, **scenes, **watch, execution=arguments.execution)
+            result = evaluate(name, **scenes, **watch)
     _finish(arguments, result)
     return 0
 

@@ -73,6 +73,7 @@ def compare(
     settings: dict[str, Any] | None = None,
     languages: Sequence[Language] = ("right",),
     robustness: bool | Sequence[str] = False,
+    execution: bool = False,
     episodes: int = 100,
     seed: int = 500_000,
     sequential: bool = False,
@@ -89,7 +90,7 @@ def compare(
     """
     how = _how(run, out, note, a, b)
     contenders = {"a": _contender(a, how), "b": _contender(b, how)}
-    plain = _conditions(_matching(env, [a, b], note), split, settings, languages, robustness)
+    plain = _conditions(_matching(env, [a, b], note), split, settings, languages, robustness, execution)
     conditions = [replace(condition, policy=label) for condition in plain for label in contenders]
     test = SequentialTest(alpha=alpha, scenes=episodes * len(conditions) // 2) if sequential else None
     plan = Plan(
@@ -127,7 +128,7 @@ def _conditions(
     settings: dict[str, Any] | None,
     languages: Sequence[Language],
     robustness: bool | Sequence[str],
-    execution: bool = False,
+    execution: bool,
 ) -> list[Condition]:
     """Every combination; the disturbed ones and those executed otherwise last and in the first language alone."""
     plain = [
