@@ -10,6 +10,7 @@ from vla.core.contract import Contract
 from vla.core.errors import ConfigError, UnknownNameError
 from vla.core.types import ActionChunk, Observation
 from vla.envs.registry import env_spec
+from vla.evaluation.conditions import EXECUTIONS
 from vla.evaluation.evaluate import compare, evaluate
 from vla.evaluation.folder import read_result
 from vla.evaluation.plan import Progress
@@ -73,6 +74,16 @@ def test_two_policies_are_compared_on_the_same_scenes(tmp_path: Path) -> None:
     assert result.sequential.only_a == result.sequential.scenes < 12
     assert set(result.rows[0].paired.only_a) >= set(range(500_000, 500_000 + result.sequential.scenes))
     assert read_result(tmp_path).to_json() == result.to_json()
+
+
+def test_ways_to_execute_are_tried_of_one_policy_and_of_two() -> None:
+    small = _SHORT | {"episodes": 1}
+    alone = evaluate("random", **small, execution=True, run=_HERE)
+    both = compare("random", "random", **small, execution=True, run=_HERE)
+    assert len(alone.rows) == len(both.rows) == 1 + len(EXECUTIONS)
+    assert [rate.execution for rate in alone.executions] == [rate.execution for rate in both.b.executions]
+    assert {rate.execution for rate in alone.executions} == set(EXECUTIONS)
+    assert alone.success.episodes == 1  # the plain one
 
 
 def test_a_pattern_that_means_nothing_is_refused_before_anything_runs() -> None:

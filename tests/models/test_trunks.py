@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.models.learning import learn, scaled
 from vla.core.config import from_dict, to_dict
 from vla.core.errors import ConfigError
 from vla.models.codecs.config import BinsConfig
@@ -35,13 +37,7 @@ every_head = pytest.mark.parametrize("head", HEADS.values(), ids=HEADS.keys())
 every_trunk = pytest.mark.parametrize("trunk", TRUNKS.values(), ids=TRUNKS.keys())
 
 
-def _spread(model: UnifiedTransformer) -> UnifiedTransformer:
-    """Weights far from their small initial values, so that every token matters."""
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.4)
-    return model
+_spread = partial(scaled, scale=0.4)
 
 
 def _gradients(model: UnifiedTransformer, batch: Batch) -> dict[str, Tensor]:
@@ -92,15 +88,8 @@ def test_every_weight_of_a_modern_trunk_learns(head: HeadConfig, make_model: Mak
 
 def test_a_modern_trunk_overfits_one_batch(make_model: MakeModel, make_batch: MakeBatch) -> None:
     model, batch = make_model(head=HEADS["tokens"], trunk=TRUNKS["modern"]), make_batch(size=4)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
-    losses = []
-    for _ in range(20):
-        optimiser.zero_grad()
-        loss, metrics = model.loss(batch.inputs, batch.targets)
-        loss.backward()
-        optimiser.step()
-        losses.append(metrics["action_loss"].item())
-    assert losses[-1] < 0.75 * losses[0]
+    first, *_, last = learn(model, batch, steps=20, lr=1e-2)
+    assert last["action_loss"] < 0.75 * first["action_loss"]
     matrices = {name.rsplit(".", 2)[-2] for name in model.matrices()}
     assert matrices == {"qkv", "out", "gate", "up", "down"}
 

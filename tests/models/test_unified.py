@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.models.learning import learn, scaled
 from tests.models.reading import read_as
 from vla.models.auxiliaries.config import GroundingConfig, PointingConfig
 from vla.models.codecs.bins import Bins
@@ -37,15 +38,6 @@ every_head = pytest.mark.parametrize("head", HEADS.values(), ids=HEADS.keys())
 def several(interface: Interface) -> Interface:
     """Three robots, seen twice."""
     return replace(interface, history=2, embodiments=3)
-
-
-def _scaled(model: UnifiedTransformer, scale: float) -> UnifiedTransformer:
-    """Weights far from their small initial values, so that every token matters."""
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=scale)
-    return model
 
 
 @torch.no_grad()
@@ -81,23 +73,16 @@ def _cells(model: UnifiedTransformer) -> SoftBins:
 @every_head
 def test_overfits_one_batch(head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch) -> None:
     model, batch = make_model(head=head), make_batch(size=4)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
-    losses = []
-    for _ in range(25):
-        optimiser.zero_grad()
-        loss, metrics = model.loss(batch.inputs, batch.targets)
-        loss.backward()
-        optimiser.step()
-        losses.append(metrics["action_loss"].item())
-    assert losses[-1] < 0.75 * losses[0]
-    assert {"action_loss", "grounding_loss", "grounding_error", "pointing_loss"} == set(metrics)
+    first, *_, last = learn(model, batch, steps=25, lr=1e-2)
+    assert last["action_loss"] < 0.75 * first["action_loss"]
+    assert {"action_loss", "grounding_loss", "grounding_error", "pointing_loss"} == set(last)
 
 
 @every_head
 def test_every_weight_learns(
     head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch, several: Interface
 ) -> None:
-    model = _scaled(make_model(head=head, interface=several, dropout=0.5), 0.2)
+    model = scaled(make_model(head=head, interface=several, dropout=0.5), 0.2)
     torch.manual_seed(0)
     batch = make_batch(size=16, interface=several)
     model.loss(batch.inputs, batch.targets)[0].backward()
@@ -116,7 +101,7 @@ def test_every_weight_learns(
 def test_any_weights_write_a_valid_chunk(
     head: HeadConfig, scale: float, make_model: MakeModel, make_batch: MakeBatch
 ) -> None:
-    model, batch = _scaled(make_model(head=head), scale), make_batch()
+    model, batch = scaled(make_model(head=head), scale), make_batch()
     prediction, cells = model.act(batch.inputs), _cells(model)
     assert prediction.actions.shape == (7, 3, 4)
     assert (prediction.actions >= cells.low).all()
@@ -127,14 +112,14 @@ def test_any_weights_write_a_valid_chunk(
 
 @pytest.mark.parametrize("layout", ["step", "joint"])
 def test_decoding_in_one_pass_equals_training(layout: str, make_model: MakeModel, make_batch: MakeBatch) -> None:
-    model, batch = _scaled(make_model(head=HEADS[layout]), 0.2), make_batch()
+    model, batch = scaled(make_model(head=HEADS[layout]), 0.2), make_batch()
     taught = _cells(model).decode(_logits(model, batch))
     torch.testing.assert_close(model.act(batch.inputs).actions, taught, atol=1e-4, rtol=1e-4)
 
 
 def test_decoding_token_by_token_equals_training(make_model: MakeModel, make_batch: MakeBatch, change: Change) -> None:
     """Taught what it sampled, the model would sample it again."""
-    model, batch = _scaled(make_model(head=HEADS["tokens"]), 0.2), make_batch()
+    model, batch = scaled(make_model(head=HEADS["tokens"]), 0.2), make_batch()
     head = cast(TokensHead, model.head)
     actions = model.act(batch.inputs).actions
     sampled, _ = head.codec.encode(actions, batch.targets.valid)
@@ -149,7 +134,7 @@ def test_decoding_token_by_token_equals_training(make_model: MakeModel, make_bat
 def test_reading_piece_by_piece_equals_reading_at_once(
     head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch
 ) -> None:
-    model, batch = _scaled(make_model(head=head), 0.2), make_batch()
+    model, batch = scaled(make_model(head=head), 0.2), make_batch()
     segments, _ = model._read_inputs(batch.inputs)
     action = _action(model, batch)
     whole, _ = read(model.trunk, segments | {"action": action})
@@ -162,7 +147,7 @@ def test_reading_piece_by_piece_equals_reading_at_once(
 def test_autoregressive_logits_never_see_their_own_label(
     make_model: MakeModel, make_batch: MakeBatch, change: Change
 ) -> None:
-    model, batch = _scaled(make_model(head=HEADS["tokens"]), 0.2), make_batch(size=1)
+    model, batch = scaled(make_model(head=HEADS["tokens"]), 0.2), make_batch(size=1)
     low, high = _cells(model).low[None], _cells(model).high[None]
     before = _logits(model, change(batch, actions=low))
     for label in range(12):
@@ -178,13 +163,13 @@ def test_autoregressive_logits_never_see_their_own_label(
 def test_parallel_logits_see_no_label(
     layout: str, make_model: MakeModel, make_batch: MakeBatch, change: Change
 ) -> None:
-    model, batch = _scaled(make_model(head=HEADS[layout]), 0.2), make_batch()
+    model, batch = scaled(make_model(head=HEADS[layout]), 0.2), make_batch()
     assert torch.equal(_logits(model, batch), _logits(model, change(batch, actions=-batch.targets.actions)))
 
 
 @every_head
 def test_padding_is_invisible(head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch, change: Change) -> None:
-    model, batch = _scaled(make_model(head=head), 0.2), make_batch()
+    model, batch = scaled(make_model(head=head), 0.2), make_batch()
     other = change(batch, text=torch.where(batch.inputs.text_valid, batch.inputs.text, 17))
     assert not torch.equal(other.inputs.text, batch.inputs.text)
     torch.testing.assert_close(_logits(model, other), _logits(model, batch), atol=1e-5, rtol=1e-5)
@@ -194,7 +179,7 @@ def test_padding_is_invisible(head: HeadConfig, make_model: MakeModel, make_batc
 def test_samples_of_a_batch_are_independent(
     head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch, several: Interface
 ) -> None:
-    model, batch = _scaled(make_model(head=head, interface=several), 0.2), make_batch(interface=several)
+    model, batch = scaled(make_model(head=head, interface=several), 0.2), make_batch(interface=several)
     alone = torch.cat([_logits(model, batch[i : i + 1]) for i in range(7)])
     torch.testing.assert_close(_logits(model, batch), alone, atol=1e-4, rtol=1e-4)
     each = torch.cat([model.act(batch[i : i + 1].inputs).actions for i in range(7)])
@@ -206,7 +191,7 @@ def test_samples_of_a_batch_are_independent(
 def test_every_input_is_read(
     head: HeadConfig, name: str, make_model: MakeModel, make_batch: MakeBatch, change: Change, several: Interface
 ) -> None:
-    model, batch = _scaled(make_model(head=head, interface=several), 0.2), make_batch(interface=several)
+    model, batch = scaled(make_model(head=head, interface=several), 0.2), make_batch(interface=several)
     batch = change(batch, text_valid=torch.ones_like(batch.inputs.text_valid))
     other = getattr(make_batch(seed=1, interface=several).inputs, name)
     if name == "embodiment":
@@ -218,7 +203,7 @@ def test_every_input_is_read(
 def test_each_camera_and_each_moment_is_read(
     make_model: MakeModel, make_batch: MakeBatch, change: Change, several: Interface
 ) -> None:
-    model, batch = _scaled(make_model(interface=several), 0.2), make_batch(interface=several)
+    model, batch = scaled(make_model(interface=several), 0.2), make_batch(interface=several)
     for moment in range(2):
         for camera in range(2):
             images = batch.inputs.images.clone()
@@ -233,7 +218,7 @@ def test_each_camera_and_each_moment_is_read(
 def test_a_camera_that_is_not_there_is_not_seen(
     head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch, change: Change
 ) -> None:
-    model, batch = _scaled(make_model(head=head), 0.2), make_batch()
+    model, batch = scaled(make_model(head=head), 0.2), make_batch()
     lacking = change(batch, camera_valid=torch.tensor([[True, False]]).expand(7, 2))
     images = batch.inputs.images.clone()
     images[:, :, 1] = 255 - images[:, :, 1]
@@ -246,7 +231,7 @@ def test_a_camera_that_is_not_there_is_not_seen(
 def test_a_moment_before_the_episode_is_not_seen(
     head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch, change: Change, several: Interface
 ) -> None:
-    model, batch = _scaled(make_model(head=head, interface=several), 0.2), make_batch(interface=several)
+    model, batch = scaled(make_model(head=head, interface=several), 0.2), make_batch(interface=several)
     begun = change(batch, observed=torch.tensor([[False, True]]).expand(7, 2))
     images, state = batch.inputs.images.clone(), batch.inputs.state.clone()
     images[:, 0], state[:, 0] = 255 - images[:, 0], state[:, 0] + 0.5
@@ -259,7 +244,7 @@ def test_a_moment_before_the_episode_is_not_seen(
 def test_dropped_state_is_not_seen(make_model: MakeModel, make_batch: MakeBatch, change: Change) -> None:
     batch = make_batch()
     other = change(batch, state=batch.inputs.state + 0.5)
-    dropped, kept = (_scaled(make_model(dropout=p), 0.2) for p in (1.0, 0.0))
+    dropped, kept = (scaled(make_model(dropout=p), 0.2) for p in (1.0, 0.0))
     assert torch.equal(dropped(batch.inputs, batch.targets)[0], dropped(other.inputs, other.targets)[0])
     assert not torch.equal(kept(batch.inputs, batch.targets)[0], kept(other.inputs, other.targets)[0])
 
@@ -268,7 +253,7 @@ def test_dropped_state_is_not_seen(make_model: MakeModel, make_batch: MakeBatch,
 def test_acting_never_drops_the_state(
     training: bool, make_model: MakeModel, make_batch: MakeBatch, change: Change
 ) -> None:
-    model, batch = _scaled(make_model(dropout=1.0), 0.2).train(training), make_batch()
+    model, batch = scaled(make_model(dropout=1.0), 0.2).train(training), make_batch()
     other = change(batch, state=batch.inputs.state + 0.5)
     first, second, third = (model.act(inputs).actions for inputs in (batch.inputs, batch.inputs, other.inputs))
     assert torch.equal(first, second)
@@ -315,7 +300,7 @@ def test_steps_beyond_the_episode_change_no_loss(
 def test_a_blank_instruction_is_finite(
     head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch, change: Change
 ) -> None:
-    model, batch = _scaled(make_model(head=head), 0.2), make_batch(size=1)
+    model, batch = scaled(make_model(head=head), 0.2), make_batch(size=1)
     tokenizer = WordTokenizer.fit(["put the red block on the blue plate"])
     ids, valid = map(torch.from_numpy, tokenizer.encode([""], 6))
     assert not valid.any()
@@ -331,7 +316,7 @@ def test_a_blank_instruction_is_finite(
 def test_grounding_does_not_look_at_actions(
     head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch, change: Change
 ) -> None:
-    model, batch = _scaled(make_model(head=head), 0.2), make_batch()
+    model, batch = scaled(make_model(head=head), 0.2), make_batch()
     other = change(batch, actions=-batch.targets.actions)
     first, second = (model.loss(b.inputs, b.targets)[1]["grounding_loss"] for b in (batch, other))
     torch.testing.assert_close(first, second, atol=1e-6, rtol=1e-6)
@@ -366,7 +351,7 @@ def test_the_loss_is_the_weighted_sum(make_model: MakeModel, make_batch: MakeBat
 
 
 def test_signals_that_are_not_known_teach_nothing(make_model: MakeModel, make_batch: MakeBatch, change: Change) -> None:
-    model, batch = _scaled(make_model(), 0.2), make_batch()
+    model, batch = scaled(make_model(), 0.2), make_batch()
     half = {name: signal.clone() for name, signal in batch.targets.signals.items()}
     for signal in half.values():
         signal[3:] = torch.nan
@@ -385,7 +370,7 @@ def test_signals_that_are_not_known_teach_nothing(make_model: MakeModel, make_ba
 @torch.no_grad()
 @every_head
 def test_a_prefix_can_be_read_from_twice(head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch) -> None:
-    model, batch = _scaled(make_model(head=head), 0.2), make_batch()
+    model, batch = scaled(make_model(head=head), 0.2), make_batch()
     segments, _ = model._read_inputs(batch.inputs)
     _, prefix = read(model.trunk, segments)
     first = model.head.sample(model.trunk, prefix, batch.inputs, model.table)
@@ -409,7 +394,7 @@ def test_bfloat16_stays_close(head: HeadConfig, make_model: MakeModel, make_batc
 @pytest.mark.gpu
 @every_head
 def test_gpu_equals_cpu(head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch) -> None:
-    model, batch = _scaled(make_model(head=head), 0.2), make_batch()
+    model, batch = scaled(make_model(head=head), 0.2), make_batch()
     here = _logits(model, batch)
     there = _logits(model.cuda(), batch.to(torch.device("cuda")))
     torch.testing.assert_close(there.cpu(), here, atol=1e-3, rtol=1e-3)

@@ -44,6 +44,14 @@ class Kinded:
         raise NotImplementedError
 
 
+def require_at_least_one(config: object, *names: str, where: str) -> None:
+    """Raise `ConfigError` for the first of these fields that is a number below 1; None is left to the defaults."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"{where}{name}={value} must be at least 1")
+
+
 _MOST_BYTES = 100_000
 """Of a recipe."""
 _MOST_VALUES, _DEEPEST = 20_000, 30

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from vla.core.config import require_at_least_one
 from vla.core.errors import ConfigError
 from vla.core.machine.processes import Engine, cores
 
@@ -40,10 +41,7 @@ class RunConfig:
     """A worker in which no environment is built or steps, and no policy answers, for so long hangs, and is ended."""
 
     def __post_init__(self) -> None:
-        for name in ("execute", "workers", "batch"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"evaluation: {name}={value} must be at least 1")
+        require_at_least_one(self, "execute", "workers", "batch", where="evaluation: ")
         if self.latency_steps < 0:
             raise ConfigError(f"evaluation: latency_steps={self.latency_steps} must be at least 0")
         if not self.patience_s > 0:

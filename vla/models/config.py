@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vla.core.config import Kinded
+from vla.core.config import Kinded, require_at_least_one
 from vla.core.errors import ConfigError
 from vla.models.auxiliaries.config import AuxiliaryConfig, GroundingConfig, PointingConfig
 from vla.models.heads.config import BinsHeadConfig, HeadConfig
@@ -41,10 +41,7 @@ class ModelConfig(Kinded):
     """Longest instruction in tokens; by default fitted to the data's, with room to spare."""
 
     def __post_init__(self) -> None:
-        for name in ("horizon", "execute", "history", "text_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"model.{name}={value} must be at least 1")
+        require_at_least_one(self, "horizon", "execute", "history", "text_tokens", where="model.")
 
         if not 0 <= self.ensemble <= 1:
             raise ConfigError(f"model.ensemble={self.ensemble} must be between 0 and 1")
@@ -136,7 +133,7 @@ class ActConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_positive(self, "width", "encoder_layers", "decoder_layers", "heads", "style")
+        require_at_least_one(self, "width", "encoder_layers", "decoder_layers", "heads", "style", where="model.")
         _check_channels(self.channels)
         if self.width % self.heads:
             raise ConfigError(f"model.width={self.width} must be a multiple of model.heads={self.heads}")
@@ -174,7 +171,7 @@ class DiffusionConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_positive(self, "width", "points", "train_steps", "steps", "passes")
+        require_at_least_one(self, "width", "points", "train_steps", "steps", "passes", where="model.")
         _check_channels(self.channels)
         _check_channels(self.levels, name="levels")
         if self.width % 2:
@@ -198,12 +195,6 @@ class DiffusionConfig(ModelConfig):
         from vla.models.baselines.diffusion import Diffusion
 
         return Diffusion(self, interface, fitted)
-
-
-def _check_positive(config: ModelConfig, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) < 1:
-            raise ConfigError(f"model.{name}={getattr(config, name)} must be at least 1")
 
 
 def _check_channels(channels: tuple[int, ...], name: str = "channels") -> None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from vla.core.config import to_dict
 from vla.core.errors import CheckpointError, ConfigError
 from vla.models.checkpoint import Blueprint, load_model, open_checkpoint
 from vla.models.config import ModelConfig
@@ -78,11 +79,11 @@ def inherit_robots(
 
 def inherit_words(parent: Parent, config: ModelConfig, sentences: Sequence[str]) -> tuple[InstructionTokenizer, Fate]:
     """The checkpoint's text tokens, and behind them those that ``sentences`` add."""
-    kind, wanted = parent.blueprint.config.tokenizer.kind, config.tokenizer.kind
-    if kind != wanted:
+    known, wanted = (to_dict(one.tokenizer) for one in (parent.blueprint.config, config))
+    if known != wanted:
         raise ConfigError(
-            f"--init {parent.path}: its instructions are read as {kind}, the recipe says {wanted}; "
-            f"set --model.tokenizer.kind {kind}, or begin without it"
+            f"--init {parent.path}: its instructions are read by {known}, the recipe says {wanted}; "
+            "give model.tokenizer as the checkpoint has it, or begin without it"
         )
     theirs = parent.blueprint.preprocessor.tokenizer
     ours = theirs.extended(sentences)

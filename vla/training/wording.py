@@ -60,10 +60,10 @@ class Wording:
         before = (draw[3] * (more - middle.long() + 1)).long()
         cut = (draw[4] * words).long()
         fill, lost = torch.rand(2, b, length, device=device)
-        foreign = self._fillers.to(device)[torch.zeros_like(text)]
-        if len(self._fillers) > 1:
-            foreign = self._fillers.to(device)[torch.randint(len(self._fillers), (b, length), device=device)]
-        filler = foreign
+        # Of one there is no choice, and nothing is drawn: what the seed decides stays as it is.
+        several = len(self._fillers) > 1
+        choice = torch.randint(len(self._fillers), text.shape, device=device) if several else torch.zeros_like(text)
+        filler = foreign = self._fillers.to(device)[choice]
         if len(common):
             own = common[torch.randint(len(common), (b, length), device=device)]
             filler = torch.where(fill < _OWN, own, filler)

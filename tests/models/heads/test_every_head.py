@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.models.learning import scaled
 from tests.models.reading import uncached
 from vla.core.config import from_dict, to_dict
 from vla.models.config import UnifiedConfig
@@ -41,12 +42,7 @@ either = pytest.mark.parametrize("committed", [0, MOST], ids=["", "committed"])
 
 
 def _scaled(model: UnifiedTransformer, scale: float = 0.2) -> UnifiedTransformer:
-    """Weights far from their small initial values, so that every token matters; it acts."""
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=scale)
-    return model.eval()
+    return scaled(model, scale).eval()
 
 
 @contextmanager

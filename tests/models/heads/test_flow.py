@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.models.learning import scaled
 from vla.models.grafting import trunk_from
 from vla.models.heads import flow
 from vla.models.heads.config import BinsHeadConfig, FlowHeadConfig, HeadConfig, L1HeadConfig
@@ -26,11 +27,7 @@ Change = Callable[..., Batch]
 
 
 def _scaled(model: UnifiedTransformer, scale: float = 0.2) -> UnifiedTransformer:
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=scale)
-    return model.eval()
+    return scaled(model, scale).eval()
 
 
 def _read(model: UnifiedTransformer, inputs: Inputs) -> Prefix:

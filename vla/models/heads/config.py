@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from vla.core.config import Kinded
+from vla.core.config import Kinded, require_at_least_one
 from vla.core.errors import ConfigError
 from vla.models.codecs.config import BinsConfig, CodecConfig
 from vla.models.trunk.config import TransformerConfig
@@ -94,8 +94,7 @@ class MaskedHeadConfig(HeadConfig):
     """Passes of decoding; 1 is parallel."""
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ConfigError(f"model.head.rounds={self.rounds} must be at least 1")
+        require_at_least_one(self, "rounds", where="model.head.")
 
     def fit(self, chunks: "torch.Tensor") -> dict[str, Any]:
         """That of the codec."""
@@ -161,9 +160,7 @@ class FlowHeadConfig(HeadConfig):
     """A head that teaches the trunk and never acts, for example {kind: bins} or {kind: tokens, codec: {kind: fast}}."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "passes"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"model.head.{name}={getattr(self, name)} must be at least 1")
+        require_at_least_one(self, "steps", "passes", where="model.head.")
         if self.width is not None and (self.width < 2 or self.width % 2):
             raise ConfigError(f"model.head.width={self.width} must be even, for sines and cosines of the time")
         if self.insulate and self.teacher is None:

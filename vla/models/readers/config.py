@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from vla.core.config import Kinded
+from vla.core.config import Kinded, require_at_least_one
 from vla.core.errors import ConfigError
 from vla.models.trunk.interface import Interface
 
@@ -62,9 +62,7 @@ class ImagesConfig(ReaderConfig):
     """Of the transformer layer between two looks."""
 
     def __post_init__(self) -> None:
-        for name in ("channels", "tokens", "looks", "heads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"model.readers.images.{name}={getattr(self, name)} must be at least 1")
+        require_at_least_one(self, "channels", "tokens", "looks", "heads", where="model.readers.images.")
 
     def build(self, interface: Interface, width: int) -> "Reader":
         """See `ReaderConfig.build`."""

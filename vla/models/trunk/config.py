@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from vla.core.config import require_at_least_one
 from vla.core.errors import ConfigError
 
 
@@ -46,10 +47,7 @@ class TransformerConfig:
     """Forget what happens inside of blocks and compute it again for the gradients: less memory, a third more time."""
 
     def __post_init__(self) -> None:
-        for name in ("width", "layers", "heads", "kv_heads", "head_dim"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"model.trunk.{name}={value} must be at least 1")
+        require_at_least_one(self, "width", "layers", "heads", "kv_heads", "head_dim", where="model.trunk.")
         if self.head_dim is None and self.width % self.heads:
             raise ConfigError(f"model.trunk.width={self.width} must be a multiple of model.trunk.heads={self.heads}")
         if self.heads % self.keys:
