@@ -17,7 +17,7 @@ import zarr
 
 from vla.core.contract import Camera
 from vla.core.errors import DatasetError
-from vla.core.sealed import MOST_BYTES, DamageError, listed, parse_json, whole
+from vla.core.sealed import MOST_BYTES, DamageError, brief, listed, parse_json, whole
 from vla.datasets.frames.codecs import DECODERS
 from vla.datasets.frames.foreign import open_foreign
 from vla.datasets.frames.shard_writer import MISSING, OWNER_BYTES
@@ -195,7 +195,7 @@ class ShardReader:
         except DatasetError:
             raise
         except (KeyError, TypeError, DamageError) as error:
-            raise DatasetError(f"{where} is damaged ({error!r}); {_FIX}") from None
+            raise DatasetError(f"{where} is damaged ({brief(error)}); {_FIX}") from None
         if shape[1:] != camera.shape or dtype != camera.dtype:
             raise DatasetError(f"{where}: expected {camera.dtype} (f, {camera.shape}), got {dtype} {shape}; {_FIX}")
         return value
@@ -219,7 +219,7 @@ class ShardReader:
                 and (keys["name"], separator) == ("default", "/")
             )
         except (KeyError, TypeError, AttributeError) as error:
-            raise DatasetError(f"{self._where}/zarr.json is damaged ({error!r}); {_FIX}") from None
+            raise DatasetError(f"{self._where}/zarr.json is damaged ({brief(error)}); {_FIX}") from None
         if not fits:
             # Left to zarr-python, a frame that such a shard lacks would read as a black one.
             raise DatasetError(

@@ -5,7 +5,6 @@ too much of it. Which they were stands in the provenance of ``RUN/best``. The pr
 drives, no new weights are handed over, so a run never waits for it but at its end.
 """
 
-import multiprocessing
 import os
 import shutil
 import time
@@ -19,7 +18,7 @@ from typing import Any
 from vla.core.errors import CheckpointError, ConfigError
 from vla.core.files import write_json
 from vla.core.machine.processes import end_with_parent
-from vla.core.machine.stopping import left_to_parent
+from vla.core.machine.spawned import spawn
 from vla.core.sealed import seal_folder
 from vla.models.checkpoint import open_checkpoint, read_object
 from vla.training.metrics import MetricsLog
@@ -69,12 +68,7 @@ class ClosedLoop:
         self._best = _best(run)
         self._candidate: tuple[Path, int] | None = None
         self._due = time.monotonic() + config.every_s
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, asdict(config)), daemon=True)
-        with left_to_parent():
-            self._process.start()
-        theirs.close()
+        self._process, self._pipe = spawn(_serve, asdict(config))
 
     def offer(self, step: int, seconds: float, write: Write) -> None:
         """Take an answer if there is one; hand over the present weights if it is time and nobody is driving."""

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
@@ -59,17 +60,29 @@ def refuse_unguarded() -> None:
         raise SystemExit(_UNGUARDED)
 
 
+def spawn(target: Callable[..., None], *args: Any) -> tuple[SpawnProcess, Connection]:
+    """Begin ``target(pipe, *args)`` in a daemon of its own, with the other end of its pipe; signals stay with us."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_begin, args=(os.getcwd(), target, theirs, *args), daemon=True)
+    with left_to_parent():
+        process.start()
+    theirs.close()  # or its end would never be seen
+    return process, ours
+
+
+def _begin(folder: str, target: Callable[..., None], *args: Any) -> None:
+    # Python begins it where the parent was when it imported multiprocessing; relative paths mean where it is now.
+    os.chdir(folder)
+    target(*args)
+
+
 class _Worker:
     """One process, the pipe to it, and the share that it is busy with."""
 
     def __init__(self, function: bytes, begin: Callable[[], None]) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, function, os.getcwd(), begin), daemon=True)
         self._kills, self._resident = memory_kills(), 0
-        with left_to_parent():
-            self.process.start()
-        theirs.close()  # or its end would never be seen
+        self.process, self.pipe = spawn(_serve, function, begin)
         self.ready = False
         """Whether it has ever said that it takes work."""
         self.started = False
@@ -209,10 +222,8 @@ def _end(crew: Sequence[_Worker]) -> None:
         worker.process.join(_GRACE_S)  # one that the system itself holds on to is not waited for
 
 
-def _serve(pipe: Connection, function: bytes, folder: str, begin: Callable[[], None]) -> None:
+def _serve(pipe: Connection, function: bytes, begin: Callable[[], None]) -> None:
     """In the worker: shares in, reports and one result for each out, until the other end closes."""
-    # Python begins it where the parent was when it imported multiprocessing; relative paths mean where it is now.
-    os.chdir(folder)
     begin()
     lock = threading.Lock()
 
