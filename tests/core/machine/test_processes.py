@@ -40,7 +40,7 @@ def test_results_come_in_order_and_every_report_arrives(adder: Any, engine: Engi
 def test_relative_paths_mean_where_the_parent_is_now(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    """Not where it was when it imported multiprocessing, or joined Ray."""
+    """Not where it was when it joined Ray."""
     if engine == "ray":
         request.getfixturevalue("ray_cluster")
     (tmp_path / "here").write_text("found")

@@ -1,7 +1,6 @@
 """Spawned processes that are given one share of work after the other, and may die without taking the rest along."""
 
 import multiprocessing
-import os
 import signal
 import threading
 import time
@@ -64,17 +63,11 @@ def spawn(target: Callable[..., None], *args: Any) -> tuple[SpawnProcess, Connec
     """Begin ``target(pipe, *args)`` in a daemon of its own, with the other end of its pipe; signals stay with us."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_begin, args=(os.getcwd(), target, theirs, *args), daemon=True)
+    process = context.Process(target=target, args=(theirs, *args), daemon=True)
     with left_to_parent():
         process.start()
     theirs.close()  # or its end would never be seen
     return process, ours
-
-
-def _begin(folder: str, target: Callable[..., None], *args: Any) -> None:
-    # Python begins it where the parent was when it imported multiprocessing; relative paths mean where it is now.
-    os.chdir(folder)
-    target(*args)
 
 
 class _Worker:
