@@ -26,6 +26,15 @@ class Model(nn.Module, ABC):
     def loss(self, inputs: Inputs, targets: Targets) -> tuple[Float[Tensor, ""], Metrics]:
         """The mean loss of the batch, and what to log of it; ``action_loss`` among them."""
 
+    def terms(self, inputs: Inputs, targets: Targets) -> tuple[Mapping[str, Float[Tensor, ""]], Metrics]:
+        """What the loss is the sum of, each times its weight, by what it teaches; here that is ``action`` alone."""
+        loss, metrics = self.loss(inputs, targets)
+        return {"action": loss}, metrics
+
+    def shared(self) -> list[nn.Parameter]:
+        """The parameters that more than one of `terms` teaches, or may."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
     @abstractmethod
     def predict(self, inputs: Inputs) -> Prediction:
         """The chunk for each sample, and what the model believes beside it; of a model in evaluation mode."""
