@@ -15,13 +15,13 @@ from vla.core.provenance import provenance
 from vla.datasets.sampling.loader import iterate_steps
 from vla.models.checkpoint import write_checkpoint
 from vla.models.freezing import Frozen
+from vla.models.gradients import gradient_norms
 from vla.models.model import Model
 from vla.models.transfer import Fate, transfer
 from vla.training.augmentation import Augmentation
 from vla.training.claims import claim_data, progress, read_claim
 from vla.training.closed_loop import ClosedLoop
 from vla.training.evaluators import EVALUATORS, Evaluator
-from vla.training.gradients import gradient_norms
 from vla.training.metrics import Log, Means, MetricsLog
 from vla.training.optimiser import build_optimisers
 from vla.training.parallel import Parallel
