@@ -145,7 +145,7 @@ def test_what_one_client_sent_is_refused_to_that_one_alone(contract, seen):
     policy.gate.release(9)
     assert first.result(10).chunk is not None
     assert short.result(10).batch_size == 1
-    with pytest.raises(ServeError, match="^the instruction is too long$"):
+    with pytest.raises(ServeError, match=r"^the instruction is too long$"):
         long.result(10)
     assert policy.calls == [[0], [1, 2], [1], [2]]
     assert batcher.close(10.0)
