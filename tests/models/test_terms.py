@@ -86,7 +86,8 @@ def test_a_head_of_more_tokens_takes_nothing_from_the_others(make_model: MakeMod
         "head.joint_position",
     }
     for name in ("grounding", "pointing"):
-        assert _same(_pull(step, batch, name), _pull(joint, batch, name))
+        # All tokens are read in one pass, whose sums have another order where there are more of them.
+        torch.testing.assert_close(_pull(step, batch, name), _pull(joint, batch, name), atol=1e-5, rtol=1e-4)
 
 
 def test_a_mean_over_all_tokens_together_would_be_noticed(
