@@ -17,6 +17,8 @@ class Model(nn.Module, ABC):
 
     config: ModelConfig
     interface: Interface
+    all_taught: bool = True
+    """Whether each step's loss reaches all parameters: workers that share a model wait for the gradient of each."""
 
     def forward(self, inputs: Inputs, targets: Targets) -> tuple[Float[Tensor, ""], Metrics]:
         """The same as `loss`: what data-parallel wrappers call."""

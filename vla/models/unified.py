@@ -70,6 +70,8 @@ class UnifiedTransformer(Model):
         self.table = TokenTable(vocabulary, width, scale=config.trunk.embedding_scale, z_loss=config.z_loss)
         self.trunk = Transformer(config.trunk)
         self.committed = CommittedReader(config.committed, interface, width) if config.committed else None
+        asked = (auxiliary.segment(1, self.table) for auxiliary in self.auxiliaries.values())
+        self.all_taught = self.head.reads_hidden or any(segment is not None for segment in asked)
         account(self)
 
     def loss(self, inputs: Inputs, targets: Targets) -> tuple[Float[Tensor, ""], Metrics]:
@@ -169,8 +171,8 @@ class UnifiedTransformer(Model):
         return [f"{name} {i} of {len(ids)} {of}".rstrip() for i in range(len(ids))]
 
     def blocks(self) -> list[nn.Module]:
-        """See `Model.blocks`."""
-        return list(self.trunk.blocks)
+        """See `Model.blocks`: the trunk's, then the head's."""
+        return [*self.trunk.blocks, *self.head.blocks()]
 
     def _read_inputs(self, inputs: Inputs) -> tuple[dict[str, Segment], Activations]:
         """The segments before the actions by name, and what the readers leave for auxiliaries."""
