@@ -13,6 +13,8 @@ from transformers.models.vit.modeling_vit import ViTPatchEmbeddings
 
 from tests.models.learning import learn, scaled
 from vla.core.errors import ConfigError
+from vla.models.codecs.config import BinsConfig
+from vla.models.heads.config import TokensHeadConfig
 from vla.models.model import Model
 from vla.models.readers.config import PatchesConfig, StateConfig, TextConfig
 from vla.models.readers.patches import PatchesReader, patch_positions
@@ -165,3 +167,15 @@ def test_pointing_needs_maps(make_model: MakeModel, make_batch: MakeBatch) -> No
     model, batch = make_model(readers=READERS), make_batch()
     with pytest.raises(ConfigError, match=r"kind pointing teaches the maps of a reader of kind images.*pointing: null"):
         model.loss(batch.inputs, batch.targets)
+
+
+def test_tokens_are_written_behind_patches_alike_with_either_cache(
+    make_model: MakeModel, make_batch: MakeBatch, seen_twice: Interface
+) -> None:
+    """Token by token, at the places behind the farthest patch: one cache grows, the other is allocated at once."""
+    trunk = replace(ROTARY, rope=10.0)
+    head = TokensHeadConfig(codec=BinsConfig(bins=16))
+    model = scaled(make_model(trunk=trunk, interface=seen_twice, head=head, **POINTLESS), 0.3).eval()
+    inputs = make_batch(interface=seen_twice).inputs
+    assert len(model.act(inputs).actions.unique(dim=0)) > 1
+    torch.testing.assert_close(model.predict(inputs).actions.detach(), model.act(inputs).actions)
