@@ -15,6 +15,7 @@ from vla.core.provenance import provenance
 from vla.datasets.sampling.loader import iterate_steps
 from vla.models.checkpoint import write_checkpoint
 from vla.models.freezing import Frozen
+from vla.models.gradients import gradient_norms
 from vla.models.model import Model
 from vla.models.transfer import Fate, transfer
 from vla.training.augmentation import Augmentation
@@ -110,8 +111,9 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
         scale = lr_scale(position.step, fraction, warmup_steps=config.warmup_steps, constant=config.constant)
         with autocast(precision, device):
             inputs, targets = augment(reword(batch.inputs), batch.targets)
+            pulls = gradient_norms(model, inputs, targets) if _due(position.step, config.gradient_steps) else {}
             loss, metrics = wrapped(inputs, targets)
-        metrics = train_step(wrapped, loss, optimisers, lr_scale=scale, clip=config.optimiser.clip) | metrics
+        metrics = train_step(wrapped, loss, optimisers, lr_scale=scale, clip=config.optimiser.clip) | metrics | pulls
         seconds = start.seconds + time.monotonic() - began
         consumed = position.consumed + config.batch * parallel.world
         position = Position(step=position.step + 1, consumed=consumed, seconds=seconds)
@@ -174,6 +176,11 @@ def _evaluate(
     model.load_state_dict(raw)
     frozen.train(model)
     return row
+
+
+def _due(step: int, every: int) -> bool:
+    """Whether it is time for what is done every so many steps; 0 is never."""
+    return every > 0 and step % every == 0
 
 
 def _mix(seed: int, step: int, rank: int) -> int:
