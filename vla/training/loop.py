@@ -22,7 +22,7 @@ from vla.training.augmentation import Augmentation
 from vla.training.claims import claim_data, progress, read_claim
 from vla.training.closed_loop import ClosedLoop
 from vla.training.evaluators import EVALUATORS, Evaluator
-from vla.training.metrics import Log, Means, MetricsLog
+from vla.training.metrics import Log, Means, MetricsLog, Silence
 from vla.training.optimiser import build_optimisers
 from vla.training.parallel import Parallel
 from vla.training.precision import autocast
@@ -74,18 +74,16 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
 
     # -- where the run stands ----------------------------------------------------------------------------------------
     start = position = load_state(run, model, average, optimisers)
-    metrics_log = MetricsLog(run, log, start.step, wandb=config.wandb) if first else None
-    if metrics_log is not None:
-        closing.callback(metrics_log.close)
+    metrics_log = MetricsLog(run, log, start.step, wandb=config.wandb) if first else Silence()
+    closing.callback(metrics_log.close)
+    if fates:
+        metrics_log.event("init", checkpoint=config.init, fates=[vars(fate) for fate in fates])
+    if samples.nothing_held_out:
+        metrics_log.event("note", text=samples.nothing_held_out)
     batches = samples.batches(batch=config.batch, rank=parallel.rank, world=parallel.world, start=start.consumed)
     began = time.monotonic()
     due = {"validate": began + config.validate_s, "save": began + config.checkpoint_s}
-    means = Means()
-    if metrics_log is not None and fates:
-        metrics_log.event("init", checkpoint=config.init, fates=[vars(fate) for fate in fates])
-    if metrics_log is not None and samples.nothing_held_out:
-        metrics_log.event("note", text=samples.nothing_held_out)
-    logged_step, logged_at = start.step, began
+    means = Means(samples=config.batch * parallel.world)
 
     def write(path: Path) -> None:
         parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -93,7 +91,7 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
         write_checkpoint(path, blueprint, average, _origin(config, run, samples, fates, training, parameters))
 
     driving = None
-    if metrics_log is not None and config.closed_loop.env:
+    if first and config.closed_loop.env:
         driving = ClosedLoop(config.closed_loop, run, samples.scenes, metrics_log)
         closing.callback(driving.close)
 
@@ -121,13 +119,9 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
         if first:
             update_average(average, model, step=position.step, span=config.ema, frozen=frozen.names)
         if position.step % config.log_steps == 0:
-            steps, now = position.step - logged_step, time.monotonic()
             row = means.take(parallel)
-            row["samples_per_s"] = steps * config.batch * parallel.world / (now - logged_at)
-            if metrics_log is not None:
-                metrics_log.write("train", position.step, seconds, row | {"lr_scale": scale, "fraction": fraction})
-            logged_step, logged_at = position.step, now
-        if metrics_log is not None and time.monotonic() >= due["validate"]:
+            metrics_log.write("train", position.step, seconds, row | {"lr_scale": scale, "fraction": fraction})
+        if first and time.monotonic() >= due["validate"]:
             if row := _evaluate(model, average, evaluators, device, frozen):
                 metrics_log.write("validation", position.step, seconds, row)
             due["validate"] = time.monotonic() + config.validate_s
