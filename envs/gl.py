@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -61,6 +62,7 @@ def settle_gl() -> GL:
 
     Having none is no error yet: what has no cameras needs none. See `require_gl`.
     """
+    _load_triton()
     asked, where = os.environ.get("MUJOCO_GL", ""), tuple(os.environ.get(name) for name in _DECIDES)
     before = _recall()
     if before is not None and asked == (before.name or "off") and where == before.where:
@@ -97,6 +99,15 @@ def make_context(name: str, width: int, height: int) -> Any:
             "fewer workers"
         ) from error
     return context
+
+
+def _load_triton() -> None:
+    """Triton comes with CUDA builds of PyTorch, and has an LLVM of its own: loaded after that of Mesa, it crashes.
+
+    PyTorch loads it when the first optimiser is built, so training after rendering ended by a segmentation fault.
+    """
+    with suppress(ImportError, OSError):
+        importlib.import_module("triton")
 
 
 def _recall() -> GL | None:

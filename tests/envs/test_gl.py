@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,3 +98,32 @@ except RenderError as error:
 print(json.dumps(said))
 """
     assert "was loaded here before" in _settled(code)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_triton_is_loaded_before_opengl(broken: bool, tmp_path: Path) -> None:
+    """Its LLVM and that of Mesa crash the other way round; one that cannot be loaded stands in nobody's way."""
+    package = tmp_path / "triton"
+    package.mkdir()
+    fails = "raise OSError('libtriton.so: cannot open shared object file')" if broken else ""
+    (package / "__init__.py").write_text(f"import sys\nprint('triton', 'OpenGL' in sys.modules)\n{fails}\n")
+    code = "from vla.envs.gl import require_gl; require_gl(); import OpenGL; print('found')"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["triton False", "found"]
+
+
+def test_what_needs_triton_works_after_rendering() -> None:
+    pytest.importorskip("triton", reason="Triton comes with CUDA builds of PyTorch")
+    code = """
+import mujoco
+from vla.envs.rendering import CameraRenderer
+model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><camera name='above'/></worldbody></mujoco>")
+data = mujoco.MjData(model)
+mujoco.mj_forward(model, data)
+CameraRenderer(model, 8, 8).render(data, "above")
+import triton
+print("alive")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "alive"
