@@ -8,7 +8,8 @@ from torch import Tensor
 
 from vla.models.trunk.attention import Transformer
 from vla.models.trunk.cache import GrowingCache
-from vla.models.trunk.sequence import Prefix, Segment, read
+from vla.models.trunk.line import Line
+from vla.models.trunk.sequence import Prefix, Segment, _Extended, read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,9 @@ class _Uncached(Prefix):
         if trunk is not self.owner:  # weights of its own: then keys and values of the others are all there is
             return Prefix.extend(self, trunk, segment)
         return uncached(self.owner, (*self.segments, segment))
+
+    def ahead(self, trunk: Transformer, like: Tensor, length: int, block: int) -> Line:
+        return _Extended(self, trunk, block)
 
 
 def uncached(trunk: Transformer, segments: Sequence[Segment]) -> tuple[Tensor, Prefix]:

@@ -119,6 +119,28 @@ class CodecsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """How long policies take for a chunk, against transformers and against what the machine could do."""
+
+    checkpoint: tyro.conf.Positional[str] = ""
+    """Whose whole chunks are timed, from observations to actions; by default a model of the default size with random
+    weights, for tabletop/place."""
+    device: str = "auto"
+    threads: int = 2
+    """Of each product; more than there are quiet cores make everything slower."""
+    sizes: tuple[str, ...] = ()
+    """Of the models: default, 10 M, 100 M or 3 B parameters; by default the first two, on a GPU the last two as well."""
+    heads: tuple[str, ...] = ()
+    """By default all, those of installed packages too."""
+    seconds: float = 1.5
+    """For each thing that is timed."""
+    generate: bool = True
+    """Also against ``generate`` of transformers with the same weights, where it is installed."""
+    seed: int = 0
+    """Of weights and inputs."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EnvConfig:
     """How fast environments step and render in software, and how fast whole evaluations are."""
 

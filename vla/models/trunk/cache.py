@@ -166,6 +166,10 @@ class StaticCache(Cache):
         all_values[:, :, self.start : self._stop] = values
         return (all_keys, all_values) if self.start else (keys, values)
 
+    def held(self, layer: int) -> KeysValues:
+        """The memory of a layer: the places of all tokens that there are, and of those to come."""
+        return self._room.layers[layer]
+
     def detached(self) -> "StaticCache":
         """See `Cache.detached`; without gradients it is itself."""
         return self

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vla.models.trunk.attention import Transformer
 from vla.models.trunk.cache import Cache, GrowingCache, Marks, StaticCache
+from vla.models.trunk.line import Line, StaticLine
 
 Place = int | Int64[Tensor, ""]
 """Of a segment's first token: a number where all segments before it are of a length that is known."""
@@ -111,6 +112,14 @@ class Prefix:
         valid = cache.marks.valid[:, : cache.start + segment.x.shape[1]]
         return hidden, Prefix(cache=cache, valid=valid, next=segment.next(self.next))
 
+    def ahead(self, trunk: Transformer, like: Float[Tensor, "b 1 e"], length: int, block: int) -> Line:
+        """At most ``length`` tokens behind it, which will be read one after the other and are ``like`` those; each is a
+        block of its own from ``block`` on, so it sees all before it."""
+        if not isinstance(self.cache, StaticCache):
+            return _Extended(self, trunk, block)
+        position = Segment.of(like.expand(-1, length, -1), block).positions(self.next)
+        return StaticLine(trunk, self.cache, position, like, block)
+
     def detached(self) -> "Prefix":
         """The same, through which no gradient flows into what read it (knowledge insulation, arXiv 2505.23705)."""
         return replace(self, cache=self.cache.detached())
@@ -118,6 +127,19 @@ class Prefix:
     def repeated(self, times: int) -> "Prefix":
         """The whole batch ``times`` times, one after the other: to go on from it in several ways at once."""
         return replace(self, cache=self.cache.repeated(times), valid=self.valid.repeat(times, 1))
+
+
+class _Extended(Line):
+    """By making longer and longer prefixes, for gradients."""
+
+    def __init__(self, prefix: Prefix, trunk: Transformer, block: int) -> None:
+        self._prefix, self._trunk, self._block = prefix, trunk, block
+
+    def read(self, x: Float[Tensor, "b 1 e"]) -> Float[Tensor, "b 1 e"]:
+        """See `Line.read`."""
+        hidden, self._prefix = self._prefix.extend(self._trunk, Segment.of(x, self._block))
+        self._block += 1
+        return hidden
 
 
 def read(

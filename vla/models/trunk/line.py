@@ -1,0 +1,167 @@
+"""One token after the other: the loop in which an autoregressive policy spends its time.
+
+Extending a prefix by one token makes anew what is known ahead of all tokens: who sees whom, how far each is turned,
+where its keys and values go. And modules call modules. In a small transformer all that takes longer than the products.
+So a line of tokens makes it once, before the first, and then a token is some twenty-five operations in each layer, none
+of which waits for the device, on shapes that stay the same. What is computed is what `vla.models.trunk.block` computes;
+`tests/models/trunk/test_line.py` holds the two against each other.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from vla.models.trunk.attention import Transformer, attention_mask
+from vla.models.trunk.block import Block, Norm
+from vla.models.trunk.cache import Marks, StaticCache
+from vla.models.trunk.rotary import turns
+
+_Scale = Callable[[Tensor], Tensor]
+"""A norm of the last axis."""
+
+
+class Line(ABC):
+    """Tokens that are read one after the other, each in the light of all before it."""
+
+    @abstractmethod
+    def read(self, x: Float[Tensor, "b 1 e"]) -> Float[Tensor, "b 1 e"]:
+        """The next token: its hidden state."""
+
+
+class StaticLine(Line):
+    """Behind a static cache, in which it takes all its places at once."""
+
+    def __init__(
+        self,
+        trunk: Transformer,
+        cache: StaticCache,
+        position: Int64[Tensor, "l 3"],
+        like: Float[Tensor, "b 1 e"],
+        block: int,
+    ) -> None:
+        config, length = trunk.config, len(position)
+        steps = torch.arange(length, device=like.device)
+        there = torch.ones(len(like), length, dtype=torch.bool, device=like.device)
+        cache = cache.extended(Marks(segment=torch.zeros_like(steps), block=steps + block, valid=there))
+        marks, stop = cache.marks, cache.start + length
+        mask = attention_mask(marks.block, marks.valid, marks.segment, start=cache.start, stop=stop)
+        bias = torch.zeros_like(mask, dtype=like.dtype).masked_fill_(~mask, -torch.inf)
+        self._bias = bias[:, None, None].unbind(3)  # (b, 1, 1, l) for each token
+        self._turns = _turns(trunk, position)
+        self._layers = [_layer(part, cache, i, stop) for i, part in enumerate(trunk.blocks)]  # type: ignore[arg-type]
+        self._norm = _scale(trunk.norm)
+        self._split = [config.heads, config.keys, config.keys]
+        self._shape = len(like), sum(self._split), config.size
+        self._shared = config.heads != config.keys
+        self._activate = F.silu if config.activation == "silu" else _gelu
+        self._token = 0
+
+    def read(self, x: Float[Tensor, "b 1 e"]) -> Float[Tensor, "b 1 e"]:
+        """See `Line.read`."""
+        token, x = self._token, x[:, 0]
+        self._token += 1
+        bias, by = self._bias[token], None if self._turns is None else self._turns[token]
+        for layer in self._layers:
+            x = self._through(layer, x, token, bias, by)
+        return self._norm(x)[:, None]
+
+    def _through(
+        self, layer: "_Layer", x: Float[Tensor, "b e"], token: int, bias: Tensor, by: tuple[Tensor, Tensor] | None
+    ) -> Float[Tensor, "b e"]:
+        qkv = torch.mm(layer.norm_attention(x), layer.qkv).view(self._shape)  # (b, h + 2 k, c)
+        if layer.norm_q is not None and layer.norm_k is not None:
+            q, k, v = qkv.split_with_sizes(self._split, dim=1)
+            qkv = torch.cat([layer.norm_q(q), layer.norm_k(k), v], dim=1)
+        if by is not None:
+            qkv = (qkv * by[0]).addcmul_(qkv.roll(self._shape[2] // 2, dims=-1), by[1])
+        q, k, v = qkv.split_with_sizes(self._split, dim=1)
+        layer.keys_at[token].copy_(k)
+        layer.values_at[token].copy_(v)
+        read = F.scaled_dot_product_attention(
+            q.unsqueeze(2), layer.keys, layer.values, attn_mask=bias, enable_gqa=self._shared
+        )
+        x = x + torch.mm(read.flatten(1), layer.out)
+        seen = layer.norm_mlp(x)
+        if layer.gate is None:
+            made = self._activate(torch.mm(seen, layer.up))
+        else:
+            made = self._activate(torch.mm(seen, layer.gate)) * torch.mm(seen, layer.up)
+        return x + torch.mm(made, layer.down)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Layer:
+    """One block as a line needs it: matrices to multiply rows by, and memory."""
+
+    norm_attention: _Scale
+    qkv: Tensor
+    norm_q: _Scale | None
+    norm_k: _Scale | None
+    keys: Tensor
+    values: Tensor
+    keys_at: tuple[Tensor, ...]
+    """Where those of each token go, (b, k, c)."""
+    values_at: tuple[Tensor, ...]
+    out: Tensor
+    norm_mlp: _Scale
+    gate: Tensor | None
+    up: Tensor
+    down: Tensor
+
+
+def _layer(block: Block, cache: StaticCache, number: int, stop: int) -> _Layer:
+    keys, values = cache.held(number)
+    return _Layer(
+        norm_attention=_scale(block.norm_attention),
+        qkv=block.qkv.weight.t(),
+        norm_q=_scale(block.norm_q) if block.norm_q is not None else None,
+        norm_k=_scale(block.norm_k) if block.norm_k is not None else None,
+        keys=keys,
+        values=values,
+        keys_at=keys[:, :, cache.start : stop].unbind(2),
+        values_at=values[:, :, cache.start : stop].unbind(2),
+        out=block.out.weight.t(),
+        norm_mlp=_scale(block.norm_mlp),
+        gate=block.gate.weight.t() if block.gate is not None else None,
+        up=block.up.weight.t(),
+        down=block.down.weight.t(),
+    )
+
+
+def _scale(norm: Norm) -> _Scale:
+    """The norm in fewer operations, where it is none as a whole: on a CPU `rms_norm` is a dozen of them."""
+    if norm.weight.is_cuda or norm.weight.dtype != torch.float32:
+        return norm
+    weight = 1 + norm.weight if norm.offset else norm.weight
+    eps = torch.tensor(torch.finfo(torch.float32).eps if norm.eps is None else norm.eps)
+    share = 1 / len(weight)
+
+    def scaled(x: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return x * torch.addcmul(eps, length, length, value=share).rsqrt_() * weight
+
+    return scaled
+
+
+def _gelu(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+def _turns(trunk: Transformer, position: Int64[Tensor, "l 3"]) -> list[tuple[Tensor, Tensor]] | None:
+    """For each token what all heads are multiplied by, and what their halves, swapped, are: (h + 2 k, c) each."""
+    config = trunk.config
+    if config.rope is None:
+        return None
+    by = turns(position, config.size, config.rope, config.rope_sections)
+    cos = torch.ones(len(position), config.heads + 2 * config.keys, config.size, device=position.device)
+    sin = torch.zeros_like(cos)  # values are turned by nothing
+    turned = config.heads + config.keys
+    cos[:, :turned] = by.cos[:, None]
+    sin[:, :turned] = by.sin[:, None]
+    sin[..., : config.size // 2].neg_()  # what the first half gets from the second is subtracted
+    return list(zip(cos.unbind(), sin.unbind(), strict=True))
