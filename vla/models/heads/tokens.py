@@ -48,24 +48,22 @@ class TokensHead(Head):
 
     def write(self, trunk: Transformer, prefix: Prefix, table: TokenTable) -> Int64[Tensor, "b l"]:
         """The tokens of a chunk for each sample of the prefix; of codecs with padding, as many as the longest takes."""
-        b, length = len(prefix.valid), self.codec.length
-        ids = torch.zeros(b, length, dtype=torch.long, device=prefix.valid.device)
-        x = repeat(table.special("begin"), "e -> b 1 e", b=b)
+        b, codec, rows = len(prefix.valid), self.codec, table.rows("action")
+        ids = torch.zeros(b, codec.length, dtype=torch.long, device=prefix.valid.device)
+        x = repeat(table.special("begin"), "e -> b e", b=b)
         # The cache of the prefix holds keys and values of everything before a token, so each turn reads one.
-        line = prefix.ahead(trunk, x, length, ACTION_BLOCK)
-        rows = table.rows("action")
-        for i, position in enumerate(self.position.split(1)):
+        line = prefix.ahead(trunk, x, codec.length, ACTION_BLOCK)
+        for i, position in enumerate(self.position.unbind()):
             # What follows a complete chunk is padding, which tells nothing; asking takes time, so not before it can be.
-            if i >= self._fewest and not self.codec.remaining(ids[:, :i])[1].any():
+            if i >= self._fewest and not codec.remaining(ids[:, :i])[1].any():
                 return ids[:, :i]
             hidden = line.read(x + position)
             if self._spans is None:
-                logits = self._logits(hidden, self.codec.allowed(ids[:, :i])[:, None], table)  # (b, 1, v)
-                found = logits.argmax(dim=-1)
+                found = self._logits(hidden, codec.allowed(ids[:, :i]), table).argmax(dim=-1)
             else:  # only the rows that are allowed are multiplied
                 first, stop = self._spans[i]
                 found = F.linear(hidden, rows[first:stop]).argmax(dim=-1) + first
-            ids[:, i : i + 1] = found
+            ids[:, i] = found
             x = table.embed("action", found)
         return ids
 
@@ -78,8 +76,8 @@ class TokensHead(Head):
 
     @staticmethod
     def _logits(
-        hidden: Float[Tensor, "b q e"], allowed: Bool[Tensor, "b q v"], table: TokenTable
-    ) -> Float[Tensor, "b q v"]:
+        hidden: Float[Tensor, "*b e"], allowed: Bool[Tensor, "*b v"], table: TokenTable
+    ) -> Float[Tensor, "*b v"]:
         # The same mask in training and sampling: probability is shared among what may follow, never lost to the rest.
         return table.logits("action", hidden).float().masked_fill(~allowed, -torch.inf)
 

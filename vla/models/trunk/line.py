@@ -10,6 +10,7 @@ of which waits for the device, on shapes that stay the same. What is computed is
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,7 @@ class Line(ABC):
     """Tokens that are read one after the other, each in the light of all before it."""
 
     @abstractmethod
-    def read(self, x: Float[Tensor, "b 1 e"]) -> Float[Tensor, "b 1 e"]:
+    def read(self, x: Float[Tensor, "b e"]) -> Float[Tensor, "b e"]:
         """The next token: its hidden state."""
 
 
@@ -41,7 +42,7 @@ class StaticLine(Line):
         trunk: Transformer,
         cache: StaticCache,
         position: Int64[Tensor, "l 3"],
-        like: Float[Tensor, "b 1 e"],
+        like: Float[Tensor, "b e"],
         block: int,
     ) -> None:
         config, length = trunk.config, len(position)
@@ -52,46 +53,48 @@ class StaticLine(Line):
         mask = attention_mask(marks.block, marks.valid, marks.segment, start=cache.start, stop=stop)
         bias = torch.zeros_like(mask, dtype=like.dtype).masked_fill_(~mask, -torch.inf)
         self._bias = bias[:, None, None].unbind(3)  # (b, 1, 1, l) for each token
-        self._turns = _turns(trunk, position)
+        self._turns = None if config.rope is None else _Turns(trunk, position, config.rope)
         self._layers = [_layer(part, cache, i, stop) for i, part in enumerate(trunk.blocks)]  # type: ignore[arg-type]
         self._norm = _scale(trunk.norm)
         self._split = [config.heads, config.keys, config.keys]
-        self._shape = len(like), sum(self._split), config.size
+        self._heads = len(like), sum(self._split), 1, config.size
+        self._rows = len(like), config.heads * config.size
+        self._add = _in_two if torch.is_autocast_enabled(like.device.type) else torch.addmm
         self._shared = config.heads != config.keys
         self._activate = F.silu if config.activation == "silu" else _gelu
         self._token = 0
 
-    def read(self, x: Float[Tensor, "b 1 e"]) -> Float[Tensor, "b 1 e"]:
+    def read(self, x: Float[Tensor, "b e"]) -> Float[Tensor, "b e"]:
         """See `Line.read`."""
-        token, x = self._token, x[:, 0]
+        token = self._token
         self._token += 1
-        bias, by = self._bias[token], None if self._turns is None else self._turns[token]
+        by = None if self._turns is None else self._turns.of(token)
         for layer in self._layers:
-            x = self._through(layer, x, token, bias, by)
-        return self._norm(x)[:, None]
+            x = self._through(layer, x, token, by)
+        return self._norm(x)
 
     def _through(
-        self, layer: "_Layer", x: Float[Tensor, "b e"], token: int, bias: Tensor, by: tuple[Tensor, Tensor] | None
+        self, layer: "_Layer", x: Float[Tensor, "b e"], token: int, by: "_Turn | None"
     ) -> Float[Tensor, "b e"]:
-        qkv = torch.mm(layer.norm_attention(x), layer.qkv).view(self._shape)  # (b, h + 2 k, c)
+        qkv = torch.mm(layer.norm_attention(x), layer.qkv)  # (b, (h + 2 k) c)
         if layer.norm_q is not None and layer.norm_k is not None:
-            q, k, v = qkv.split_with_sizes(self._split, dim=1)
-            qkv = torch.cat([layer.norm_q(q), layer.norm_k(k), v], dim=1)
+            q, k, v = qkv.view(self._heads).split_with_sizes(self._split, dim=1)
+            qkv = torch.cat([layer.norm_q(q), layer.norm_k(k), v], dim=1).flatten(1)
         if by is not None:
-            qkv = (qkv * by[0]).addcmul_(qkv.roll(self._shape[2] // 2, dims=-1), by[1])
-        q, k, v = qkv.split_with_sizes(self._split, dim=1)
+            qkv = (qkv * by.cos).addcmul_(qkv.index_select(1, by.other), by.sin)
+        q, k, v = qkv.view(self._heads).split_with_sizes(self._split, dim=1)  # (b, h | k, 1, c)
         layer.keys_at[token].copy_(k)
         layer.values_at[token].copy_(v)
         read = F.scaled_dot_product_attention(
-            q.unsqueeze(2), layer.keys, layer.values, attn_mask=bias, enable_gqa=self._shared
+            q, layer.keys, layer.values, attn_mask=self._bias[token], enable_gqa=self._shared
         )
-        x = x + torch.mm(read.flatten(1), layer.out)
+        x = self._add(x, read.reshape(self._rows), layer.out)
         seen = layer.norm_mlp(x)
         if layer.gate is None:
             made = self._activate(torch.mm(seen, layer.up))
         else:
             made = self._activate(torch.mm(seen, layer.gate)) * torch.mm(seen, layer.up)
-        return x + torch.mm(made, layer.down)
+        return self._add(x, made, layer.down)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +108,7 @@ class _Layer:
     keys: Tensor
     values: Tensor
     keys_at: tuple[Tensor, ...]
-    """Where those of each token go, (b, k, c)."""
+    """Where those of each token go, (b, k, 1, c)."""
     values_at: tuple[Tensor, ...]
     out: Tensor
     norm_mlp: _Scale
@@ -123,8 +126,8 @@ def _layer(block: Block, cache: StaticCache, number: int, stop: int) -> _Layer:
         norm_k=_scale(block.norm_k) if block.norm_k is not None else None,
         keys=keys,
         values=values,
-        keys_at=keys[:, :, cache.start : stop].unbind(2),
-        values_at=values[:, :, cache.start : stop].unbind(2),
+        keys_at=keys[:, :, cache.start : stop].split(1, dim=2),
+        values_at=values[:, :, cache.start : stop].split(1, dim=2),
         out=block.out.weight.t(),
         norm_mlp=_scale(block.norm_mlp),
         gate=block.gate.weight.t() if block.gate is not None else None,
@@ -152,16 +155,35 @@ def _gelu(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
-def _turns(trunk: Transformer, position: Int64[Tensor, "l 3"]) -> list[tuple[Tensor, Tensor]] | None:
-    """For each token what all heads are multiplied by, and what their halves, swapped, are: (h + 2 k, c) each."""
-    config = trunk.config
-    if config.rope is None:
-        return None
-    by = turns(position, config.size, config.rope, config.rope_sections)
-    cos = torch.ones(len(position), config.heads + 2 * config.keys, config.size, device=position.device)
-    sin = torch.zeros_like(cos)  # values are turned by nothing
-    turned = config.heads + config.keys
-    cos[:, :turned] = by.cos[:, None]
-    sin[:, :turned] = by.sin[:, None]
-    sin[..., : config.size // 2].neg_()  # what the first half gets from the second is subtracted
-    return list(zip(cos.unbind(), sin.unbind(), strict=True))
+def _in_two(x: Tensor, rows: Tensor, matrix: Tensor) -> Tensor:
+    """Where products are computed in less precision, what they are added to is not."""
+    return x + torch.mm(rows, matrix)
+
+
+class _Turn(NamedTuple):
+    """How one token is turned."""
+
+    cos: Float[Tensor, "1 n"]
+    sin: Float[Tensor, "1 n"]
+    other: Int64[Tensor, " n"]
+    """Of each channel the one that it is a pair with."""
+
+
+class _Turns:
+    """How each token is turned, all heads at once: n = (h + 2 k) c channels, of which values are turned by nothing."""
+
+    def __init__(self, trunk: Transformer, position: Int64[Tensor, "l 3"], base: float) -> None:
+        config = trunk.config
+        by = turns(position, config.size, base, config.rope_sections)
+        turned, half = config.heads + config.keys, config.size // 2
+        cos = torch.ones(len(position), turned + config.keys, config.size, device=position.device)
+        sin = torch.zeros_like(cos)
+        cos[:, :turned], sin[:, :turned] = by.cos[:, None], by.sin[:, None]
+        sin[..., :half].neg_()  # what the first half gets from the second is subtracted
+        self._cos, self._sin = (part.flatten(1).split(1) for part in (cos, sin))
+        channels = torch.arange(cos[0].numel(), device=position.device)
+        self._other = channels.view(cos.shape[1:]).roll(half, dims=-1).flatten()
+
+    def of(self, token: int) -> _Turn:
+        """The one of a token."""
+        return _Turn(self._cos[token], self._sin[token], self._other)

@@ -112,13 +112,13 @@ class Prefix:
         valid = cache.marks.valid[:, : cache.start + segment.x.shape[1]]
         return hidden, Prefix(cache=cache, valid=valid, next=segment.next(self.next))
 
-    def ahead(self, trunk: Transformer, like: Float[Tensor, "b 1 e"], length: int, block: int) -> Line:
+    def ahead(self, trunk: Transformer, like: Float[Tensor, "b e"], length: int, block: int) -> Line:
         """At most ``length`` tokens behind it, which will be read one after the other and are ``like`` those; each is a
         block of its own from ``block`` on, so it sees all before it."""
         if not isinstance(self.cache, StaticCache):
             return _Extended(self, trunk, block)
-        position = Segment.of(like.expand(-1, length, -1), block).positions(self.next)
-        return StaticLine(trunk, self.cache, position, like, block)
+        position = torch.arange(length, device=like.device) + self.next
+        return StaticLine(trunk, self.cache, position[:, None].expand(-1, 3), like, block)
 
     def detached(self) -> "Prefix":
         """The same, through which no gradient flows into what read it (knowledge insulation, arXiv 2505.23705)."""
@@ -135,11 +135,11 @@ class _Extended(Line):
     def __init__(self, prefix: Prefix, trunk: Transformer, block: int) -> None:
         self._prefix, self._trunk, self._block = prefix, trunk, block
 
-    def read(self, x: Float[Tensor, "b 1 e"]) -> Float[Tensor, "b 1 e"]:
+    def read(self, x: Float[Tensor, "b e"]) -> Float[Tensor, "b e"]:
         """See `Line.read`."""
-        hidden, self._prefix = self._prefix.extend(self._trunk, Segment.of(x, self._block))
+        hidden, self._prefix = self._prefix.extend(self._trunk, Segment.of(x[:, None], self._block))
         self._block += 1
-        return hidden
+        return hidden[:, 0]
 
 
 def read(
