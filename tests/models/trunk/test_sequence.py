@@ -165,21 +165,3 @@ def test_later_blocks_are_not_seen(block: int, seen: bool) -> None:
     before, _ = read(trunk, {"a": first, "b": second})
     after, _ = read(trunk, {"a": first, "b": Segment.of(second.x + 1, block)})
     assert torch.equal(before["a"], after["a"]) is not seen
-
-
-@every_kind
-@pytest.mark.parametrize("room", [0, 5], ids=["growing", "static"])
-@torch.no_grad()
-def test_a_line_is_one_extension_after_the_other(kind: dict[str, Any], room: int) -> None:
-    """Behind a prefix with padding in it, and where an earlier line has left its keys and values."""
-    trunk = _trunk(**kind)
-    segments = _segments([3, 2], seed=0)
-    _, prefix = read(trunk, segments, room=room)
-    _, other = read(trunk, segments)
-    b = len(prefix.valid)
-    tokens = torch.randn(b, 5, WIDTH, generator=torch.Generator().manual_seed(1))
-    for length in (5, 3):
-        line, extended = prefix.ahead(trunk, tokens[:, 0], length, 7), other
-        for i, x in enumerate((tokens[:, :length] + length).split(1, dim=1)):
-            expected, extended = extended.extend(trunk, Segment.of(x, 7 + i))
-            torch.testing.assert_close(line.read(x[:, 0]), expected[:, 0], atol=1e-5, rtol=1e-5)
