@@ -30,6 +30,7 @@ _MODERN = TransformerConfig(rope=10000.0, gated=True, activation="silu", norm_ep
 SIZES = {
     "default": TransformerConfig(),
     "10 M": replace(_MODERN, width=256, layers=12, heads=4, mlp_ratio=8 / 3),
+    "10 M deep": replace(_MODERN, width=192, layers=24, heads=6, kv_heads=2, mlp_ratio=8 / 3),
     "100 M": replace(_MODERN, width=768, layers=14, heads=12, mlp_ratio=8 / 3),
     "3 B": replace(_MODERN, width=2560, layers=38, heads=20, mlp_ratio=8 / 3),
 }

@@ -42,16 +42,18 @@ class SameWeights:
     _told: Callable[..., Any]
     """The grammar as transformers takes it."""
 
+    @torch.inference_mode()
     def ours(self) -> Int64[Tensor, "b l"]:
         """The prefix is read, and a token after the other written."""
         return self.tokens.write(self.trunk, self._read(self.tokens.room), self.table)
 
+    @torch.inference_mode()
     def at_once(self) -> Float[Tensor, "b h d"]:
         """The prefix is read, and all actions are written in one pass of the same trunk."""
         return self.parallel.sample(self.trunk, self._read(self.parallel.room), self.inputs, self.table)
 
     def generated(self) -> Int64[Tensor, "b l"]:
-        """The same tokens by transformers, with its own cache."""
+        """The same tokens by transformers, with its own cache, and without gradients as it comes."""
         begin = self.table.special("begin").expand(len(self.prefix), 1, -1)
         embeds = torch.cat([self.prefix, begin], dim=1)
         written: Tensor = self.theirs.generate(

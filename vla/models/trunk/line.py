@@ -140,13 +140,13 @@ def _scale(norm: Norm) -> _Scale:
     """The norm in fewer operations, where it is none as a whole: on a CPU `rms_norm` is a dozen of them."""
     if norm.weight.is_cuda or norm.weight.dtype != torch.float32:
         return norm
-    weight = 1 + norm.weight if norm.offset else norm.weight
-    eps = torch.tensor(torch.finfo(torch.float32).eps if norm.eps is None else norm.eps)
-    share = 1 / len(weight)
+    # x / sqrt(mean x² + eps), with sums in the place of means.
+    size, eps = len(norm.weight), torch.finfo(torch.float32).eps if norm.eps is None else norm.eps
+    weight, least = (1 + norm.weight if norm.offset else norm.weight) * size**0.5, torch.tensor((size * eps) ** 0.5)
 
     def scaled(x: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return x * torch.addcmul(eps, length, length, value=share).rsqrt_() * weight
+        return x / torch.hypot(length, least) * weight
 
     return scaled
 
