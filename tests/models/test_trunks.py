@@ -15,10 +15,9 @@ from vla.core.errors import ConfigError
 from vla.models.codecs.config import BinsConfig
 from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
-from vla.models.trunk.cache import StaticCache
+from vla.models.trunk.cache import Marks, StaticCache
 from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.inputs import Batch
-from vla.models.trunk.sequence import Prefix
 from vla.models.unified import UnifiedTransformer
 
 MakeModel = Callable[..., UnifiedTransformer]
@@ -66,15 +65,14 @@ def test_acting_fills_the_room_that_the_head_asked_for(
 ) -> None:
     model, batch = make_model(head=head), make_batch()
     lengths: list[tuple[int, int]] = []
-    extend = Prefix.extend
+    extended = StaticCache.extended
 
-    def watched(self: Prefix, *args: Any) -> Any:
-        hidden, longer = extend(self, *args)
-        assert isinstance(longer.cache, StaticCache)
-        lengths.append((longer.valid.shape[1], longer.cache._room.length))
-        return hidden, longer
+    def watched(self: StaticCache, new: Marks) -> StaticCache:
+        longer = extended(self, new)
+        lengths.append((longer._stop, longer._room.length))
+        return longer
 
-    monkeypatch.setattr(Prefix, "extend", watched)
+    monkeypatch.setattr(StaticCache, "extended", watched)
     model.act(batch.inputs)
     assert lengths[-1][0] == lengths[-1][1] == lengths[0][0] + model.head.room
 

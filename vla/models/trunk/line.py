@@ -56,7 +56,7 @@ class StaticLine(Line):
         self._turns = None if config.rope is None else _Turns(trunk, position, config.rope)
         self._layers = [_layer(part, cache, i, stop) for i, part in enumerate(trunk.blocks)]  # type: ignore[arg-type]
         self._norm = _scale(trunk.norm)
-        self._split = [config.heads, config.keys, config.keys]
+        self._split = [config.heads, 2 * config.keys]
         self._heads = len(like), sum(self._split), 1, config.size
         self._rows = len(like), config.heads * config.size
         self._add = _in_two if torch.is_autocast_enabled(like.device.type) else torch.addmm
@@ -78,13 +78,13 @@ class StaticLine(Line):
     ) -> Float[Tensor, "b e"]:
         qkv = torch.mm(layer.norm_attention(x), layer.qkv)  # (b, (h + 2 k) c)
         if layer.norm_q is not None and layer.norm_k is not None:
-            q, k, v = qkv.view(self._heads).split_with_sizes(self._split, dim=1)
+            q, kv = qkv.view(self._heads).split_with_sizes(self._split, dim=1)
+            k, v = kv.chunk(2, dim=1)
             qkv = torch.cat([layer.norm_q(q), layer.norm_k(k), v], dim=1).flatten(1)
         if by is not None:
             qkv = (qkv * by.cos).addcmul_(qkv.index_select(1, by.other), by.sin)
-        q, k, v = qkv.view(self._heads).split_with_sizes(self._split, dim=1)  # (b, h | k, 1, c)
-        layer.keys_at[token].copy_(k)
-        layer.values_at[token].copy_(v)
+        q, kv = qkv.view(self._heads).split_with_sizes(self._split, dim=1)  # (b, h, 1, c), (b, 2 k, 1, c)
+        layer.places[token].copy_(kv)
         read = F.scaled_dot_product_attention(
             q, layer.keys, layer.values, attn_mask=self._bias[token], enable_gqa=self._shared
         )
@@ -107,9 +107,8 @@ class _Layer:
     norm_k: _Scale | None
     keys: Tensor
     values: Tensor
-    keys_at: tuple[Tensor, ...]
-    """Where those of each token go, (b, k, 1, c)."""
-    values_at: tuple[Tensor, ...]
+    places: tuple[Tensor, ...]
+    """Where both of each token go, (b, 2 k, 1, c)."""
     out: Tensor
     norm_mlp: _Scale
     gate: Tensor | None
@@ -118,7 +117,8 @@ class _Layer:
 
 
 def _layer(block: Block, cache: StaticCache, number: int, stop: int) -> _Layer:
-    keys, values = cache.held(number)
+    held = cache.held(number)
+    keys, values = held.chunk(2, dim=1)
     return _Layer(
         norm_attention=_scale(block.norm_attention),
         qkv=block.qkv.weight.t(),
@@ -126,8 +126,7 @@ def _layer(block: Block, cache: StaticCache, number: int, stop: int) -> _Layer:
         norm_k=_scale(block.norm_k) if block.norm_k is not None else None,
         keys=keys,
         values=values,
-        keys_at=keys[:, :, cache.start : stop].split(1, dim=2),
-        values_at=values[:, :, cache.start : stop].split(1, dim=2),
+        places=held[:, :, cache.start : stop].split(1, dim=2),
         out=block.out.weight.t(),
         norm_mlp=_scale(block.norm_mlp),
         gate=block.gate.weight.t() if block.gate is not None else None,
@@ -179,7 +178,6 @@ class _Turns:
         cos = torch.ones(len(position), turned + config.keys, config.size, device=position.device)
         sin = torch.zeros_like(cos)
         cos[:, :turned], sin[:, :turned] = by.cos[:, None], by.sin[:, None]
-        sin[..., :half].neg_()  # what the first half gets from the second is subtracted
         self._cos, self._sin = (part.flatten(1).split(1) for part in (cos, sin))
         channels = torch.arange(cos[0].numel(), device=position.device)
         self._other = channels.view(cos.shape[1:]).roll(half, dims=-1).flatten()
