@@ -53,9 +53,12 @@ class TokensHead(Head):
         x = repeat(table.special("begin"), "e -> b e", b=b)
         # The cache of the prefix holds keys and values of everything before a token, so each turn reads one.
         line = prefix.ahead(trunk, x, codec.length, ACTION_BLOCK)
+        # What follows a complete chunk is padding, which tells nothing; asking takes time, so not before it can be, and
+        # in the recording of a CUDA graph nobody may ask.
+        recorded = ids.is_cuda and torch.cuda.is_current_stream_capturing()
+        may_end = codec.length if recorded else self._fewest
         for i, position in enumerate(self.position.unbind()):
-            # What follows a complete chunk is padding, which tells nothing; asking takes time, so not before it can be.
-            if i >= self._fewest and not codec.remaining(ids[:, :i])[1].any():
+            if i >= may_end and not codec.remaining(ids[:, :i])[1].any():
                 return ids[:, :i]
             hidden = line.read(x + position)
             if self._spans is None:

@@ -59,7 +59,9 @@ class StaticLine(Line):
         self._split = [config.heads, 2 * config.keys]
         self._heads = len(like), sum(self._split), 1, config.size
         self._rows = len(like), config.heads * config.size
-        self._add = _in_two if torch.is_autocast_enabled(like.device.type) else torch.addmm
+        where = like.device.type
+        less = torch.amp.is_autocast_available(where) and torch.is_autocast_enabled(where)
+        self._add = _in_two if less else torch.addmm
         self._shared = config.heads != config.keys
         self._activate = F.silu if config.activation == "silu" else _gelu
         self._token = 0
@@ -137,7 +139,7 @@ def _layer(block: Block, cache: StaticCache, number: int, stop: int) -> _Layer:
 
 def _scale(norm: Norm) -> _Scale:
     """The norm in fewer operations, where it is none as a whole: on a CPU `rms_norm` is a dozen of them."""
-    if norm.weight.is_cuda or norm.weight.dtype != torch.float32:
+    if norm.weight.device.type != "cpu" or norm.weight.dtype != torch.float32:
         return norm
     # x / sqrt(mean x² + eps), with sums in the place of means.
     size, eps = len(norm.weight), torch.finfo(torch.float32).eps if norm.eps is None else norm.eps
