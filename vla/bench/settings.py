@@ -1,6 +1,7 @@
 """What the measurements of ``vla bench`` can be told."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import tyro
 
@@ -129,11 +130,14 @@ class PolicyConfig:
     threads: int = 2
     """Of each product; more than there are quiet cores make everything slower."""
     sizes: tuple[str, ...] = ()
-    """Of the models: default, 10 M, 100 M or 3 B parameters; by default the first two, on a GPU the last two as well."""
+    """Of the models: default, 10 M parameters, 10 M deep, 100 M, 3 B; by default the first three, on a GPU all but the
+    deep one."""
     heads: tuple[str, ...] = ()
     """By default all, those of installed packages too."""
     seconds: float = 1.5
     """For each thing that is timed."""
+    compile: Literal["none", "default", "graphs"] = "none"
+    """How the checkpoint computes; compiling takes minutes."""
     generate: bool = True
     """Also against ``generate`` of transformers with the same weights, where it is installed."""
     seed: int = 0

@@ -87,10 +87,13 @@ class _Counter(TorchDispatchMode):
         self._weights = {p.untyped_storage().data_ptr() for module in modules for p in module.parameters()}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
         count = flop_registry.get(func._overloadpacket)
-        if count is not None:
-            self.flops += count(*args, **(kwargs or {}), out_val=out)
-            tensors = [value for value in args if isinstance(value, Tensor)]
-            self.bytes += sum(t.nbytes for t in tensors if t.untyped_storage().data_ptr() in self._weights)
+        if count is None:
+            with self:  # in inference mode what is made of other operations comes as a whole
+                parts = func.decompose(*args, **(kwargs or {}))
+            return func(*args, **(kwargs or {})) if parts is NotImplemented else parts
+        out = func(*args, **(kwargs or {}))
+        self.flops += count(*args, **(kwargs or {}), out_val=out)
+        tensors = [value for value in args if isinstance(value, Tensor)]
+        self.bytes += sum(t.nbytes for t in tensors if t.untyped_storage().data_ptr() in self._weights)
         return out

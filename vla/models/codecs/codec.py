@@ -60,7 +60,7 @@ class ActionCodec(nn.Module, ABC):
 
 def by_place(codec: ActionCodec) -> Bool[Tensor, "l v"] | None:
     """What the grammar allows at each place, if that does not depend on the tokens before it; None if it does."""
-    # Sequences that differ as much as they can: the first id of those allowed everywhere, the last, and others at random.
+    # Sequences that differ as much as they can: always the first id that is allowed, always the last, and at random.
     random = torch.Generator().manual_seed(0)
     before = torch.zeros(_WALKS, 0, dtype=torch.long)
     rows = []

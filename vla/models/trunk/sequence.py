@@ -113,8 +113,10 @@ class Prefix:
         return hidden, Prefix(cache=cache, valid=valid, next=segment.next(self.next))
 
     def ahead(self, trunk: Transformer, like: Float[Tensor, "b e"], length: int, block: int) -> Line:
-        """At most ``length`` tokens behind it, which will be read one after the other and are ``like`` those; each is a
-        block of its own from ``block`` on, so it sees all before it."""
+        """At most ``length`` tokens behind it, which will be read one after the other and are ``like`` those.
+
+        Each is a block of its own, from ``block`` on, so it sees all before it.
+        """
         if not isinstance(self.cache, StaticCache):
             return _Extended(self, trunk, block)
         position = torch.arange(length, device=like.device) + self.next
