@@ -147,7 +147,8 @@ def _scale(norm: Norm) -> _Scale:
 
     def scaled(x: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return x / torch.hypot(length, least) * weight
+        made: Tensor = x / torch.hypot(length, least) * weight
+        return made
 
     return scaled
 
