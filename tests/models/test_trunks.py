@@ -15,7 +15,7 @@ from vla.core.errors import ConfigError
 from vla.models.codecs.config import BinsConfig
 from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
-from vla.models.trunk.cache import Marks, StaticCache
+from vla.models.trunk.cache import Cache, GrowingCache, Marks, StaticCache
 from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.inputs import Batch
 from vla.models.unified import UnifiedTransformer
@@ -63,18 +63,24 @@ def test_acting_is_the_same_with_either_cache(
 def test_acting_fills_the_room_that_the_head_asked_for(
     head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """One that asked for none writes in a single pass, with the inputs."""
     model, batch = make_model(head=head), make_batch()
     lengths: list[tuple[int, int]] = []
-    extended = StaticCache.extended
 
-    def watched(self: StaticCache, new: Marks) -> StaticCache:
-        longer = extended(self, new)
-        lengths.append((longer._stop, longer._room.length))
-        return longer
+    def watch(kind: type[Cache]) -> None:
+        extended = kind.extended
 
-    monkeypatch.setattr(StaticCache, "extended", watched)
+        def watched(self: Any, new: Marks) -> Cache:
+            longer = extended(self, new)
+            lengths.append((longer.start + len(new), longer._room.length if kind is StaticCache else len(longer.marks)))
+            return longer
+
+        monkeypatch.setattr(kind, "extended", watched)
+
+    watch(StaticCache if model.head.room else GrowingCache)
     model.act(batch.inputs)
     assert lengths[-1][0] == lengths[-1][1] == lengths[0][0] + model.head.room
+    assert model.head.room or len(lengths) == 1
 
 
 @every_head

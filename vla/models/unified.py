@@ -14,7 +14,7 @@ a number alone is that, after ± it is a deviation from zero, and layers of PyTo
     StateReader     position ±0.02, time 0, embodiment 0
     ImagesReader    position ±0.02, time 0
     ImageTokenizer  score.weight ±0.6, seekers ±0.5, look.weight ±1.8 / sqrt(inputs), films.* 0
-    FurtherLook     look.weight ±1.8 / sqrt(inputs)
+    FurtherLook     look.weight ±0.5 / sqrt(inputs)
     Views           weight ±0.02
     Grounding       position ±0.02
     BinsHead        step_position ±0.02, joint_position ±0.02
@@ -43,7 +43,7 @@ from vla.models.trunk.attention import Transformer
 from vla.models.trunk.initialisation import account
 from vla.models.trunk.inputs import Inputs, Metrics, Prediction, Targets
 from vla.models.trunk.interface import Interface
-from vla.models.trunk.sequence import Segment, read
+from vla.models.trunk.sequence import Reading, Segment
 from vla.models.trunk.vocabulary import SPECIALS, TokenTable, Vocabulary
 
 _CAMERAS = "readers.images.cameras."
@@ -76,10 +76,10 @@ class UnifiedTransformer(Model):
         if self.committed is not None and self.training and inputs.committed is None:
             inputs = replace(inputs, committed=self.committed.draw(targets))
         segments, activations = self._read_inputs(inputs)
-        hidden, prefix = read(self.trunk, segments)
+        reading = Reading(self.trunk, segments)
+        total, metrics = self.head.loss(self.trunk, reading, inputs, targets, self.table)
         # What readers left (score maps) and what the trunk made of each segment (b, q, e), by the same names.
-        activations |= hidden
-        total, metrics = self.head.loss(self.trunk, prefix, inputs, targets, self.table)
+        activations |= reading.hidden
         for auxiliary in self.auxiliaries.values():
             loss, found = auxiliary.loss(activations, targets.signals[auxiliary.signal], self.table)
             total = total + auxiliary.weight * loss
@@ -87,12 +87,12 @@ class UnifiedTransformer(Model):
         return total, metrics
 
     def predict(self, inputs: Inputs) -> Prediction:
-        """See `Model.predict`: everything before the actions is read once, then the head writes."""
+        """See `Model.predict`: everything before the actions is read once, and the head writes behind it."""
         segments, activations = self._read_inputs(inputs)
         room = 0 if torch.is_grad_enabled() else self.head.room
-        hidden, prefix = read(self.trunk, segments, room=room)
-        activations |= hidden
-        actions = self.head.sample(self.trunk, prefix, inputs, self.table)
+        reading = Reading(self.trunk, segments, room=room)
+        actions = self.head.sample(self.trunk, reading, inputs, self.table)
+        activations |= reading.hidden
         if inputs.committed is not None:
             actions = kept(inputs.committed, actions)
         beliefs = {a.signal: a.predict(activations, self.table) for a in self.auxiliaries.values()}

@@ -14,7 +14,7 @@ from vla.models.heads.head import ACTION_BLOCK
 from vla.models.heads.tokens import TokensHead, _spans
 from vla.models.model import Model
 from vla.models.trunk.inputs import Batch
-from vla.models.trunk.sequence import read
+from vla.models.trunk.sequence import Reading
 from vla.models.unified import UnifiedTransformer
 
 MakeModel = Callable[..., Model]
@@ -79,7 +79,7 @@ def test_of_the_rows_only_those_that_are_allowed_are_multiplied(make_model: Make
     """And what is found among them is what the grammar leaves of all of them."""
     model, head = _model(make_model)
     scaled(model, 0.3).eval()
-    _, prefix = read(model.trunk, model._read_inputs(make_batch().inputs)[0], room=head.room)
+    prefix = Reading(model.trunk, model._read_inputs(make_batch().inputs)[0], room=head.room)
     assert head._spans == [(16 * (i % 4), 16 * (i % 4) + 16) for i in range(12)]
     sliced = head.write(model.trunk, prefix, model.table)
     spans, head._spans = head._spans, None

@@ -24,7 +24,7 @@ from vla.models.trunk.attention import Transformer
 from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.inputs import Inputs
 from vla.models.trunk.interface import Interface
-from vla.models.trunk.sequence import Prefix, Segment, read
+from vla.models.trunk.sequence import Prefix, Reading, Segment
 from vla.models.trunk.vocabulary import SPECIALS, TokenTable, Vocabulary
 
 
@@ -82,7 +82,7 @@ class SameWeights:
         # Causal, as a language model reads: every token a block of its own, all of them before those of the actions.
         block = torch.arange(-length, 0, device=self.prefix.device)
         valid = torch.ones(b, length, dtype=torch.bool, device=self.prefix.device)
-        return read(self.trunk, {"prefix": Segment(x=self.prefix, valid=valid, block=block)}, room=room)[1]
+        return Reading(self.trunk, {"prefix": Segment(x=self.prefix, valid=valid, block=block)}, room=room)
 
 
 def same_weights(

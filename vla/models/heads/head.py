@@ -27,7 +27,7 @@ class Head(nn.Module, ABC):
     """Ids that it needs in the range ``action`` of the vocabulary; 0 where it does not write in tokens."""
     room: int = 0
     """Tokens that `sample` reads behind the inputs, at most: keys and values get their place ahead. 0 where that is not
-    known; then every extension of the prefix makes longer tensors."""
+    known, or where it reads once: then inputs and actions are one pass."""
 
     @abstractmethod
     def loss(

@@ -55,7 +55,7 @@ INITIAL: Mapping[str, Mapping[str, Rule]] = {
         "look.weight": Normal(1.8, "inputs"),
         "films.*": Constant(0.0),
     },
-    "FurtherLook": {"look.weight": Normal(1.8, "inputs")},
+    "FurtherLook": {"look.weight": Normal(0.5, "inputs")},
     "Views": {"weight": Normal(0.02)},
     "Grounding": {"position": Normal(0.02)},
     "BinsHead": {"step_position": Normal(0.02), "joint_position": Normal(0.02)},
