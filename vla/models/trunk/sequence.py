@@ -208,7 +208,9 @@ class Reading(Prefix):
 
     def ahead(self, trunk: Transformer, like: Float[Tensor, "b e"], length: int, block: int) -> Line:
         """See `Prefix.ahead`."""
-        return (self.cached if self._room else super()).ahead(trunk, like, length, block)
+        return (
+            self.cached.ahead(trunk, like, length, block) if self._room else super().ahead(trunk, like, length, block)
+        )
 
     def detached(self) -> Prefix:
         """See `Prefix.detached`."""
