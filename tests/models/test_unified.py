@@ -14,7 +14,7 @@ from vla.models.auxiliaries.config import GroundingConfig, PointingConfig
 from vla.models.codecs.bins import Bins
 from vla.models.codecs.config import BinsConfig
 from vla.models.heads.bins import BinsHead
-from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
+from vla.models.heads.config import BinsHeadConfig, FlowHeadConfig, HeadConfig, TokensHeadConfig
 from vla.models.heads.tokens import TokensHead
 from vla.models.text.words import WordTokenizer
 from vla.models.trunk.inputs import Batch
@@ -407,6 +407,17 @@ def test_matrices_are_those_of_transformer_blocks(make_model: MakeModel) -> None
     assert names == {"qkv", "out", "up", "down"}
     assert {name.split(".blocks.")[0] for name in model.matrices()} == {"trunk", "readers.text.transformer"}
     assert model.blocks() == list(model.trunk.blocks)
+
+
+def test_the_blocks_of_a_heads_expert_come_behind_the_trunks(make_model: MakeModel) -> None:
+    """Of the teacher too, if it has any: whatever is sharded or recomputed by blocks leaves none out."""
+    model = make_model(head=FlowHeadConfig(width=8, teacher=FlowHeadConfig(width=4)))
+    expected = [f"trunk.blocks.{i}" for i in range(2)]
+    expected += [f"head.{part}.blocks.{i}" for part in ("expert", "teacher.expert") for i in range(2)]
+    names = {module: name for name, module in model.named_modules()}
+    assert [names[block] for block in model.blocks()] == expected
+    matrices = {name.rsplit(".", 2)[0] for name in model.matrices()} - {"readers.text.transformer.blocks.0"}
+    assert matrices == set(expected)
 
 
 def test_limits_travel_in_the_contract_and_not_in_the_weights(make_model: MakeModel) -> None:
