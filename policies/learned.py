@@ -13,6 +13,7 @@ from vla.core.fit import check_chunk, check_committed
 from vla.core.types import ActionChunk, Observation
 from vla.models.checkpoint import load_model
 from vla.models.device import choose_device
+from vla.models.runtime import Compile, acting
 
 _MOST_CHUNKS = 1 << 20
 """Of an episode, before it draws as the next seed does."""
@@ -29,14 +30,17 @@ class LearnedPolicy:
         robot: Contract | None = None,
         device: str = "auto",
         precision: Precision = "float32",
+        compile: Compile = "none",
     ) -> None:
         """Of several robots, the one that fits ``robot``, by default the first; ``device`` is auto, cpu or cuda.
 
-        ``precision`` is that of matrix products; weights and sums stay in float32.
+        ``precision`` is that of matrix products; weights and sums stay in float32. ``compile`` is
+        none, default or graphs; see `vla.models.runtime`.
         """
         self._device = choose_device(device)
         self._bfloat16 = precision == "bfloat16"
         blueprint, self._model = load_model(checkpoint, self._device)
+        self._answer = acting(self._model, compile, self._device)
         self._preprocessor = blueprint.preprocessor
         try:
             self._embodiment = 0 if robot is None else self._preprocessor.embodiment_for(robot)
@@ -70,7 +74,7 @@ class LearnedPolicy:
         seeds = torch.tensor([self._draw(slot) for slot, shown in enumerate(observations) if shown is not None])
         inputs = replace(self._preprocessor.observations(live, self._embodiment), seeds=seeds).to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
-            answer = self._model.act(inputs)
+            answer = self._answer(inputs)
         wanted = self._preprocessor.chunks(answer, live, self._embodiment)
         chunks = iter([check_chunk(chunk, self._contract, who="the policy") for chunk in wanted])
         return [None if observation is None else next(chunks) for observation in observations]

@@ -21,6 +21,7 @@ from vla.core.types import Policy
 
 if TYPE_CHECKING:
     from vla.evaluation.baselines import ExpertPolicy
+    from vla.models.runtime import Compile
     from vla.policies.learned import Precision
     from vla.policies.random import RandomPolicy
 
@@ -136,6 +137,7 @@ def _checkpoint(
     batch: int | None = None,
     device: str = "auto",
     precision: "Precision" = "float32",
+    compile: "Compile" = "none",
 ) -> Policy:
     """With ``batch`` made repeatable; of several robots the one that fits ``contract``, before a weight is read."""
     from vla.models.checkpoint import read_blueprint
@@ -146,7 +148,7 @@ def _checkpoint(
             read_blueprint(path).preprocessor.embodiment_for(contract)
         except ContractError as error:
             raise ContractError(f"checkpoint {path} does not fit environment {env}: {error}. {_FIX}") from None
-    policy = LearnedPolicy(path, robot=contract, device=device, precision=precision)
+    policy = LearnedPolicy(path, robot=contract, device=device, precision=precision, compile=compile)
     if batch is None:
         return policy
     from vla.evaluation.baselines import SameBatch

@@ -15,10 +15,9 @@ from vla.core.errors import ConfigError
 from vla.models.codecs.config import BinsConfig
 from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
-from vla.models.trunk.cache import GrowingCache, StaticCache
+from vla.models.trunk.cache import Cache, GrowingCache, Marks, StaticCache
 from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.inputs import Batch
-from vla.models.trunk.sequence import CachedPrefix
 from vla.models.unified import UnifiedTransformer
 
 MakeModel = Callable[..., UnifiedTransformer]
@@ -67,16 +66,18 @@ def test_acting_fills_the_room_that_the_head_asked_for(
     """One that asked for none writes in a single pass, with the inputs."""
     model, batch = make_model(head=head), make_batch()
     lengths: list[tuple[int, int]] = []
-    extend = CachedPrefix.extend
 
-    def watched(self: CachedPrefix, *args: Any) -> Any:
-        hidden, longer = extend(self, *args)
-        assert isinstance(longer.cache, StaticCache if model.head.room else GrowingCache)
-        length = longer.valid.shape[1]
-        lengths.append((length, longer.cache._room.length if isinstance(longer.cache, StaticCache) else length))
-        return hidden, longer
+    def watch(kind: type[Cache]) -> None:
+        extended = kind.extended
 
-    monkeypatch.setattr(CachedPrefix, "extend", watched)
+        def watched(self: Any, new: Marks) -> Cache:
+            longer = extended(self, new)
+            lengths.append((longer.start + len(new), longer._room.length if kind is StaticCache else len(longer.marks)))
+            return longer
+
+        monkeypatch.setattr(kind, "extended", watched)
+
+    watch(StaticCache if model.head.room else GrowingCache)
     model.act(batch.inputs)
     assert lengths[-1][0] == lengths[-1][1] == lengths[0][0] + model.head.room
     assert model.head.room or len(lengths) == 1

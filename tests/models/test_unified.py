@@ -424,3 +424,9 @@ def test_limits_travel_in_the_contract_and_not_in_the_weights(make_model: MakeMo
     assert not [name for name in make_model().state_dict() if name.endswith((".low", ".high"))]
     model = make_model(head=HEADS["tokens"])
     assert isinstance(cast(TokensHead, model.head).codec, Bins)
+
+
+def test_acting_keeps_no_versions(make_model: MakeModel, make_batch: MakeBatch) -> None:
+    """Inference mode: in small models a sixth of the time of a loop."""
+    answer = make_model().act(make_batch().inputs)
+    assert all(tensor.is_inference() for tensor in answer.tensors())

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from vla.bench.measure import in_fresh_process
 from vla.core.action_transform import ActionTransform
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import CheckpointError, ConfigError, ContractError
@@ -20,6 +21,7 @@ from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig, FlowHeadConfig, HeadConfig, TokensHeadConfig
 from vla.models.preprocessor import Embodiment, Preprocessor
 from vla.models.readers.config import ImagesConfig, StateConfig, TextConfig
+from vla.models.runtime import Compile
 from vla.models.text.words import WordTokenizer
 from vla.models.trunk.config import TransformerConfig
 from vla.policies.checker import check_policy
@@ -357,3 +359,23 @@ def test_commands_that_cannot_have_been_committed_are_refused(
 def test_a_policy_that_was_not_trained_for_it_refuses_what_is_committed(policy: LearnedPolicy) -> None:
     with pytest.raises(ContractError, match=r"expected at most 0 steps"):
         _one(policy, _observe(0, committed=np.zeros((1, 3), np.float32)))
+
+
+def _actions(checkpoint: Path, compile: Compile) -> list[np.ndarray]:
+    torch.set_num_threads(1)
+    policy = LearnedPolicy(checkpoint, device="cpu", compile=compile)
+    return [_one(policy, _observe(seed)).actions for seed in range(3)]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("head", ["step", "tokens", "flow"])
+def test_compiled_it_answers_as_it_is_written(make_checkpoint: MakeCheckpoint, head: str) -> None:
+    """In a process of its own: what is compiled must not be watched by the checks of types that tests run under."""
+    checkpoint = make_checkpoint(head)
+    ours, expected = (in_fresh_process(_actions, checkpoint, compile) for compile in ("default", "none"))
+    np.testing.assert_allclose(ours, expected, atol=1e-4)
+
+
+def test_graphs_are_refused_where_there_is_no_gpu(make_checkpoint: MakeCheckpoint) -> None:
+    with pytest.raises(ConfigError, match=r"compile=graphs: expected a CUDA device, got cpu; set compile=default"):
+        LearnedPolicy(make_checkpoint(), device="cpu", compile="graphs")

@@ -129,6 +129,14 @@ def to_matrix(rows: Sequence[Row]) -> Any:
     return Group(*tables.values())
 
 
+def to_both(rows: Sequence[Row]) -> Any:
+    """Those that are compared with nothing as a matrix, and below it the others as a table."""
+    from rich.console import Group
+
+    alone = [row for row in rows if row.against is None and row.bar is None]
+    return Group(to_matrix(alone), to_table([row for row in rows if row not in alone]))
+
+
 def _bar(row: Row) -> str:
     if row.bar is None:
         return ""

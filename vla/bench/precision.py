@@ -6,29 +6,14 @@ import torch
 
 from vla.bench.measure import Note, Row, compare
 from vla.bench.settings import PrecisionConfig
-from vla.core.contract import Dimension
+from vla.bench.tabletop import INTERFACE, random_batch
 from vla.models.config import UnifiedConfig
 from vla.models.device import choose_device
 from vla.models.model import Model
-from vla.models.trunk.inputs import Batch, Inputs, Targets
-from vla.models.trunk.interface import Interface
 from vla.training.optimiser import build_optimisers
 from vla.training.precision import Precision, autocast, measure_precision
 from vla.training.recipe import OptimiserConfig
 from vla.training.step import train_step
-
-_INTERFACE = Interface(
-    cameras=("front", "wrist"),
-    history=1,
-    state=8,
-    action=8,
-    horizon=8,
-    words=512,
-    text=12,
-    embodiments=1,
-    signals={"grounding": tuple(Dimension(name=f"d{i}", unit="m", low=-1.0, high=1.0) for i in range(5))},
-)
-"""The sizes of the tabletop's policy."""
 
 
 def bench_precision(config: PrecisionConfig, note: Note) -> list[Row]:
@@ -54,7 +39,7 @@ def _samples_per_s(device: torch.device, precision: Precision, config: Precision
     torch.manual_seed(0)
     model = _model().to(device)
     optimisers = build_optimisers(model, OptimiserConfig())
-    batch = _batch(config.batch).to(device)
+    batch = random_batch(config.batch).to(device)
 
     def step() -> None:
         with autocast(precision, device):
@@ -71,26 +56,4 @@ def _samples_per_s(device: torch.device, precision: Precision, config: Precision
 
 def _model() -> Model:
     config = UnifiedConfig()
-    return config.build(_INTERFACE, config.fit(torch.rand(100, config.horizon, _INTERFACE.action) * 2 - 1))
-
-
-def _batch(b: int) -> Batch:
-    i = _INTERFACE
-    ones = torch.ones
-    return Batch(
-        inputs=Inputs(
-            images=torch.randint(0, 256, (b, i.history, len(i.cameras), 64, 64, 3), dtype=torch.uint8),
-            camera_valid=ones(b, len(i.cameras), dtype=torch.bool),
-            state=torch.rand(b, i.history, i.state),
-            state_valid=ones(b, i.state, dtype=torch.bool),
-            observed=ones(b, i.history, dtype=torch.bool),
-            text=torch.randint(0, i.words, (b, i.text)),
-            text_valid=ones(b, i.text, dtype=torch.bool),
-            embodiment=torch.zeros(b, dtype=torch.long),
-        ),
-        targets=Targets(
-            actions=torch.rand(b, i.horizon, i.action) * 2 - 1,
-            valid=ones(b, i.horizon, i.action, dtype=torch.bool),
-            signals={name: torch.rand(b, len(of)) for name, of in i.signals.items()},
-        ),
-    )
+    return config.build(INTERFACE, config.fit(torch.rand(100, config.horizon, INTERFACE.action) * 2 - 1))

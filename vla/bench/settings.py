@@ -1,6 +1,7 @@
 """What the measurements of ``vla bench`` can be told."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import tyro
 
@@ -136,6 +137,31 @@ class CodecsConfig:
 
     def __post_init__(self) -> None:
         require_at_least_one(self, "horizon", "seeds", "steps", "episodes", where="bench codecs: ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """How long policies take for a chunk, against transformers and against what the machine could do."""
+
+    checkpoint: tyro.conf.Positional[str] = ""
+    """Whose whole chunks are timed, from observations to actions; by default a model of the default size with random
+    weights, for tabletop/place."""
+    device: str = "auto"
+    threads: int = 2
+    """Of each product; more than there are quiet cores make everything slower."""
+    sizes: tuple[str, ...] = ()
+    """Of the models: default, 10 M parameters, 10 M deep, 100 M, 3 B; by default the first three, on a GPU all but the
+    deep one."""
+    heads: tuple[str, ...] = ()
+    """By default all, those of installed packages too."""
+    seconds: float = 1.5
+    """For each thing that is timed."""
+    compile: Literal["none", "default", "graphs"] = "none"
+    """How the checkpoint computes; compiling takes minutes."""
+    generate: bool = True
+    """Also against ``generate`` of transformers with the same weights, where it is installed."""
+    seed: int = 0
+    """Of weights and inputs."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vla.bench.measure import Note, Row, to_matrix, to_table
+from vla.bench.measure import Note, Row, to_both, to_matrix, to_table
 from vla.bench.settings import (
     CodecsConfig,
     CrashConfig,
@@ -12,6 +12,7 @@ from vla.bench.settings import (
     EnvConfig,
     IndexConfig,
     LoaderConfig,
+    PolicyConfig,
     PrecisionConfig,
     RecorderConfig,
 )
@@ -72,6 +73,12 @@ def _codecs(config: CodecsConfig, note: Note) -> list[Row]:
     return bench_codecs(config, note)
 
 
+def _policy(config: PolicyConfig, note: Note) -> list[Row]:
+    from vla.bench.policy.bench import bench_policy
+
+    return bench_policy(config, note)
+
+
 def _precision(config: PrecisionConfig, note: Note) -> list[Row]:
     from vla.bench.precision import bench_precision
 
@@ -89,6 +96,12 @@ BENCHES: dict[str, Bench] = {
         run=_codecs,
         summary="every action codec on the chunks of a dataset: length, error, overlap and redundancy of tokens",
         show=to_matrix,
+    ),
+    "policy": Bench(
+        config=PolicyConfig,
+        run=_policy,
+        summary="milliseconds a chunk for every head, against generate of transformers, and against the machine",
+        show=to_both,
     ),
     "env": Bench(
         config=EnvConfig,

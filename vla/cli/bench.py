@@ -16,6 +16,7 @@ _EXAMPLES = """  vla bench loader --json loader.json
   vla bench loader --sizes 224 --budget 3
   vla bench index --episodes 100000
   vla bench codecs data/place --json codecs.json
+  vla bench policy --json policy.json
   vla bench recorder --hz 50
   vla bench damage --strict
   vla bench crash --kills 200 --strict --json crash.json"""

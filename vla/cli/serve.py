@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -27,6 +27,9 @@ class Arguments:
     """File with the key that clients must send; by default that in VLA_API_KEY, if it is set."""
     device: str = "auto"
     """Where a checkpoint computes: auto, cpu, cuda."""
+    compile: Literal["none", "default", "graphs"] = "none"
+    """How a checkpoint computes: as it is written, compiled by TorchInductor, or as CUDA graphs, one for each number of
+    requests at once."""
     max_clients: int = 64
     """Connections at a time; their requests share inferences. An evaluation takes one for each episode at a time."""
     json: Path | None = None
@@ -41,7 +44,7 @@ def main(argv: list[str]) -> int:
     from vla.deploy.server import PolicyServer
     from vla.policies.table import build_policy, find_policy
 
-    policy = build_policy(find_policy(arguments.policy), device=arguments.device)
+    policy = build_policy(find_policy(arguments.policy), device=arguments.device, compile=arguments.compile)
     server = PolicyServer(
         policy,
         host=arguments.host,

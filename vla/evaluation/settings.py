@@ -37,6 +37,8 @@ class RunConfig:
     """On which checkpoints compute: auto, cpu, cuda or cuda:N."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of their matrix products."""
+    compile: Literal["none", "default", "graphs"] = "none"
+    """Compile them by TorchInductor, which takes a minute for each size of batch, or replay them as CUDA graphs."""
     patience_s: float = 600.0
     """A worker in which no environment is built or steps, and no policy answers, for so long hangs, and is ended."""
 
@@ -50,5 +52,5 @@ class RunConfig:
     @property
     def computing(self) -> dict[str, Any]:
         """How checkpoints compute, as far as it is not the default: the last bits of all results rest on it."""
-        said = {"device": self.device, "precision": self.precision}
-        return {name: value for name, value in said.items() if value not in ("auto", "float32")}
+        said = {"device": self.device, "precision": self.precision, "compile": self.compile}
+        return {name: value for name, value in said.items() if value not in ("auto", "float32", "none")}

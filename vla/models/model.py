@@ -41,9 +41,10 @@ class Model(nn.Module, ABC):
     def predict(self, inputs: Inputs) -> Prediction:
         """The chunk for each sample, and what the model believes beside it; of a model in evaluation mode."""
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def act(self, inputs: Inputs) -> Prediction:
-        """`predict` without gradients and dropout, whatever mode the model is in."""
+        """`predict` without gradients and dropout, whatever mode the model is in; no gradient takes the answer."""
+        # Not merely without gradients: in the loops of small models a sixth of the time goes into keeping versions.
         training = self.training
         if training:
             self.eval()

@@ -81,5 +81,7 @@ def test_a_checkpoint_computes_as_it_is_told(trained: Path) -> None:
     )
     digests = [result.rows[0].episodes[0].actions_digest for result in (exact, coarse)]
     assert digests[0] != digests[1]
+    with pytest.raises(ConfigError, match="compile=graphs: expected a CUDA device, got cpu"):
+        evaluate(trained, settings=settings, episodes=1, run=replace(run, engine="inline", compile="graphs"))
     with pytest.raises(ConfigError, match="policy expert takes no device: a checkpoint does"):
         evaluate("expert", episodes=1, run=run)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.models.codecs.chunks import SHAPE, everything, smooth
 from vla.core.errors import ContractError
-from vla.models.codecs.codec import ActionCodec, held
+from vla.models.codecs.codec import ActionCodec, by_place, held
 from vla.models.codecs.config import CODECS
 
 
@@ -54,3 +54,31 @@ def test_what_is_held_knows_nothing_of_the_rest(seed: int) -> None:
         known = valid[row, :, joint].nonzero()[:, 0].tolist()
         source = max((s for s in known if s < step), default=min(known, default=-1))
         assert found[row, step, joint] == (chunk[row, source, joint] if known else 0)
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_a_grammar_of_places_is_told_from_one_of_tokens(name: str) -> None:
+    codec = _codec(name)
+    allowed = by_place(codec)
+    if name == "fast":  # its budget depends on what was said
+        assert allowed is None
+        return
+    ids, _ = codec.encode(smooth(4, seed=2), everything(smooth(4)))
+    assert allowed is not None
+    assert torch.equal(codec.grammar(ids), allowed.expand(4, -1, -1))
+
+
+def test_a_grammar_that_depends_on_one_id_in_the_middle_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the first nor the last of those that are allowed."""
+    codec = _codec("spline")
+    free = codec.allowed
+
+    def picky(before: torch.Tensor) -> torch.Tensor:
+        allowed = free(before)
+        if before.shape[1]:
+            middle = (before[:, 0] > 64) & (before[:, 0] < 192)
+            allowed[middle, allowed[0].nonzero()[0, 0]] = False
+        return allowed
+
+    monkeypatch.setattr(codec, "allowed", picky)
+    assert by_place(codec) is None

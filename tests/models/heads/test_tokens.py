@@ -6,13 +6,15 @@ from typing import cast
 import pytest
 import torch
 
+from tests.models.learning import scaled
 from tests.models.reading import read_as
 from vla.models.codecs.config import BinsConfig, CodecConfig, FastConfig
 from vla.models.heads.config import TokensHeadConfig
 from vla.models.heads.head import ACTION_BLOCK
-from vla.models.heads.tokens import TokensHead
+from vla.models.heads.tokens import TokensHead, _spans
 from vla.models.model import Model
 from vla.models.trunk.inputs import Batch
+from vla.models.trunk.sequence import Reading
 from vla.models.unified import UnifiedTransformer
 
 MakeModel = Callable[..., Model]
@@ -51,19 +53,43 @@ def test_the_loss_is_that_of_the_ids_that_are_allowed(make_model: MakeModel, mak
     torch.testing.assert_close(loss, torch.stack(expected).mean())
 
 
+@pytest.mark.parametrize("gradients", [False, True], ids=["static", "growing"])
 def test_what_follows_a_complete_chunk_is_not_written(
-    make_model: MakeModel, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
+    gradients: bool, make_model: MakeModel, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Passes end with the longest chunk of the batch, and the chunks are those of writing on to the last token."""
+    """Tokens end with the longest chunk of the batch, and the chunks are those of writing on to the last token."""
     model, head = _model(make_model, FastConfig(vocabulary=512, tokens=12))
     inputs = make_batch(size=2, seed=4).inputs
-    passes: list[int] = []
-    model.trunk.register_forward_hook(lambda *_: passes.append(1))
-    chunks = model.predict(inputs).actions
-    short = len(passes)
-    # A head that believes that a token is always to come writes all of them.
-    told = head.codec.remaining
-    monkeypatch.setattr(head.codec, "remaining", lambda before: (told(before)[0], told(before)[1] + 1))
-    passes.clear()
-    torch.testing.assert_close(model.predict(inputs).actions, chunks)
-    assert 1 < short < len(passes) == 12  # the first is read with the inputs
+    written: list[int] = []
+    allowed = head.codec.allowed
+    monkeypatch.setattr(head.codec, "allowed", lambda before: (written.append(1), allowed(before))[1])
+    with torch.set_grad_enabled(gradients):
+        chunks = model.predict(inputs).actions
+        short = len(written)
+        # A head that believes that a token is always to come writes all of them.
+        told = head.codec.remaining
+        monkeypatch.setattr(head.codec, "remaining", lambda before: (told(before)[0], told(before)[1] + 1))
+        written.clear()
+        torch.testing.assert_close(model.predict(inputs).actions, chunks)
+    assert 0 < short < len(written) == 12
+
+
+@torch.no_grad()
+def test_of_the_rows_only_those_that_are_allowed_are_multiplied(make_model: MakeModel, make_batch: MakeBatch) -> None:
+    """And what is found among them is what the grammar leaves of all of them."""
+    model, head = _model(make_model)
+    scaled(model, 0.3).eval()
+    prefix = Reading(model.trunk, model._read_inputs(make_batch().inputs)[0], room=head.room)
+    assert head._spans == [(16 * (i % 4), 16 * (i % 4) + 16) for i in range(12)]
+    sliced = head.write(model.trunk, prefix, model.table)
+    spans, head._spans = head._spans, None
+    assert torch.equal(head.write(model.trunk, prefix, model.table), sliced)
+    assert len(sliced.unique()) > 12
+    head._spans = [(first + 1, stop) for first, stop in spans]  # a mistake is noticed
+    assert not torch.equal(head.write(model.trunk, prefix, model.table), sliced)
+
+
+def test_a_grammar_with_gaps_has_no_spans() -> None:
+    assert _spans(torch.tensor([[True, True, False], [False, False, True]])) == [(0, 2), (2, 3)]
+    assert _spans(torch.tensor([[True, False, True], [False, False, True]])) is None
+    assert _spans(None) is None

@@ -116,12 +116,12 @@ def test_memory_is_allocated_once(settings: dict[str, Any]) -> None:
     trunk = _trunk(**settings)
     prefix = _begun(trunk, room=4)
     assert isinstance(prefix.cache, StaticCache)
-    places = [t.data_ptr() for pair in prefix.cache._room.layers.values() for t in pair]
+    places = [held.data_ptr() for held in prefix.cache._room.layers.values()]
     for i in range(4):
         _, prefix = prefix.extend(trunk, _segment(1, 1 + i, seed=i))
     assert isinstance(prefix.cache, StaticCache)
-    assert [t.data_ptr() for pair in prefix.cache._room.layers.values() for t in pair] == places
-    assert len(places) == 4
+    assert [held.data_ptr() for held in prefix.cache._room.layers.values()] == places
+    assert len(places) == 2
 
 
 def test_memory_goes_with_the_last_prefix() -> None:
@@ -132,7 +132,7 @@ def test_memory_goes_with_the_last_prefix() -> None:
         prefix = _begun(trunk, room=4)
         _, longer = prefix.extend(trunk, _segment(1, 1, seed=1))
         assert isinstance(prefix.cache, StaticCache)
-        kept = weakref.ref(prefix.cache._room.layers[0][0])
+        kept = weakref.ref(prefix.cache._room.layers[0])
         del prefix, longer
         assert kept() is None
     finally:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from vla.core.errors import ContractError
 
+_WALKS = 8
+
 
 class ActionCodec(nn.Module, ABC):
     """Chunks (h, d) of about [-1, 1] ↔ at most ``length`` ids below ``size``.
@@ -54,6 +56,24 @@ class ActionCodec(nn.Module, ABC):
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """Plain JSON from which the configuration builds the same codec."""
+
+
+def by_place(codec: ActionCodec) -> Bool[Tensor, "l v"] | None:
+    """What the grammar allows at each place, if that does not depend on the tokens before it; None if it does."""
+    # Sequences that differ as much as they can: always the first id that is allowed, always the last, and at random.
+    random = torch.Generator().manual_seed(0)
+    before = torch.zeros(_WALKS, 0, dtype=torch.long)
+    rows = []
+    for _ in range(codec.length):
+        allowed = codec.allowed(before)
+        if not torch.equal(allowed, allowed[:1].expand_as(allowed)):
+            return None
+        rows.append(allowed[0])
+        ids = allowed[0].nonzero()[:, 0]
+        chosen = ids[torch.randint(len(ids), (_WALKS, 1), generator=random)]
+        chosen[0], chosen[1] = ids[0], ids[-1]
+        before = torch.cat([before, chosen], dim=1)
+    return torch.stack(rows)
 
 
 def require_chunks(chunk: Tensor, shape: tuple[int, int]) -> None:

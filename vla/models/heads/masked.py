@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from vla.core.errors import ConfigError
-from vla.models.codecs.codec import ActionCodec
+from vla.models.codecs.codec import ActionCodec, by_place
 from vla.models.heads.head import ACTION_BLOCK, Head
 from vla.models.trunk.attention import Transformer
 from vla.models.trunk.initialisation import initialise
@@ -88,17 +88,10 @@ class MaskedHead(Head):
 
 def _grammar(codec: ActionCodec) -> Bool[Tensor, "l v"]:
     """What may stand at each place, whatever stands before it; a codec of which that is not true is refused."""
-    empty = torch.zeros(1, 0, dtype=torch.long)
-    first, last = empty, empty
-    rows = []
-    for place in range(codec.length):
-        allowed, other = codec.allowed(first)[0], codec.allowed(last)[0]
-        if not torch.equal(allowed, other):
-            raise ConfigError(
-                f"model.head: kind masked fills tokens in any order, and what {type(codec).__name__} allows at place "
-                f"{place} depends on the tokens before it; use kind tokens with this codec"
-            )
-        rows.append(allowed)
-        ends = allowed.nonzero()[[0, -1], 0]
-        first, last = torch.cat([first, ends[None, :1]], dim=1), torch.cat([last, ends[None, 1:]], dim=1)
-    return torch.stack(rows)
+    allowed = by_place(codec)
+    if allowed is None:
+        raise ConfigError(
+            f"model.head: kind masked fills tokens in any order, and what {type(codec).__name__} allows at a place "
+            "depends on the tokens before it; use kind tokens with this codec"
+        )
+    return allowed

@@ -1,6 +1,7 @@
 """Sentences as they are read: what looks alike is one, and what a word is."""
 
 import unicodedata
+from functools import cache
 
 from tokenizers import Regex, pre_tokenizers
 
@@ -36,6 +37,7 @@ _SPACES = {**dict.fromkeys(("Zs", "Zl", "Zp", "Cc", "Cs"), " "), "Cf": ""}
 """How characters of these categories are read: spaces, control characters, halves of pairs; format characters."""
 
 
+@cache
 def splitter() -> pre_tokenizers.PreTokenizer:
     """Takes a plain sentence apart into words; spaces and the punctuation between words are dropped."""
     return pre_tokenizers.Split(Regex(_WORD), behavior="removed", invert=True)

@@ -114,7 +114,8 @@ class GrowingCache(Cache):
     def repeated(self, times: int) -> "GrowingCache":
         """See `Cache.repeated`."""
         several = copy.copy(self)
-        several._layers = _repeated(self._layers, times)
+        layers = self._layers.items()
+        several._layers = {layer: (k.repeat(times, 1, 1, 1), v.repeat(times, 1, 1, 1)) for layer, (k, v) in layers}
         several.marks = self.marks.repeated(times)
         return several
 
@@ -124,7 +125,8 @@ class _Room:
 
     def __init__(self, length: int) -> None:
         self.length = length
-        self.layers: dict[int, KeysValues] = {}
+        self.layers: dict[int, Tensor] = {}
+        """(b, 2 k, l, c) of each: its keys, and behind them its values."""
         self.marks: Marks | None = None
         self.turns = [0]
         self.newest = 0
@@ -166,12 +168,15 @@ class StaticCache(Cache):
         if layer not in self._room.layers:
             b, heads, _, size = keys.shape
             # Zeros: what is not there is left out by a weight of zero, and zero times an accidental NaN is NaN.
-            kept = (keys.new_zeros(b, heads, self._room.length, size) for _ in range(2))
-            self._room.layers[layer] = next(kept), next(kept)
-        all_keys, all_values = self._room.layers[layer]
+            self._room.layers[layer] = keys.new_zeros(b, 2 * heads, self._room.length, size)
+        all_keys, all_values = self._room.layers[layer].chunk(2, dim=1)
         all_keys[:, :, self.start : self._stop] = keys
         all_values[:, :, self.start : self._stop] = values
         return (all_keys, all_values) if self.start else (keys, values)
+
+    def held(self, layer: int) -> Float[Tensor, "b n l c"]:
+        """The memory of a layer, n = 2 k: places of all tokens that there are and are to come, keys and then values."""
+        return self._room.layers[layer]
 
     def detached(self) -> "StaticCache":
         """See `Cache.detached`; without gradients it is itself."""
@@ -181,7 +186,7 @@ class StaticCache(Cache):
         """See `Cache.repeated`; it has memory of its own."""
         several = copy.copy(self)
         several._room = copy.copy(self._room)
-        several._room.layers = _repeated(self._room.layers, times)
+        several._room.layers = {layer: held.repeat(times, 1, 1, 1) for layer, held in self._room.layers.items()}
         several._room.marks = self._room.marks and self._room.marks.repeated(times)
         several.marks = several._room.marks if self.start and several._room.marks else self.marks.repeated(times)
         return several
@@ -198,7 +203,3 @@ class StaticCache(Cache):
         room.marks.valid[:, self._stop :].zero_()
         # The first tokens see themselves alone, so they need not look into the empty room.
         self.marks = room.marks if self.start else new
-
-
-def _repeated(layers: dict[int, tuple[Tensor, Tensor]], times: int) -> dict[int, tuple[Tensor, Tensor]]:
-    return {layer: (k.repeat(times, 1, 1, 1), v.repeat(times, 1, 1, 1)) for layer, (k, v) in layers.items()}

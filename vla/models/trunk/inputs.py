@@ -37,6 +37,21 @@ class _OnDevice:
         """The same in page-locked memory, which `torch.utils.data.DataLoader` calls by this name."""
         return self._each(lambda tensor: tensor.pin_memory())
 
+    def clone(self: T) -> T:
+        """The same in memory of its own."""
+        return self._each(torch.clone)
+
+    def tensors(self) -> list[Tensor]:
+        """All of them, in an order that values of the same structure share."""
+        found: list[Tensor] = []
+
+        def kept(tensor: Tensor) -> Tensor:
+            found.append(tensor)
+            return tensor
+
+        self._each(kept)
+        return found
+
     def __getitem__(self: T, rows: slice) -> T:
         """Some samples of the batch."""
         return self._each(lambda tensor: tensor[rows])

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class Turns(NamedTuple):
-    """How far each token's channels are turned; the second half of the channels as the first."""
+    """How far each token's channels are turned, the second half as the first; sines of the first half are negative."""
 
     cos: Float[Tensor, "q c"]
     sin: Float[Tensor, "q c"]
@@ -34,11 +34,10 @@ def turns(position: Int64[Tensor, "q 3"], size: int, base: float, sections: Sequ
     else:
         along = steps[:, :1]
     angles = along * base ** (-pairs / size)  # (q, size / 2)
-    angles = torch.cat([angles, angles], dim=1)
-    return Turns(angles.cos(), angles.sin())
+    cos, sin = angles.cos(), angles.sin()
+    return Turns(torch.cat([cos, cos], dim=1), torch.cat([-sin, sin], dim=1))
 
 
 def rotate(x: Float[Tensor, "b h q c"], by: Turns) -> Float[Tensor, "b h q c"]:
     """Turn each pair of channels: channel i goes with channel i + c / 2, as in the published weights."""
-    first, second = x.chunk(2, dim=-1)
-    return (x * by.cos + torch.cat([-second, first], dim=-1) * by.sin).to(x.dtype)
+    return (x * by.cos + x.roll(x.shape[-1] // 2, dims=-1) * by.sin).to(x.dtype)

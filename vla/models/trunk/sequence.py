@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vla.models.trunk.attention import Transformer
 from vla.models.trunk.cache import Cache, GrowingCache, Marks, StaticCache
+from vla.models.trunk.line import Line, StaticLine
 
 Place = int | Int64[Tensor, ""]
 """Of a segment's first token: a number where all segments before it are of a length that is known."""
@@ -98,6 +99,13 @@ class Prefix(ABC):
     def extend(self, trunk: Transformer, segment: Segment) -> tuple[Float[Tensor, "b q e"], "Prefix"]:
         """Read ``segment`` behind it: its hidden states, and the longer prefix."""
 
+    def ahead(self, trunk: Transformer, like: Float[Tensor, "b e"], length: int, block: int) -> Line:
+        """At most ``length`` tokens behind it, which will be read one after the other and are ``like`` those.
+
+        Each is a block of its own, from ``block`` on, so it sees all before it.
+        """
+        return _Extended(self, trunk, block)
+
     @abstractmethod
     def detached(self) -> "Prefix":
         """The same, through which no gradient flows into what read it (knowledge insulation, arXiv 2505.23705)."""
@@ -129,6 +137,13 @@ class CachedPrefix(Prefix):
         valid = cache.marks.valid[:, : cache.start + segment.x.shape[1]]
         return hidden, CachedPrefix(cache=cache, valid=valid, next=segment.next(self.next))
 
+    def ahead(self, trunk: Transformer, like: Float[Tensor, "b e"], length: int, block: int) -> Line:
+        """See `Prefix.ahead`."""
+        if not isinstance(self.cache, StaticCache):
+            return super().ahead(trunk, like, length, block)
+        position = torch.arange(length, device=like.device) + self.next
+        return StaticLine(trunk, self.cache, position[:, None].expand(-1, 3), like, block)
+
     def detached(self) -> "CachedPrefix":
         """See `Prefix.detached`."""
         return replace(self, cache=self.cache.detached())
@@ -136,6 +151,19 @@ class CachedPrefix(Prefix):
     def repeated(self, times: int) -> "CachedPrefix":
         """See `Prefix.repeated`."""
         return replace(self, cache=self.cache.repeated(times), valid=self.valid.repeat(times, 1))
+
+
+class _Extended(Line):
+    """By making longer and longer prefixes."""
+
+    def __init__(self, prefix: Prefix, trunk: Transformer, block: int) -> None:
+        self._prefix, self._trunk, self._block = prefix, trunk, block
+
+    def read(self, x: Float[Tensor, "b e"]) -> Float[Tensor, "b e"]:
+        """See `Line.read`."""
+        hidden, self._prefix = self._prefix.extend(self._trunk, Segment.of(x[:, None], self._block))
+        self._block += 1
+        return hidden[:, 0]
 
 
 class Reading(Prefix):
@@ -177,6 +205,12 @@ class Reading(Prefix):
         own = CachedPrefix(cache=longer.cache.first(length), valid=self.valid, next=self._whole.next(0))
         self._found = hidden[:, :length], own
         return hidden[:, length:], longer
+
+    def ahead(self, trunk: Transformer, like: Float[Tensor, "b e"], length: int, block: int) -> Line:
+        """See `Prefix.ahead`."""
+        return (
+            self.cached.ahead(trunk, like, length, block) if self._room else super().ahead(trunk, like, length, block)
+        )
 
     def detached(self) -> Prefix:
         """See `Prefix.detached`."""

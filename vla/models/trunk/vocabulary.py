@@ -33,7 +33,8 @@ class Vocabulary:
 
     def range(self, name: str) -> range:
         """The ids of ``name``; an unknown name is an `UnknownNameError` that lists the ranges."""
-        return lookup("range of the vocabulary", name, self._ranges)
+        found = self._ranges.get(name)  # first, since decoding asks for each token
+        return lookup("range of the vocabulary", name, self._ranges) if found is None else found
 
     def __iter__(self) -> Iterator[str]:
         """The names of the ranges, in order."""
