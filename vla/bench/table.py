@@ -11,6 +11,7 @@ from vla.bench.settings import (
     DamageConfig,
     EnvConfig,
     IndexConfig,
+    LabelsConfig,
     LoaderConfig,
     PrecisionConfig,
     RecorderConfig,
@@ -72,6 +73,12 @@ def _codecs(config: CodecsConfig, note: Note) -> list[Row]:
     return bench_codecs(config, note)
 
 
+def _labels(config: LabelsConfig, note: Note) -> list[Row]:
+    from vla.bench.labels import bench_labels
+
+    return bench_labels(config, note)
+
+
 def _precision(config: PrecisionConfig, note: Note) -> list[Row]:
     from vla.bench.precision import bench_precision
 
@@ -89,6 +96,11 @@ BENCHES: dict[str, Bench] = {
         run=_codecs,
         summary="every action codec on the chunks of a dataset: length, error, overlap and redundancy of tokens",
         show=to_matrix,
+    ),
+    "labels": Bench(
+        config=LabelsConfig,
+        run=_labels,
+        summary="success and first frames with the simulator's labels, with labels made of logs, and with none",
     ),
     "env": Bench(
         config=EnvConfig,

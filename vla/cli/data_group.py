@@ -17,6 +17,7 @@ VERBS = {
     "relabel": "change instructions, tasks or success, as a new version",
     "pack": "rewrite many small segments as few large ones, as a new version",
     "replay": "run episodes open loop in their environment and compare",
+    "label": "add labels that follow from the logs: the gripper's next event, where it is seen, the coming path",
     "render": "render episodes anew from their simulator states, at another size",
     "view": "a web page of one episode, or a Rerun recording",
     "bench": "how fast a dataset is read here",
