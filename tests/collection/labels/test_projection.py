@@ -30,7 +30,7 @@ def test_a_camera_is_found_again(wrong: float) -> None:
     points = truth + rng.normal(0.0, 0.01, truth.shape)
     outliers = rng.random(len(points)) < wrong
     points[outliers] = rng.uniform(-1, 1, (int(outliers.sum()), 2))
-    projection, explained = fit_projection(places, points, metric=True, tolerance=0.06, rng=rng)
+    projection, explained = fit_projection(places, points, form="pinhole", tolerance=0.06, rng=rng)
     new = rng.uniform((0.35, -0.2, 0.0), (0.65, 0.2, 0.3), (50, 3))
     assert np.linalg.norm(projection(new) - _seen(_camera(), new), axis=1).max() < 0.01
     assert explained[~outliers].mean() > 0.99
@@ -40,7 +40,7 @@ def test_a_camera_is_found_again(wrong: float) -> None:
 def test_what_is_behind_the_camera_is_nowhere() -> None:
     rng = np.random.default_rng(0)
     places = rng.uniform((0.35, -0.2, 0.0), (0.65, 0.2, 0.3), (100, 3))
-    projection, _ = fit_projection(places, _seen(_camera(), places), metric=True, tolerance=0.06, rng=rng)
+    projection, _ = fit_projection(places, _seen(_camera(), places), form="pinhole", tolerance=0.06, rng=rng)
     assert np.isnan(projection(np.array([[1.6, 0.0, 1.2]]))).all()
     assert np.isfinite(projection(np.array([[0.5, 0.0, 0.1]]))).all()
 
@@ -56,7 +56,7 @@ def test_points_follow_joints_where_no_position_is_known() -> None:
 
     points = tip(angles) + rng.normal(0.0, 0.01, (400, 2))
     points[:100] = rng.uniform(-1, 1, (100, 2))
-    projection, _ = fit_projection(angles, points, metric=False, tolerance=0.06, rng=rng)
+    projection, _ = fit_projection(angles, points, form="quadratic", tolerance=0.06, rng=rng)
     new = rng.uniform((-0.4, 0.4), (0.4, 1.1), (50, 2))
     error = np.linalg.norm(projection(new) - tip(new), axis=1)
     assert np.median(error) < 0.02

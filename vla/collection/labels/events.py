@@ -57,7 +57,7 @@ def grasps(closed: Bool[np.ndarray, " t"], rows: Float[np.ndarray, "t k"], carri
     """Closings of one episode after which the tool moved by more than ``carried`` before the gripper opened again."""
     flips = (np.flatnonzero(closed[1:] != closed[:-1]) + 1).tolist()
     found = []
-    for step, until in zip(flips, [*flips[1:], len(closed)], strict=True):
+    for step, until in zip(flips, [*flips, len(closed)][1:], strict=True):
         if closed[step] and np.linalg.norm(rows[step:until] - rows[step], axis=1).max() > carried:
             found.append(Grasp(closed=step, opened=until if until < len(closed) else None))
     return found
