@@ -142,8 +142,7 @@ def _means(kind: str, found: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
         if values:
             name = f"{kind}: {measure.removesuffix('_m').replace('_', ' ')}"
             yield Row(name=f"{name}, mean of {len(values)} seeds", value=float(np.mean(values)), unit=unit)
-            yield Row(name=f"{name}, least", value=float(np.min(values)), unit=unit)
-            yield Row(name=f"{name}, most", value=float(np.max(values)), unit=unit)
+            yield Row(name=f"{name}, least and most", value=float(np.min(values)), unit=unit, against=float(np.max(values)))
 
 
 def _recovered(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Row]:

@@ -17,11 +17,12 @@ def test_a_grasp_is_a_closing_that_is_carried() -> None:
 
 
 def test_one_that_lets_go_at_once_is_none() -> None:
-    assert grasps(_closed(".x.xxxxx.xx."), TOOL, 0.5) == [Grasp(closed=3, opened=8), ]
+    assert grasps(_closed(".x.xxxxx.xx."), TOOL, 0.5) == [Grasp(closed=3, opened=8)]
     assert grasps(_closed(".xx........."), TOOL, 0.5) == []
 
 
 def test_what_holds_to_the_end_never_opens_and_what_began_closed_never_closed() -> None:
     assert grasps(_closed("...xxxxxxxxx"), TOOL, 0.5) == [Grasp(closed=3, opened=None)]
+    assert grasps(_closed("..........xx"), TOOL, 0.5) == [Grasp(closed=10, opened=None)]
     assert grasps(_closed("xxxxxx......"), TOOL, 0.5) == []
     assert grasps(_closed("............"), TOOL, 0.5) == []

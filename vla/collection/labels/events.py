@@ -53,12 +53,23 @@ def gripper_closed(dataset: Dataset) -> Bool[np.ndarray, " t"]:
     return closed
 
 
+def seen_closed(dataset: Dataset, closed: Bool[np.ndarray, " t"]) -> Bool[np.ndarray, " t"]:
+    """Whether the gripper looks closed in the picture of each step, which is older than the step's command."""
+    before = np.arange(len(closed)) - 1
+    before[dataset.episode_starts] += 1
+    return np.asarray(closed[before])
+
+
 def grasps(closed: Bool[np.ndarray, " t"], rows: Float[np.ndarray, "t k"], carried: float) -> list[Grasp]:
-    """Closings of one episode after which the tool moved by more than ``carried`` before the gripper opened again."""
+    """Closings of one episode after which the tool moved by more than ``carried``, or that hold to its end.
+
+    Others are tries: the gripper opened again where it was.
+    """
     flips = (np.flatnonzero(closed[1:] != closed[:-1]) + 1).tolist()
     found = []
     for step, until in zip(flips, [*flips, len(closed)][1:], strict=True):
-        if closed[step] and np.linalg.norm(rows[step:until] - rows[step], axis=1).max() > carried:
+        away = np.linalg.norm(rows[step:until] - rows[step], axis=1).max()
+        if closed[step] and (away > carried or until == len(closed)):
             found.append(Grasp(closed=step, opened=until if until < len(closed) else None))
     return found
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from vla.collection.labels.events import coming_events, gripper_closed
+from vla.collection.labels.events import coming_events, gripper_closed, seen_closed
 from vla.collection.labels.projection import Projection
 from vla.collection.labels.settings import LabelConfig
 from vla.collection.labels.signals import Signals, make_signals
@@ -85,7 +85,7 @@ def _fit_cameras(
         if camera.kind != "rgb":
             continue
         try:
-            track = follow(dataset, camera.name, places, closed, moves, steps, config.seed)
+            track = follow(dataset, camera.name, places, seen_closed(dataset, closed), moves, steps, config.seed)
             fitted[camera.name] = _trusted(track, places, max(camera.height, camera.width), config.most_residual)
         except DatasetError as error:
             left_out[camera.name] = str(error)

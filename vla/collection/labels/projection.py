@@ -2,7 +2,8 @@
 
 A pinhole camera maps positions by a 3x4 matrix up to scale, which pairs give by the direct linear transform (Hartley
 and Zisserman, Multiple View Geometry, 2nd edition, algorithm 7.1); RANSAC (Fischler and Bolles 1981) finds the pairs
-to trust, and Gauss-Newton on the distances in the picture ends it. Where the tool is known as joint angles alone, the
+to trust, and Gauss-Newton on the distances in the picture ends it. It begins from an affine camera too, which is the
+better start where the tool moves little and hardly any perspective is seen. Where the tool is known as joint angles alone, the
 points are a quadratic polynomial of them: no camera, but a map that the same pairs give. Few pairs that lie in a plane,
 as where a gripper closes, determine no camera either; they are described by an affine map.
 """
@@ -51,20 +52,23 @@ def fit_projection(
     scale = float(np.linalg.norm(places - centre, axis=1).mean()) or 1.0
     frame = Projection(matrix=np.zeros((3, 0)), form=form, centre=centre, scale=scale)
     features = _features(places, frame)
-    solve, needed = (_pinhole, 6) if form == "pinhole" else (_polynomial, features.shape[1] + 4)
+    solves = (_pinhole, _polynomial) if form == "pinhole" else (_polynomial,)
+    needed = min(features.shape[1] + 4, len(places))
     best = np.zeros(len(places), bool)
-    for _ in range(_ROUNDS):
-        chosen = rng.choice(len(places), min(needed, len(places)), replace=False)
-        explained = _errors(solve(features[chosen], points[chosen]), features, points) < tolerance
+    for number in range(_ROUNDS):
+        chosen = rng.choice(len(places), needed, replace=False)
+        matrix = solves[number % len(solves)](features[chosen], points[chosen])
+        explained = _errors(matrix, features, points) < tolerance
         if explained.sum() > best.sum():
             best = explained
-    matrix = np.zeros((3, features.shape[1]))
-    for _ in range(3):  # what a better fit explains makes it better still
+    for _ in range(5):  # what a better fit explains makes it better still
         if best.sum() < needed:
             best = np.ones(len(places), bool)
-        matrix = solve(features[best], points[best])
+        found = [solve(features[best], points[best]) for solve in solves]
         if form == "pinhole":
-            matrix = _refined(matrix, features[best], points[best], tolerance)
+            found = [_refined(one, features[best], points[best], tolerance) for one in found]
+        losses = [np.minimum(_errors(one, features, points), tolerance).sum() for one in found]
+        matrix = found[int(np.argmin(losses))]
         best = _errors(matrix, features, points) < tolerance
     return Projection(matrix=matrix, form=form, centre=centre, scale=scale), best
 
@@ -123,7 +127,7 @@ def _refined(
         )  # (m, 2, 12)
         weighted = jacobian * weight[:, None, None]
         gram = np.einsum("mip,miq->pq", weighted, jacobian)
-        gram += 1e-9 * np.trace(gram) * np.eye(12)  # the scale of the matrix is free
+        gram += 1e-7 * np.trace(gram) * np.eye(12)  # the scale of the matrix is free
         step = np.linalg.solve(gram, np.einsum("mip,mi->p", weighted, off))
         matrix = matrix + step.reshape(3, 4)
     return np.asarray(matrix / np.linalg.norm(matrix[2]))

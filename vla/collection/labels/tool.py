@@ -3,7 +3,6 @@
 A simulator is not asked: a description (MJCF) is the robot's geometry, which makers publish for real arms.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -121,9 +120,7 @@ def _forward(
         raise ConfigError(f"label: {source} is no MJCF: {' '.join(str(error).split())[:300]}") from None
     joints = {model.joint(i).name: int(model.joint(i).qposadr[0]) for i in range(model.njnt)}
     turns = [(i, d.name) for i, d in enumerate(state) if d.unit == "rad"]
-    addresses = [joints[_named(name, joints, f"joint of {source}")] for _, name in turns]
-    if not addresses:
-        raise ConfigError(f"label: {source}: the state has no joint in rad, only {', '.join(d.name for d in state)}")
+    addresses = _addresses([name for _, name in turns], joints, source)
     sites = {model.site(i).name: i for i in range(model.nsite)}
     site = _tool_site(tool, sites, source)
     data = mujoco.MjData(model)
@@ -135,15 +132,18 @@ def _forward(
     return found, site
 
 
-def _named(name: str, known: Mapping[str, int], what: str) -> str:
-    """The one that is called so, or so behind a prefix (``robot0_joint1``)."""
-    fits = [name] if name in known else [k for k in known if re.search(rf"_{re.escape(name)}$", k)]
+def _addresses(names: Sequence[str], joints: Mapping[str, int], source: str) -> list[int]:
+    """Of the joints that are called so, all with one prefix (``robot0_joint1``)."""
+    suffix = names[0] if names else ""
+    prefixes = [joint.removesuffix(suffix) for joint in joints if names and joint.endswith(suffix)]
+    fits = [prefix for prefix in prefixes if all(prefix + name in joints for name in names)]
     if len(fits) != 1:
         raise ConfigError(
-            f"label: {name}: expected one {what} of this name, got {fits or list(known)[:20]}; "
-            "call the dimensions of the state as the description does (vla data convert --describe)"
+            f"label: {source}: expected its joints to be called as the dimensions of the state in rad, "
+            f"{', '.join(names) or 'of which there are none'}, got {', '.join(list(joints)[:20])}; call these as it does "
+            "where the data is imported (vla data convert --describe)"
         )
-    return fits[0]
+    return [joints[fits[0] + name] for name in names]
 
 
 def _tool_site(tool: str, sites: Mapping[str, int], source: str) -> str:

@@ -9,27 +9,38 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from vla.collection.labels.projection import Form, Projection, fit_projection
 from vla.collection.labels.tool import Places
 from vla.core.errors import DatasetError
 from vla.datasets.dataset import Dataset
 
-_STILL = 0.005
-"""Of the tool's travel: less is standing still."""
+_STILL = 0.015
+"""Of the tool's travel: more is not standing still."""
 _STILLEST = 300
-"""Closings and openings that are looked at: those in which the tool moved least."""
+"""Closings and openings that are looked at: those in which the gripper moved most, and the tool least."""
 _MOST_STEPS = 5
 """That a gripper is given to close or open."""
 _FEWEST = 20
 """Closings and openings of a tool that stands still, below which nothing is believed."""
+_MOST_SIDE = 96
+"""Pixels of the pictures that are looked at: more make it no surer."""
+_CHANGED = 0.02
+"""Squared change of a pixel's colour, 0 to 1, below which it is noise."""
+_BACKGROUND = 15
+"""Pictures of an episode whose median is what stands still in it."""
+_STANDS_OUT = 0.06
+"""Change of a colour of a pixel, 0 to 1, from that on which something is before the background."""
+_WINDOW = 0.06
+"""Deviation of the window in which a gripper moves, as a share of the picture's side."""
 _PATCH = 0.35
 """Side of the gripper's look, as a share of the picture's."""
 _INSIDE = 0.7
 """Share of the look's weight that must be in the picture."""
-_NEAR = (1.0, 0.4, 0.2, 0.2)
-"""How far from where it is expected the gripper is looked for, in each round; the picture is 2 across."""
+_ROUNDS = ((0.1, 0.3, False), (0.2, 0.3, False), (0.4, 0.3, True), (1.0, 0.3, True), (1.0, 0.2, True))
+"""Of each round: how far from where grippers moved the tool may be, of its travel; how far from where it is expected the
+gripper is looked for, the picture is 2 across; and whether perspective is fitted."""
 _TRUSTED = 0.1
 """Distance in the picture, which is 2 across, within which a pair counts as explained."""
 
@@ -51,54 +62,100 @@ class Track:
 def gripper_moves(
     dataset: Dataset, closed: Bool[np.ndarray, " t"], places: Places, episodes: Int64[np.ndarray, " _"]
 ) -> Int64[np.ndarray, "m 2"]:
-    """Pairs of steps between which the gripper moved and the tool did not: before the command, and as late as it can."""
-    found, moved = [], []
-    still = _STILL * places.travel
+    """Pairs of steps between which the gripper moved much and the tool little, the first that of the command.
+
+    How far it is says the state, where it has a dimension of the gripper's name; else it takes its time.
+    """
+    names = [d.name for d in dataset.contract.state]
+    column = names.index(dataset.contract.gripper) if dataset.contract.gripper in names else None
+    pairs, scores = [], []
     for start, length in zip(dataset.episode_starts[episodes], dataset.episode_lengths[episodes], strict=True):
         of_episode = closed[start : start + length]
         for flip in np.flatnonzero(of_episode[1:] != of_episode[:-1]) + 1:
-            first = start + flip
-            last = min(first + _MOST_STEPS, start + length - 1)
-            away = np.linalg.norm(places.rows[first : last + 1] - places.rows[first], axis=1)
-            stays = int(np.argmax(away > still)) - 1 if (away > still).any() else last - first
-            if stays >= 1:
-                found.append((first, first + stays))
-                moved.append(away[stays])
-    stillest = np.argsort(moved, kind="stable")[:_STILLEST]
-    return np.array(found, np.int64).reshape(-1, 2)[stillest]
+            steps = np.arange(start + flip, min(start + flip + _MOST_STEPS, start + length - 1) + 1)
+            if len(steps) < 2:
+                continue
+            away = np.linalg.norm(places.rows[steps] - places.rows[steps[0]], axis=1)
+            done = np.arange(len(steps)) / _MOST_STEPS
+            if column is not None:
+                done = np.abs(dataset.state[steps, column] - dataset.state[steps[0], column])
+                done = done / max(done.max(), 1e-9)
+            score = (done - away / (_STILL * places.travel))[1:]
+            pairs.append((steps[0], steps[1 + score.argmax()]))
+            scores.append(score.max())
+    good = np.argsort(scores, kind="stable")[::-1][:_STILLEST]
+    return np.array(pairs, np.int64).reshape(-1, 2)[[i for i in good if scores[i] > 0]]
 
 
-def read_pictures(dataset: Dataset, camera: str, steps: Int64[np.ndarray, " m"]) -> Float[np.ndarray, "m y x 3"]:
-    """Pictures of some steps, 0 to 1."""
-    shape = next(c.shape for c in dataset.contract.cameras if c.name == camera)
-    out = np.empty((len(steps), *shape), np.uint8)
-    dataset.read_frames(camera, steps, out)
-    return out.astype(np.float32) / 255
+def read_pictures(dataset: Dataset, camera: str, steps: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, "m y x 3"]:
+    """Pictures of some steps, 0 to 1; large ones are made small by a whole factor."""
+    height, width, _ = next(c.shape for c in dataset.contract.cameras if c.name == camera)
+    factor = -(-max(height, width) // _MOST_SIDE)
+    y, x = height // factor, width // factor
+    small = np.empty((len(steps), y, x, 3), np.float32)
+    for part in np.array_split(np.arange(len(steps)), len(steps) // 64 + 1):
+        out = np.empty((len(part), height, width, 3), np.uint8)
+        dataset.read_frames(camera, steps[part], out)
+        blocks = out[:, : y * factor, : x * factor].reshape(len(part), y, factor, x, factor, 3)
+        small[part] = blocks.mean(axis=(2, 4)) / 255
+    return small
 
 
-def what_moved(before: Float[np.ndarray, "m y x 3"], after: Float[np.ndarray, "m y x 3"]) -> Float64[np.ndarray, "m 2"]:
-    """The middle of what differs between two pictures, NaN where nothing does: weighted medians of row and column."""
-    change = np.abs(after - before).sum(axis=-1)  # (m, y, x)
-    change = np.where(change > 0.15, change, 0.0)
-    middles = []
-    for axis in (2, 1):
-        along = change.sum(axis=axis).cumsum(axis=1)  # (m, y or x)
-        total, size = along[:, -1:], along.shape[1]
-        middle = (along < total / 2).sum(axis=1) + 0.5
-        middles.append(np.where(total[:, 0] > 0, 2 * middle / size - 1, np.nan))
-    return np.stack(middles, axis=1)
+def what_stands_out(
+    dataset: Dataset, camera: str, steps: Int64[np.ndarray, " m"]
+) -> Float32[np.ndarray, "m y x 4"]:
+    """Pictures of rising steps without what stands still in their episode, and where something is left.
+
+    Without this, a thing that is grasped in every episode would be taken for a part of the gripper.
+    """
+    pictures = read_pictures(dataset, camera, steps)
+    found = np.zeros((*pictures.shape[:3], 4), np.float32)
+    owner = np.searchsorted(dataset.episode_starts, steps, side="right") - 1
+    for episode in np.unique(owner):
+        start, length = dataset.episode_starts[episode], dataset.episode_lengths[episode]
+        spread = np.unique(np.linspace(start, start + length - 1, _BACKGROUND).round().astype(np.int64))
+        background = np.median(read_pictures(dataset, camera, spread), axis=0)
+        mine = owner == episode
+        there = np.abs(pictures[mine] - background).max(axis=-1, keepdims=True) > _STANDS_OUT
+        found[mine] = np.concatenate([np.where(there, pictures[mine], 0.0), there], axis=-1)
+    return found
+
+
+def what_moved(
+    before: Float32[np.ndarray, "m y x 3"], after: Float32[np.ndarray, "m y x 3"]
+) -> Float64[np.ndarray, "m 2"]:
+    """Where most differs between two pictures, NaN where nothing does: the middle of the window that changes most.
+
+    An arm that sways changes along its edges, all over the picture; what moved changes in one place.
+    """
+    change = np.square(after - before).sum(axis=-1)  # (m, y, x)
+    change = np.where(change > _CHANGED, change, 0.0)
+    size = change.shape[1:]
+    rows, columns = (np.arange(n, dtype=np.float64) for n in size)
+    width = _WINDOW * min(size)
+    smooth = np.einsum("ij,mjk,lk->mil", _gaussian(rows, rows, width), change, _gaussian(columns, columns, width))
+    best = np.stack(np.unravel_index(smooth.reshape(len(smooth), -1).argmax(axis=1), size), axis=1)
+    weight = _gaussian(best[:, 0], rows, width)[:, :, None] * _gaussian(best[:, 1], columns, width)[:, None] * change
+    total = weight.sum(axis=(1, 2))
+    with np.errstate(invalid="ignore"):
+        pixels = np.stack([weight.sum(axis=2) @ rows, weight.sum(axis=1) @ columns], axis=1) / total[:, None]
+    return _points(pixels, size)
+
+
+def _gaussian(centres: np.ndarray, at: np.ndarray, width: float) -> np.ndarray:
+    return np.asarray(np.exp(-0.5 * ((centres[:, None] - at) / width) ** 2))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
     """What is the same around the gripper in all pictures."""
 
-    mean: Float64[np.ndarray, "p p 3"]
-    weight: Float64[np.ndarray, "p p 3"]
+    mean: Float64[np.ndarray, "p p c"]
+    weight: Float64[np.ndarray, "p p c"]
     """Large where pictures agree: that is the gripper, and what differs is what it stands before. Adds up to 1."""
 
     @staticmethod
-    def of(pictures: Float[np.ndarray, "m y x 3"], points: Float[np.ndarray, "m 2"]) -> "Look":
+    def of(pictures: Float32[np.ndarray, "m y x c"], points: Float[np.ndarray, "m 2"]) -> "Look":
         """The look around a point of each picture."""
         half = _half(pictures.shape[1:3])
         padded = np.pad(pictures, ((0, 0), (half, half), (half, half), (0, 0)), mode="edge")
@@ -108,16 +165,16 @@ class Look:
             np.arange(len(pictures))[:, None, None],
             np.clip(rows, 0, pictures.shape[1] - 1)[:, None, None] + offsets[:, None],
             np.clip(columns, 0, pictures.shape[2] - 1)[:, None, None] + offsets,
-        ].astype(np.float64)  # (m, p, p, 3)
+        ].astype(np.float64)  # (m, p, p, c)
         mean = np.median(patches, axis=0)
         weight = 1 / (np.abs(patches - mean).mean(axis=0) ** 2 + 0.05**2)
         return Look(mean=mean, weight=weight / weight.sum())
 
-    def differences(self, pictures: Float[np.ndarray, "m y x 3"]) -> Float64[np.ndarray, "m y x"]:
+    def differences(self, pictures: Float32[np.ndarray, "m y x c"]) -> Float64[np.ndarray, "m y x"]:
         """Mean squared difference of what is around each pixel from the look; what is out of the picture is left out."""
         size = np.array(pictures.shape[1:3])
         shape = tuple((size + 2 * _half(size)).tolist())
-        inside = np.ones((1, *size, 3), np.float32)
+        inside = np.ones((1, *size, pictures.shape[-1]), np.float32)
 
         def correlated(images: np.ndarray, kernel: np.ndarray) -> np.ndarray:
             kernel = kernel[::-1, ::-1].astype(np.float32)
@@ -146,7 +203,7 @@ def _points(pixels: Float[np.ndarray, "m 2"], size: Sequence[int]) -> Float64[np
 
 
 def find(
-    look: Look, pictures: Float[np.ndarray, "m y x 3"], near: Float[np.ndarray, "m 2"] | None, reach: float
+    look: Look, pictures: Float32[np.ndarray, "m y x c"], near: Float[np.ndarray, "m 2"] | None, reach: float
 ) -> Float64[np.ndarray, "m 2"]:
     """Where each picture looks most alike, within ``reach`` of ``near``; between pixels by a parabola."""
     size = pictures.shape[1:3]
@@ -176,12 +233,14 @@ def follow(
     dataset: Dataset,
     camera: str,
     places: Places,
-    closed: Bool[np.ndarray, " t"],
+    seen_closed: Bool[np.ndarray, " t"],
     moves: Int64[np.ndarray, "m 2"],
     steps: Int64[np.ndarray, " f"],
     seed: int,
 ) -> Track:
     """See the module. ``moves`` are pairs as `gripper_moves` gives them, ``steps`` those at which it is looked for.
+
+    An open and a closed gripper have looks of their own.
 
     `DatasetError` where too little moves, or nothing that is seen follows the tool.
     """
@@ -203,18 +262,26 @@ def follow(
             f"tool: {int(agreed.sum())} of {int(seen.sum())} closings and openings agree, at least {_FEWEST} are needed"
         )
     steps = np.unique(np.concatenate([steps, moves[seen][agreed].ravel()]))
-    pictures, of_moves = read_pictures(dataset, camera, steps), np.isin(steps, moves[seen][agreed])
+    pictures, of_moves = what_stands_out(dataset, camera, steps), np.isin(steps, moves[seen][agreed])
     form: Form = "pinhole" if places.metric else "quadratic"
-    points, explained = np.full((len(steps), 2), np.nan), of_moves
-    for reach in _NEAR:
-        expected = projection(places.rows[steps])
+    anchors = places.rows[moves[seen][agreed, 0]]
+    beyond = np.linalg.norm(places.rows[steps][:, None] - anchors, axis=2).min(axis=1) / places.travel
+    explained = of_moves
+    for further, reach, perspective in _ROUNDS:
+        expected, near = projection(places.rows[steps]), beyond <= further
+        points = np.full((len(steps), 2), np.nan)
         for state in (False, True):
-            rows = closed[steps] == state
-            look = Look.of(pictures[rows & explained], expected[rows & explained])
-            points[rows] = find(look, pictures[rows], expected[rows], reach)
+            rows, sure = (seen_closed[steps] == state) & near, (seen_closed[steps] == state) & explained
+            if sure.any():
+                look = Look.of(pictures[sure], expected[sure])
+                points[rows] = find(look, pictures[rows], expected[rows], reach)
         known = np.isfinite(points).all(axis=1)
         projection, among = fit_projection(
-            places.rows[steps[known]], points[known], form=form, tolerance=_TRUSTED, rng=rng
+            places.rows[steps[known]],
+            points[known],
+            form=form if perspective else "affine",
+            tolerance=_TRUSTED,
+            rng=rng,
         )
         explained = known.copy()
         explained[known] = among
