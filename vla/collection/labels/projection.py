@@ -8,7 +8,7 @@ points are a quadratic polynomial of them: no camera, but a map that the same pa
 as where a gripper closes, determine no camera either; they are described by an affine map.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -37,6 +37,12 @@ class Projection:
         seen = _features(places, self) @ self.matrix.T
         depth = np.where(seen[:, 2:] > _BEHIND, seen[:, 2:], np.nan)
         return np.asarray(seen[:, :2] / depth)
+
+    def moved(self, by: Float[np.ndarray, "2"]) -> "Projection":
+        """The same with all points moved in the picture."""
+        matrix = self.matrix.copy()
+        matrix[:2] += by[:, None] * matrix[2]
+        return replace(self, matrix=matrix)
 
 
 def fit_projection(

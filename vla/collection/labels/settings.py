@@ -25,7 +25,7 @@ class LabelConfig:
     """Steps ahead at which the tool's path is told."""
     most_residual: float = 0.04
     """A camera is left out if the median residual of its projection is more than this share of the picture's side."""
-    frames: int = 800
+    frames: int = 500
     """Pictures in which the gripper is looked for, at most, of each camera."""
     fit: Selection = field(default_factory=Selection)
     """Episodes that the projections are fitted to; labels are made for all."""

@@ -28,10 +28,10 @@ _MOST_SIDE = 96
 """Pixels of the pictures that are looked at: more make it no surer."""
 _CHANGED = 0.02
 """Squared change of a pixel's colour, 0 to 1, below which it is noise."""
-_BACKGROUND = 15
-"""Pictures of an episode whose median is what stands still in it."""
 _STANDS_OUT = 0.06
 """Change of a colour of a pixel, 0 to 1, from that on which something is before the background."""
+_ALIKE = 0.3
+"""Difference of pictures at one place of a look, 0 to 1, below which they are about the same there."""
 _WINDOW = 0.06
 """Deviation of the window in which a gripper moves, as a share of the picture's side."""
 _PATCH = 0.35
@@ -104,21 +104,19 @@ def read_pictures(dataset: Dataset, camera: str, steps: Int64[np.ndarray, " m"])
 def what_stands_out(
     dataset: Dataset, camera: str, steps: Int64[np.ndarray, " m"]
 ) -> Float32[np.ndarray, "m y x 4"]:
-    """Pictures of rising steps without what stands still in their episode, and where something is left.
+    """Pictures without what is as in the first of the episode, or as in most of the dataset; and where something is left.
 
-    Without this, a thing that is grasped in every episode would be taken for a part of the gripper.
+    Without the former, a thing that is grasped in every episode would be taken for a part of the gripper; without the
+    latter, so would the place that the arm has left.
     """
     pictures = read_pictures(dataset, camera, steps)
-    found = np.zeros((*pictures.shape[:3], 4), np.float32)
-    owner = np.searchsorted(dataset.episode_starts, steps, side="right") - 1
-    for episode in np.unique(owner):
-        start, length = dataset.episode_starts[episode], dataset.episode_lengths[episode]
-        spread = np.unique(np.linspace(start, start + length - 1, _BACKGROUND).round().astype(np.int64))
-        background = np.median(read_pictures(dataset, camera, spread), axis=0)
-        mine = owner == episode
-        there = np.abs(pictures[mine] - background).max(axis=-1, keepdims=True) > _STANDS_OUT
-        found[mine] = np.concatenate([np.where(there, pictures[mine], 0.0), there], axis=-1)
-    return found
+    starts = dataset.episode_starts[np.searchsorted(dataset.episode_starts, steps, side="right") - 1]
+    kinds, of_start = np.unique(starts, return_inverse=True)
+    first = read_pictures(dataset, camera, kinds)[of_start]
+    usual = np.median(pictures, axis=0)
+    away = [np.abs(pictures - other).max(axis=-1, keepdims=True) > _STANDS_OUT for other in (first, usual)]
+    there = away[0] & away[1]
+    return np.concatenate([np.where(there, pictures, 0.0), there], axis=-1).astype(np.float32)
 
 
 def what_moved(
@@ -167,7 +165,7 @@ class Look:
             np.clip(columns, 0, pictures.shape[2] - 1)[:, None, None] + offsets,
         ].astype(np.float64)  # (m, p, p, c)
         mean = np.median(patches, axis=0)
-        weight = 1 / (np.abs(patches - mean).mean(axis=0) ** 2 + 0.05**2)
+        weight = 1 / (np.abs(patches - mean).mean(axis=0) ** 2 + _ALIKE**2)
         return Look(mean=mean, weight=weight / weight.sum())
 
     def differences(self, pictures: Float32[np.ndarray, "m y x c"]) -> Float64[np.ndarray, "m y x"]:
@@ -285,4 +283,8 @@ def follow(
         )
         explained = known.copy()
         explained[known] = among
-    return Track(steps=steps[known], points=points[known], projection=projection, explained=explained[known])
+    # A look holds on to the gripper, but not to which point of it: that is where it moved.
+    by = np.median(middles[seen][agreed] - projection(places.rows[moves[seen][agreed, 0]]), axis=0)
+    return Track(
+        steps=steps[known], points=points[known] + by, projection=projection.moved(by), explained=explained[known]
+    )
