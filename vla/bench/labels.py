@@ -121,7 +121,10 @@ def first_frames(recipe: TrainConfig, checkpoint: Path, believed: tuple[str, str
             said = model.act(batch.inputs).signals[believed[0]]
             ours, truth = (
                 values[:, _columns(signals[name], thing)]
-                for values, (name, thing) in ((said, believed), (batch.targets.signals["grounding"], BELIEVED["simulator"]))
+                for values, (name, thing) in (
+                    (said, believed),
+                    (batch.targets.signals["grounding"], BELIEVED["simulator"]),
+                )
             )
             found["first_frame_place_error_m"] = torch.linalg.vector_norm(ours - truth, dim=1).mean().item()
     return found
@@ -142,12 +145,16 @@ def _means(kind: str, found: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
         if values:
             name = f"{kind}: {measure.removesuffix('_m').replace('_', ' ')}"
             yield Row(name=f"{name}, mean of {len(values)} seeds", value=float(np.mean(values)), unit=unit)
-            yield Row(name=f"{name}, least and most", value=float(np.min(values)), unit=unit, against=float(np.max(values)))
+            yield Row(
+                name=f"{name}, least and most", value=float(np.min(values)), unit=unit, against=float(np.max(values))
+            )
 
 
 def _recovered(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Row]:
     """Which part of what the simulator's labels bring over none, labels from logs bring too."""
-    none, simulator, logs = (float(np.mean([one["success"] for one in results[k]])) for k in ("none", "simulator", "logs"))
+    none, simulator, logs = (
+        float(np.mean([one["success"] for one in results[k]])) for k in ("none", "simulator", "logs")
+    )
     lift = simulator - none
     yield Row(
         name="success that labels from logs bring, against the simulator's",

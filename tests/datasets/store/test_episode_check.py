@@ -71,7 +71,9 @@ def test_signals(contract: Contract, make_episode: MakeEpisode) -> None:
 
 def test_a_signal_that_is_not_known_is_nan(contract: Contract, make_episode: MakeEpisode) -> None:
     signals = make_episode().signals
-    check_episode(spoil(make_episode(), "signals", {**signals, "place": signals["place"] * np.float32(np.nan)}), contract)
+    check_episode(
+        spoil(make_episode(), "signals", {**signals, "place": signals["place"] * np.float32(np.nan)}), contract
+    )
 
 
 def test_no_steps(contract: Contract, make_episode: MakeEpisode) -> None:

@@ -58,7 +58,9 @@ def main(argv: list[str]) -> int:
             on_episode=lambda steps: bar.advance(task),
             note=lambda text: bar.console.print(text, style="dim", markup=False, soft_wrap=True),
         )
-    console().print(f"{arguments.target}: version {version}, {len(source.episodes):,} episodes, {', '.join(found.signals)}")
+    console().print(
+        f"{arguments.target}: version {version}, {len(source.episodes):,} episodes, {', '.join(found.signals)}"
+    )
     cameras = {name: {"residual_pixels": c.pixels, "explained": c.explained} for name, c in found.cameras.items()}
     outcome = {"manifest": version, "tool": found.tool, "cameras": cameras, "left_out": dict(found.left_out)}
     write_result(arguments.json, outcome)

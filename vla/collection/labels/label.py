@@ -1,8 +1,8 @@
 """Labels from logs: a copy of a dataset with signals that follow from its own states, commands and pictures.
 
-    states ─▶ where the tool is ─┬─▶ grasps ─▶ where the gripper closes and opens next, and when
-                                 │                │
-    pictures ─▶ the gripper ─▶ a projection ──────┴─▶ where in the picture; the path that comes
+states ─▶ where the tool is ─┬─▶ grasps ─▶ where the gripper closes and opens next, and when
+                             │                │
+pictures ─▶ the gripper ─▶ a projection ──────┴─▶ where in the picture; the path that comes
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from vla.collection.labels.projection import Projection
 from vla.collection.labels.settings import LabelConfig
 from vla.collection.labels.signals import Signals, make_signals
 from vla.collection.labels.tool import Places, tool_places
-from vla.collection.labels.tracking import Track, follow, gripper_moves
+from vla.collection.labels.tracking import NoProjectionError, Track, follow, gripper_moves
 from vla.core.contract import Contract
 from vla.core.errors import ContractError, DatasetError
 from vla.core.machine.engines import EngineChoice
@@ -77,7 +77,12 @@ def _fit_cameras(
     episodes = np.flatnonzero(config.fit.mask(dataset.episodes))
     closed, rng = gripper_closed(dataset), np.random.default_rng(config.seed)
     moves = gripper_moves(dataset, closed, places, episodes)
-    steps = np.concatenate([np.arange(a, a + n) for a, n in zip(dataset.episode_starts[episodes], dataset.episode_lengths[episodes], strict=True)])
+    steps = np.concatenate(
+        [
+            np.arange(a, a + n)
+            for a, n in zip(dataset.episode_starts[episodes], dataset.episode_lengths[episodes], strict=True)
+        ]
+    )
     steps = np.sort(rng.permutation(steps)[: config.frames])
     fitted: dict[str, Fitted] = {}
     left_out: dict[str, str] = {}
@@ -87,12 +92,14 @@ def _fit_cameras(
         try:
             track = follow(dataset, camera.name, places, seen_closed(dataset, closed), moves, steps, config.seed)
             fitted[camera.name] = _trusted(track, places, max(camera.height, camera.width), config.most_residual)
-        except DatasetError as error:
+        except NoProjectionError as error:
             left_out[camera.name] = str(error)
             note(f"camera {camera.name} is left out: {error}")
         else:
             one = fitted[camera.name]
-            note(f"camera {camera.name}: residual {one.pixels:.2f} pixels, {one.explained:.0%} of {one.pictures} pictures explained")
+            note(
+                f"camera {camera.name}: residual {one.pixels:.2f} pixels, {one.explained:.0%} of {one.pictures} pictures explained"
+            )
     if not fitted:
         raise DatasetError(
             f"dataset {dataset.url}: no camera has a projection: "
@@ -103,17 +110,17 @@ def _fit_cameras(
 
 
 def _trusted(track: Track, places: Places, side: int, most: float) -> Fitted:
-    """A `DatasetError` says why a projection cannot be trusted."""
+    """A `NoProjectionError` says why a projection cannot be trusted."""
     spread = np.median(np.abs(track.points - np.median(track.points, axis=0)), axis=0).max()
     if spread < _STAYS:
-        raise DatasetError(
+        raise NoProjectionError(
             f"the gripper stays within {spread / 2 * side:.1f} pixels of one place in its pictures wherever the tool "
             "goes: it moves with the tool"
         )
     residual = float(np.median(np.nan_to_num(track.residuals(places), nan=np.inf)))
     explained = float(track.explained.mean())
     if residual / 2 > most or explained < _EXPLAINED:
-        raise DatasetError(
+        raise NoProjectionError(
             f"its projection does not fit: median residual {residual / 2 * side:.1f} pixels, expected at most "
             f"{most * side:.1f}, and {explained:.0%} of {len(track.points)} pictures explained, expected "
             f"{_EXPLAINED:.0%}; it moves, or nothing that it sees follows the tool"
@@ -152,7 +159,9 @@ def label(
         chosen = numbers[first : first + _SEGMENT_EPISODES]
         start = source.episode_starts[chosen[0]]
         rows = slice(start, source.episode_starts[chosen[-1]] + source.episode_lengths[chosen[-1]])
-        shares.append(_Share(episodes=tuple(chosen), signals={name: values[rows] for name, (_, values) in found.signals.items()}))
+        shares.append(
+            _Share(episodes=tuple(chosen), signals={name: values[rows] for name, (_, values) in found.signals.items()})
+        )
     version, _ = write_segments(
         storage,
         partial(_write, source, storage.url, contract, _origin(source, found, config)),
@@ -185,7 +194,12 @@ class _Share:
 
 
 def _write(
-    source: Dataset, target: str, contract: Contract, origin: dict[str, Any], share: _Share, report: Callable[[int], None]
+    source: Dataset,
+    target: str,
+    contract: Contract,
+    origin: dict[str, Any],
+    share: _Share,
+    report: Callable[[int], None],
 ) -> tuple[str, None]:
     with SegmentWriter(target, contract, origin) as writer:
         begin = int(source.episode_starts[share.episodes[0]])

@@ -47,7 +47,9 @@ def _event(
     """Where the tool closes and where it opens next, whether the nearer one is an opening, and in how long it comes."""
     dimensions, columns = [], []
     for name, rows in (("close", coming.closing), ("open", coming.opening)):
-        dimensions += [Dimension(name=f"{name}_{d.name}", unit=d.unit, low=d.low, high=d.high) for d in places.dimensions]
+        dimensions += [
+            Dimension(name=f"{name}_{d.name}", unit=d.unit, low=d.low, high=d.high) for d in places.dimensions
+        ]
         columns.append(_there(places.rows, rows))
     nearest = coming.next
     opens = np.where(nearest < 0, np.nan, nearest == coming.opening)
@@ -70,7 +72,8 @@ def _seen(
         points = projection(places.rows)
         for thing, steps in things.items():
             dimensions += [
-                Dimension(name=f"{camera}.{thing}.{axis}", unit="image", low=-1.0, high=1.0) for axis in ("row", "column")
+                Dimension(name=f"{camera}.{thing}.{axis}", unit="image", low=-1.0, high=1.0)
+                for axis in ("row", "column")
             ]
             columns.append(_there(points, steps))
     return tuple(dimensions), np.concatenate(columns, axis=1).astype(np.float32)

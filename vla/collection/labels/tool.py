@@ -42,7 +42,9 @@ def tool_places(dataset: Dataset, config: LabelConfig) -> Places:
     if config.description is None and (columns := _said(contract.state, config.tool)) is not None:
         names, found = zip(*columns.items(), strict=True)
         prefix = contract.state[found[0]].name[:-2]
-        return _places("xyz"[: len(names)], ("m",) * 3, dataset.state[:, list(found)], f"{prefix}_x, _y, _z of the state")
+        return _places(
+            "xyz"[: len(names)], ("m",) * 3, dataset.state[:, list(found)], f"{prefix}_x, _y, _z of the state"
+        )
     described = _description(dataset, config)
     if described is not None:
         xml, source = described
@@ -59,7 +61,13 @@ def tool_places(dataset: Dataset, config: LabelConfig) -> Places:
         raise ConfigError(f"label: dataset {dataset.url} has no state but its gripper: nothing says where the tool is")
     chosen = [contract.state[i] for i in kept]
     names, units = [d.name for d in chosen], [d.unit for d in chosen]
-    return _places(names, units, dataset.state[:, kept], "the state itself, since no description of the robot is known", metric=False)
+    return _places(
+        names,
+        units,
+        dataset.state[:, kept],
+        "the state itself, since no description of the robot is known",
+        metric=False,
+    )
 
 
 def _places(names: Sequence[str], units: Sequence[str], rows: np.ndarray, source: str, metric: bool = True) -> Places:
@@ -151,4 +159,6 @@ def _tool_site(tool: str, sites: Mapping[str, int], source: str) -> str:
         for site in sites:
             if site == name or site.endswith(f"_{name}"):
                 return site
-    raise ConfigError(f"label: {source} has no site {tool or 'that is called as tools are'}, only {list(sites)[:20]}; say --tool SITE")
+    raise ConfigError(
+        f"label: {source} has no site {tool or 'that is called as tools are'}, only {list(sites)[:20]}; say --tool SITE"
+    )

@@ -22,7 +22,7 @@ _STILLEST = 300
 """Closings and openings that are looked at: those in which the gripper moved most, and the tool least."""
 _MOST_STEPS = 5
 """That a gripper is given to close or open."""
-_FEWEST = 20
+_FEWEST = 15
 """Closings and openings of a tool that stands still, below which nothing is believed."""
 _MOST_SIDE = 96
 """Pixels of the pictures that are looked at: more make it no surer."""
@@ -43,6 +43,10 @@ _ROUNDS = ((0.1, 0.3, False), (0.2, 0.3, False), (0.4, 0.3, True), (1.0, 0.3, Tr
 gripper is looked for, the picture is 2 across; and whether perspective is fitted."""
 _TRUSTED = 0.1
 """Distance in the picture, which is 2 across, within which a pair counts as explained."""
+
+
+class NoProjectionError(DatasetError):
+    """A camera is of no use for labels, and why; a damaged dataset is another error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +105,7 @@ def read_pictures(dataset: Dataset, camera: str, steps: Int64[np.ndarray, " m"])
     return small
 
 
-def what_stands_out(
-    dataset: Dataset, camera: str, steps: Int64[np.ndarray, " m"]
-) -> Float32[np.ndarray, "m y x 4"]:
+def what_stands_out(dataset: Dataset, camera: str, steps: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, "m y x 4"]:
     """Pictures without what is as in the first of the episode, or as in most of the dataset; and where something is left.
 
     Without the former, a thing that is grasped in every episode would be taken for a part of the gripper; without the
@@ -240,13 +242,13 @@ def follow(
 
     An open and a closed gripper have looks of their own.
 
-    `DatasetError` where too little moves, or nothing that is seen follows the tool.
+    `NoProjectionError` where too little moves, or nothing that is seen follows the tool.
     """
     before, after = (read_pictures(dataset, camera, column) for column in moves.T)
     middles = what_moved(before, after)
     seen = np.isfinite(middles).all(axis=1)
     if seen.sum() < _FEWEST:
-        raise DatasetError(
+        raise NoProjectionError(
             f"in {int(seen.sum())} of {len(moves)} closings and openings with a tool that stands still anything moves "
             f"in its pictures; at least {_FEWEST} are needed"
         )
@@ -255,7 +257,7 @@ def follow(
         places.rows[moves[seen, 0]], middles[seen], form="affine", tolerance=_TRUSTED, rng=rng
     )
     if agreed.sum() < _FEWEST:
-        raise DatasetError(
+        raise NoProjectionError(
             f"what moves in its pictures while the gripper does and the tool does not is at no place that follows the "
             f"tool: {int(agreed.sum())} of {int(seen.sum())} closings and openings agree, at least {_FEWEST} are needed"
         )
