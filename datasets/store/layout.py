@@ -79,7 +79,7 @@ def rows_of(episode: Episode, contract: Contract) -> dict[str, np.ndarray]:
 
 
 def wrong_rows(name: str, rows: np.ndarray) -> np.ndarray:
-    """bool (t,): which rows of a low-dimensional array hold a number that none may be.
+    """Which rows (t,) of a low-dimensional array hold a number that none may be.
 
     None may be infinite, and only a signal may be NaN: it is not known there, and teaches nothing.
     """

@@ -119,13 +119,9 @@ def first_frames(recipe: TrainConfig, checkpoint: Path, believed: tuple[str, str
             batch = samples.held_out(samples.validation.first_items())
             signals = samples.blueprint.preprocessor.signals
             said = model.act(batch.inputs).signals[believed[0]]
-            ours, truth = (
-                values[:, _columns(signals[name], thing)]
-                for values, (name, thing) in (
-                    (said, believed),
-                    (batch.targets.signals["grounding"], BELIEVED["simulator"]),
-                )
-            )
+            ours = said[:, _columns(signals[believed[0]], believed[1])]
+            name, thing = BELIEVED["simulator"]
+            truth = batch.targets.signals[name][:, _columns(signals[name], thing)]
             found["first_frame_place_error_m"] = torch.linalg.vector_norm(ours - truth, dim=1).mean().item()
     return found
 
@@ -145,16 +141,13 @@ def _means(kind: str, found: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
         if values:
             name = f"{kind}: {measure.removesuffix('_m').replace('_', ' ')}"
             yield Row(name=f"{name}, mean of {len(values)} seeds", value=float(np.mean(values)), unit=unit)
-            yield Row(
-                name=f"{name}, least and most", value=float(np.min(values)), unit=unit, against=float(np.max(values))
-            )
+            yield Row(name=f"{name}, least and most", value=min(values), unit=unit, against=float(np.max(values)))
 
 
 def _recovered(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Row]:
     """Which part of what the simulator's labels bring over none, labels from logs bring too."""
-    none, simulator, logs = (
-        float(np.mean([one["success"] for one in results[k]])) for k in ("none", "simulator", "logs")
-    )
+    mean = {kind: float(np.mean([one["success"] for one in found])) for kind, found in results.items()}
+    none, simulator, logs = mean["none"], mean["simulator"], mean["logs"]
     lift = simulator - none
     yield Row(
         name="success that labels from logs bring, against the simulator's",

@@ -107,7 +107,7 @@ def test_nothing_else_changes(demonstrations: Dataset, labelled: tuple[Dataset, 
 
 
 def test_a_dataset_keeps_its_contract(demonstrations: Dataset, labelled: tuple[Dataset, Found], tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match="cannot hold its own labels.*name another folder"):
+    with pytest.raises(ContractError, match=r"cannot hold its own labels.*name another folder"):
         label(demonstrations, demonstrations.url, LabelConfig())
     with pytest.raises(ContractError, match="has gripper_event, gripper_pixel, tool_trace already"):
         label(labelled[0], tmp_path, LabelConfig(frames=80))

@@ -28,7 +28,7 @@ class Grasp:
 
 
 def gripper_closed(dataset: Dataset) -> Bool[np.ndarray, " t"]:
-    """Whether the gripper is told to be closed at each step, with hysteresis about the middle of what it is ever told."""
+    """Whether the gripper is told to be closed at each step, with hysteresis about the middle of what it is told."""
     contract = dataset.contract
     if contract.gripper is None:
         raise DatasetError(

@@ -1,8 +1,8 @@
 """Labels from logs: a copy of a dataset with signals that follow from its own states, commands and pictures.
 
-states ─▶ where the tool is ─┬─▶ grasps ─▶ where the gripper closes and opens next, and when
-                             │                │
-pictures ─▶ the gripper ─▶ a projection ──────┴─▶ where in the picture; the path that comes
+States say where the tool is, commands when it grasped: so where the gripper closes and opens next, and when. Pictures
+say where the gripper is in them: so a projection of a fixed camera, where in its picture that will be, and the path
+that comes.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,12 +11,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
 
 from vla.collection.labels.events import coming_events, gripper_closed, seen_closed
 from vla.collection.labels.projection import Projection
 from vla.collection.labels.settings import LabelConfig
-from vla.collection.labels.signals import Signals, make_signals
+from vla.collection.labels.signals import EVENT, PIXEL, TRACE, Signals, make_signals
 from vla.collection.labels.tool import Places, tool_places
 from vla.collection.labels.tracking import NoProjectionError, Track, follow, gripper_moves
 from vla.core.contract import Contract
@@ -60,7 +59,7 @@ class Found:
 
 
 def find_labels(dataset: Dataset, config: LabelConfig, note: Callable[[str], None] = lambda text: None) -> Found:
-    """Read all labels off the logs; where nothing can be read, a `DatasetError` or `ConfigError` says what is missing."""
+    """Read all labels off the logs; where that cannot be, a `DatasetError` or `ConfigError` says what is missing."""
     places = tool_places(dataset, config)
     note(f"the tool is where {places.source} says")
     coming = coming_events(dataset, places, config.carried)
@@ -77,12 +76,8 @@ def _fit_cameras(
     episodes = np.flatnonzero(config.fit.mask(dataset.episodes))
     closed, rng = gripper_closed(dataset), np.random.default_rng(config.seed)
     moves = gripper_moves(dataset, closed, places, episodes)
-    steps = np.concatenate(
-        [
-            np.arange(a, a + n)
-            for a, n in zip(dataset.episode_starts[episodes], dataset.episode_lengths[episodes], strict=True)
-        ]
-    )
+    starts, lengths = dataset.episode_starts[episodes], dataset.episode_lengths[episodes]
+    steps = np.concatenate([np.arange(a, a + n) for a, n in zip(starts, lengths, strict=True)])
     steps = np.sort(rng.permutation(steps)[: config.frames])
     fitted: dict[str, Fitted] = {}
     left_out: dict[str, str] = {}
@@ -97,9 +92,8 @@ def _fit_cameras(
             note(f"camera {camera.name} is left out: {error}")
         else:
             one = fitted[camera.name]
-            note(
-                f"camera {camera.name}: residual {one.pixels:.2f} pixels, {one.explained:.0%} of {one.pictures} pictures explained"
-            )
+            told = f"residual {one.pixels:.2f} pixels, {one.explained:.0%} of {one.pictures} pictures explained"
+            note(f"camera {camera.name}: {told}")
     if not fitted:
         raise DatasetError(
             f"dataset {dataset.url}: no camera has a projection: "
@@ -150,8 +144,13 @@ def label(
         raise ContractError(
             f"label: {source.url} cannot hold its own labels, since signals belong to its contract; name another folder"
         )
+    if there := [name for name in (EVENT, PIXEL, TRACE) if name in source.contract.signals]:
+        raise ContractError(
+            f"label: {source.url} has {', '.join(there)} already; label the dataset that it was made from"
+        )
     found = find_labels(source, config, note)
-    contract = labelled(source.contract, found.signals)
+    signals = {name: dimensions for name, (dimensions, _) in found.signals.items()}
+    contract = replace(source.contract, signals={**source.contract.signals, **signals})
     create_dataset(storage, contract, source.codecs)
     numbers = list(range(len(source.episodes)))
     shares = []
@@ -159,9 +158,8 @@ def label(
         chosen = numbers[first : first + _SEGMENT_EPISODES]
         start = source.episode_starts[chosen[0]]
         rows = slice(start, source.episode_starts[chosen[-1]] + source.episode_lengths[chosen[-1]])
-        shares.append(
-            _Share(episodes=tuple(chosen), signals={name: values[rows] for name, (_, values) in found.signals.items()})
-        )
+        signals = {name: values[rows] for name, (_, values) in found.signals.items()}
+        shares.append(_Share(episodes=tuple(chosen), signals=signals))
     version, _ = write_segments(
         storage,
         partial(_write, source, storage.url, contract, _origin(source, found, config)),
@@ -174,15 +172,6 @@ def label(
     if version is None:
         raise DatasetError(f"{source.url}: expected at least 1 episode to label, got none; open another version")
     return version, found
-
-
-def labelled(contract: Contract, signals: Signals) -> Contract:
-    """The contract of a dataset with these signals beside its own."""
-    if there := signals.keys() & contract.signals.keys():
-        raise ContractError(
-            f"label: the dataset has {', '.join(sorted(there))} already; label the one that it was made from"
-        )
-    return replace(contract, signals={**contract.signals, **{name: d for name, (d, _) in signals.items()}})
 
 
 @dataclass(frozen=True, kw_only=True)

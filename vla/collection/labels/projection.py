@@ -3,9 +3,9 @@
 A pinhole camera maps positions by a 3x4 matrix up to scale, which pairs give by the direct linear transform (Hartley
 and Zisserman, Multiple View Geometry, 2nd edition, algorithm 7.1); RANSAC (Fischler and Bolles 1981) finds the pairs
 to trust, and Gauss-Newton on the distances in the picture ends it. It begins from an affine camera too, which is the
-better start where the tool moves little and hardly any perspective is seen. Where the tool is known as joint angles alone, the
-points are a quadratic polynomial of them: no camera, but a map that the same pairs give. Few pairs that lie in a plane,
-as where a gripper closes, determine no camera either; they are described by an affine map.
+better start where the tool moves little and hardly any perspective is seen. Where the tool is known as joint angles
+alone, the points are a quadratic polynomial of them: no camera, but a map that the same pairs give. Few pairs that lie
+in a plane, as where a gripper closes, determine no camera either; they are described by an affine map.
 """
 
 from dataclasses import dataclass, replace
@@ -116,7 +116,7 @@ def _errors(
     """Distances in the picture; infinite behind the camera."""
     seen = features @ matrix.T
     depth = np.where(seen[:, 2:] > _BEHIND, seen[:, 2:], np.nan)
-    return np.nan_to_num(np.linalg.norm(seen[:, :2] / depth - points, axis=1), nan=np.inf)
+    return np.asarray(np.nan_to_num(np.linalg.norm(seen[:, :2] / depth - points, axis=1), nan=np.inf))
 
 
 def _refined(

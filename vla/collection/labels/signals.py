@@ -71,10 +71,8 @@ def _seen(
     for camera, projection in projections.items():
         points = projection(places.rows)
         for thing, steps in things.items():
-            dimensions += [
-                Dimension(name=f"{camera}.{thing}.{axis}", unit="image", low=-1.0, high=1.0)
-                for axis in ("row", "column")
-            ]
+            names = [f"{camera}.{thing}.{axis}" for axis in ("row", "column")]
+            dimensions += [Dimension(name=name, unit="image", low=-1.0, high=1.0) for name in names]
             columns.append(_there(points, steps))
     return tuple(dimensions), np.concatenate(columns, axis=1).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Where the tool is at each step: said by the state, computed from the robot's description, or known as a posture alone.
+"""Where the tool is at each step: said by the state, computed from the robot's description, or a posture alone.
 
 A simulator is not asked: a description (MJCF) is the robot's geometry, which makers publish for real arms.
 """
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from vla.collection.labels.settings import LabelConfig
-from vla.core.contract import Contract, Dimension
+from vla.core.contract import Dimension
 from vla.core.errors import ConfigError
 from vla.datasets.dataset import Dataset
 
@@ -40,11 +40,9 @@ def tool_places(dataset: Dataset, config: LabelConfig) -> Places:
     """From the first that there is: three dimensions of the state, a description, all of the state but the gripper."""
     contract = dataset.contract
     if config.description is None and (columns := _said(contract.state, config.tool)) is not None:
-        names, found = zip(*columns.items(), strict=True)
-        prefix = contract.state[found[0]].name[:-2]
-        return _places(
-            "xyz"[: len(names)], ("m",) * 3, dataset.state[:, list(found)], f"{prefix}_x, _y, _z of the state"
-        )
+        found = list(columns.values())
+        prefix = contract.state[found[0]].name.removesuffix("_x")
+        return _places("xyz", ("m",) * 3, dataset.state[:, found], f"{prefix}_x, _y, _z of the state")
     described = _description(dataset, config)
     if described is not None:
         xml, source = described
@@ -60,14 +58,9 @@ def tool_places(dataset: Dataset, config: LabelConfig) -> Places:
     if not kept:
         raise ConfigError(f"label: dataset {dataset.url} has no state but its gripper: nothing says where the tool is")
     chosen = [contract.state[i] for i in kept]
-    names, units = [d.name for d in chosen], [d.unit for d in chosen]
-    return _places(
-        names,
-        units,
-        dataset.state[:, kept],
-        "the state itself, since no description of the robot is known",
-        metric=False,
-    )
+    source = "the state itself, since no description of the robot is known,"
+    rows = dataset.state[:, kept]
+    return _places([d.name for d in chosen], [d.unit for d in chosen], rows, source, metric=False)
 
 
 def _places(names: Sequence[str], units: Sequence[str], rows: np.ndarray, source: str, metric: bool = True) -> Places:
@@ -119,7 +112,7 @@ def _description(dataset: Dataset, config: LabelConfig) -> tuple[str, str] | Non
 def _forward(
     xml: str, state: Sequence[Dimension], rows: Float64[np.ndarray, "t s"], tool: str, source: str
 ) -> tuple[Float64[np.ndarray, "t 3"], str]:
-    """Positions of the tool in m at all states, in the frame of the description's world; and what the tool is called."""
+    """Positions of the tool in m at all states, in the frame of the description's world; and the name of its site."""
     import mujoco
 
     try:
@@ -148,7 +141,8 @@ def _addresses(names: Sequence[str], joints: Mapping[str, int], source: str) -> 
     if len(fits) != 1:
         raise ConfigError(
             f"label: {source}: expected its joints to be called as the dimensions of the state in rad, "
-            f"{', '.join(names) or 'of which there are none'}, got {', '.join(list(joints)[:20])}; call these as it does "
+            f"{', '.join(names) or 'of which there are none'}, got {', '.join(list(joints)[:20])}; call these as it "
+            "does "
             "where the data is imported (vla data convert --describe)"
         )
     return [joints[fits[0] + name] for name in names]
@@ -159,6 +153,5 @@ def _tool_site(tool: str, sites: Mapping[str, int], source: str) -> str:
         for site in sites:
             if site == name or site.endswith(f"_{name}"):
                 return site
-    raise ConfigError(
-        f"label: {source} has no site {tool or 'that is called as tools are'}, only {list(sites)[:20]}; say --tool SITE"
-    )
+    what = tool or "that is called as tools are"
+    raise ConfigError(f"label: {source} has no site {what}, only {list(sites)[:20]}; say --tool SITE")

@@ -39,8 +39,8 @@ _PATCH = 0.35
 _INSIDE = 0.7
 """Share of the look's weight that must be in the picture."""
 _ROUNDS = ((0.1, 0.3, False), (0.2, 0.3, False), (0.4, 0.3, True), (1.0, 0.3, True), (1.0, 0.2, True))
-"""Of each round: how far from where grippers moved the tool may be, of its travel; how far from where it is expected the
-gripper is looked for, the picture is 2 across; and whether perspective is fitted."""
+"""Of each round: how far from where grippers moved the tool may be, of its travel; how far from where it is expected
+the gripper is looked for, the picture is 2 across; and whether perspective is fitted."""
 _TRUSTED = 0.1
 """Distance in the picture, which is 2 across, within which a pair counts as explained."""
 
@@ -60,7 +60,7 @@ class Track:
 
     def residuals(self, places: Places) -> Float64[np.ndarray, " m"]:
         """Distances of what was seen from where it is projected to; the picture is 2 across."""
-        return np.linalg.norm(self.projection(places.rows[self.steps]) - self.points, axis=1)
+        return np.asarray(np.linalg.norm(self.projection(places.rows[self.steps]) - self.points, axis=1))
 
 
 def gripper_moves(
@@ -106,7 +106,7 @@ def read_pictures(dataset: Dataset, camera: str, steps: Int64[np.ndarray, " m"])
 
 
 def what_stands_out(dataset: Dataset, camera: str, steps: Int64[np.ndarray, " m"]) -> Float32[np.ndarray, "m y x 4"]:
-    """Pictures without what is as in the first of the episode, or as in most of the dataset; and where something is left.
+    """Pictures without what is as in the first of the episode, or as in most of the dataset; and where some is left.
 
     Without the former, a thing that is grasped in every episode would be taken for a part of the gripper; without the
     latter, so would the place that the arm has left.
@@ -118,7 +118,7 @@ def what_stands_out(dataset: Dataset, camera: str, steps: Int64[np.ndarray, " m"
     usual = np.median(pictures, axis=0)
     away = [np.abs(pictures - other).max(axis=-1, keepdims=True) > _STANDS_OUT for other in (first, usual)]
     there = away[0] & away[1]
-    return np.concatenate([np.where(there, pictures, 0.0), there], axis=-1).astype(np.float32)
+    return np.asarray(np.concatenate([np.where(there, pictures, 0.0), there], axis=-1), np.float32)
 
 
 def what_moved(
@@ -171,7 +171,7 @@ class Look:
         return Look(mean=mean, weight=weight / weight.sum())
 
     def differences(self, pictures: Float32[np.ndarray, "m y x c"]) -> Float64[np.ndarray, "m y x"]:
-        """Mean squared difference of what is around each pixel from the look; what is out of the picture is left out."""
+        """Mean squared difference of what is around each pixel from the look, as far as it is in the picture."""
         size = np.array(pictures.shape[1:3])
         shape = tuple((size + 2 * _half(size)).tolist())
         inside = np.ones((1, *size, pictures.shape[-1]), np.float32)
@@ -209,7 +209,7 @@ def find(
     size = pictures.shape[1:3]
     score = np.concatenate([look.differences(part) for part in np.array_split(pictures, len(pictures) // 100 + 1)])
     if near is not None:
-        grids = [_points(np.arange(n)[:, None], (n,))[:, 0] for n in size]
+        grids = [(2 * np.arange(n) + 1) / n - 1 for n in size]
         away = np.hypot(grids[0][:, None] - near[:, :1, None], grids[1] - near[:, 1:, None])  # (m, y, x)
         score = np.where(away < reach, score, np.inf)
     flat = score.reshape(len(score), -1)
