@@ -1,6 +1,7 @@
-"""Which scenes episodes show: the seeds of each task, so that an evaluation can say whether it asks for new ones."""
+"""Which scenes episodes show, so that an evaluation can ask for new ones: the seeds of each task, and the settings."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
@@ -31,3 +32,12 @@ def ranges(numbers: Sequence[int]) -> Ranges:
         else:
             runs.append((number, number))
     return runs
+
+
+def recorded_settings(dataset: Dataset, episode: int) -> dict[str, Any]:
+    """The settings of the environment, as the provenance of the episode's segment names them; empty if it does not."""
+    origin = dataset.provenance(int(dataset.episodes.segments[episode]))
+    while "packed_from" in origin:
+        origin = next(iter(origin["packed_from"].values()))
+    settings = origin.get("settings", {})
+    return dict(settings) if isinstance(settings, dict) else {}

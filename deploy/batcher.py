@@ -94,6 +94,11 @@ class Batcher:
         try:
             chunks = self._policy.act(observations)
         except BaseException as error:  # see _reset
+            if isinstance(error, VlaError) and len(batch) > 1:
+                # What one client sent was refused, such as a sentence that is too long: the others are answered.
+                for work in batch:
+                    self._serve([work])
+                return
             for work in batch:
                 work.answer.set_exception(_failure("act", error))
             return

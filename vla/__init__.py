@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vla.evaluation.evaluate import compare, evaluate
-    from vla.library import collect, load_policy, open_dataset, train
+    from vla.library import collect, load_policy, open_dataset, train, train_seeds
 
     __version__: str
 
-__all__ = ["__version__", "collect", "compare", "evaluate", "load_policy", "open_dataset", "train"]
+__all__ = ["__version__", "collect", "compare", "evaluate", "load_policy", "open_dataset", "train", "train_seeds"]
 
 _HOME = {"compare": "vla.evaluation.evaluate", "evaluate": "vla.evaluation.evaluate"}
 """Where a name is defined, if not in `vla.library`."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from vla.core.types import Policy
     from vla.datasets.dataset import Dataset
     from vla.training.recipe import TrainConfig
+    from vla.training.seeds.band import SeedRuns
 
 
 def collect(root: str | Path, *, on_episode: Callable[[bool, int], None] | None = None, **settings: Any) -> "Collected":
@@ -56,27 +58,71 @@ def train(
     ``resume`` the run in ``out`` may be made longer; ``recipe`` None is then its own, and ``changes`` are of that.
     ``log`` hears of each line of the metrics, and of what a person should know (kind ``note``).
     """
-    from vla.core.config import from_dict, load_recipe, nested, to_dict
-    from vla.training.claims import read_claim
     from vla.training.engines import train as run
     from vla.training.metrics import read_metrics
-    from vla.training.recipe import TrainConfig
 
-    if recipe is None:
-        if not resume:
-            raise TypeError("train: which recipe? None is that of the run in out, which resume=True goes on with")
-        value = nested(to_dict(read_claim(Path(out)).recipe), changes or {})
-        recipe, changes = from_dict(TrainConfig, value, where="changes"), None
-    elif not isinstance(recipe, TrainConfig):
-        recipe = load_recipe(TrainConfig, recipe, changes=changes)
-        changes = None
-    if changes:
-        raise TypeError("train: changes belong to a recipe that is read; replace the fields of a configuration instead")
-    checkpoint = run(recipe, Path(out), log, prolong=resume)
+    config = _recipe(recipe, changes, partial(_own, Path(out)) if resume else None)
+    checkpoint = run(config, Path(out), log, prolong=resume)
     training = json.loads((checkpoint / "provenance.json").read_text())["training"]
     lines = [line for line in read_metrics(Path(out)) if line["kind"] in ("train", "validation")]
     metrics = {key: float(value) for key, value in (lines[-1] if lines else {}).items() if isinstance(value, float)}
     return Trained(checkpoint=checkpoint, steps=training["step"], seconds=training["seconds"], metrics=metrics)
+
+
+def train_seeds(
+    recipe: "str | Path | TrainConfig | None",
+    out: str | Path,
+    *,
+    seeds: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    log: Callable[[dict[str, Any]], None] = lambda line: None,
+) -> "SeedRuns":
+    """Train a recipe with several seeds, its own and those that follow, each in ``out/seed-N``; 3 if none are said.
+
+    What is finished is not trained again, what was stopped goes on. Returned, and written to ``out/seeds.json``, is
+    what each seed brought and the band of each metric; ``out/seeds.svg`` shows the curves. The other arguments are
+    those of `train`, and with ``resume`` and no recipe the seeds are those that ``out`` is for.
+    """
+    from vla.core.machine.packages import needed_packages
+    from vla.training.seeds import runs
+
+    folder = Path(out)
+    config = _recipe(recipe, changes, partial(runs.recipe_of, folder) if resume else None)
+    if seeds is None:
+        seeds = len(runs.seeds_of(folder)) if resume else 3
+    result = runs.train_seeds(config, folder, seeds, log, prolong=resume)
+    with needed_packages("the picture of the curves"):
+        from vla.report.seeds import write_picture
+    write_picture(folder, [runs.run_of(folder, run.seed) for run in result.runs])
+    return result
+
+
+def _own(run: Path) -> "TrainConfig":
+    """The recipe of the run in a folder."""
+    from vla.training.claims import read_claim
+
+    return read_claim(run).recipe
+
+
+def _recipe(
+    recipe: "str | Path | TrainConfig | None",
+    changes: Mapping[str, Any] | None,
+    own: "Callable[[], TrainConfig] | None",
+) -> "TrainConfig":
+    """A configuration as it is, a recipe as it is read with ``changes``, or the ``own`` one of a run with them."""
+    from vla.core.config import from_dict, load_recipe, nested, to_dict
+    from vla.training.recipe import TrainConfig
+
+    if recipe is None:
+        if own is None:
+            raise TypeError("train: which recipe? None is that of the run in out, which resume=True goes on with")
+        return from_dict(TrainConfig, nested(to_dict(own()), changes or {}), where="changes")
+    if not isinstance(recipe, TrainConfig):
+        return load_recipe(TrainConfig, recipe, changes=changes)
+    if changes:
+        raise TypeError("train: changes belong to a recipe that is read; replace the fields of a configuration instead")
+    return recipe
 
 
 def load_policy(name: str | Path, *, contract: "Contract | None" = None, device: str = "auto") -> "Policy":

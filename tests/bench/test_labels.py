@@ -1,4 +1,4 @@
-"""What labels are worth: what is asked for is there, and what labels from logs bring is told against the simulator's."""
+"""What labels are worth: what is asked for is there, and what labels from logs bring is a share of the simulator's."""
 
 from pathlib import Path
 

@@ -95,6 +95,28 @@ def test_a_run_is_made_longer(call: Callable, place: Path, tmp_path: Path) -> No
     assert (answer.code, "nowhere/recipe.json does not exist" in answer.err) == (2, True)
 
 
+def test_several_seeds_are_one_command_and_the_folder_goes_on(call: Callable, place: Path, tmp_path: Path) -> None:
+    group = tmp_path / "band"
+    answer = call("train", place, "--seeds", 2, "--out", group, "--data.validation", 0.5, "--json", tmp_path / "o.json")
+    assert answer.code == 0, answer.err
+    (head,) = [line for line in answer.out.splitlines() if "deviation" in line]
+    assert head.split() == ["seed", "0", "seed", "1", "mean", "deviation", "least", "most"]
+    (row,) = [line for line in answer.out.splitlines() if line.strip().startswith("first frame action error")]
+    outcome = json.loads((tmp_path / "o.json").read_text())
+    (band,) = [band for band in outcome["bands"] if band["metric"] == "first_frame_action_error"]
+    own = [run["metrics"]["first_frame_action_error"] for run in outcome["runs"]]
+    shown = [*own, band["mean"], band["deviation"], band["low"], band["high"]]
+    assert [float(number) for number in row.split()[4:]] == pytest.approx(shown, rel=0.05)
+    assert (group / "seeds.svg").exists()
+    answer = call("train", "--resume", group, "--steps", 3)
+    assert answer.code == 0, answer.err
+    assert f"{group / 'seed-1'}: at step 2 made a run of 3 steps instead of 2" in answer.out
+    answer = call("train", place, "--seeds", 2, "--out", group / "seed-0")
+    assert (answer.code, "holds the run of one seed; choose another --out for several" in answer.err) == (2, True)
+    answer = call("train", place, "--seeds", 0, "--out", group)
+    assert (answer.code, "seeds=0 must be at least 1" in answer.err) == (2, True)
+
+
 def test_a_full_disk_is_one_line_and_the_last_state_stays(
     call: Callable, shell: Callable, place: Path, tmp_path: Path
 ) -> None:

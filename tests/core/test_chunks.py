@@ -105,3 +105,16 @@ def test_impossible_latency() -> None:
 def test_impossible_settings(execute: int, ensemble: float) -> None:
     with pytest.raises(ConfigError, match="execute"):
         ChunkBuffer(Execution(execute=execute, ensemble=ensemble))
+
+
+@pytest.mark.parametrize(
+    ("execute", "latency", "fits"), [(6, 0, True), (7, 0, False), (None, 5, True), (None, 6, False), (3, 4, False)]
+)
+def test_a_chunk_lasts_until_the_next_is_there(execute: int | None, latency: int, fits: bool) -> None:
+    execution = Execution(execute=execute)
+    if fits:
+        execution.require_within(6, latency)
+        return
+    said = rf"execute={execute} (is|are) more than the 6 steps of a chunk.*give --execute {max(1, 6 - latency)}"
+    with pytest.raises(ConfigError, match=said):
+        execution.require_within(6, latency)

@@ -75,6 +75,14 @@ def test_an_observation_is_its_images_and_its_state() -> None:
         check_observation(replace(good, state=np.zeros(1, np.float32)), contract, who="x")
 
 
+def test_an_instruction_is_a_string() -> None:
+    images = {"front": IMAGES["front"]}
+    observation = Observation(images=images, state=np.zeros(2, np.float32), instruction="", time_ns=0)
+    object.__setattr__(observation, "instruction", 5)  # the types are checked in tests, and not in use
+    with pytest.raises(ContractError, match="x: instruction: expected a string, got int"):
+        check_observation(observation, replace(CONTRACT, cameras=CONTRACT.cameras[:1]), who="x")
+
+
 def test_limits_are_in_order() -> None:
     low, high = limits(CONTRACT.state)
     assert (low.tolist(), high.tolist(), low.dtype) == ([0.0, -2.0], [1.0, 3.0], np.float32)

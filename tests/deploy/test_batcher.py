@@ -1,4 +1,5 @@
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,4 +124,28 @@ def test_failures_of_the_policy_reach_the_future_and_the_worker_lives(contract, 
         batcher.submit(0, seen, reset=False).result(10)
     policy.answer = None
     assert batcher.submit(0, seen, reset=False).result(10).chunk is not None
+    assert batcher.close(10.0)
+
+
+def test_what_one_client_sent_is_refused_to_that_one_alone(contract, seen):
+    def picky(observations):
+        for observation in observations:
+            if observation is not None and len(observation.instruction) > 20:
+                raise ContractError("the instruction is too long")
+        return [None if o is None else chunk(o) for o in observations]
+
+    policy = GatedPolicy(contract, picky)
+    batcher = Batcher(policy, slots=3)
+    first = batcher.submit(0, seen, reset=False)
+    assert policy.entered.acquire(timeout=10)
+    short, long = (
+        batcher.submit(slot, replace(seen, instruction=said), reset=False)
+        for slot, said in ((1, "go"), (2, "go " * 20))
+    )
+    policy.gate.release(9)
+    assert first.result(10).chunk is not None
+    assert short.result(10).batch_size == 1
+    with pytest.raises(ServeError, match=r"^the instruction is too long$"):
+        long.result(10)
+    assert policy.calls == [[0], [1, 2], [1], [2]]
     assert batcher.close(10.0)

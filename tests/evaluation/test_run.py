@@ -167,6 +167,7 @@ def test_a_chunk_that_takes_two_steps_begins_two_steps_late(committed: int) -> N
     [
         (1, {"latency_steps": 2}, r"latency_steps=2: the checkpoint was trained for at most 1 .* model.committed=2"),
         (0, {"latency_steps": 4}, r"latency_steps=4 and execute=3 are more than the 6 steps .* give --execute 2"),
+        (0, {"execute": 7}, r"execute=7 is more than the 6 steps of a chunk; give --execute 6"),
     ],
 )
 def test_a_latency_that_cannot_be_is_refused(committed: int, run: dict[str, Any], message: str) -> None:
@@ -391,6 +392,17 @@ def test_conditions_that_are_refused_are_told_and_the_others_run() -> None:
     outcome = run_trials(trials_of(conditions, range(3)), {"": ExpertPolicy}, RunConfig(workers=1, batch=2))
     assert len(outcome.of(conditions[0])) == 3
     assert list(outcome.refusals) == [conditions[1].key]
+
+
+def test_a_way_to_execute_that_a_chunk_is_too_short_for_is_left_out_and_told() -> None:
+    """Late by three of six steps, three are left: four cannot run, and must not be told as if they had."""
+    ways = [None, *(Execution(execute=steps) for steps in (2, 3, 4)), Execution()]
+    conditions = [Condition(env="tabletop/place", execution=way, settings={"max_steps": 9}) for way in ways]
+    run = RunConfig(workers=1, batch=1, latency_steps=3)
+    outcome = run_trials(trials_of(conditions, range(1)), {"": partial(_Told, 0)}, run)
+    assert [len(outcome.of(condition)) for condition in conditions] == [1, 1, 1, 0, 1]
+    (refused,) = outcome.refusals.values()
+    assert "latency_steps=3 and execute=4 are more than the 6 steps of a chunk" in str(refused)
 
 
 def test_perturbations_reach_the_policy_and_come_from_the_seed() -> None:

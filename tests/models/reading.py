@@ -8,14 +8,14 @@ from torch import Tensor
 
 from vla.models.trunk.attention import Transformer
 from vla.models.trunk.cache import GrowingCache
-from vla.models.trunk.sequence import Prefix, Segment, read
+from vla.models.trunk.sequence import CachedPrefix, Prefix, Segment, joined
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Given(Prefix):
+class _Given(CachedPrefix):
     hidden: Tensor
 
-    def extend(self, trunk: Transformer, segment: Segment) -> tuple[Tensor, Prefix]:
+    def extend(self, trunk: Transformer, segment: Segment) -> tuple[Tensor, CachedPrefix]:
         return self.hidden, self
 
 
@@ -25,18 +25,21 @@ def read_as(hidden: Tensor) -> Prefix:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Uncached(Prefix):
+class _Uncached(CachedPrefix):
     owner: Transformer
     segments: tuple[Segment, ...]
 
-    def extend(self, trunk: Transformer, segment: Segment) -> tuple[Tensor, Prefix]:
+    def extend(self, trunk: Transformer, segment: Segment) -> tuple[Tensor, CachedPrefix]:
         if trunk is not self.owner:  # weights of its own: then keys and values of the others are all there is
-            return Prefix.extend(self, trunk, segment)
+            return CachedPrefix.extend(self, trunk, segment)
         return uncached(self.owner, (*self.segments, segment))
 
 
-def uncached(trunk: Transformer, segments: Sequence[Segment]) -> tuple[Tensor, Prefix]:
+def uncached(trunk: Transformer, segments: Sequence[Segment]) -> tuple[Tensor, CachedPrefix]:
     """All ``segments`` read in one pass, and so again with every extension: what the last became, and the prefix."""
-    hidden, prefix = read(trunk, {str(i): segment for i, segment in enumerate(segments)})
+    nothing = CachedPrefix(cache=GrowingCache(), valid=segments[0].valid[:, :0])
+    whole = joined(segments)
+    hidden, prefix = nothing.extend(trunk, whole)
     values = {name: getattr(prefix, name) for name in ("cache", "valid", "next")}
-    return hidden[str(len(segments) - 1)], _Uncached(**values, owner=trunk, segments=tuple(segments))
+    # The last segment's share of (b, l, e).
+    return hidden[:, -segments[-1].x.shape[1] :], _Uncached(**values, owner=trunk, segments=tuple(segments))

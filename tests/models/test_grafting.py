@@ -24,7 +24,7 @@ from vla.models.trunk import attention, block
 from vla.models.trunk.attention import Transformer
 from vla.models.trunk.block import Attend
 from vla.models.trunk.rotary import Turns
-from vla.models.trunk.sequence import Prefix, Segment, read
+from vla.models.trunk.sequence import Prefix, Reading, Segment
 from vla.models.trunk.vocabulary import TokenTable
 
 SIZES: dict[str, Any] = {
@@ -57,14 +57,15 @@ def _segment(table: TokenTable, ids: Tensor, start: int) -> Segment:
 
 @torch.no_grad()
 def _logits(trunk: Transformer, table: TokenTable) -> Tensor:
-    hidden, _ = read(trunk, {"text": _segment(table, IDS, 0)})
+    hidden = Reading(trunk, {"text": _segment(table, IDS, 0)}).hidden
     return table.logits("text", hidden["text"])
 
 
 @torch.no_grad()
 def _decoded(trunk: Transformer, table: TokenTable, room: int) -> Tensor:
     """The first four at once, the others one after the other."""
-    hidden, prefix = read(trunk, {"text": _segment(table, IDS[:, :4], 0)}, room=room)
+    prefix = Reading(trunk, {"text": _segment(table, IDS[:, :4], 0)}, room=room)
+    hidden = prefix.hidden
     pieces = [hidden["text"]]
     for i in range(4, 9):
         piece, prefix = prefix.extend(trunk, _segment(table, IDS[:, i : i + 1], i))
@@ -176,7 +177,8 @@ def test_what_is_not_computed_is_refused(changes: dict[str, Any], message: str) 
 
 def test_what_is_grafted_learns() -> None:
     trunk, table = from_hf(_theirs("gemma"))
-    hidden, prefix = read(trunk, {"text": _segment(table, IDS, 0)})
+    prefix = Reading(trunk, {"text": _segment(table, IDS, 0)})
+    hidden = prefix.hidden
     assert isinstance(prefix, Prefix)
     table.cross_entropy(table.logits("text", hidden["text"]), IDS).mean().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in (*trunk.parameters(), *table.parameters()))

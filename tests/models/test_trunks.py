@@ -15,10 +15,10 @@ from vla.core.errors import ConfigError
 from vla.models.codecs.config import BinsConfig
 from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
-from vla.models.trunk.cache import StaticCache
+from vla.models.trunk.cache import GrowingCache, StaticCache
 from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.inputs import Batch
-from vla.models.trunk.sequence import Prefix
+from vla.models.trunk.sequence import CachedPrefix
 from vla.models.unified import UnifiedTransformer
 
 MakeModel = Callable[..., UnifiedTransformer]
@@ -64,19 +64,22 @@ def test_acting_is_the_same_with_either_cache(
 def test_acting_fills_the_room_that_the_head_asked_for(
     head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """One that asked for none writes in a single pass, with the inputs."""
     model, batch = make_model(head=head), make_batch()
     lengths: list[tuple[int, int]] = []
-    extend = Prefix.extend
+    extend = CachedPrefix.extend
 
-    def watched(self: Prefix, *args: Any) -> Any:
+    def watched(self: CachedPrefix, *args: Any) -> Any:
         hidden, longer = extend(self, *args)
-        assert isinstance(longer.cache, StaticCache)
-        lengths.append((longer.valid.shape[1], longer.cache._room.length))
+        assert isinstance(longer.cache, StaticCache if model.head.room else GrowingCache)
+        length = longer.valid.shape[1]
+        lengths.append((length, longer.cache._room.length if isinstance(longer.cache, StaticCache) else length))
         return hidden, longer
 
-    monkeypatch.setattr(Prefix, "extend", watched)
+    monkeypatch.setattr(CachedPrefix, "extend", watched)
     model.act(batch.inputs)
     assert lengths[-1][0] == lengths[-1][1] == lengths[0][0] + model.head.room
+    assert model.head.room or len(lengths) == 1
 
 
 @every_head

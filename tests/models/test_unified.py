@@ -14,12 +14,12 @@ from vla.models.auxiliaries.config import GroundingConfig, PointingConfig
 from vla.models.codecs.bins import Bins
 from vla.models.codecs.config import BinsConfig
 from vla.models.heads.bins import BinsHead
-from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
+from vla.models.heads.config import BinsHeadConfig, FlowHeadConfig, HeadConfig, TokensHeadConfig
 from vla.models.heads.tokens import TokensHead
 from vla.models.text.words import WordTokenizer
 from vla.models.trunk.inputs import Batch
 from vla.models.trunk.interface import Interface
-from vla.models.trunk.sequence import Segment, read
+from vla.models.trunk.sequence import Reading, Segment
 from vla.models.trunk.soft_bins import SoftBins
 from vla.models.unified import UnifiedTransformer
 
@@ -45,7 +45,7 @@ def _logits(model: UnifiedTransformer, batch: Batch) -> Tensor:
     """What training computes at the action positions, read in one pass without a cache."""
     segments, _ = model._read_inputs(batch.inputs)
     segments["action"] = _action(model, batch)
-    hidden, _ = read(model.trunk, segments)
+    hidden = Reading(model.trunk, segments).hidden
     if isinstance(model.head, TokensHead):
         ids, _ = model.head.codec.encode(batch.targets.actions, batch.targets.valid)
         return model.head._logits(hidden["action"], model.head.codec.grammar(ids), model.table)
@@ -137,8 +137,9 @@ def test_reading_piece_by_piece_equals_reading_at_once(
     model, batch = scaled(make_model(head=head), 0.2), make_batch()
     segments, _ = model._read_inputs(batch.inputs)
     action = _action(model, batch)
-    whole, _ = read(model.trunk, segments | {"action": action})
-    pieces, prefix = read(model.trunk, segments)
+    whole = Reading(model.trunk, segments | {"action": action}).hidden
+    prefix = Reading(model.trunk, segments)
+    pieces = prefix.hidden
     last, _ = prefix.extend(model.trunk, action)
     for name, hidden in (pieces | {"action": last}).items():
         torch.testing.assert_close(hidden, whole[name], atol=1e-5, rtol=1e-5)
@@ -372,7 +373,7 @@ def test_signals_that_are_not_known_teach_nothing(make_model: MakeModel, make_ba
 def test_a_prefix_can_be_read_from_twice(head: HeadConfig, make_model: MakeModel, make_batch: MakeBatch) -> None:
     model, batch = scaled(make_model(head=head), 0.2), make_batch()
     segments, _ = model._read_inputs(batch.inputs)
-    _, prefix = read(model.trunk, segments)
+    prefix = Reading(model.trunk, segments)
     first = model.head.sample(model.trunk, prefix, batch.inputs, model.table)
     assert torch.equal(model.head.sample(model.trunk, prefix, batch.inputs, model.table), first)
 
@@ -406,6 +407,17 @@ def test_matrices_are_those_of_transformer_blocks(make_model: MakeModel) -> None
     assert names == {"qkv", "out", "up", "down"}
     assert {name.split(".blocks.")[0] for name in model.matrices()} == {"trunk", "readers.text.transformer"}
     assert model.blocks() == list(model.trunk.blocks)
+
+
+def test_the_blocks_of_a_heads_expert_come_behind_the_trunks(make_model: MakeModel) -> None:
+    """Of the teacher too, if it has any: whatever is sharded or recomputed by blocks leaves none out."""
+    model = make_model(head=FlowHeadConfig(width=8, teacher=FlowHeadConfig(width=4)))
+    expected = [f"trunk.blocks.{i}" for i in range(2)]
+    expected += [f"head.{part}.blocks.{i}" for part in ("expert", "teacher.expert") for i in range(2)]
+    names = {module: name for name, module in model.named_modules()}
+    assert [names[block] for block in model.blocks()] == expected
+    matrices = {name.rsplit(".", 2)[0] for name in model.matrices()} - {"readers.text.transformer.blocks.0"}
+    assert matrices == set(expected)
 
 
 def test_limits_travel_in_the_contract_and_not_in_the_weights(make_model: MakeModel) -> None:

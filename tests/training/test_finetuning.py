@@ -169,6 +169,37 @@ def test_a_run_that_started_from_a_checkpoint_resumes_exactly(
     assert all(torch.equal(whole[name], value) for name, value in halves.items())
 
 
+def test_patches_and_bins_of_the_state_come_along_by_what_they_mean(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """With a longer history: the view of a camera, the age of a moment and the bins of the state by their names."""
+    readers = {
+        "images": {"kind": "patches", "size": 8},
+        "state": {"kind": "state-bins", "bins": 16},
+    }
+    sizes = {"trunk": {"width": 32, "layers": 1, "heads": 2}, "head": {"bins": 16}}
+    model = {**sizes, "readers": readers, "auxiliaries": {"grounding": {"bins": 8}, "pointing": None}}
+    train(make_recipe(model=model, steps=2), tmp_path / "parent")
+    longer = make_recipe(model={**model, "history": 2}, init=str(tmp_path / "parent" / "checkpoint"))
+    samples = open_samples(longer)
+    assert samples.parent is not None
+    ours = samples.blueprint.build()
+    fates = {fate.part: fate for fate in transfer(samples.parent, samples.blueprint, ours)}
+    theirs = samples.parent.model.state_dict()
+    found = ours.state_dict()
+    for name in ("readers.images.time", "readers.state.time"):
+        assert fates[name].verdict == "partly"
+        assert torch.equal(found[name][1], theirs[name][0])  # the present is the last of them
+    assert {part for part, fate in fates.items() if fate.verdict != "taken"} == {
+        "readers.images.time",
+        "readers.state.time",
+    }
+    assert torch.equal(found["table.weight"], theirs["table.weight"])
+    assert torch.equal(found["readers.images.view.weight"], theirs["readers.images.view.weight"])
+    rows = ours.rows(samples.blueprint.preprocessor.tokenizer.pieces(), ["tabletop-panda"])
+    assert rows["readers.images.view.weight"] == ["camera front", "camera wrist"]
+    assert rows["readers.state.embodiment"] == ["robot tabletop-panda"]
+    assert [row for row in rows["table.weight"] if row.startswith("state 0 of")]
+
+
 def test_the_library_does_the_same(parent: Path, make_recipe: MakeRecipe, tmp_path: Path) -> None:
     config = dataclasses.replace(make_recipe(steps=1), init=str(parent), freeze=("trunk.*",))
     trained = vla_train(config, tmp_path)

@@ -33,6 +33,9 @@ CHANGES: dict[str, Any] = {
     "minutes": 1e6,
     "warmup_steps": 5,
     "log_steps": 1,
+    # Slow: at the rates of the recipes each of the first steps magnifies tenfold what rounding does, and a golden curve
+    # would be that of one processor. So one thread or two, curves differ by some hundredths of what is allowed.
+    "optimiser": {"lr": 6e-5, "muon_lr": 6e-4},
 }
 LOSSES = ("loss", "action_loss", "grounding_loss", "pointing_loss", "approach_loss")
 """What is compared; the norm of the gradient is not: rounding alone moves it by some percent within 20 steps."""
@@ -49,12 +52,9 @@ def _curve(name: str, dataset: Path, run: Path, **changes: Any) -> dict[str, lis
 
 
 def _distance(ours: dict[str, list[float]], theirs: dict[str, list[float]]) -> float:
-    """The largest relative difference, as a multiple of what another processor may do to it by that step.
-
-    With other vector instructions, losses were 4e-4 apart after 20 steps, and 1e-6 after 7.
-    """
+    """The largest relative difference, as a multiple of what another processor may do to it by that step."""
     assert ours.keys() == theirs.keys()
-    allowed = 1e-3 * (1 + np.arange(STEPS) / 4)
+    allowed = 1e-4 * (1 + np.arange(STEPS) / 4)
     return max(float((np.abs(np.array(ours[key]) / theirs[key] - 1) / allowed).max()) for key in ours)
 
 

@@ -305,3 +305,21 @@ def test_states_without_their_contract_are_not_resumed(make_recipe: MakeRecipe, 
     (tmp_path / "run" / "contract.json").unlink()
     with pytest.raises(ContractError, match=r"run/contract\.json does not exist"):
         train(make_recipe(), tmp_path / "run")
+
+
+def test_a_run_logs_how_hard_each_loss_pulls_every_so_many_steps_and_is_the_same_run(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    names = [f"gradient_norm/{name}" for name in ("action", "grounding", "pointing")]
+    curves = {}
+    for every in (0, 1, 2, 500):
+        train(make_recipe(gradient_steps=every), tmp_path / str(every))
+        curves[every] = read_metrics(tmp_path / str(every))
+    said = {every: [line["step"] for line in lines if names[0] in line] for every, lines in curves.items()}
+    assert said == {0: [], 1: [1, 2, 3, 4], 2: [1, 3], 500: [1]}
+    losses = {every: [line["loss"] for line in lines] for every, lines in curves.items()}
+    assert all(values == losses[0] for values in losses.values())
+    first = curves[1][0]
+    assert all(first[name] > 0 for name in names)
+    # What the head has of its own is in the whole, and in none of these.
+    assert first["gradient_norm"] < 1.2 * sum(first[name] for name in names)

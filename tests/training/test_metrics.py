@@ -1,5 +1,6 @@
 """The log of a run: lines that are numbers, each step once."""
 
+import itertools
 import json
 import math
 import sys
@@ -70,21 +71,31 @@ def _step(loss: float, **parts: float) -> dict[str, torch.Tensor]:
     return {name: torch.tensor(value) for name, value in {"loss": loss, **parts}.items()}
 
 
-def test_means_are_of_the_steps_in_which_a_part_was_measured() -> None:
-    means = Means()
+def _means(monkeypatch: pytest.MonkeyPatch, *, seconds: float) -> Means:
+    """Of steps of 8 samples, by a clock that goes on by so much with each row."""
+    clock = itertools.count(0.0, seconds)
+    monkeypatch.setattr("vla.training.metrics.time.monotonic", lambda: next(clock))
+    return Means(samples=8)
+
+
+def test_means_are_of_the_steps_in_which_a_part_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    means = _means(monkeypatch, seconds=2.0)
     means.add(_step(1.0, grounding_loss=math.nan, pointing_loss=math.nan))
     means.add(_step(2.0, grounding_loss=5.0, pointing_loss=math.nan))
-    assert means.take(Single("cpu")) == {"loss": 1.5, "grounding_loss": 5.0}
+    assert means.take(Single("cpu")) == {"loss": 1.5, "grounding_loss": 5.0, "samples_per_s": 8.0}
     means.add(_step(4.0, grounding_loss=1.0, pointing_loss=0.0))
-    assert means.take(Single("cpu")) == {"loss": 4.0, "grounding_loss": 1.0, "pointing_loss": 0.0}
+    expected = {"loss": 4.0, "grounding_loss": 1.0, "pointing_loss": 0.0, "samples_per_s": 4.0}
+    assert means.take(Single("cpu")) == expected
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_divergence_is_no_missing_measurement(bad: float) -> None:
-    means = Means()
+def test_divergence_is_no_missing_measurement(bad: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    means = _means(monkeypatch, seconds=1.0)
     means.add(_step(1.0, action_loss=1.0))
     means.add(_step(bad, action_loss=bad))
-    assert not any(math.isfinite(value) for value in means.take(Single("cpu")).values())
+    row = means.take(Single("cpu"))
+    assert row.pop("samples_per_s") == 16.0
+    assert not any(math.isfinite(value) for value in row.values())
 
 
 def test_tensorboard_gets_the_same(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from vla.training.engines import train
 from vla.training.metrics import read_metrics
 from vla.training.parallel import PARALLEL, Parallel, Single, join
 from vla.training.recipe import TrainConfig
+from vla.training.samples import open_samples
 
 MakeRecipe = Callable[..., TrainConfig]
 PROCESS = Path(__file__).with_name("ddp_process.py")
@@ -93,3 +95,25 @@ def test_two_processes_learn_what_one_does_from_twice_the_batch(make_recipe: Mak
         assert [mine[name] for name in names] == pytest.approx([other[name] for name in names], rel=1e-4)
     origin = json.loads((tmp_path / "together" / "checkpoint" / "provenance.json").read_text())
     assert (origin["training"]["step"], origin["training"]["consumed"]) == (3, 3 * 4 * 2)
+
+
+@pytest.mark.parametrize("auxiliaries", [{"grounding": None}, {}], ids=["nobody reads the end", "grounding does"])
+def test_an_expert_that_reads_keys_and_values_alone_is_trained_together(
+    auxiliaries: dict[str, Any], make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    """Then nothing reaches the end of the trunk's last block, unless an auxiliary asks the trunk: both are the same."""
+    model = {
+        "trunk": {"width": 32, "layers": 2, "heads": 2},
+        "head": {"kind": "flow", "width": 8, "passes": 1},
+        "auxiliaries": {"pointing": None, **auxiliaries},
+    }
+    config = make_recipe(model=model, batch=4, steps=3, engine="ray", workers=2, evaluators=[])
+    _train_together(config, tmp_path / "run", 2)
+    began = open_samples(config)
+    torch.manual_seed(config.seed)
+    fresh = began.blueprint.build()
+    assert fresh.all_taught == ("grounding" not in auxiliaries)
+    weights = load_model(tmp_path / "run" / "checkpoint")[1].state_dict()
+    still = {name for name, value in fresh.state_dict().items() if torch.equal(value, weights[name])}
+    ends = {"trunk.norm.weight"} | {f"trunk.blocks.1.{part}.weight" for part in ("out", "norm_mlp", "up", "down")}
+    assert still == (ends if "grounding" in auxiliaries else set())

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 
 from vla.core.errors import ConfigError, ContractError, DatasetError, UnknownNameError
 from vla.core.policy_spec import DatasetVersion
@@ -178,6 +180,14 @@ def test_every_wording_that_was_recorded_is_known_and_fits_twice_over(samples: S
 def test_an_instruction_longer_than_the_recipe_says_is_refused_by_name(make_recipe: MakeRecipe) -> None:
     with pytest.raises(ContractError, match=r"the instruction '.*' has \d+ tokens, and the policy reads at most 5"):
         open_samples(make_recipe(model={"text_tokens": 5}))
+
+
+def test_a_tokenizer_that_does_not_fit_the_data_is_refused(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """One of letters that no instruction has, and none that is unknown: every instruction would read as nothing."""
+    Tokenizer(BPE({"Z": 0}, [])).save(str(tmp_path / "tokenizer.json"))
+    tokenizer = {"kind": "pretrained", "path": str(tmp_path)}
+    with pytest.raises(ContractError, match=r"reads nothing of the instruction '.*': expected a token or more"):
+        open_samples(make_recipe(model={"tokenizer": tokenizer}))
 
 
 def test_samples_speak_their_own_instruction(samples: Samples) -> None:

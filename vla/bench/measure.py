@@ -109,22 +109,24 @@ def to_table(rows: Sequence[Row]) -> Any:
 
 
 def to_matrix(rows: Sequence[Row]) -> Any:
-    """Rows named ``thing: measured`` as a table of rich with one line for each thing."""
+    """Rows named ``thing: measured`` with one line for each thing: a table of rich for all that were measured alike."""
+    from rich.console import Group
     from rich.table import Table
 
     lines: dict[str, dict[str, str]] = {}
-    columns: dict[str, None] = {}
     for row in rows:
         thing, _, what = row.name.partition(": ")
-        columns[f"{what}\n{row.unit}"] = None
         verdict = "red" if row.passes is False else "none"
         lines.setdefault(thing, {})[f"{what}\n{row.unit}"] = f"[{verdict}]{_number(row.value)}[/{verdict}]"
-    table = Table("", *columns)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    tables: dict[tuple[str, ...], Table] = {}
     for thing, cells in lines.items():
-        table.add_row(thing, *(cells.get(column, "") for column in columns))
-    return table
+        columns = tuple(cells)
+        if columns not in tables:
+            tables[columns] = Table("", *columns)
+            for column in tables[columns].columns[1:]:
+                column.justify = "right"
+        tables[columns].add_row(thing, *cells.values())
+    return Group(*tables.values())
 
 
 def _bar(row: Row) -> str:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import tyro
 
+from vla.core.config import require_at_least_one
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderConfig:
@@ -115,7 +117,25 @@ class CodecsConfig:
     sequences: int = 1000
     """Random sequences of tokens under the grammar that are decoded."""
     seed: int = 0
-    """Of what is held out, and of the sequences."""
+    """Of what is held out, and of the sequences; the first of those that are trained with."""
+    runs: str = ""
+    """A folder of training runs: with it, every head is trained on the dataset with every codec, and acts; the same
+    command goes on where it stopped."""
+    heads: tuple[str, ...] = ()
+    """Of those that are trained, by name; by default all."""
+    seeds: int = 2
+    """Trainings of each."""
+    steps: int = 1500
+    """Of each training, 32 samples at a time."""
+    env: str = "tabletop/place"
+    """Where they act."""
+    episodes: int = 100
+    """Scenes in which each acts."""
+    scenes: int = 990_000
+    """The seed of the first."""
+
+    def __post_init__(self) -> None:
+        require_at_least_one(self, "horizon", "seeds", "steps", "episodes", where="bench codecs: ")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,10 +30,28 @@ class Execution:
 
     @staticmethod
     def of(spec: PolicySpec | None, *, execute: int | None = None, ensemble: float | None = None) -> "Execution":
-        """What is asked for; else what the policy was made for; else whole chunks."""
+        """What is asked for; else what the policy was made for; else whole chunks.
+
+        More steps than the policy's chunks have are a `ConfigError`.
+        """
+        if execute and spec:
+            Execution(execute=execute).require_within(spec.horizon)
         return Execution(
             execute=execute or (spec.execute if spec else None),
             ensemble=ensemble if ensemble is not None else spec.ensemble if spec else 0.0,
+        )
+
+    def require_within(self, horizon: int, latency: int = 0) -> None:
+        """`ConfigError` unless a chunk of ``horizon`` steps lasts until the next is there, ``latency`` steps late."""
+        if (self.execute or 1) + latency <= horizon:
+            return
+        if not latency:
+            raise ConfigError(
+                f"execute={self.execute} is more than the {horizon} steps of a chunk; give --execute {horizon}"
+            )
+        raise ConfigError(
+            f"latency_steps={latency} and execute={self.execute} are more than the {horizon} steps of a chunk, which "
+            f"would end before the next is there; give --execute {max(1, horizon - latency)}"
         )
 
     def __str__(self) -> str:

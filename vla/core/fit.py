@@ -39,6 +39,8 @@ def check_form(observation: Observation, contract: Contract, *, who: str) -> Non
     """Refuse an observation that is of other shapes or types, or not finite; limits are for whoever received it."""
     check_images(observation.images, contract, who=who)
     _check_vector(observation.state, contract, who)
+    if not isinstance(observation.instruction, str):
+        raise ContractError(f"{who}: instruction: expected a string, got {describe(observation.instruction)}")
 
 
 def check_committed(committed: Any, contract: Contract, *, who: str) -> None:

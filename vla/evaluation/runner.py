@@ -166,8 +166,10 @@ class EpisodeRunner:
             for env in envs:
                 env.close()
             raise
-        history = trained.history if trained else 1
-        slots = [Slot(env, execution, history=history, latency=self.latency, tells=tells) for env in envs]
+        history, horizon = (trained.history, trained.horizon) if trained else (1, None)
+        slots = [
+            Slot(env, execution, history=history, horizon=horizon, latency=self.latency, tells=tells) for env in envs
+        ]
         return _Stage(envs, policy, slots, owned=not isinstance(make, Lent))
 
 
@@ -175,12 +177,7 @@ def _tells(trained: PolicySpec | None, latency: int, execution: Execution) -> bo
     """Whether the policy hears what runs while it computes: one that was trained for that, but for less, is refused."""
     if trained is None or not latency:
         return False
-    if (execution.execute or 1) + latency > trained.horizon:
-        raise ConfigError(
-            f"evaluation: latency_steps={latency} and execute={execution.execute} are more than the {trained.horizon} "
-            "steps of a chunk, which would end before the next is there; "
-            f"give --execute {max(1, trained.horizon - latency)}"
-        )
+    execution.require_within(trained.horizon, latency)
     if 0 < trained.committed < latency:
         raise ConfigError(
             f"evaluation: latency_steps={latency}: the checkpoint was trained for at most {trained.committed} steps "

@@ -30,16 +30,23 @@ class Slot:
     """Runs one trial after the other in ``env``; an environment that raises ends its episode as a crash."""
 
     def __init__(
-        self, env: RobotEnv, execution: Execution, *, history: int = 1, latency: int = 0, tells: bool = False
+        self,
+        env: RobotEnv,
+        execution: Execution,
+        *,
+        history: int = 1,
+        horizon: int | None = None,
+        latency: int = 0,
+        tells: bool = False,
     ) -> None:
         """``execution`` is of trials that do not say their own; ``history`` counts the observations that are read.
 
-        A chunk begins ``latency`` steps after its observation; where the slot ``tells``, the policy hears what runs in
-        them.
+        A trial that would execute more steps than a chunk of ``horizon`` has left is refused. A chunk begins
+        ``latency`` steps after its observation; where the slot ``tells``, the policy hears what runs in them.
         """
         self._inner, self._env = env, env
         self._execution, self._history = execution, history
-        self._latency, self._tells = latency, tells
+        self._horizon, self._latency, self._tells = horizon, latency, tells
         self.running = False
         self.crashed = False
         """An episode has crashed here: the environment should not be used any more."""
@@ -61,6 +68,8 @@ class Slot:
         condition = trial.condition
         self.running = True
         try:
+            if condition.execution and self._horizon:
+                condition.execution.require_within(self._horizon, self._latency)
             self._env = _perturbed(self._inner, condition.perturbation)
             raw, self._info = self._env.reset(seed=trial.seed, options=_options(trial))
             self._instruction = self._env.instruction

@@ -92,6 +92,8 @@ class UnifiedConfig(ModelConfig):
         super().__post_init__()
         if self.z_loss < 0:
             raise ConfigError(f"model.z_loss={self.z_loss} must be at least 0")
+        if "action" in self.auxiliaries:
+            raise ConfigError("model.auxiliaries.action: so the loss of the head is called; give it another name")
         if not 0 <= self.committed < self.horizon:
             raise ConfigError(
                 f"model.committed={self.committed} must be at least 0 and below model.horizon={self.horizon}"

@@ -17,6 +17,8 @@ class Model(nn.Module, ABC):
 
     config: ModelConfig
     interface: Interface
+    all_taught: bool = True
+    """Whether each step's loss reaches all parameters: workers that share a model wait for the gradient of each."""
 
     def forward(self, inputs: Inputs, targets: Targets) -> tuple[Float[Tensor, ""], Metrics]:
         """The same as `loss`: what data-parallel wrappers call."""
@@ -25,6 +27,15 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def loss(self, inputs: Inputs, targets: Targets) -> tuple[Float[Tensor, ""], Metrics]:
         """The mean loss of the batch, and what to log of it; ``action_loss`` among them."""
+
+    def terms(self, inputs: Inputs, targets: Targets) -> tuple[Mapping[str, Float[Tensor, ""]], Metrics]:
+        """What the loss is the sum of, each times its weight, by what it teaches; here that is ``action`` alone."""
+        loss, metrics = self.loss(inputs, targets)
+        return {"action": loss}, metrics
+
+    def shared(self) -> list[nn.Parameter]:
+        """The parameters that more than one of `terms` teaches, or may."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     @abstractmethod
     def predict(self, inputs: Inputs) -> Prediction:

@@ -12,9 +12,11 @@ a number alone is that, after ± it is a deviation from zero, and layers of PyTo
     Block           out.weight, down.weight ±0.02 / sqrt(additions), of which each layer makes two
     TextReader      position ±0.02
     StateReader     position ±0.02, time 0, embodiment 0
+    StateBinsReader time 0, embodiment 0
+    PatchesReader   time 0
     ImagesReader    position ±0.02, time 0
     ImageTokenizer  score.weight ±0.6, seekers ±0.5, look.weight ±1.8 / sqrt(inputs), films.* 0
-    FurtherLook     look.weight ±1.8 / sqrt(inputs)
+    FurtherLook     look.weight ±0.5 / sqrt(inputs)
     Views           weight ±0.02
     Grounding       position ±0.02
     BinsHead        step_position ±0.02, joint_position ±0.02
@@ -34,6 +36,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vla.core.errors import ConfigError
 from vla.models.auxiliaries.auxiliary import Auxiliary
 from vla.models.committed import CommittedReader, kept
 from vla.models.config import UnifiedConfig
@@ -43,7 +46,7 @@ from vla.models.trunk.attention import Transformer
 from vla.models.trunk.initialisation import account
 from vla.models.trunk.inputs import Inputs, Metrics, Prediction, Targets
 from vla.models.trunk.interface import Interface
-from vla.models.trunk.sequence import Segment, read
+from vla.models.trunk.sequence import Reading, Segment
 from vla.models.trunk.vocabulary import SPECIALS, TokenTable, Vocabulary
 
 _CAMERAS = "readers.images.cameras."
@@ -63,36 +66,50 @@ class UnifiedTransformer(Model):
         offered = {name: c for name, c in config.auxiliaries.items() if c.weight and interface.signals.get(c.signal)}
         self.auxiliaries: Mapping[str, Auxiliary] = _named({n: c.build(interface, width) for n, c in offered.items()})
         self.head = config.head.build(interface, config.trunk, fitted.get("head", {}))
-        spoken = {auxiliary.signal: auxiliary.ids for auxiliary in self.auxiliaries.values() if auxiliary.ids}
-        sizes = {"text": interface.words, "special": len(SPECIALS), **spoken, "action": self.head.ids}
-        scale = config.trunk.embedding_scale
-        self.table = TokenTable(Vocabulary(sizes), width, scale=scale, z_loss=config.z_loss)
+        vocabulary = Vocabulary(self._ranges())
+        self.table = TokenTable(vocabulary, width, scale=config.trunk.embedding_scale, z_loss=config.z_loss)
         self.trunk = Transformer(config.trunk)
         self.committed = CommittedReader(config.committed, interface, width) if config.committed else None
+        asked = (auxiliary.segment(1, self.table) for auxiliary in self.auxiliaries.values())
+        self.all_taught = self.head.reads_hidden or any(segment is not None for segment in asked)
         account(self)
 
     def loss(self, inputs: Inputs, targets: Targets) -> tuple[Float[Tensor, ""], Metrics]:
         """See `Model.loss`: the head's loss, and that of each auxiliary by its weight."""
+        terms, metrics = self.terms(inputs, targets)
+        return sum(terms.values(), torch.zeros_like(terms["action"])), metrics
+
+    def terms(self, inputs: Inputs, targets: Targets) -> tuple[dict[str, Float[Tensor, ""]], Metrics]:
+        """See `Model.terms`: of the head, and of each auxiliary by its name.
+
+        Each is a mean over its own tokens, times its own weight, so none weighs less where another has more of them.
+        """
         if self.committed is not None and self.training and inputs.committed is None:
             inputs = replace(inputs, committed=self.committed.draw(targets))
         segments, activations = self._read_inputs(inputs)
-        hidden, prefix = read(self.trunk, segments)
+        reading = Reading(self.trunk, segments)
+        loss, metrics = self.head.loss(self.trunk, reading, inputs, targets, self.table)
+        terms = {"action": loss}
         # What readers left (score maps) and what the trunk made of each segment (b, q, e), by the same names.
-        activations |= hidden
-        total, metrics = self.head.loss(self.trunk, prefix, inputs, targets, self.table)
-        for auxiliary in self.auxiliaries.values():
+        activations |= reading.hidden
+        for name, auxiliary in self.auxiliaries.items():
             loss, found = auxiliary.loss(activations, targets.signals[auxiliary.signal], self.table)
-            total = total + auxiliary.weight * loss
+            terms[name] = auxiliary.weight * loss
             metrics |= found
-        return total, metrics
+        return terms, metrics
+
+    def shared(self) -> list[nn.Parameter]:
+        """See `Model.shared`: readers, table and trunk, without what the head and auxiliaries have of their own."""
+        own = ("head.", "auxiliaries.")
+        return [p for name, p in self.named_parameters() if p.requires_grad and not name.startswith(own)]
 
     def predict(self, inputs: Inputs) -> Prediction:
-        """See `Model.predict`: everything before the actions is read once, then the head writes."""
+        """See `Model.predict`: everything before the actions is read once, and the head writes behind it."""
         segments, activations = self._read_inputs(inputs)
         room = 0 if torch.is_grad_enabled() else self.head.room
-        hidden, prefix = read(self.trunk, segments, room=room)
-        activations |= hidden
-        actions = self.head.sample(self.trunk, prefix, inputs, self.table)
+        reading = Reading(self.trunk, segments, room=room)
+        actions = self.head.sample(self.trunk, reading, inputs, self.table)
+        activations |= reading.hidden
         if inputs.committed is not None:
             actions = kept(inputs.committed, actions)
         beliefs = {a.signal: a.predict(activations, self.table) for a in self.auxiliaries.values()}
@@ -109,18 +126,39 @@ class UnifiedTransformer(Model):
     def rows(self, words: Sequence[str], robots: Sequence[str]) -> Mapping[str, Sequence[str]]:
         """See `Model.rows`."""
         interface = self.interface
+        cameras = [f"camera {name or i}" for i, name in enumerate(interface.cameras)]
         ages = [f"{age} steps ago" for age in reversed(range(interface.history))]
         known = {
             "table.weight": [row for name in self.table.vocabulary for row in self._range(name, words)],
             "readers.text.position": [f"place {i}" for i in range(interface.text)],
-            "readers.images.position": [f"camera {name or i}" for i, name in enumerate(interface.cameras)],
-            "readers.images.view.weight": [f"camera {name or i}" for i, name in enumerate(interface.cameras)],
-            "readers.images.time": ages,
-            "readers.state.time": ages,
-            "readers.state.embodiment": [f"robot {name}" for name in robots],
+            "readers.images.position": cameras,
         }
+        for name in self.readers:  # whatever reads: parts of one name mean the same in each
+            known |= {
+                f"readers.{name}.view.weight": cameras,
+                f"readers.{name}.time": ages,
+                f"readers.{name}.embodiment": [f"robot {robot}" for robot in robots],
+            }
         own = self.state_dict()
         return {name: rows for name, rows in known.items() if name in own and len(own[name]) == len(rows)}
+
+    def _ranges(self) -> dict[str, int]:
+        """Sizes of the ranges of the vocabulary in their order; one that two parts ask for is a `ConfigError`."""
+        asked = [("the text", "text", self.interface.words), ("the specials", "special", len(SPECIALS))]
+        asked += [
+            (f"readers.{n}", range_, ids) for n, part in self.readers.items() for range_, ids in part.ranges.items()
+        ]
+        asked += [(f"auxiliaries.{n}", part.signal, part.ids) for n, part in self.auxiliaries.items() if part.ids]
+        asked.append(("the head", "action", self.head.ids))
+        owners: dict[str, str] = {}
+        for who, name, _ in asked:
+            if name in owners:
+                raise ConfigError(
+                    f"model: {owners[name]} and {who} both ask for the range {name!r} of the vocabulary; leave one of "
+                    "them out, or rename the signal in the dataset"
+                )
+            owners[name] = who
+        return {name: ids for _, name, ids in asked}
 
     def _range(self, name: str, words: Sequence[str]) -> list[str]:
         """Text by word, specials by name, anything else by its place among as many of the same dimensions."""
@@ -133,8 +171,8 @@ class UnifiedTransformer(Model):
         return [f"{name} {i} of {len(ids)} {of}".rstrip() for i in range(len(ids))]
 
     def blocks(self) -> list[nn.Module]:
-        """See `Model.blocks`."""
-        return list(self.trunk.blocks)
+        """See `Model.blocks`: the trunk's, then the head's."""
+        return [*self.trunk.blocks, *self.head.blocks()]
 
     def _read_inputs(self, inputs: Inputs) -> tuple[dict[str, Segment], Activations]:
         """The segments before the actions by name, and what the readers leave for auxiliaries."""

@@ -65,7 +65,7 @@ def line_chart(
             _log_scale(axes)
         axes.set_xlabel("training step")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.xaxis.set_major_formatter(FuncFormatter(_short))
+        axes.xaxis.set_major_formatter(FuncFormatter(short_number))
         if zero:
             axes.set_ylim(0, 1.12 * max(float(curve.y.max()) for curve in drawn))
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
@@ -148,7 +148,12 @@ def _draw(axes: Axes, curve: Series) -> None:
         axes.plot(curve.x, curve.y, color=colour, lw=1.5, label=curve.label)
     else:
         axes.plot(curve.x, curve.y, color=colour, lw=0.7, alpha=0.3)
-        axes.plot(curve.x, _running_mean(curve.y), color=colour, lw=1.5, label=curve.label)
+        axes.plot(curve.x, smoothed(curve.y), color=colour, lw=1.5, label=curve.label)
+
+
+def smoothed(y: Float64[np.ndarray, " t"]) -> Float64[np.ndarray, " t"]:
+    """The running mean of a curve that has points enough for one; a shorter one as it is."""
+    return y if len(y) < _SMOOTH_FROM else _running_mean(y)
 
 
 def _running_mean(y: Float64[np.ndarray, " t"]) -> Float64[np.ndarray, " t"]:
@@ -173,13 +178,21 @@ def _log_scale(axes: Axes) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _short(value: float, _: int | None) -> str:
+def short_number(value: float, _: int | None) -> str:
+    """``12k`` for 12,000: what stands on an axis."""
     return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
 
 
 @contextmanager
 def chart_axes(name: str) -> Iterator[tuple[Figure, Axes]]:
     """One figure in the page's manner; ``name`` keeps the identifiers of its SVG apart from the other charts'."""
+    with chart_panels(name, 1) as (figure, (axes,)):
+        yield figure, axes
+
+
+@contextmanager
+def chart_panels(name: str, count: int) -> Iterator[tuple[Figure, Sequence[Axes]]]:
+    """The same with ``count`` charts side by side."""
     style: Any = {
         "svg.fonttype": "none",  # letters stay letters, set in the page's own font
         "svg.hashsalt": name,
@@ -204,8 +217,8 @@ def chart_axes(name: str) -> Iterator[tuple[Figure, Axes]]:
         "legend.fontsize": 8.5,
     }
     with mpl.rc_context(style):
-        figure = Figure(figsize=SIZE_INCH, layout="constrained")
-        yield figure, figure.add_subplot()
+        figure = Figure(figsize=(count * SIZE_INCH[0], SIZE_INCH[1]), layout="constrained")
+        yield figure, [figure.add_subplot(1, count, i + 1) for i in range(count)]
 
 
 def chart_svg(figure: Figure, description: str) -> str:

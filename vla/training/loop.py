@@ -15,13 +15,14 @@ from vla.core.provenance import provenance
 from vla.datasets.sampling.loader import iterate_steps
 from vla.models.checkpoint import write_checkpoint
 from vla.models.freezing import Frozen
+from vla.models.gradients import gradient_norms
 from vla.models.model import Model
 from vla.models.transfer import Fate, transfer
 from vla.training.augmentation import Augmentation
 from vla.training.claims import claim_data, progress, read_claim
 from vla.training.closed_loop import ClosedLoop
 from vla.training.evaluators import EVALUATORS, Evaluator
-from vla.training.metrics import Log, Means, MetricsLog
+from vla.training.metrics import Log, Means, MetricsLog, Silence
 from vla.training.optimiser import build_optimisers
 from vla.training.parallel import Parallel
 from vla.training.precision import autocast
@@ -73,18 +74,16 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
 
     # -- where the run stands ----------------------------------------------------------------------------------------
     start = position = load_state(run, model, average, optimisers)
-    metrics_log = MetricsLog(run, log, start.step, wandb=config.wandb) if first else None
-    if metrics_log is not None:
-        closing.callback(metrics_log.close)
+    metrics_log = MetricsLog(run, log, start.step, wandb=config.wandb) if first else Silence()
+    closing.callback(metrics_log.close)
+    if fates:
+        metrics_log.event("init", checkpoint=config.init, fates=[vars(fate) for fate in fates])
+    if samples.nothing_held_out:
+        metrics_log.event("note", text=samples.nothing_held_out)
     batches = samples.batches(batch=config.batch, rank=parallel.rank, world=parallel.world, start=start.consumed)
     began = time.monotonic()
     due = {"validate": began + config.validate_s, "save": began + config.checkpoint_s}
-    means = Means()
-    if metrics_log is not None and fates:
-        metrics_log.event("init", checkpoint=config.init, fates=[vars(fate) for fate in fates])
-    if metrics_log is not None and samples.nothing_held_out:
-        metrics_log.event("note", text=samples.nothing_held_out)
-    logged_step, logged_at = start.step, began
+    means = Means(samples=config.batch * parallel.world)
 
     def write(path: Path) -> None:
         parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -92,7 +91,7 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
         write_checkpoint(path, blueprint, average, _origin(config, run, samples, fates, training, parameters))
 
     driving = None
-    if metrics_log is not None and config.closed_loop.env:
+    if first and config.closed_loop.env:
         driving = ClosedLoop(config.closed_loop, run, samples.scenes, metrics_log)
         closing.callback(driving.close)
 
@@ -110,8 +109,9 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
         scale = lr_scale(position.step, fraction, warmup_steps=config.warmup_steps, constant=config.constant)
         with autocast(precision, device):
             inputs, targets = augment(reword(batch.inputs), batch.targets)
+            pulls = gradient_norms(model, inputs, targets) if _due(position.step, config.gradient_steps) else {}
             loss, metrics = wrapped(inputs, targets)
-        metrics = train_step(wrapped, loss, optimisers, lr_scale=scale, clip=config.optimiser.clip) | metrics
+        metrics = train_step(wrapped, loss, optimisers, lr_scale=scale, clip=config.optimiser.clip) | metrics | pulls
         seconds = start.seconds + time.monotonic() - began
         consumed = position.consumed + config.batch * parallel.world
         position = Position(step=position.step + 1, consumed=consumed, seconds=seconds)
@@ -119,13 +119,9 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
         if first:
             update_average(average, model, step=position.step, span=config.ema, frozen=frozen.names)
         if position.step % config.log_steps == 0:
-            steps, now = position.step - logged_step, time.monotonic()
             row = means.take(parallel)
-            row["samples_per_s"] = steps * config.batch * parallel.world / (now - logged_at)
-            if metrics_log is not None:
-                metrics_log.write("train", position.step, seconds, row | {"lr_scale": scale, "fraction": fraction})
-            logged_step, logged_at = position.step, now
-        if metrics_log is not None and time.monotonic() >= due["validate"]:
+            metrics_log.write("train", position.step, seconds, row | {"lr_scale": scale, "fraction": fraction})
+        if first and time.monotonic() >= due["validate"]:
             if row := _evaluate(model, average, evaluators, device, frozen):
                 metrics_log.write("validation", position.step, seconds, row)
             due["validate"] = time.monotonic() + config.validate_s
@@ -174,6 +170,11 @@ def _evaluate(
     model.load_state_dict(raw)
     frozen.train(model)
     return row
+
+
+def _due(step: int, every: int) -> bool:
+    """Whether it is time for what is done every so many steps; 0 is never."""
+    return every > 0 and step % every == 0
 
 
 def _mix(seed: int, step: int, rank: int) -> int:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -69,18 +70,37 @@ class MetricsLog:
         self._log(line)
 
 
+class Silence(MetricsLog):
+    """The log of workers that are not the first: they share in the means, and write nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def close(self) -> None:
+        """Nothing is on its way."""
+
+    def event(self, kind: str, **facts: Any) -> None:
+        """The first worker says it."""
+
+    def write(self, kind: str, step: int, seconds: float, row: Mapping[str, float]) -> None:
+        """The first worker writes it."""
+
+
 class Means:
     """Means of metrics over steps and workers, kept on the device: only what is logged waits for it.
 
     A part that is NaN beside a finite loss was not measured in that step, and counts for nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, samples: int) -> None:
+        """``samples`` of one step, of all workers together."""
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, Tensor] = {}
+        self._samples, self._steps, self._since = samples, 0, time.monotonic()
 
     def add(self, metrics: Mapping[str, Tensor]) -> None:
         """One step; ``loss`` is among them."""
+        self._steps += 1
         diverged = ~metrics["loss"].isfinite()
         for name, value in metrics.items():
             counts = diverged | ~value.isnan()
@@ -89,13 +109,17 @@ class Means:
             self._counts[name] = self._counts[name] + counts if name in self._counts else counts.to(value.dtype)
 
     def take(self, parallel: Parallel) -> dict[str, float]:
-        """The means since the last time, of what was measured at all; every worker calls this."""
+        """The means since the last time, of what was measured at all, and the rate; every worker calls this."""
         names = list(self._sums)
         sums, counts = (torch.stack([part[name] for name in names]) for part in (self._sums, self._counts))
         sums, counts = parallel.sum(torch.stack([sums, counts]))
         self._sums, self._counts = {}, {}
         found = zip(names, sums.tolist(), counts.tolist(), strict=True)
-        return {name: total / count for name, total, count in found if count}
+        row = {name: total / count for name, total, count in found if count}
+        now = time.monotonic()  # after the sums, which wait for the device
+        row["samples_per_s"] = self._steps * self._samples / (now - self._since)
+        self._steps, self._since = 0, now
+        return row
 
 
 def _wandb_run(project: str, run: Path) -> Any:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vla.core.lookup import lookup
 from vla.models.device import choose_device
+from vla.models.model import Model
 from vla.training.recipe import TrainConfig
 
 
@@ -61,7 +62,9 @@ class Ddp:
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """DistributedDataParallel; positions in memory that buckets share with gradients save a copy a step."""
-        return nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
+        # Looking for what a loss did not reach takes time, and PyTorch complains where there is nothing to find.
+        untaught = isinstance(model, Model) and not model.all_taught
+        return nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True, find_unused_parameters=untaught)
 
     def broadcast(self, values: Tensor) -> Tensor:
         """See `Parallel.broadcast`."""

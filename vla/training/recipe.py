@@ -181,6 +181,9 @@ class TrainConfig:
     """The averaged weights look back over this share of the steps so far."""
     seed: int = 0
     log_steps: int = 50
+    gradient_steps: int = 500
+    """Steps from one time to the next that the norm of each loss's own gradient is measured and logged, which takes as
+    long as a step for each loss; 0 is never."""
     wandb: str = ""
     """A project of Weights & Biases that gets what is logged, too; WANDB_MODE=offline keeps it in the run's folder."""
     evaluators: tuple[str, ...] = ("held_out", "first_frames")
@@ -202,7 +205,7 @@ class TrainConfig:
             raise ConfigError(f"train.workers={self.workers}: engine inline has one worker; set workers to 1")
         if not 0 <= self.constant < 1:
             raise ConfigError(f"train.constant={self.constant} must be at least 0 and below 1")
-        for name in ("warmup_steps", "ema", "max_failures"):
+        for name in ("warmup_steps", "ema", "max_failures", "gradient_steps"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name}={getattr(self, name)} must be at least 0")
 

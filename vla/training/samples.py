@@ -260,6 +260,7 @@ def _blueprint(
         history=config.history,
         horizon=config.horizon,
     )
+    tokenizer.require_tells_apart(instructions)
     preprocessor.texts(instructions)  # refuses one that is longer than the recipe says
     rng = np.random.default_rng([seed, 0x666974])
     width, chunks = preprocessor.interface.action, []

@@ -1,5 +1,6 @@
 """Every codec is measured on a dataset, as one line each; what cannot be measured is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,27 @@ def test_what_cannot_be_measured_is_refused(dataset: Path) -> None:
         bench_codecs(CodecsConfig(), print)
     with pytest.raises(UnknownNameError, match="did you mean 'spline'"):
         bench_codecs(CodecsConfig(dataset=str(dataset), only=("splin",)), print)
+
+
+def test_heads_learn_and_act_and_nothing_is_done_twice(dataset: Path, tmp_path: Path) -> None:
+    chosen = CodecsConfig(
+        dataset=str(dataset), only=("spline",), heads=("l1", "tokens spline"), runs=str(tmp_path / "runs"), seeds=1,
+        steps=2, episodes=1, **QUICK,
+    )  # fmt: skip
+    rows = bench_codecs(chosen, lambda _: None)
+    lines: dict[str, dict[str, float]] = {}
+    for row in rows:
+        name, _, what = row.name.partition(": ")
+        lines.setdefault(name, {})[what] = row.value
+    assert list(lines) == ["spline", "l1", "tokens spline"]
+    for name in ("l1", "tokens spline"):
+        assert lines[name]["worst seed"] <= lines[name]["success"] <= lines[name]["best seed"]
+        assert lines[name]["from"] <= lines[name]["success"] <= lines[name]["to"]
+        assert lines[name]["a chunk"] > 0
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("weights.safetensors")}
+    assert len(times) == 2
+    again = bench_codecs(chosen, lambda _: None)
+    assert [r.name for r in again] == [r.name for r in rows]
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    with pytest.raises(UnknownNameError, match="did you mean 'tokens spline'"):
+        bench_codecs(replace(chosen, heads=("tokens splin",)), lambda _: None)

@@ -24,7 +24,7 @@ from vla.models.heads.config import (
 )
 from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.inputs import Batch, Committed, Inputs
-from vla.models.trunk.sequence import read
+from vla.models.trunk.sequence import Reading
 from vla.models.unified import UnifiedTransformer
 
 MakeModel = Callable[..., UnifiedTransformer]
@@ -75,7 +75,7 @@ def test_overfits_one_batch(head: HeadConfig, make_model: MakeModel, make_batch:
     with _drawn():
         for _ in range(20):
             optimiser.zero_grad()
-            _, prefix = read(model.trunk, segments)
+            prefix = Reading(model.trunk, segments)
             loss, metrics = model.head.loss(model.trunk, prefix, batch.inputs, batch.targets, model.table)
             loss.backward()
             optimiser.step()
@@ -132,7 +132,7 @@ def test_the_cache_changes_nothing(head: HeadConfig, make_model: MakeModel, make
     model, batch = _scaled(make_model(head=head)), make_batch(size=2)
     inputs, targets = batch.inputs, batch.targets
     segments, _ = model._read_inputs(inputs)
-    _, cached = read(model.trunk, segments)
+    cached = Reading(model.trunk, segments)
     _, anew = uncached(model.trunk, list(segments.values()))
     losses, chunks = [], []
     for prefix in (cached, anew):
@@ -161,7 +161,7 @@ def test_a_prefix_is_left_as_it_was(head: HeadConfig, make_model: MakeModel, mak
     model, batch = _scaled(make_model(head=head)), make_batch(size=2)
     segments, _ = model._read_inputs(batch.inputs)
     with torch.no_grad():
-        _, prefix = read(model.trunk, segments)
+        prefix = Reading(model.trunk, segments)
         first = model.head.sample(model.trunk, prefix, batch.inputs, model.table)
         model.head.loss(model.trunk, prefix, batch.inputs, batch.targets, model.table)
         assert torch.equal(model.head.sample(model.trunk, prefix, batch.inputs, model.table), first)

@@ -17,7 +17,7 @@ from vla.models.heads.flow import FlowHead, draw_times, euler, path, time_featur
 from vla.models.trunk.cache import GrowingCache, Marks
 from vla.models.trunk.inputs import Batch, Inputs
 from vla.models.trunk.interface import Interface
-from vla.models.trunk.sequence import Prefix, read
+from vla.models.trunk.sequence import CachedPrefix, Prefix, Reading
 from vla.models.trunk.vocabulary import TokenTable
 from vla.models.unified import UnifiedTransformer
 
@@ -31,7 +31,7 @@ def _scaled(model: UnifiedTransformer, scale: float = 0.2) -> UnifiedTransformer
 
 
 def _read(model: UnifiedTransformer, inputs: Inputs) -> Prefix:
-    return read(model.trunk, model._read_inputs(inputs)[0])[1]
+    return Reading(model.trunk, model._read_inputs(inputs)[0])
 
 
 _GEMMA: dict[str, Any] = {
@@ -64,7 +64,7 @@ class _Pi0:
         cache = cache.extended(Marks(segment=nothing, block=nothing, valid=valid))
         for layer, held in enumerate(read.past_key_values.layers):
             cache.put(layer, held.keys, held.values)
-        return Prefix(cache=cache, valid=valid, next=length)
+        return CachedPrefix(cache=cache, valid=valid, next=length)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from vla.models.codecs.config import FastConfig
 from vla.models.heads.config import MaskedHeadConfig
 from vla.models.heads.masked import MaskedHead
 from vla.models.trunk.inputs import Batch
-from vla.models.trunk.sequence import Prefix, read
+from vla.models.trunk.sequence import Prefix, Reading
 from vla.models.unified import UnifiedTransformer
 
 MakeModel = Callable[..., UnifiedTransformer]
@@ -32,7 +32,7 @@ def _model(make_model: MakeModel, rounds: int = 4) -> tuple[UnifiedTransformer, 
 
 
 def _read(model: UnifiedTransformer, batch: Batch) -> Prefix:
-    return read(model.trunk, model._read_inputs(batch.inputs)[0])[1]
+    return Reading(model.trunk, model._read_inputs(batch.inputs)[0])
 
 
 def _watch(head: MaskedHead, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Tensor, Tensor]]:

@@ -11,7 +11,7 @@ from tests.models.reading import read_as
 from vla.models.heads.config import MipHeadConfig
 from vla.models.heads.mip import MipHead
 from vla.models.trunk.inputs import Batch
-from vla.models.trunk.sequence import read
+from vla.models.trunk.sequence import Reading
 from vla.models.unified import UnifiedTransformer
 
 MakeModel = Callable[..., UnifiedTransformer]
@@ -42,7 +42,7 @@ def test_training_and_acting_give_the_second_pass_what_the_paper_says(
 ) -> None:
     head, batch = cast(MipHead, model.head), make_batch()
     given = _watch(head, monkeypatch)
-    _, prefix = read(model.trunk, model._read_inputs(batch.inputs)[0])
+    prefix = Reading(model.trunk, model._read_inputs(batch.inputs)[0])
     torch.manual_seed(2)
     head.loss(model.trunk, prefix, batch.inputs, batch.targets, model.table)
     torch.manual_seed(2)

@@ -2,16 +2,19 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from vla.core.errors import ConfigError
+from vla.core.errors import ConfigError, ContractError
 from vla.models.text.config import BpeConfig, PretrainedConfig, read_tokenizer
 from vla.models.text.pieces import PieceTokenizer
 from vla.models.text.plain import plain
+from vla.models.text.tokenizer import InstructionTokenizer
 
 SENTENCES = ["put the red block on the blue plate", "move the green block to the red plate"]
 
@@ -92,5 +95,42 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text('{"model": 1}')
     with pytest.raises(ConfigError, match=r"tokenizer\.json is no tokenizer of the Hugging Face format"):
         PretrainedConfig(path=str(tmp_path)).fit(SENTENCES)
+    with pytest.raises(ConfigError, match=r"model\.tokenizer\.path is empty; give the folder"):
+        PretrainedConfig().fit(SENTENCES)
     with pytest.raises(ConfigError, match="vocabulary=100 must be at least 256"):
         BpeConfig(vocabulary=100)
+
+
+def _foreign(tmp_path: Path, model: Any) -> InstructionTokenizer:
+    """A tokenizer that was made for something else."""
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    return PretrainedConfig(path=str(tmp_path)).fit(SENTENCES)
+
+
+def test_one_that_does_not_fit_the_instructions_is_refused(tmp_path: Path, tokenizer: PieceTokenizer) -> None:
+    """It cannot read them, reads nothing of them, or reads them all alike."""
+    unread = _foreign(tmp_path, models.WordLevel({"the": 0}, unk_token="<unknown>"))
+    with pytest.raises(ContractError, match=r"cannot read the instruction 'put the red .*Missing \[UNK\]"):
+        unread.require_tells_apart(SENTENCES)
+    nothing = _foreign(tmp_path, models.BPE({"Z": 0}, []))
+    with pytest.raises(ContractError, match=r"nothing of the instruction 'put the red .*for its 8 words, got none"):
+        nothing.require_tells_apart(SENTENCES)
+    alike = _foreign(tmp_path, models.WordLevel({"?": 0}, unk_token="?"))
+    with pytest.raises(ContractError, match=r"tells 1 of 2 instructions apart, 'put the .*' and 'put a .*' are one"):
+        alike.require_tells_apart([SENTENCES[0], SENTENCES[0].upper(), SENTENCES[0].replace("the red", "a red")])
+    tokenizer.require_tells_apart([*SENTENCES, "", SENTENCES[0].upper()])
+    many = [f"put block {number} down" for number in range(100)]
+    accents = _foreign(tmp_path, models.BPE({c: i for i, c in enumerate("abcdefghijklmnopqrstuvwxyz0123456789")}, []))
+    accents.require_tells_apart([*many, "go to the cafe", "go to the caf\u00e9\u0301", "go to the cafe\u00e9"])
+
+
+def test_ids_that_the_vocabulary_does_not_have_are_refused(tokenizer: PieceTokenizer) -> None:
+    class Mistaken(PieceTokenizer):
+        def ids(self, sentence: str) -> list[int]:
+            return [3, 300]
+
+    mistaken = Mistaken(tokenizer._tokenizer)
+    with pytest.raises(ContractError, match=rf"'go' the ids \[3, 300\], .* those from 0 to {len(tokenizer) - 1}"):
+        mistaken.encode(["go"], 5)

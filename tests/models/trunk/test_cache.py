@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from vla.models.trunk.attention import Transformer
 from vla.models.trunk.cache import StaticCache
 from vla.models.trunk.config import TransformerConfig
-from vla.models.trunk.sequence import Prefix, Segment, read
+from vla.models.trunk.sequence import CachedPrefix, Reading, Segment
 
 WIDTH = 16
 MODERN: dict[str, Any] = {"rope": 100.0, "gated": True, "activation": "silu", "qk_norm": True, "kv_heads": 1}
@@ -34,9 +34,8 @@ def _segment(length: int, block: int, seed: int) -> Segment:
     return Segment.of(torch.randn(3, length, WIDTH, generator=torch.Generator().manual_seed(seed)), block)
 
 
-def _begun(trunk: Transformer, room: int) -> Prefix:
-    _, prefix = read(trunk, {"begin": _segment(4, 0, seed=0)}, room=room)
-    return prefix
+def _begun(trunk: Transformer, room: int) -> CachedPrefix:
+    return Reading(trunk, {"begin": _segment(4, 0, seed=0)}, room=room).cached
 
 
 @every_kind

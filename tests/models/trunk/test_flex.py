@@ -12,7 +12,7 @@ from vla.models.trunk import attention
 from vla.models.trunk.attention import Transformer
 from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.packing import pack
-from vla.models.trunk.sequence import Segment, read
+from vla.models.trunk.sequence import Reading, Segment
 
 WIDTH = 32
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
@@ -45,7 +45,8 @@ def _read(trunk: Transformer, segments: dict[str, Segment], packed: bool, room: 
     """All there is, then one more segment behind it."""
     if packed:
         segments = {"row": pack([[segment] for segment in segments.values()])}
-    hidden, prefix = read(trunk, segments, room=room)
+    prefix = Reading(trunk, segments, room=room)
+    hidden = prefix.hidden
     x = next(iter(segments.values())).x[:, :3]
     return torch.cat([*hidden.values(), prefix.extend(trunk, Segment.of(x, 2))[0]], dim=1)
 

@@ -9,7 +9,7 @@ import torch
 from vla.models.trunk.attention import Transformer
 from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.packing import pack
-from vla.models.trunk.sequence import Segment, read
+from vla.models.trunk.sequence import Reading, Segment
 
 WIDTH = 16
 MODERN: dict[str, Any] = {
@@ -41,10 +41,10 @@ def _sequences() -> list[list[Segment]]:
 def test_packed_equals_separate(settings: dict[str, Any]) -> None:
     trunk, sequences = _trunk(3, **settings), _sequences()
     row = pack(sequences)
-    packed, _ = read(trunk, {"row": row})
+    packed = Reading(trunk, {"row": row}).hidden
     start = 0
     for parts in sequences:
-        alone, _ = read(trunk, {str(i): part for i, part in enumerate(parts)})
+        alone = Reading(trunk, {str(i): part for i, part in enumerate(parts)}).hidden
         for hidden in alone.values():
             ours = packed["row"][:, start : start + hidden.shape[1]]
             torch.testing.assert_close(ours, hidden, atol=1e-5, rtol=1e-5)
@@ -64,7 +64,7 @@ def test_what_is_forgotten_is_noticed(forgotten: str) -> None:
     trunk, sequences = _trunk(1, **MODERN), _sequences()
     row = pack(sequences)
     wrong: dict[str, Any] = {"segment": 0} if forgotten == "segment" else {"position": None}
-    good, bad = (read(trunk, {"row": r})[0]["row"] for r in (row, replace(row, **wrong)))
+    good, bad = (Reading(trunk, {"row": r}).hidden["row"] for r in (row, replace(row, **wrong)))
     assert not torch.allclose(good, bad, atol=1e-3)
 
 
@@ -74,7 +74,7 @@ def test_no_gradient_leaks_from_one_sequence_to_another(settings: dict[str, Any]
     first = replace(row, x=row.x[:1], valid=row.valid[:1])
 
     def run(x: torch.Tensor) -> torch.Tensor:
-        return read(trunk, {"row": replace(first, x=x)})[0]["row"]
+        return Reading(trunk, {"row": replace(first, x=x)}).hidden["row"]
 
     jacobian = torch.autograd.functional.jacobian(run, first.x)[0, :, :, 0].abs().amax(dim=(1, 3))  # (i, j)
     assert isinstance(row.segment, torch.Tensor)

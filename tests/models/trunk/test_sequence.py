@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vla.models.trunk.attention import Transformer
 from vla.models.trunk.cache import GrowingCache
 from vla.models.trunk.config import TransformerConfig
-from vla.models.trunk.sequence import Prefix, Segment, joined, read
+from vla.models.trunk.sequence import CachedPrefix, Reading, Segment, joined
 
 WIDTH = 16
 
@@ -40,7 +40,7 @@ def _segments(lengths: list[int], seed: int) -> dict[str, Segment]:
     }
 
 
-def _copy(prefix: Prefix) -> list[torch.Tensor]:
+def _copy(prefix: CachedPrefix) -> list[torch.Tensor]:
     cache = cast(GrowingCache, prefix.cache)
     kept = (t for pair in cache._layers.values() for t in pair)
     return [t.clone() for t in (prefix.valid, cache.marks.block, cache.marks.segment, *kept)]
@@ -55,10 +55,12 @@ def test_extending_equals_reading_at_once(
 ) -> None:
     trunk, segments = _trunk(**kind), _segments(lengths, seed)
     names = list(segments)
-    whole, all_of_it = read(trunk, segments)
+    reading = Reading(trunk, segments)
+    whole, all_of_it = reading.hidden, reading.cached
     with torch.no_grad():
         room = sum(lengths) if static else 0
-        pieces, prefix = read(trunk, {name: segments[name] for name in names[:cut]}, room=room)
+        begun = Reading(trunk, {name: segments[name] for name in names[:cut]}, room=room)
+        pieces, prefix = begun.hidden, begun.cached
         for name in names[cut:]:
             pieces[name], prefix = prefix.extend(trunk, segments[name])
     assert list(pieces) == names
@@ -73,6 +75,31 @@ def test_extending_equals_reading_at_once(
 
 @every_kind
 @settings(max_examples=15)
+@given(lengths=st.lists(st.integers(1, 4), min_size=3, max_size=3), seed=st.integers(0, 99))
+def test_reading_with_what_comes_behind_equals_reading_first(
+    kind: dict[str, Any], lengths: list[int], seed: int
+) -> None:
+    """States and gradients alike, for the first extension, for another one of the same prefix, and for the prefix."""
+    trunk, segments = _trunk(**kind).requires_grad_(), _segments(lengths, seed)
+    (*names, last) = segments
+    others = {"other": replace(segments[last], x=segments[last].x + 1)}
+    found = []
+    for together in (True, False):
+        reading = Reading(trunk, {name: segments[name] for name in names})
+        before = None if together else reading.hidden
+        first, _ = reading.extend(trunk, segments[last])
+        second, longer = reading.extend(trunk, others["other"])
+        third, _ = longer.extend(trunk, segments[last])
+        before = before or reading.hidden
+        states = [*before.values(), first, second, third]
+        weighed = sum((i + 1) * state.sin().sum() for i, state in enumerate(states))
+        found.append([*states, *torch.autograd.grad(weighed, list(trunk.parameters()))])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+@every_kind
+@settings(max_examples=15)
 @given(cut=st.integers(1, 2), seed=st.integers(0, 99))
 def test_no_prefix_sees_what_comes_behind_it(kind: dict[str, Any], cut: int, seed: int) -> None:
     """To the last bit: segments of later blocks change nothing before them, and no gradient of theirs flows back."""
@@ -80,7 +107,7 @@ def test_no_prefix_sees_what_comes_behind_it(kind: dict[str, Any], cut: int, see
     names = list(segments)
     later = segments[names[cut]]
     other = replace(later, x=(later.x + 1).requires_grad_(), valid=~later.valid)
-    before, after = read(trunk, segments)[0], read(trunk, segments | {names[cut]: other})[0]
+    before, after = Reading(trunk, segments).hidden, Reading(trunk, segments | {names[cut]: other}).hidden
     assert all(torch.equal(before[name], after[name]) for name in names[:cut])
     assert not torch.equal(before[names[cut]], after[names[cut]])
     seen = sum(after[name].sum() for name in names[:cut])
@@ -106,7 +133,7 @@ def test_segments_stand_one_behind_the_other() -> None:
         *([i, i, i] for i in (7, 8)),
     ]
     assert row.next(0) == 9
-    _, prefix = read(_trunk(**MODERN), {"text": text, "picture": _grid()})
+    prefix = Reading(_trunk(**MODERN), {"text": text, "picture": _grid()}).cached
     assert prefix.next == 7
     assert prefix.extend(_trunk(**MODERN), more)[1].next == 9
 
@@ -116,18 +143,18 @@ def test_places_reach_the_trunk() -> None:
     trunk, text, picture = _trunk(**MODERN), Segment.of(torch.ones(1, 4, WIDTH), 0), _grid()
     assert picture.position is not None
     turned = replace(picture, position=picture.position[:, [0, 2, 1]])
-    at_once, moved = (read(trunk, {"text": text, "picture": p})[0]["picture"] for p in (picture, turned))
+    at_once, moved = (Reading(trunk, {"text": text, "picture": p}).hidden["picture"] for p in (picture, turned))
     assert not torch.allclose(at_once, moved, atol=1e-4)
-    _, prefix = read(trunk, {"text": text})
+    prefix = Reading(trunk, {"text": text})
     behind, _ = prefix.extend(trunk, replace(picture, block=1))
-    alone, _ = read(trunk, {"text": text, "picture": replace(picture, block=1)})
+    alone = Reading(trunk, {"text": text, "picture": replace(picture, block=1)}).hidden
     torch.testing.assert_close(behind, alone["picture"], atol=1e-5, rtol=1e-5)
 
 
 def test_no_gradient_flows_through_a_detached_prefix() -> None:
     trunk, segments = _trunk(), _segments([3, 2], seed=0)
     x = segments["part 0"].x.requires_grad_()
-    _, prefix = read(trunk, {"part 0": segments["part 0"]})
+    prefix = Reading(trunk, {"part 0": segments["part 0"]}).cached
     open_, shut = (p.extend(trunk, segments["part 1"])[0] for p in (prefix, prefix.detached()))
     assert torch.equal(open_, shut)
     assert not shut.requires_grad
@@ -136,7 +163,7 @@ def test_no_gradient_flows_through_a_detached_prefix() -> None:
 
 def test_a_prefix_stays_as_it_was() -> None:
     trunk, segments = _trunk(), _segments([3, 2, 4], seed=0)
-    _, prefix = read(trunk, {"part 0": segments["part 0"]})
+    prefix = Reading(trunk, {"part 0": segments["part 0"]}).cached
     before = _copy(prefix)
     first, _ = prefix.extend(trunk, segments["part 1"])
     other, _ = prefix.extend(trunk, segments["part 2"])
@@ -151,8 +178,8 @@ def test_a_segment_may_have_a_block_for_each_token() -> None:
     trunk, (segment, *_) = _trunk(), _segments([3], seed=1).values()
     causal = Segment(x=segment.x, valid=segment.valid, block=torch.arange(3))
     singles = {str(i): Segment(x=segment.x[:, i : i + 1], valid=segment.valid[:, i : i + 1], block=i) for i in range(3)}
-    together, _ = read(trunk, {"all": causal})
-    apart, _ = read(trunk, singles)
+    together = Reading(trunk, {"all": causal}).hidden
+    apart = Reading(trunk, singles).hidden
     torch.testing.assert_close(together["all"], torch.cat(list(apart.values()), dim=1))
 
 
@@ -162,6 +189,6 @@ def test_later_blocks_are_not_seen(block: int, seen: bool) -> None:
     second = Segment.of(segments["part 1"].x, block)
     assert second.valid.all()
     first = Segment.of(segments["part 0"].x, 0)
-    before, _ = read(trunk, {"a": first, "b": second})
-    after, _ = read(trunk, {"a": first, "b": Segment.of(second.x + 1, block)})
+    before = Reading(trunk, {"a": first, "b": second}).hidden
+    after = Reading(trunk, {"a": first, "b": Segment.of(second.x + 1, block)}).hidden
     assert torch.equal(before["a"], after["a"]) is not seen

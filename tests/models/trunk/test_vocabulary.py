@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla.core.errors import UnknownNameError
+from vla.core.errors import ContractError, UnknownNameError
 from vla.models.trunk.vocabulary import SPECIALS, TokenTable, Vocabulary
 
 SIZES = st.dictionaries(st.text("abcd", min_size=1, max_size=4), st.integers(1, 20), max_size=6)
@@ -52,3 +52,11 @@ def test_every_special_has_a_row_of_its_own() -> None:
     table = TokenTable(Vocabulary({"text": 3, "special": len(SPECIALS)}), 5)
     rows = torch.stack([table.special(name) for name in SPECIALS])
     assert torch.equal(rows, table.rows("special"))
+
+
+def test_ids_out_of_a_range_are_refused_with_the_name_and_both_values() -> None:
+    table = TokenTable(Vocabulary({"text": 3, "action": 4}), 5)
+    for ids in ([0, 4], [-1, 2]):
+        said = rf"range 'action' of the vocabulary: expected 0 to 3, got {min(ids)} to {max(ids)}"
+        with pytest.raises(ContractError, match=said):
+            table.embed("action", torch.tensor(ids))

@@ -134,6 +134,15 @@ def test_training_that_was_not_looked_at_has_fewer_charts(demo: list[Loaded]) ->
     assert "Throughput" not in html
 
 
+def test_how_hard_each_loss_pulled_is_a_chart_where_it_was_measured(demo: list[Loaded]) -> None:
+    pulls = {"gradient_norm/action": 2.0, "gradient_norm/grounding": 30.0}
+    lines = [{"kind": "train", "step": s, "action_loss": 1 / s, **(pulls if s % 2 else {})} for s in range(1, 6)]
+    html = render_evaluations(demo, training=replace(_training(), lines=lines))
+    labels = [str(attributes["aria-label"]) for tag, attributes in _Strict(html).tags if tag == "svg"]
+    assert "Gradient norm of each loss by step" in labels
+    assert ">grounding</text>" in html
+
+
 def test_crashes_and_clipped_commands_are_told_first(results: list[Loaded]) -> None:
     html = render_evaluations(results)
     assert "new: 5 episodes crashed in the simulator and do not count" in html

@@ -1,4 +1,4 @@
-"""Every action codec on the chunks of a dataset: fitted to most episodes, measured on the others."""
+"""Every action codec on the chunks of a dataset: fitted to most episodes, measured on the others; then learned."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from vla.bench.codecs.learned import bench_learned
 from vla.bench.codecs.measures import CodecMeasures, measure_codec
 from vla.bench.measure import Note, Row
 from vla.bench.settings import CodecsConfig
@@ -58,7 +59,7 @@ def bench_codecs(config: CodecsConfig, note: Note) -> list[Row]:
         measures = measure_codec(codec, chunks, following, sequences=config.sequences, seed=config.seed)
         rows += list(_rows(name, measures, spent, config.sequences))
         note(f"{name}: fitted in {spent:.2f} s")
-    return rows
+    return rows + bench_learned(config, codecs, note) if config.runs else rows
 
 
 def _chosen(only: tuple[str, ...]) -> dict[str, CodecConfig]:

@@ -7,7 +7,6 @@ from typing import Annotated
 import tyro
 
 from vla.cli.command import Cluster, console, parse, parse_settings, progress, write_result
-from vla.cli.data.replay import recorded_settings
 from vla.core.errors import ConfigError
 from vla.core.machine.engines import EngineChoice
 from vla.core.machine.processes import cores
@@ -38,6 +37,7 @@ def main(argv: list[str]) -> int:
     arguments = parse(Arguments, argv, verb="data render", examples=_EXAMPLES)
     from vla.collection.rerender import Rerender, rerender
     from vla.datasets.dataset import Dataset
+    from vla.datasets.scenes import recorded_settings
 
     source = Dataset.open(arguments.dataset)
     tasks = {source.episodes[number].task for number in range(len(source.episodes))}

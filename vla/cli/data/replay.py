@@ -4,15 +4,12 @@ import math
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 
 from vla.cli.command import console, parse, parse_settings, progress, write_result
 from vla.core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from vla.datasets.dataset import Dataset
 
 _EXAMPLES = """  vla data replay data/place --episodes 20
   vla data replay data/place --env tabletop/place --set image_size=64"""
@@ -40,6 +37,7 @@ def main(argv: list[str]) -> int:
     """Replay, print a table, write JSON; exits with 1 if an episode does not end as recorded."""
     arguments = parse(Arguments, argv, verb="data replay", examples=_EXAMPLES)
     from vla.datasets.dataset import Dataset
+    from vla.datasets.scenes import recorded_settings
     from vla.envs.open_loop import replay_open_loop
     from vla.envs.registry import env_spec
 
@@ -61,15 +59,6 @@ def main(argv: list[str]) -> int:
             rows.append(replay_open_loop(env, episode))
             bar.update(task, advance=1, agree=f"{sum(row.agrees for row in rows)} of {len(rows)} agree")
     return _report(arguments, rows)
-
-
-def recorded_settings(dataset: "Dataset", number: int) -> dict[str, Any]:
-    """The settings of the environment that the segment's provenance names."""
-    origin = dataset.provenance(int(dataset.episodes.segments[number]))
-    while "packed_from" in origin:
-        origin = next(iter(origin["packed_from"].values()))
-    settings = origin.get("settings", {})
-    return dict(settings) if isinstance(settings, dict) else {}
 
 
 def _number(value: float) -> str:

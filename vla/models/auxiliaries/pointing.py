@@ -50,7 +50,7 @@ class Pointing(Auxiliary):
 
     def predict(self, activations: Activations, table: TokenTable) -> Float[Tensor, "b g"]:
         """Where the maps point; entries that are no points are 0."""
-        points = self._pointing(activations["images.points"])  # (b, n', m, 2)
+        points = self._pointing(_left(activations, "images.points"))  # (b, n', m, 2)
         found = points.new_zeros(len(points), self._size)
         found[:, self.rows.flatten()] = points[..., 0].flatten(1)
         found[:, self.columns.flatten()] = points[..., 1].flatten(1)
@@ -62,7 +62,7 @@ class Pointing(Auxiliary):
         """Of each look the mean over all points that are in view; the looks' sum, so that a second weakens no first."""
         places = torch.stack([target[:, self.rows], target[:, self.columns]], dim=-1)  # (b, n', m, 2)
         means = []
-        for scores in activations["images.scores"].unbind(1):  # (b, n, m, y, x) of each look
+        for scores in _left(activations, "images.scores").unbind(1):  # (b, n, m, y, x) of each look
             loss, seen = pointing_loss(self._pointing(scores), places)
             means.append(loss.sum() / seen.sum().clamp(min=1))
         return torch.stack(means).sum(), {f"{self.signal}_loss": measured(means[-1], seen)}
@@ -76,6 +76,16 @@ class Pointing(Auxiliary):
                 f"and the dataset has {things} things to point at in each image"
             )
         return maps[:, self.cameras, :things]
+
+
+def _left(activations: Activations, name: str) -> Tensor:
+    """What the image reader left; another reader in its place is a `ConfigError`."""
+    if name not in activations:
+        raise ConfigError(
+            "model.auxiliaries: kind pointing teaches the maps of a reader of kind images, and this model has none; "
+            "give it one, or leave the auxiliary out (pointing: null)"
+        )
+    return activations[name]
 
 
 def pointing_loss(

@@ -34,7 +34,6 @@ class BinsHead(Head):
         per_step = interface.action if config.layout == "joint" else 1
         self.step_position = nn.Parameter(torch.zeros(interface.horizon, 1, width))
         self.joint_position = nn.Parameter(torch.zeros(1, per_step, width))
-        self.room = interface.horizon * per_step
         initialise(self)
 
     def loss(

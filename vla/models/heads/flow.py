@@ -60,6 +60,7 @@ class FlowHead(Head):
         self.readout = nn.Linear(width, interface.action)
         self.teacher = teacher
         self.ids = teacher.ids if teacher else 0
+        self.reads_hidden = teacher is not None and teacher.reads_hidden
         self.room = interface.horizon + config.state
         initialise(self)
 
@@ -80,6 +81,10 @@ class FlowHead(Head):
             return loss, metrics
         taught, lesson = self.teacher.loss(trunk, prefix, inputs, targets, table)
         return loss + taught, metrics | {f"teacher_{name}": value for name, value in lesson.items()}
+
+    def blocks(self) -> list[nn.Module]:
+        """See `Head.blocks`: the expert's, and what the teacher has."""
+        return [*self.expert.blocks, *(self.teacher.blocks() if self.teacher else ())]
 
     def sample(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d"]:
         """From the noise of each sample's seed along the field; the teacher has no say."""

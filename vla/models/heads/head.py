@@ -27,13 +27,20 @@ class Head(nn.Module, ABC):
     """Ids that it needs in the range ``action`` of the vocabulary; 0 where it does not write in tokens."""
     room: int = 0
     """Tokens that `sample` reads behind the inputs, at most: keys and values get their place ahead. 0 where that is not
-    known; then every extension of the prefix makes longer tensors."""
+    known, or where it reads once: then inputs and actions are one pass."""
+    reads_hidden: bool = True
+    """Whether its loss reads what the trunk makes of tokens. Where it reads keys and values alone, the end of the last
+    block is taught by auxiliaries or not at all."""
 
     @abstractmethod
     def loss(
         self, trunk: Transformer, prefix: Prefix, inputs: Inputs, targets: Targets, table: TokenTable
     ) -> tuple[Float[Tensor, ""], Metrics]:
         """The mean loss behind ``prefix``, and what to log of it; ``action_loss`` among them."""
+
+    def blocks(self) -> list[nn.Module]:
+        """Its own units of sharding, checkpointing and compiling, in the order in which they run."""
+        return []
 
     @abstractmethod
     def sample(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d"]:

@@ -21,7 +21,6 @@ class L1Head(Head):
         super().__init__()
         self.step_position = step_positions(interface.horizon, width)
         self.readout = readout(width, interface.action)
-        self.room = interface.horizon
         initialise(self)
 
     def loss(

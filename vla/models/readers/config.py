@@ -90,4 +90,55 @@ class StateConfig(ReaderConfig):
         return StateReader(self, interface, width)
 
 
-READERS: dict[str, type[ReaderConfig]] = {"text": TextConfig, "images": ImagesConfig, "state": StateConfig}
+@dataclass(frozen=True, kw_only=True)
+class PatchesConfig(ReaderConfig):
+    """Raw patches of the cameras' pictures, one projection for all (arXiv 2010.11929); instead of ``images``."""
+
+    kind: str = "patches"
+    size: int = 16
+    """Side of a patch in pixels; it divides the sides of the pictures."""
+
+    def __post_init__(self) -> None:
+        require_at_least_one(self, "size", where="model.readers.patches.")
+
+    def build(self, interface: Interface, width: int) -> "Reader":
+        """See `ReaderConfig.build`."""
+        from vla.models.readers.patches import PatchesReader
+
+        return PatchesReader(self, interface, width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateBinsConfig(ReaderConfig):
+    """Proprioception as ids of the vocabulary, a token for each dimension (arXiv 2205.06175); instead of ``state``."""
+
+    kind: str = "state-bins"
+    bins: int = 256
+    """Ids of each dimension."""
+    reach: float = 1.5
+    """Scaled values beyond this, on either side, are read as the outermost bin; 98 % of the data's are within 1."""
+    dropout: float = 0.3
+    """As of ``state``."""
+
+    def __post_init__(self) -> None:
+        if self.bins < 2:
+            raise ConfigError(f"model.readers.state-bins.bins={self.bins} must be at least 2")
+        if not self.reach > 0:
+            raise ConfigError(f"model.readers.state-bins.reach={self.reach} must be positive")
+        if not 0 <= self.dropout <= 1:
+            raise ConfigError(f"model.readers.state-bins.dropout={self.dropout} must be between 0 and 1")
+
+    def build(self, interface: Interface, width: int) -> "Reader":
+        """See `ReaderConfig.build`."""
+        from vla.models.readers.state_bins import StateBinsReader
+
+        return StateBinsReader(self, interface, width)
+
+
+READERS: dict[str, type[ReaderConfig]] = {
+    "text": TextConfig,
+    "images": ImagesConfig,
+    "patches": PatchesConfig,
+    "state": StateConfig,
+    "state-bins": StateBinsConfig,
+}

@@ -32,13 +32,9 @@ from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.initialisation import initialise
 from vla.models.trunk.inputs import Inputs
 from vla.models.trunk.interface import Interface
-from vla.models.trunk.points import cell_grid
+from vla.models.trunk.points import WAVES, cell_grid, waves
 from vla.models.trunk.sequence import Segment
 from vla.models.trunk.vocabulary import TokenTable
-
-_OCTAVES = 5
-_PLACE = 2 + 4 * _OCTAVES
-"""Numbers that `_waves` says a position in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +154,8 @@ class ImageTokenizer(nn.Module):
         self.seekers = nn.Parameter(torch.empty(config.tokens // 2, width))
         self.key = nn.Linear(width, width)
         self.look = nn.Linear(width, c)
-        self.project = nn.Linear(c + _PLACE, width)
-        self.place = nn.Linear(_PLACE, c) if config.coordinates else None
+        self.project = nn.Linear(c + WAVES, width)
+        self.place = nn.Linear(WAVES, c) if config.coordinates else None
         self.again = nn.ModuleList(FurtherLook(c, width) for _ in range(config.looks - 1))
         initialise(self)
 
@@ -174,7 +170,7 @@ class ImageTokenizer(nn.Module):
             features = features + torch.relu(conv(features) * (1 + scale) + shift)
         if self.place is not None:
             height, width = features.shape[2:]
-            places = self.place(_waves(cell_grid(height, width, like=features)))  # (p, c)
+            places = self.place(waves(cell_grid(height, width, like=features)))  # (p, c)
             features = features + rearrange(places, "(y x) c -> c y x", y=height)
         return features
 
@@ -204,7 +200,7 @@ class ImageTokenizer(nn.Module):
         pooled = weights @ rearrange(features, "b c y x -> b (y x) c")
         m = len(self.seekers)
         return Look(
-            tokens=project(torch.cat([pooled, _waves(where)], dim=-1)),
+            tokens=project(torch.cat([pooled, waves(where)], dim=-1)),
             maps=rearrange(scores[:, :m], "b m (y x) -> b m y x", y=height),
             points=where[:, :m],
         )
@@ -231,12 +227,5 @@ class FurtherLook(nn.Module):
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.look = nn.Linear(width, channels)
-        self.project = nn.Linear(channels + _PLACE, width)
+        self.project = nn.Linear(channels + WAVES, width)
         initialise(self)
-
-
-def _waves(where: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b w"]:
-    """Positions with sines and cosines of them (arXiv 2006.10739): positions alone teach millimetres slowly."""
-    octaves = 2.0 ** torch.arange(_OCTAVES, device=where.device) * (torch.pi / 2)
-    angles = rearrange(where[..., None] * octaves, "... two o -> ... (two o)")
-    return torch.cat([where, angles.sin(), angles.cos()], dim=-1)

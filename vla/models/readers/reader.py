@@ -16,6 +16,9 @@ Activations = dict[str, Tensor]
 class Reader(nn.Module, ABC):
     """One part of the inputs to tokens."""
 
+    ranges: Mapping[str, int] = {}
+    """Ids that it needs in the vocabulary, by the names of their ranges; none where it reads numbers, or text."""
+
     @abstractmethod
     def forward(
         self, inputs: Inputs, context: Mapping[str, Segment], table: TokenTable, activations: Activations

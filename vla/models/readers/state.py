@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from vla.models.readers.config import StateConfig
 from vla.models.readers.reader import Activations, Reader
@@ -32,7 +33,12 @@ class StateReader(Reader):
         """T tokens."""
         x = self.project(inputs.state)  # (b, t, e)
         if self.training and self.dropout:
-            drop = torch.rand(len(x), 1, 1, device=x.device) < self.dropout
-            x = torch.where(drop, table.special("no_state").to(x.dtype), x)
+            x = left_out(x, table, self.dropout)
         x = x + self.position + self.time + self.embodiment[inputs.embodiment][:, None]
         return Segment(x=x, valid=inputs.observed, block=0)
+
+
+def left_out(x: Float[Tensor, "b l e"], table: TokenTable, share: float) -> Float[Tensor, "b l e"]:
+    """``x`` with ``no_state`` in the place of every token, in a ``share`` of the samples that is drawn."""
+    drop = torch.rand(len(x), 1, 1, device=x.device) < share
+    return torch.where(drop, table.special("no_state").to(x.dtype), x)

@@ -76,6 +76,8 @@ class PretrainedConfig(TokenizerConfig):
         """See `TokenizerConfig.fit`."""
         from vla.models.text.pieces import PieceTokenizer
 
+        if not self.path:
+            raise ConfigError("model.tokenizer.path is empty; give the folder of a tokenizer, or its tokenizer.json")
         return PieceTokenizer.pretrained(Path(self.path).expanduser())
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from vla.core.errors import ConfigError
+from vla.core.errors import ConfigError, ContractError
 from vla.models.text.plain import plain
-from vla.models.text.tokenizer import InstructionTokenizer
+from vla.models.text.tokenizer import InstructionTokenizer, brief_sentence
 
 _FILE = "tokenizer.json"
 
@@ -60,7 +60,13 @@ class PieceTokenizer(InstructionTokenizer):
     def ids(self, sentence: str) -> list[int]:
         """See `InstructionTokenizer.ids`; without the tokens that mark where a text begins and ends."""
         said = sentence if self._tokenizer.normalizer is not None else plain(sentence)
-        return list(self._tokenizer.encode(said, add_special_tokens=False).ids)
+        try:
+            return list(self._tokenizer.encode(said, add_special_tokens=False).ids)
+        except Exception as error:  # the Rust side raises a bare Exception
+            raise ContractError(
+                f"the tokenizer cannot read the instruction {brief_sentence(sentence)} ({error}); take one that has an "
+                "unknown token, or spells bytes"
+            ) from None
 
     def fillers(self, said: Iterable[str]) -> list[int]:
         """Every piece that none of the sentences has, special tokens aside."""

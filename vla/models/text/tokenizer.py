@@ -9,9 +9,13 @@ from jaxtyping import Bool, Int64
 from tokenizers import Tokenizer
 
 from vla.core.errors import ContractError
+from vla.models.text.plain import words_of
 
 _ROOM = 32
 """Tokens that an instruction may have at least: "I would like you to … for me, please, if you have time, thank you"."""
+
+_TOLD_APART = 0.9
+"""Share of the instructions of a dataset that a tokenizer tells apart at least; accents and the like may be lost."""
 
 
 class InstructionTokenizer(ABC):
@@ -65,17 +69,45 @@ class InstructionTokenizer(ABC):
             found = self.ids(sentence)
             if len(found) > length:
                 raise ContractError(
-                    f"the instruction {_brief(sentence)} has {len(found)} tokens, and the policy reads at most "
+                    f"the instruction {brief_sentence(sentence)} has {len(found)} tokens, and the policy reads at most "
                     f"{length}; say it in fewer words, or train with model.text_tokens={len(found)} or more"
+                )
+            if found and not 0 <= min(found) <= max(found) < len(self):
+                raise ContractError(
+                    f"the tokenizer gives the instruction {brief_sentence(sentence)} the ids {found}, and its "
+                    f"vocabulary has those from 0 to {len(self) - 1}: it is damaged, or its kind has a mistake"
                 )
             ids[row, : len(found)] = found
             valid[row, : len(found)] = True
         return ids, valid
+
+    def require_tells_apart(self, sentences: Iterable[str]) -> None:
+        """`ContractError` where it reads nothing of a sentence, or many of other words alike: it does not fit them."""
+        read: dict[tuple[int, ...], str] = {}
+        said: dict[tuple[str, ...], str] = {}
+        alike = ""
+        for sentence in sentences:
+            words, ids = tuple(words_of(sentence)), tuple(self.ids(sentence))
+            if words and not ids:
+                raise ContractError(
+                    f"the tokenizer reads nothing of the instruction {brief_sentence(sentence)}: expected a token or "
+                    f"more for its {len(words)} words, got none; take one that was made for this language"
+                )
+            if words not in said and ids in read:
+                alike = f"{brief_sentence(read[ids])} and {brief_sentence(sentence)}"
+            said.setdefault(words, sentence)
+            read.setdefault(ids, sentence)
+        if len(read) < _TOLD_APART * len(said):
+            raise ContractError(
+                f"the tokenizer tells {len(read)} of {len(said)} instructions apart, {alike} are one to it; take one "
+                "that was made for this language"
+            )
 
     def decode(self, ids: Sequence[int]) -> str:
         """The sentence that ``ids`` spell: what is read of one that was encoded."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False)).strip()
 
 
-def _brief(sentence: str) -> str:
+def brief_sentence(sentence: str) -> str:
+    """As errors show it."""
     return repr(sentence if len(sentence) <= 100 else sentence[:97] + "...")

@@ -98,6 +98,13 @@ class GrowingCache(Cache):
         self._layers[layer] = keys, values
         return keys, values
 
+    def first(self, length: int) -> "GrowingCache":
+        """The one that holds the first tokens alone."""
+        shorter = GrowingCache()
+        shorter._layers = {layer: (k[:, :, :length], v[:, :, :length]) for layer, (k, v) in self._layers.items()}
+        shorter.marks, shorter.start = self.marks.first(length), 0
+        return shorter
+
     def detached(self) -> "GrowingCache":
         """See `Cache.detached`."""
         still = copy.copy(self)

@@ -46,6 +46,8 @@ INITIAL: Mapping[str, Mapping[str, Rule]] = {
     "TextReader": {"position": Normal(0.02)},
     # Zero: one observation of one robot begins as if neither were there, and both are learned where there are more.
     "StateReader": {"position": Normal(0.02), "time": Constant(0.0), "embodiment": Constant(0.0)},
+    "StateBinsReader": {"time": Constant(0.0), "embodiment": Constant(0.0)},
+    "PatchesReader": {"time": Constant(0.0)},
     "ImagesReader": {"position": Normal(0.02), "time": Constant(0.0)},
     # Sharp and different maps from the start: with PyTorch's default they are all nearly flat, every token is the mean
     # of the image, and finding anything takes several times as many samples.
@@ -55,7 +57,7 @@ INITIAL: Mapping[str, Mapping[str, Rule]] = {
         "look.weight": Normal(1.8, "inputs"),
         "films.*": Constant(0.0),
     },
-    "FurtherLook": {"look.weight": Normal(1.8, "inputs")},
+    "FurtherLook": {"look.weight": Normal(0.5, "inputs")},
     "Views": {"weight": Normal(0.02)},
     "Grounding": {"position": Normal(0.02)},
     "BinsHead": {"step_position": Normal(0.02), "joint_position": Normal(0.02)},

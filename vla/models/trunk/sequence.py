@@ -1,14 +1,14 @@
 """The one token sequence: parts that know nothing of each other, put one behind the other.
 
 A `Segment` is some tokens with one block number, or one for each token. Concatenation makes the sequence; the
-attention rule (`vla.models.trunk.attention`) makes the mask from the block numbers alone. A `Prefix` is a sequence
-that has been read, with its keys and values: extending it gives a new one and leaves the old one as it was, so it can
-be read from twice.
+attention rule (`vla.models.trunk.attention`) makes the mask from the block numbers alone. A `Prefix` is what comes
+before the next tokens: extending it gives a new one and leaves the old one as it was, so it can be read from twice.
 
 A token is at a (time, row, column) of its segment, and each segment begins behind the farthest of the one before it, as
 in Qwen2-VL (arXiv 2409.12191): the place of a picture's patch in the sequence depends on where it is in the picture.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -88,18 +88,36 @@ def side_by_side(parts: Sequence[Segment], position: Int64[Tensor, "l 3"] | None
     )
 
 
+class Prefix(ABC):
+    """The tokens before the next ones, to go on from as often and in as many ways as a head likes."""
+
+    valid: Bool[Tensor, "b l"]
+    """Which of its tokens are no padding."""
+
+    @abstractmethod
+    def extend(self, trunk: Transformer, segment: Segment) -> tuple[Float[Tensor, "b q e"], "Prefix"]:
+        """Read ``segment`` behind it: its hidden states, and the longer prefix."""
+
+    @abstractmethod
+    def detached(self) -> "Prefix":
+        """The same, through which no gradient flows into what read it (knowledge insulation, arXiv 2505.23705)."""
+
+    @abstractmethod
+    def repeated(self, times: int) -> "Prefix":
+        """The whole batch ``times`` times, one after the other: to go on from it in several ways at once."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Prefix:
-    """What has been read: the tokens before the next ones."""
+class CachedPrefix(Prefix):
+    """What has been read, as keys and values."""
 
     cache: Cache
     valid: Bool[Tensor, "b l"]
-    """Which of its tokens are no padding."""
     next: Place = 0
     """Where the next segment begins."""
 
-    def extend(self, trunk: Transformer, segment: Segment) -> tuple[Float[Tensor, "b q e"], "Prefix"]:
-        """Read ``segment`` behind it: its hidden states, and the longer prefix."""
+    def extend(self, trunk: Transformer, segment: Segment) -> tuple[Float[Tensor, "b q e"], "CachedPrefix"]:
+        """See `Prefix.extend`."""
         cache = self.cache.extended(segment.marks())
         hidden, cache = trunk(
             segment.x,
@@ -109,30 +127,70 @@ class Prefix:
             segment.positions(self.next) if trunk.config.rope is not None else None,
         )
         valid = cache.marks.valid[:, : cache.start + segment.x.shape[1]]
-        return hidden, Prefix(cache=cache, valid=valid, next=segment.next(self.next))
+        return hidden, CachedPrefix(cache=cache, valid=valid, next=segment.next(self.next))
 
-    def detached(self) -> "Prefix":
-        """The same, through which no gradient flows into what read it (knowledge insulation, arXiv 2505.23705)."""
+    def detached(self) -> "CachedPrefix":
+        """See `Prefix.detached`."""
         return replace(self, cache=self.cache.detached())
 
-    def repeated(self, times: int) -> "Prefix":
-        """The whole batch ``times`` times, one after the other: to go on from it in several ways at once."""
+    def repeated(self, times: int) -> "CachedPrefix":
+        """See `Prefix.repeated`."""
         return replace(self, cache=self.cache.repeated(times), valid=self.valid.repeat(times, 1))
 
 
-def read(
-    trunk: Transformer, segments: Mapping[str, Segment], *, room: int = 0
-) -> tuple[dict[str, Float[Tensor, "b q e"]], Prefix]:
-    """Run all segments through ``trunk`` as one sequence: the hidden states of each, and the prefix that they are.
+class Reading(Prefix):
+    """Named segments as one sequence, read no sooner than needed: with what comes behind them, if that comes first.
 
-    With ``room`` for as many tokens behind them, keys and values are allocated once and written in place, which
-    gradients do not survive.
+    They never see what comes behind them, so one pass gives the same as two, and costs a tenth less of a training step.
+    With ``room`` for as many tokens behind them, keys and values are allocated at once and written in place, which
+    gradients do not survive; then they are read first.
     """
-    assert not (room and torch.is_grad_enabled()), "a static cache has no gradients: read with room=0, or in no_grad"
-    parts: Sequence[Segment] = list(segments.values())
-    whole = joined(parts)
-    cache = StaticCache(whole.x.shape[1] + room) if room else GrowingCache()
-    hidden, prefix = Prefix(cache=cache, valid=whole.valid[:, :0]).extend(trunk, whole)
-    # Each part gets back what became of its own tokens: (b, q, e) again.
-    split = hidden.split([part.x.shape[1] for part in parts], dim=1)
-    return dict(zip(segments, split, strict=True)), prefix
+
+    def __init__(self, trunk: Transformer, segments: Mapping[str, Segment], *, room: int = 0) -> None:
+        assert not (room and torch.is_grad_enabled()), (
+            "a static cache has no gradients: read with room=0, or in no_grad"
+        )
+        self._trunk, self._room = trunk, room
+        self._lengths = {name: part.x.shape[1] for name, part in segments.items()}
+        self._whole = joined(list(segments.values()))
+        self.valid = self._whole.valid
+        self._found: tuple[Float[Tensor, "b l e"], CachedPrefix] | None = None
+
+    @property
+    def cached(self) -> CachedPrefix:
+        """Itself, read now at the latest."""
+        return self._read()[1]
+
+    @property
+    def hidden(self) -> dict[str, Float[Tensor, "b q e"]]:
+        """What became of the tokens of each segment, by name."""
+        split = self._read()[0].split(list(self._lengths.values()), dim=1)
+        return dict(zip(self._lengths, split, strict=True))
+
+    def extend(self, trunk: Transformer, segment: Segment) -> tuple[Float[Tensor, "b q e"], Prefix]:
+        """See `Prefix.extend`."""
+        if self._found or self._room or trunk is not self._trunk:
+            return self.cached.extend(trunk, segment)
+        length = self._whole.x.shape[1]
+        hidden, longer = self._nothing(0).extend(trunk, joined([self._whole, segment]))
+        assert isinstance(longer.cache, GrowingCache)
+        own = CachedPrefix(cache=longer.cache.first(length), valid=self.valid, next=self._whole.next(0))
+        self._found = hidden[:, :length], own
+        return hidden[:, length:], longer
+
+    def detached(self) -> Prefix:
+        """See `Prefix.detached`."""
+        return self.cached.detached()
+
+    def repeated(self, times: int) -> Prefix:
+        """See `Prefix.repeated`."""
+        return self.cached.repeated(times)
+
+    def _read(self) -> tuple[Float[Tensor, "b l e"], CachedPrefix]:
+        if self._found is None:
+            self._found = self._nothing(self._room).extend(self._trunk, self._whole)
+        return self._found
+
+    def _nothing(self, room: int) -> CachedPrefix:
+        cache = StaticCache(self._whole.x.shape[1] + room) if room else GrowingCache()
+        return CachedPrefix(cache=cache, valid=self.valid[:, :0])

@@ -1,6 +1,6 @@
 """One vocabulary for everything that is read or written, one table, one tied head.
 
-    [ text | special | a range for each auxiliary that speaks in tokens | action ]
+    [ text | special | what readers read as ids | a range for each auxiliary that speaks in tokens | action ]
 
 Each part of a model asks for a range by name, and reads and writes nothing outside of its own: decoding slices the
 table to the ids that the grammar allows at a position, the bins of *that* joint and no others.
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from vla.core.errors import ContractError
 from vla.core.lookup import lookup
 from vla.models.trunk.initialisation import initialise
 from vla.models.trunk.soft_bins import soft_cross_entropy
@@ -67,7 +68,14 @@ class TokenTable(nn.Module):
 
     def embed(self, name: str, ids: Int64[Tensor, "*b"]) -> Float[Tensor, "*b e"]:
         """Embeddings of ids that count from the start of the range."""
-        return self._scaled(F.embedding(ids, self.rows(name)))
+        try:
+            return self._scaled(F.embedding(ids, self.rows(name)))
+        except IndexError:  # of a CPU; a GPU ends the process, so who makes ids of what others say checks them before
+            found = f"{int(ids.min())} to {int(ids.max())}"
+            raise ContractError(
+                f"ids of range {name!r} of the vocabulary: expected 0 to {len(self.rows(name)) - 1}, got {found}; they "
+                "are of another vocabulary"
+            ) from None
 
     def logits(self, name: str, hidden: Float[Tensor, "*b e"]) -> Float[Tensor, "*b v"]:
         """Logits over a range, and nothing else."""

@@ -14,6 +14,7 @@ from vla.training.metrics import read_metrics
 
 _PROVENANCE = "provenance.json"
 _TRAIN, _HELD_OUT = ("accent", "muted", "ink"), ("second", "ink", "muted")
+_PULLS = ("accent", "second", "muted", "ink")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ def training_of(result: EvaluationResult) -> Training | None:
 
 
 def training_charts(training: Training) -> list[dict[str, str]]:
-    """Title, unit and SVG of each chart that the metrics are enough for: all losses, all errors, the speed."""
+    """Title, unit and SVG of each chart that the metrics are enough for: losses, errors, gradients, the speed."""
     speed = [series(training.of("train"), "samples_per_s", label="samples/s", colour="accent")]
     charts = [
         ("Loss", "log scale", line_chart("loss", _curves(training, "_loss"), log=True, description="Loss by step")),
@@ -66,12 +67,27 @@ def training_charts(training: Training) -> list[dict[str, str]]:
             line_chart("error", _curves(training, "_error"), log=True, description="Error by step"),
         ),
         (
+            "Gradient",
+            "norm of each loss's own, at what all of them share, log scale",
+            line_chart("gradient", _pulls(training), log=True, description="Gradient norm of each loss by step"),
+        ),
+        (
             "Throughput",
             "samples per second",
             line_chart("throughput", speed, zero=True, description="Samples per second by step"),
         ),
     ]
     return [{"title": title, "unit": unit, "svg": svg} for title, unit, svg in charts if svg]
+
+
+def _pulls(training: Training) -> list[Series | None]:
+    """Of each loss whose own gradient was measured."""
+    lines, start = training.of("train"), "gradient_norm/"
+    names = list(dict.fromkeys(key for line in lines for key in line if key.startswith(start)))
+    return [
+        series(lines, name, label=name.removeprefix(start), colour=colour, dots=True)
+        for name, colour in zip(names, _PULLS, strict=False)
+    ]
 
 
 def _curves(training: Training, suffix: str) -> list[Series | None]:
