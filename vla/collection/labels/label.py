@@ -149,8 +149,8 @@ def label(
             f"label: {source.url} has {', '.join(there)} already; label the dataset that it was made from"
         )
     found = find_labels(source, config, note)
-    signals = {name: dimensions for name, (dimensions, _) in found.signals.items()}
-    contract = replace(source.contract, signals={**source.contract.signals, **signals})
+    made = {name: dimensions for name, (dimensions, _) in found.signals.items()}
+    contract = replace(source.contract, signals={**source.contract.signals, **made})
     create_dataset(storage, contract, source.codecs)
     numbers = list(range(len(source.episodes)))
     shares = []
