@@ -22,6 +22,8 @@ VERBS = {
     "view": "a web page of one episode, or a Rerun recording",
     "bench": "how fast a dataset is read here",
 }
+CARE = ("validate", "repair", "upgrade", "pack")
+"""Those that look after a dataset, in a folder of their own."""
 _EXAMPLES = """examples:
   vla data info data/place
   vla data validate data/place --deep
@@ -42,4 +44,5 @@ def main(argv: Sequence[str]) -> int:
     from vla.core.lookup import lookup
 
     lookup("command", name, VERBS)
-    return int(importlib.import_module(f"vla.cli.data.{name}").main(list(argv[1:])))
+    folder = "vla.cli.data.care" if name in CARE else "vla.cli.data"
+    return int(importlib.import_module(f"{folder}.{name}").main(list(argv[1:])))
