@@ -13,7 +13,7 @@ from gymnasium import spaces
 from vla.core.contract import Contract, Dimension
 from vla.core.errors import ConfigError
 from vla.core.fit import limits
-from vla.envs.spec import RobotEnv
+from vla.envs.spec import RobotEnv, SimulatorState
 
 _KINDS = ("frames", "image", "state", "action")
 """What is drawn at random; each has a stream of its own, so that turning one on leaves the others as they were."""
@@ -52,8 +52,7 @@ class Perturbed(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     The order is that of a real robot: a camera adds noise, its frame may be lost, then all that was measured travels.
     ``info["time_ns"]`` stays the clock of the step: the policy is not told that what it sees is old. All other
-    attributes (``data``, ``goal``, ``sim_state``, …) are those of ``env``; the simulator's state therefore does not
-    hold what is under way, and `restore` empties the wires.
+    attributes (``data``, ``goal``, …) are those of ``env``.
     """
 
     def __init__(self, env: RobotEnv, config: PerturbationConfig) -> None:
@@ -75,7 +74,7 @@ class Perturbed(gymnasium.Env[dict[str, Any], np.ndarray]):
         return getattr(self.env, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Perturbed, (self.env, self.config)
+        return type(self), (self.env, self.config)
 
     @property
     def unwrapped(self) -> Any:
@@ -118,10 +117,6 @@ class Perturbed(gymnasium.Env[dict[str, Any], np.ndarray]):
         observation, reward, terminated, truncated, info = self.env.step(self._actions[0])
         self._observations.append(self._measured(observation))
         return self._arrived(), reward, terminated, truncated, info
-
-    def restore(self, state: np.ndarray) -> dict[str, Any]:
-        """Put the simulator into ``state``, with nothing under way, and return the observation there."""
-        return self._begin(cast(Any, self.env).restore(state))
 
     def render(self) -> np.ndarray:
         """The environment's own picture for people, unperturbed."""
@@ -173,6 +168,27 @@ class Perturbed(gymnasium.Env[dict[str, Any], np.ndarray]):
         noisy = action + self._streams["action"].normal(0.0, 1.0, np.shape(action)) * self._action_deviation
         sent: np.ndarray = np.clip(noisy, self.action_space.low, self.action_space.high).astype(np.float32)
         return sent
+
+
+class PerturbedSimulator(Perturbed):
+    """One whose whole state can be read and put back; that does not hold what is under way."""
+
+    def sim_state(self) -> np.ndarray:
+        """See `vla.envs.spec.SimulatorState`."""
+        state: np.ndarray = cast(Any, self.env).sim_state()
+        return state
+
+    def restore(self, state: np.ndarray) -> dict[str, Any]:
+        """Put the simulator into ``state``, with nothing under way, and return the observation there."""
+        return self._begin(cast(Any, self.env).restore(state))
+
+
+def perturbed(env: RobotEnv, config: PerturbationConfig) -> Perturbed:
+    """``env`` behind such wires, with a state to read and put back if ``env`` has one.
+
+    From Python 3.12 on, a protocol is met by what a class has, not by what it hands through.
+    """
+    return (PerturbedSimulator if isinstance(env, SimulatorState) else Perturbed)(env, config)
 
 
 def _streams(seed: int | None) -> dict[str, np.random.Generator]:

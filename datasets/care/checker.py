@@ -18,7 +18,7 @@ from vla.datasets.sampling.windows import Windows
 from vla.datasets.storage.storage import Location
 from vla.datasets.store.clocks import latest_frame
 from vla.datasets.store.episode_check import check_episode
-from vla.datasets.store.layout import LOW_DIMENSIONAL, row_kinds, rows_of, signal_name
+from vla.datasets.store.layout import LOW_DIMENSIONAL, row_kinds, rows_of, signal_name, wrong_rows
 
 _EPISODES = 8
 """Episodes whose frames and windows are read, from the first to the last: more take long and show little more."""
@@ -118,8 +118,7 @@ def _check_rows(dataset: Dataset) -> None:
     promised = {name: (dtype, (len(dataset), *shape)) for name, (dtype, shape) in kinds.items()}
     _check_arrays(dataset.url, arrays, promised)
     for name, array in arrays.items():
-        if array.dtype.kind == "f":
-            _require(bool(np.isfinite(array).all()), f"{dataset.url}: {name}: expected finite numbers")
+        _require(not wrong_rows(name, array).any(), f"{dataset.url}: {name}: expected finite numbers")
         _require(not (array.size and array.flags.writeable), f"{dataset.url}: {name}: expected it to be read-only")
     rising = np.diff(dataset.time_ns) > 0
     rising[dataset.episode_starts[1:] - 1] = True  # from one episode to the next it may do anything

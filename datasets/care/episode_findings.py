@@ -9,7 +9,7 @@ import numpy as np
 from vla.core.contract import Contract
 from vla.core.types import Episode
 from vla.datasets.store.episode_check import LIMITED
-from vla.datasets.store.layout import rows_of
+from vla.datasets.store.layout import rows_of, wrong_rows
 
 _FROZEN_S = 1.0
 """A camera whose pixels stay the same for longer, while the robot moves, is frozen."""
@@ -49,7 +49,7 @@ class Finding:
 def check_numbers(episode: Episode, contract: Contract) -> Iterator[Finding]:
     """One episode: finite numbers, monotone and even times, actions within limits, cameras that are alive."""
     for name, array in rows_of(episode, contract).items():
-        bad = ~np.isfinite(array.reshape(len(array), -1)).all(1)
+        bad = wrong_rows(name, array)
         if bad.any():
             yield Finding.error("", f"{name} holds numbers that are not finite at {int(bad.sum())} steps")
     yield from _check_times(episode, contract)

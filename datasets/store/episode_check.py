@@ -10,14 +10,14 @@ from vla.core.contract import Contract
 from vla.core.errors import ContractError, DatasetError
 from vla.core.fit import check_limits
 from vla.core.types import Episode
-from vla.datasets.store.layout import row_kinds, rows_of
+from vla.datasets.store.layout import row_kinds, rows_of, wrong_rows
 
 LIMITED = ("state", "action", "action_executed")
 """Arrays whose dimensions have limits that a recording must keep."""
 
 
 def check_episode(episode: Episode, contract: Contract) -> None:
-    """Raise `DatasetError` unless names, shapes and dtypes fit the contract and every number is finite."""
+    """Raise `DatasetError` unless names, shapes and dtypes fit the contract and numbers are finite (`wrong_rows`)."""
     steps = len(episode)
     if steps == 0:
         raise DatasetError("the episode has no steps: expected at least 1; do not append it")
@@ -31,8 +31,8 @@ def check_episode(episode: Episode, contract: Contract) -> None:
     for name, array in rows_of(episode, contract).items():
         dtype, shape = kinds[name]
         _check_array(name, array, (steps, *shape), dtype)
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            row = int(np.argwhere(~np.isfinite(array))[0][0])
+        if (wrong := wrong_rows(name, array)).any():
+            row = int(np.argmax(wrong))
             raise DatasetError(
                 f"{name}: expected finite numbers, got {array[row]} at step {row} of {steps}; "
                 "drop the step or repair the recording"

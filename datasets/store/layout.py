@@ -78,6 +78,15 @@ def rows_of(episode: Episode, contract: Contract) -> dict[str, np.ndarray]:
     return rows | {signal_name(name): episode.signals[name] for name in contract.signals}
 
 
+def wrong_rows(name: str, rows: np.ndarray) -> np.ndarray:
+    """Which rows (t,) of a low-dimensional array hold a number that none may be.
+
+    None may be infinite, and only a signal may be NaN: it is not known there, and teaches nothing.
+    """
+    wrong = np.isinf(rows) if name.startswith(signal_name("")) else ~np.isfinite(rows)
+    return np.asarray(wrong.any(axis=tuple(range(1, rows.ndim))))
+
+
 def signal_name(signal: str) -> str:
     """The array of one signal, within ``data.zarr``."""
     return f"signals/{signal}"

@@ -3,14 +3,15 @@
 import pickle
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
 from vla.core.errors import ConfigError
-from vla.envs.perturbations import PerturbationConfig, Perturbed
+from vla.envs.perturbations import PerturbationConfig, Perturbed, perturbed
 from vla.envs.registry import env_spec, make_expert
 from vla.envs.spec import RobotEnv, SimulatorState
 
@@ -121,7 +122,7 @@ def test_each_kind_of_noise_has_a_stream_of_its_own(inner: RobotEnv) -> None:
 
 
 def test_gymnasium_accepts_it_and_it_is_the_environment_to_everyone_else(inner: RobotEnv) -> None:
-    env = Perturbed(inner, PerturbationConfig(observation_latency_steps=2, image_noise=2.0, state_noise=0.05))
+    env = perturbed(inner, PerturbationConfig(observation_latency_steps=2, image_noise=2.0, state_noise=0.05))
     assert isinstance(env, RobotEnv)
     assert isinstance(env, SimulatorState)
     assert env.contract is inner.contract
@@ -153,3 +154,13 @@ def test_it_pickles_with_its_environment(inner: RobotEnv) -> None:
 def test_impossible_settings(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(settings))):
         PerturbationConfig(**settings)
+
+
+def test_what_has_no_state_to_put_back_does_not_get_one(inner: RobotEnv) -> None:
+    class Stateless(gymnasium.Wrapper[Any, Any, Any, Any]):
+        contract = property(lambda _: inner.contract)
+        instruction = property(lambda _: inner.instruction)
+        instruction_alternatives = property(lambda _: inner.instruction_alternatives)
+        renderer = property(lambda _: inner.renderer)
+
+    assert not isinstance(perturbed(cast(RobotEnv, Stateless(cast(Any, inner))), PerturbationConfig()), SimulatorState)

@@ -115,8 +115,19 @@ class _Breaking:
     def __init__(self, env: RobotEnv, seed: int, step: int) -> None:
         self.inner, self._when, self._now = env, (seed, step), (0, 0)
 
+    contract = property(lambda self: self.inner.contract)
+    instruction = property(lambda self: self.inner.instruction)
+    instruction_alternatives = property(lambda self: self.inner.instruction_alternatives)
+    renderer = property(lambda self: self.inner.renderer)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
+
+    def render(self) -> Any:
+        return self.inner.render()
+
+    def close(self) -> None:
+        self.inner.close()
 
     def reset(self, *, seed: int, options: dict[str, Any]) -> Any:
         self._now = (seed, 0)

@@ -165,6 +165,27 @@ class PolicyConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LabelsConfig:
+    """One recipe with the simulator's labels, with labels made of logs, and with none."""
+
+    dataset: tyro.conf.Positional[str] = ""
+    """As ``vla data label`` writes it, of demonstrations that were collected in a simulator."""
+    recipe: str = "labels-from-logs"
+    """Whose auxiliaries learn from logs."""
+    out: str = "runs/labels"
+    """A folder for each run; the same command goes on with what is missing."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    steps: int = 0
+    """Of each training; 0 is what the recipe says."""
+    minutes: float = 60.0
+    """The limit of each training on a slow machine."""
+    threads: int = 2
+    episodes: int = 100
+    """Held-out scenes that each policy drives."""
+    env: str = "tabletop/place"
+
+
+@dataclass(frozen=True, kw_only=True)
 class EnvConfig:
     """How fast environments step and render in software, and how fast whole evaluations are."""
 

@@ -11,6 +11,7 @@ from vla.bench.settings import (
     DamageConfig,
     EnvConfig,
     IndexConfig,
+    LabelsConfig,
     LoaderConfig,
     PolicyConfig,
     PrecisionConfig,
@@ -79,6 +80,12 @@ def _policy(config: PolicyConfig, note: Note) -> list[Row]:
     return bench_policy(config, note)
 
 
+def _labels(config: LabelsConfig, note: Note) -> list[Row]:
+    from vla.bench.labels import bench_labels
+
+    return bench_labels(config, note)
+
+
 def _precision(config: PrecisionConfig, note: Note) -> list[Row]:
     from vla.bench.precision import bench_precision
 
@@ -102,6 +109,11 @@ BENCHES: dict[str, Bench] = {
         run=_policy,
         summary="milliseconds a chunk for every head, against generate of transformers, and against the machine",
         show=to_both,
+    ),
+    "labels": Bench(
+        config=LabelsConfig,
+        run=_labels,
+        summary="success and first frames with the simulator's labels, with labels made of logs, and with none",
     ),
     "env": Bench(
         config=EnvConfig,

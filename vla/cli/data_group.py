@@ -17,10 +17,13 @@ VERBS = {
     "relabel": "change instructions, tasks or success, as a new version",
     "pack": "rewrite many small segments as few large ones, as a new version",
     "replay": "run episodes open loop in their environment and compare",
+    "label": "add labels that follow from the logs: the gripper's next event, where it is seen, the coming path",
     "render": "render episodes anew from their simulator states, at another size",
     "view": "a web page of one episode, or a Rerun recording",
     "bench": "how fast a dataset is read here",
 }
+CARE = ("validate", "repair", "upgrade", "pack")
+"""Those that look after a dataset, in a folder of their own."""
 _EXAMPLES = """examples:
   vla data info data/place
   vla data validate data/place --deep
@@ -41,4 +44,5 @@ def main(argv: Sequence[str]) -> int:
     from vla.core.lookup import lookup
 
     lookup("command", name, VERBS)
-    return int(importlib.import_module(f"vla.cli.data.{name}").main(list(argv[1:])))
+    folder = "vla.cli.data.care" if name in CARE else "vla.cli.data"
+    return int(importlib.import_module(f"{folder}.{name}").main(list(argv[1:])))

@@ -187,6 +187,6 @@ def _options(trial: Trial) -> dict[str, Any]:
 def _perturbed(env: RobotEnv, settings: Mapping[str, Any]) -> RobotEnv:
     if not settings:
         return env
-    from vla.envs.perturbations import PerturbationConfig, Perturbed
+    from vla.envs.perturbations import PerturbationConfig, perturbed
 
-    return cast(RobotEnv, Perturbed(env, from_dict(PerturbationConfig, dict(settings), where="perturbation")))
+    return cast(RobotEnv, perturbed(env, from_dict(PerturbationConfig, dict(settings), where="perturbation")))

@@ -71,7 +71,7 @@ def test_heads_learn_and_act_and_nothing_is_done_twice(dataset: Path, tmp_path: 
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("weights.safetensors")}
     assert len(times) == 2
     again = bench_codecs(chosen, lambda _: None)
-    assert [r.name for r in again] == [r.name for r in rows]
+    assert [row for row in again if "spline: fit" not in row.name and "decod" not in row.name][-16:] == rows[-16:]
     assert {path: path.stat().st_mtime_ns for path in times} == times
     with pytest.raises(UnknownNameError, match="did you mean 'tokens spline'"):
         bench_codecs(replace(chosen, heads=("tokens splin",)), lambda _: None)

@@ -173,7 +173,8 @@ def test_numbers_that_are_not_finite(name: str, value: float, tame: MakeEpisode,
     assert texts(errors) == [f"error: : {name} holds numbers that are not finite at 2 steps"]
     bad = replace(good, signals={**good.signals, "force": spoiled(1, 1, value, good.signals["force"])})
     errors = [finding for finding in check_numbers(bad, contract) if finding.severity == "error"]
-    assert texts(errors) == ["error: : signals/force holds numbers that are not finite at 1 steps"]
+    wrong = ["error: : signals/force holds numbers that are not finite at 1 steps"]
+    assert texts(errors) == ([] if np.isnan(value) else wrong)  # of a signal, NaN says that it is not known there
 
 
 def test_a_camera_without_frames_whose_steps_are_learned_from(

@@ -73,8 +73,23 @@ def test_every_look_is_taught_and_the_last_one_is_told(interface: Interface) -> 
 
 
 def test_cameras_point_at_the_same_number_of_things(interface: Interface) -> None:
-    with pytest.raises(ContractError, match=r"same number of things to point at, got \{'front': 1, 'wrist': 0\}"):
-        Pointing(PointingConfig(), _points(interface, "front.cup.row", "front.cup.column"))
+    names = ["front.cup.row", "front.cup.column", "wrist.cup.row", "wrist.cup.column"]
+    with pytest.raises(ContractError, match=r"same number of things to point at, got \{'front': 2, 'wrist': 1\}"):
+        Pointing(PointingConfig(), _points(interface, *names, "front.cap.row", "front.cap.column"))
+
+
+@pytest.mark.parametrize("camera", [0, 1])
+def test_cameras_that_are_not_told_of_are_left_alone(interface: Interface, camera: int) -> None:
+    name = interface.cameras[camera]
+    auxiliary = Pointing(PointingConfig(), _points(interface, f"{name}.cup.row", f"{name}.cup.column"))
+    scores = torch.randn(2, 1, 2, 3, 4, 4, requires_grad=True)  # (b, looks, n, m, y, x)
+    loss, _ = auxiliary.loss({"images.scores": scores}, torch.tensor([[0.3, -0.3], [0.1, 0.5]]), TABLE)
+    loss.backward()
+    taught = scores.grad.abs().sum(dim=(0, 1, 4, 5)) > 0
+    assert taught.tolist() == [[n == camera, False, False] for n in range(2)]
+    points = torch.tensor([[[[0.1, 0.2]], [[0.3, 0.4]]]])
+    said = auxiliary.predict({"images.points": points}, TABLE)
+    torch.testing.assert_close(said, points[:, camera, 0])
 
 
 def test_a_signal_without_points_cannot_be_pointed_at(interface: Interface) -> None:

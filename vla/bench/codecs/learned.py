@@ -3,15 +3,17 @@
 The recipe is the demo's, in this process, with another head; ``steps`` of its 32 samples each.
 """
 
+import json
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vla.bench.measure import Note, Row
 from vla.bench.settings import CodecsConfig
 from vla.core.config import load_recipe, to_dict
+from vla.core.files import write_json
 from vla.core.lookup import lookup
 from vla.datasets.dataset import Dataset
 from vla.datasets.scenes import recorded_settings
@@ -86,24 +88,32 @@ def _run(config: CodecsConfig, head: HeadConfig, seed: int, folder: Path) -> _Ru
         "model": {"head": to_dict(head)},
         **{"engine": "inline", "workers": 1, "steps": config.steps, "minutes": 1e6, "seed": seed},
     }
+    asked = {"recipe": RECIPE, "changes": changes, "scenes": [config.env, config.scenes, config.episodes]}
+    kept = folder / "measured.json"
+    if kept.exists():
+        before = json.loads(kept.read_text())
+        if before["asked"] == asked:
+            return _Run(**before["found"])
     checkpoint = train(load_recipe(TrainConfig, RECIPE, changes=changes), folder)
-    found = evaluate(
+    driven = evaluate(
         checkpoint,
         env=config.env,
         settings=recorded_settings(Dataset.open(config.dataset), 0),
         episodes=config.episodes,
         seed=config.scenes,
-        out=folder / "scenes",
-    )
+        out=folder / f"{config.env.replace('/', '-')}-{config.scenes}-{config.episodes}",
+    ).success
     rates = [line["samples_per_s"] for line in read_metrics(folder) if line["kind"] == "train"]
     parameters, chunk_ms = _cost(checkpoint)
-    return _Run(
-        successes=found.success.successes,
-        episodes=found.success.episodes,
-        samples_per_s=statistics.median(rates) if rates else float("nan"),
+    found = _Run(
+        successes=driven.successes,
+        episodes=driven.episodes,
+        samples_per_s=statistics.median(rates) if rates else 0.0,
         parameters=parameters,
         chunk_ms=chunk_ms,
     )
+    write_json(kept, {"asked": asked, "found": asdict(found)})
+    return found
 
 
 def _cost(checkpoint: Path) -> tuple[int, float]:

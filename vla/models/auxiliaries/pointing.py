@@ -24,8 +24,9 @@ _SPOT = 0.1
 
 
 class Pointing(Auxiliary):
-    """Has no weights of its own."""
+    """Has no weights of its own. Cameras of which the signal says nothing are left alone."""
 
+    cameras: Tensor
     rows: Tensor
     columns: Tensor
 
@@ -34,20 +35,22 @@ class Pointing(Auxiliary):
         self.signal, self.weight = config.signal, config.weight
         dimensions = interface.signals[config.signal]
         points = points_of(config.signal, dimensions, interface.cameras)
-        if len({len(of_camera) for of_camera in points}) > 1 or not points or not points[0]:
+        told = [number for number, of_camera in enumerate(points) if of_camera]
+        if len({len(points[number]) for number in told}) != 1:
             found = {camera: len(things) for camera, things in zip(interface.cameras, points, strict=True)}
             raise ContractError(
-                f"signal {config.signal}: every camera needs the same number of things to point at, got {found} "
-                f"of {[d.name for d in dimensions]}"
+                f"signal {config.signal}: every camera that it tells of needs the same number of things to point at, "
+                f"got {found} of {[d.name for d in dimensions]}"
             )
         self._size = len(dimensions)
-        entries = torch.tensor(points)  # (n, m, 2)
+        self.register_buffer("cameras", torch.tensor(told), persistent=False)
+        entries = torch.tensor([points[number] for number in told])  # (n', m, 2), n' cameras that it tells of
         self.register_buffer("rows", entries[..., 0], persistent=False)
         self.register_buffer("columns", entries[..., 1], persistent=False)
 
     def predict(self, activations: Activations, table: TokenTable) -> Float[Tensor, "b g"]:
         """Where the maps point; entries that are no points are 0."""
-        points = self._pointing(_left(activations, "images.points"))  # (b, n, m, 2)
+        points = self._pointing(_left(activations, "images.points"))  # (b, n', m, 2)
         found = points.new_zeros(len(points), self._size)
         found[:, self.rows.flatten()] = points[..., 0].flatten(1)
         found[:, self.columns.flatten()] = points[..., 1].flatten(1)
@@ -57,7 +60,7 @@ class Pointing(Auxiliary):
         self, activations: Activations, target: Float[Tensor, "b g"], table: TokenTable
     ) -> tuple[Float[Tensor, ""], Metrics]:
         """Of each look the mean over all points that are in view; the looks' sum, so that a second weakens no first."""
-        places = torch.stack([target[:, self.rows], target[:, self.columns]], dim=-1)  # (b, n, m, 2)
+        places = torch.stack([target[:, self.rows], target[:, self.columns]], dim=-1)  # (b, n', m, 2)
         means = []
         for scores in _left(activations, "images.scores").unbind(1):  # (b, n, m, y, x) of each look
             loss, seen = pointing_loss(self._pointing(scores), places)
@@ -65,14 +68,14 @@ class Pointing(Auxiliary):
         return torch.stack(means).sum(), {f"{self.signal}_loss": measured(means[-1], seen)}
 
     def _pointing(self, maps: Tensor) -> Tensor:
-        """The first maps (b, n, m, ...) of each camera, as many as there are things."""
+        """The first maps (b, n', m, ...) of each camera that is told of, as many as there are things."""
         things = self.rows.shape[1]
         if maps.shape[2] < things:
             raise ConfigError(
                 f"model.readers.images.tokens must be at least {2 * things}: half of them can point, "
                 f"and the dataset has {things} things to point at in each image"
             )
-        return maps[:, :, :things]
+        return maps[:, self.cameras, :things]
 
 
 def _left(activations: Activations, name: str) -> Tensor:
