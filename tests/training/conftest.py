@@ -1,12 +1,13 @@
 """Recipes that learn from them in seconds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from vla.collection.labels.signals import EVENT, PIXEL, TRACE
 from vla.core.config import from_dict
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.store.manifest import publish
@@ -47,15 +48,26 @@ def make_recipe(dataset: Path) -> MakeRecipe:
     return make
 
 
+def _with_signals(dataset: Path, root: Path, names: Mapping[str, str]) -> Path:
+    """The same episodes with these of its signals, by their new names."""
+    source = Dataset.open(dataset)
+    contract = replace(source.contract, signals={new: source.contract.signals[old] for old, new in names.items()})
+    create_dataset(root, contract)
+    with SegmentWriter(root, contract, {}) as writer:
+        for episode in map(source.read_episode, range(len(source.episodes))):
+            writer.append(replace(episode, signals={new: episode.signals[old] for old, new in names.items()}))
+        publish(root, [writer.seal()], f"with signals {list(names.values())}")
+    return root
+
+
 @pytest.fixture(scope="session")
 def bare(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same episodes without any signal."""
-    source = Dataset.open(dataset)
-    root = tmp_path_factory.mktemp("bare") / "place"
-    contract = replace(source.contract, signals={})
-    create_dataset(root, contract)
-    with SegmentWriter(root, contract, {}) as writer:
-        for number in range(len(source.episodes)):
-            writer.append(replace(source.read_episode(number), signals={}))
-        publish(root, [writer.seal()], "without signals")
-    return root
+    return _with_signals(dataset, tmp_path_factory.mktemp("bare") / "place", {})
+
+
+@pytest.fixture(scope="session")
+def renamed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same episodes with the simulator's signals, called as labels from logs are."""
+    names = {"grounding": EVENT, "pointing": PIXEL, "approach": TRACE}
+    return _with_signals(dataset, tmp_path_factory.mktemp("renamed") / "place", names)
