@@ -1,6 +1,8 @@
 """Videos keep every frame, in its place."""
 
 import io
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -170,3 +172,26 @@ def test_what_cannot_be_encoded() -> None:
         encode_mp4(numbered(2, height=16), 30, HEVC)
     with pytest.raises(VlaError, match="expected uint8 frames"):
         encode_mp4([numbered(1)[0], numbered(1, height=66)[0]], 30, H264)
+
+
+def test_no_encoder_changes_priorities(tmp_path: Path) -> None:
+    """SVT-AV1 makes itself and its caller real-time where it runs as root: tried in a process of its own."""
+    code = f"""
+import os
+from pathlib import Path
+import numpy as np
+from vla.core.media.video import AV1, write_mp4
+
+def priorities():
+    return {{os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")}}
+
+def frames():
+    for _ in range(3):
+        yield np.zeros((64, 64, 3), np.uint8)
+        print(priorities())
+
+write_mp4(Path({str(tmp_path / "video.mp4")!r}), frames(), 10, AV1)
+print(priorities())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {"{0}"}

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from vla.core.errors import DatasetError, VlaError
+from vla.core.machine.priorities import kept_priorities
 from vla.core.media.display import display_matrix, display_note, shown
 from vla.core.media.signatures import cause_of, reading
 
@@ -85,6 +86,8 @@ def write_mp4(path: Path, frames: Iterable[UInt8[np.ndarray, "y x 3"]], hz: Rate
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         stream: Any = container.add_stream(encoding.codec, rate=rate, options=dict(encoding.options))
         stream.height, stream.width, stream.pix_fmt = first.shape[0], first.shape[1], encoding.pixel_format
+        with kept_priorities():
+            stream.codec_context.open()
         for pixels in itertools.chain([first], rest):
             if pixels.shape != first.shape or pixels.dtype != np.uint8:
                 raise VlaError(f"video: expected uint8 frames {first.shape}, got {pixels.dtype} {pixels.shape}")
