@@ -34,6 +34,7 @@ from vla.core.config import load_recipe
 from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
+from vla.envs.tabletop.scene.mjcf import Scene, build_mjcf
 from vla.training.engines import train
 from vla.training.recipe import TrainConfig
 
@@ -56,6 +57,7 @@ _SMALL_BENCH = {
     "recorder": "--size 32 --seconds 0.1",
     "crash": "--kills 1 --power-cuts 0",
     "damage": "--times 1",
+    "policy": "--sizes default --heads bins --seconds 0.02 --threads 1 --no-generate",
 }
 _SMALLER: Sequence[tuple[str, Any]] = (
     (r"^vla serve(?!.*--port)(.*)", r"vla serve\1 --port PORT"),
@@ -137,6 +139,18 @@ def _bags(shell: "Shell") -> None:
     write_ros(Path("bags/monday/monday_0.mcap"), topics)
 
 
+def _graspings(shell: "Shell") -> None:
+    """Enough of them to see the gripper by, and the robot's description."""
+    collect(CollectConfig(episodes=20, workers=1, seed=100), Path("data/place"))
+    shutil.copytree("data/place", "data/mine", dirs_exist_ok=True)
+    Path("robot.xml").write_text(build_mjcf(Scene()))
+
+
+def _labelled(shell: "Shell") -> None:
+    if not Path("data/place-labelled").exists():
+        shell.run("vla data label data/place data/place-labelled")
+
+
 def _labels(shell: "Shell") -> None:
     Path("labels.json").write_text(json.dumps({_uid(): {"instruction": "put it there", "success": True}}))
 
@@ -161,6 +175,8 @@ _THINGS: "dict[str, Callable[[Shell], None]]" = {
     r"bags": _bags,
     r"s3://lab/place": _lab,
     r"labels\.json": _labels,
+    r"data label ": _graspings,
+    r"place-labelled(?<!data/place data/place-labelled)": _labelled,
     r"mixture": _lift,
     r"my-mixture": lambda shell: shutil.copy("configs/mixture.yaml", "my-mixture.yaml") and None,
     r"my\.yaml": lambda shell: shutil.copy("tiny.yaml", "my.yaml") and None,
