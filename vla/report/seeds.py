@@ -19,7 +19,7 @@ _MOST_PANELS = 4
 _PAPER = {"ink": "#1b1c1e", "muted": "#65686d", "rule": "#dfdfda", "accent": "#22577a", "second": "#c8691c"}
 """The colours of the pages by day: a picture that stands alone has no page to take them from."""
 
-Curve = tuple[Float64[np.ndarray, " t"], Float64[np.ndarray, " t"]]
+Curve = tuple[Float64[np.ndarray, " _"], Float64[np.ndarray, " _"]]
 """Steps and values."""
 
 
