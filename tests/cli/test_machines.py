@@ -161,6 +161,11 @@ def test_robosuite_without_a_home(machine: Callable) -> None:
     _works(machine("envs", "--check", "robosuite/lift", "--set", "image_size=16", HOME="/proc/none"))
 
 
+def _listens(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[str]:
     """A Ray that somebody else has started on this machine; its address."""
@@ -181,7 +186,7 @@ def cluster(tmp_path: Path) -> Iterator[str]:
         [*ray, "start", *options, "--block"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 60
-    while socket.socket().connect_ex(("127.0.0.1", int(port))):
+    while not _listens(int(port)):
         assert process.poll() is None, "it has ended"
         assert time.monotonic() < deadline, "it has not begun"
         time.sleep(0.2)
