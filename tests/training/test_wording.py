@@ -63,6 +63,12 @@ def test_a_share_is_changed_and_none_without_one() -> None:
     assert _said(seed, 0.0) == plain
 
 
+def test_without_other_words_no_batch_is_longer_than_the_longest_instruction() -> None:
+    """Of a dataset without words one place stays, which nobody sees."""
+    for said, width in ((SAID, 8), ([""], 1)):
+        assert Wording(0.0, TOKENIZER, said)(_inputs()).text.shape == (B, width)
+
+
 def test_a_seeded_step_repeats() -> None:
     assert _said(3) == _said(3) != _said(4)
 

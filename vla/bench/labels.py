@@ -4,7 +4,6 @@ Same episodes, budget and seeds; only the auxiliaries differ. Every run leaves i
 and one that was stopped goes on.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +14,10 @@ import torch
 
 from vla.bench.measure import Note, Row
 from vla.bench.settings import LabelsConfig
-from vla.core.config import load_recipe, to_dict
+from vla.bench.trained import trained
+from vla.core.config import load_recipe
 from vla.core.contract import Dimension
 from vla.core.errors import ConfigError
-from vla.core.files import write_atomic
 from vla.datasets.dataset import Dataset
 from vla.models.auxiliaries.config import AuxiliaryConfig, GroundingConfig, PointingConfig
 from vla.models.config import UnifiedConfig
@@ -74,28 +73,15 @@ def _recipes(config: LabelsConfig) -> Iterator[tuple[str, TrainConfig]]:
 
 
 def _result(config: LabelsConfig, kind: str, recipe: TrainConfig, note: Note) -> dict[str, Any]:
-    """Of one run: read, or trained and measured."""
-    from vla.evaluation.evaluate import evaluate
-    from vla.training.engines import train
-
     folder = Path(config.out) / f"{kind}-{recipe.seed}"
-    file, asked = folder / "result.json", {"recipe": to_dict(recipe.resolved()), "episodes": config.episodes}
-    if file.exists():
-        found: dict[str, Any] = json.loads(file.read_text())
-        if found["asked"] != asked:
-            raise ConfigError(f"bench labels: {file} is of another recipe, dataset or length; choose another --out")
-        note(f"{folder}: done already, success {found['success']:.0%}")
-        return found
-    note(f"{folder}: training")
-    checkpoint = train(recipe, folder / "run", lambda line: None)
-    judged = evaluate(checkpoint, env=config.env, episodes=config.episodes, out=folder / "evaluation")
-    found = {
-        "asked": asked,
-        "success": judged.success.rate,
-        "interval": [judged.success.low, judged.success.high],
-        **first_frames(recipe, checkpoint, BELIEVED.get(kind)),
-    }
-    write_atomic(file, json.dumps(found, indent=1).encode())
+    note(f"{folder}: training, unless it is done")
+    found = trained(
+        recipe,
+        folder,
+        env=config.env,
+        episodes=config.episodes,
+        measure=lambda checkpoint: first_frames(recipe, checkpoint, BELIEVED.get(kind)),
+    )
     note(f"{folder}: success {found['success']:.0%}")
     return found
 

@@ -31,7 +31,7 @@ class Wording:
         self._share, self._fillers = share, torch.tensor(tokenizer.fillers(instructions))
         said = [tokenizer.ids(text) for text in instructions]
         counts = Counter(word for ids in said for word in set(ids))
-        self._longest = max(map(len, said), default=0)
+        self._longest = max([1, *map(len, said)])
         self._common = torch.tensor(sorted(w for w, n in counts.items() if n > _COMMON * len(instructions)))
 
     def __call__(self, inputs: Inputs) -> Inputs:
@@ -40,7 +40,7 @@ class Wording:
         Most batches are short, few as long as can be: so all places are learned, and few steps pay for them.
         """
         if not self._share or not len(self._fillers):
-            return inputs
+            return replace(inputs, **{n: getattr(inputs, n)[:, : self._longest] for n in ("text", "text_valid")})
         most = inputs.text.shape[1]
         reach = self._longest + int(torch.rand(()) ** 2 * (most - self._longest + 1))
         text, valid = self._said(inputs.text[:, :reach], inputs.text_valid[:, :reach])
