@@ -21,6 +21,8 @@ _COMMON = 0.5
 """A word of more than this share of all instructions does not tell one from the other."""
 _MIDDLE, _LOST, _OWN = 0.25, 0.1, 0.25
 """Chances: of an unknown word within a command, of a common word that is not understood, of a filler that is one."""
+_LONGER = 0.2
+"""Chance that a batch may be longer than any instruction of the data; each token costs a step one hundredth more."""
 
 
 class Wording:
@@ -37,12 +39,13 @@ class Wording:
     def __call__(self, inputs: Inputs) -> Inputs:
         """The batch as it might as well have been said.
 
-        Most batches are short, few as long as can be: so all places are learned, and few steps pay for them.
+        Most batches are as short as the data's, some have any length: all places are learned, and few steps pay.
         """
         if not self._share or not len(self._fillers):
             return replace(inputs, **{n: getattr(inputs, n)[:, : self._longest] for n in ("text", "text_valid")})
         most = inputs.text.shape[1]
-        reach = self._longest + int(torch.rand(()) ** 2 * (most - self._longest + 1))
+        longer, share = torch.rand(2).tolist()
+        reach = self._longest + (longer < _LONGER) * int(share * (most - self._longest + 1))
         text, valid = self._said(inputs.text[:, :reach], inputs.text_valid[:, :reach])
         return replace(inputs, text=text, text_valid=valid)
 
