@@ -1,7 +1,7 @@
 """Named sets of scenes for measuring generalisation; which scenes a name means is fixed, and each seed picks one.
 
 The same seed gives the same scene, goal and words in every split but where the split is about exactly that: so the
-outcomes under ``distractors``, ``viewpoint``, ``lighting`` and ``unseen-phrasing`` pair with those under ``seen``.
+outcomes under ``distractors``, ``viewpoint``, ``lighting``, ``background`` and ``unseen-phrasing`` pair with those under ``seen``.
 """
 
 SPLITS: dict[str, str] = {
@@ -11,6 +11,7 @@ SPLITS: dict[str, str] = {
     "distractors": "the scenes of seen with things among them that no instruction names",
     "viewpoint": "the scenes of seen from a front camera that has been moved",
     "lighting": "the scenes of seen under another light",
+    "background": "the scenes of seen on another table top, and things in other shades of their colours",
 }
 ALL = "all"
 """No split: every combination in every phrasing, nothing held out."""

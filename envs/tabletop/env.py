@@ -19,7 +19,7 @@ from vla.envs.tabletop.scene.appearance import Appearance
 from vla.envs.tabletop.scene.arm import GRIPPER_OPEN_M, HOME_RAD, JOINT_HIGH_RAD, JOINT_LOW_RAD, JOINTS
 from vla.envs.tabletop.scene.config import TabletopConfig
 from vla.envs.tabletop.scene.layout import Layout, add_distractors, draw_layout, set_up
-from vla.envs.tabletop.scene.mjcf import AREA_M, CAMERAS, TIMESTEP_S, Scene
+from vla.envs.tabletop.scene.mjcf import AREA_M, CAMERAS, TABLES, TIMESTEP_S, Scene
 from vla.envs.tabletop.scene.world import Thing, World
 from vla.envs.tabletop.tasks.task import Goal, Situation, Task, draw_goal, is_held_out, title, words
 
@@ -101,9 +101,9 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         world.set_arm(start_m, np.array(HOME_RAD))
         self._speak(language, config.split)
         clear_m = self.task.clear_m(self.layout, self._original_goal) if self.task.clear_m else ()
-        things, *looks = rng.spawn(4)  # streams of their own: none of them changes what else is drawn
+        things, *looks = rng.spawn(5)  # streams of their own: none of them changes what else is drawn
         add_distractors(things, world, config, self.layout, clear_m)
-        self._stage.appearance.draw(looks, config)
+        self._stage.appearance.draw(looks, config, self.layout)
         world.settle()
         return self._observation(), self._info()
 
@@ -186,6 +186,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             config = replace(config, viewpoint_deg=(10.0, 20.0))
         elif split == "lighting":
             config = replace(config, lighting=(0.5, 1.0))
+        elif split == "background":
+            config = replace(config, tables=TABLES[1:], shades=1.0)
         return language, config
 
     def _stage_of(self, scene: Scene) -> _Stage:

@@ -1,15 +1,20 @@
-"""How a scene looks beyond its things: light, the front camera's pose, the table top. None of it touches physics."""
+"""How a scene looks: light, viewpoint, the table top, shades of colours. None of it touches physics."""
 
+import colorsys
 from collections.abc import Sequence
 
 import mujoco
 import numpy as np
 
 from vla.envs.tabletop.scene.config import TabletopConfig
+from vla.envs.tabletop.scene.layout import Layout
+from vla.envs.tabletop.scene.mjcf import COLOURS
 from vla.envs.tabletop.scene.world import World
 
 _LOOKS_AT_M = np.array([0.50, 0.0, 0.0])
 _FRONT_M = np.array([1.02, 0.0, 0.62])
+_SHADES = ((-0.02, 0.02), (-0.3, 0.0), (-0.25, 0.1))
+"""Changes of hue, saturation and value that leave every colour its name: red and orange are 0.08 apart in hue."""
 
 
 class Appearance:
@@ -24,9 +29,9 @@ class Appearance:
         self._pose = (model.cam_pos[self._camera].copy(), model.cam_quat[self._camera].copy())
         self._rgba = model.geom_rgba[self._table].copy()
 
-    def draw(self, streams: Sequence[np.random.Generator], config: TabletopConfig) -> None:
-        """Take the looks that the settings ask for: table, light and viewpoint, each drawn from a stream of its own."""
-        table, light, viewpoint = streams
+    def draw(self, streams: Sequence[np.random.Generator], config: TabletopConfig, layout: Layout) -> None:
+        """Take the looks that the settings ask for: table, light, viewpoint, shades, each from a stream of its own."""
+        table, light, viewpoint, shades = streams
         model = self._world.model
         direction, diffuse, ambient = self._plain
         model.light_dir[0], model.light_diffuse[0], model.vis.headlight.ambient[:] = direction, diffuse, ambient
@@ -38,6 +43,8 @@ class Appearance:
             self._draw_light(light, light.uniform(config.lighting[0], config.lighting[1]))
         if config.viewpoint_deg[1] > 0:
             self._draw_viewpoint(viewpoint, config.viewpoint_deg)
+        for thing, name in layout.colours.items() if config.shades else ():
+            self._world.paint(thing, _shade(shades, COLOURS[name], config.shades))
 
     def _draw_table(self, rng: np.random.Generator, tables: tuple[str, ...]) -> None:
         model, look = self._world.model, tables[rng.integers(len(tables))]
@@ -68,3 +75,10 @@ class Appearance:
         mujoco.mju_mat2Quat(
             model.cam_quat[self._camera], np.column_stack([right, np.cross(back, right), back]).flatten()
         )
+
+
+def _shade(rng: np.random.Generator, rgb: tuple[float, float, float], reach: float) -> tuple[float, float, float]:
+    """Another shade of a colour."""
+    hue, saturation, value = colorsys.rgb_to_hsv(*rgb)
+    turn, paler, lighter = (reach * rng.uniform(low, high) for low, high in _SHADES)
+    return colorsys.hsv_to_rgb((hue + turn) % 1, saturation * (1 + paler), min(1.0, value * (1 + lighter)))

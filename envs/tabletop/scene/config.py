@@ -28,6 +28,8 @@ class TabletopConfig:
     """Each block takes one of these."""
     tables: tuple[str, ...] = ("plain",)
     """Each scene's table top takes one of these looks."""
+    shades: float = 0.0
+    """How far things stray from the plain shade of their colour; at 1 as far as its name still fits."""
     lighting: tuple[float, ...] = (0.0, 0.0)
     """Least and most change of the light's direction, strength and colour; 0 none, 1 harsh."""
     viewpoint_deg: tuple[float, ...] = (0.0, 0.0)
@@ -62,6 +64,8 @@ class TabletopConfig:
             value = getattr(self, name)
             if len(value) != 2 or not 0 <= value[0] <= value[1] <= limit:
                 raise ConfigError(f"tabletop: {name}={list(value)} must be [least, most] within 0 and {limit:g}")
+        if not 0 <= self.shades <= 1:
+            raise ConfigError(f"tabletop: shades={self.shades} must be between 0 and 1")
         if not 1 <= self.control_hz <= 1 / TIMESTEP_S:
             raise ConfigError(f"tabletop: control_hz={self.control_hz} must be between 1 and {1 / TIMESTEP_S:g}")
         if self.max_steps < 1 or self.image_size < 1:

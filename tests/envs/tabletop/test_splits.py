@@ -1,6 +1,7 @@
 """Splits: seen and unseen never meet, each changes exactly what it says, and every setting is checked."""
 
-from collections.abc import Iterator
+import colorsys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from vla.core.errors import ConfigError, UnknownNameError
 from vla.envs.splits import ALL, HELD_OUT_PHRASINGS, SPLITS, combination_is_held_out
 from vla.envs.tabletop.env import TabletopEnv
+from vla.envs.tabletop.scene.mjcf import COLOURS
 from vla.envs.tabletop.table import TABLETOP
 from vla.envs.tabletop.tasks.task import is_held_out
 
@@ -43,7 +45,7 @@ def _front_differs(a: dict[str, Any], b: dict[str, Any]) -> float:
 
 def test_combinations_are_kept_apart(env: TabletopEnv) -> None:
     for seed in range(6):
-        for split in ("seen", "unseen-phrasing", "distractors", "viewpoint", "lighting"):
+        for split in ("seen", "unseen-phrasing", "distractors", "viewpoint", "lighting", "background"):
             _begin(env, seed, split)
             assert not is_held_out(env.task, env.layout, env.goal)
         _begin(env, seed, "unseen-combination")
@@ -76,7 +78,9 @@ def test_phrasings_are_kept_apart(env: TabletopEnv) -> None:
         assert _front_differs(seen, unseen) == 0
 
 
-@pytest.mark.parametrize(("split", "least"), [("distractors", 0.002), ("viewpoint", 0.05), ("lighting", 0.5)])
+@pytest.mark.parametrize(
+    ("split", "least"), [("distractors", 0.002), ("viewpoint", 0.05), ("lighting", 0.5), ("background", 0.3)]
+)
 def test_a_split_changes_what_it_says_and_nothing_else(env: TabletopEnv, split: str, least: float) -> None:
     changed = []
     for seed in range(5):
@@ -147,6 +151,25 @@ def test_shapes_and_tables_vary_and_the_words_follow() -> None:
     env.close()
 
 
+def test_a_shade_differs_and_its_hue_is_nearest_to_its_own_name() -> None:
+    env = TABLETOP["tabletop/reach"].make({"shades": 1.0, "colours": list(COLOURS), "image_size": 16})
+    assert isinstance(env, TabletopEnv)
+    hues, strayed = {name: _hue(rgb) for name, rgb in COLOURS.items()}, []
+    for seed in range(30):
+        env.reset(seed=seed)
+        for block in env.layout.things("block"):
+            name, rgb = env.layout.colours[block], env.world.model.geom(block.name).rgba[:3]
+            away = {other: abs((_hue(rgb) - hue + 0.5) % 1 - 0.5) for other, hue in hues.items()}
+            assert min(away, key=lambda other: away[other]) == name
+            strayed.append(np.linalg.norm(rgb - COLOURS[name]))
+    assert np.mean(strayed) > 0.1
+    env.close()
+
+
+def _hue(rgb: Sequence[float]) -> float:
+    return colorsys.rgb_to_hsv(*rgb)[0]
+
+
 @pytest.mark.parametrize("shape", ["cylinder", "bar", "post"])
 def test_every_shape_fits_into_a_closed_drawer(shape: str) -> None:
     env = TABLETOP["tabletop/tidy"].make({"shapes": [shape], "image_size": 16})
@@ -166,6 +189,7 @@ def test_every_shape_fits_into_a_closed_drawer(shape: str) -> None:
         ({"shapes": []}, "must name at least one of cube"),
         ({"tables": ["wood"]}, "unknown table 'wood'"),
         ({"lighting": [0.5]}, "least, most"),
+        ({"shades": 1.5}, "shades=1.5 must be between 0 and 1"),
         ({"viewpoint_deg": [5, 90]}, "within 0 and 40"),
         ({"drawers": 3}, "drawers=3"),
         ({"distractors": 9}, "distractors=9"),
