@@ -1,7 +1,8 @@
 """Named sets of scenes for measuring generalisation; which scenes a name means is fixed, and each seed picks one.
 
 The same seed gives the same scene, goal and words in every split but where the split is about exactly that: so the
-outcomes under ``distractors``, ``viewpoint``, ``lighting``, ``background`` and ``unseen-phrasing`` pair with those under ``seen``.
+outcomes under ``distractors``, ``viewpoint``, ``lighting``, ``background`` and ``unseen-phrasing`` pair with those
+under ``seen``.
 """
 
 SPLITS: dict[str, str] = {

@@ -1,6 +1,7 @@
 """Augmentation: pictures change, labels that live in them move along, and everything else stays."""
 
 from dataclasses import replace
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -27,11 +28,12 @@ SIGNALS = {
     "grounding": tuple(Dimension(name=n, unit="m", low=-1.0, high=1.0) for n in "xy"),
     "pointing": (*_point("wrist", "spot"), Dimension(name="z", unit="m", low=-1.0, high=1.0), *_point("front", "spot")),
 }
+SAID = {"put each block on the plate of its own colour": [1, 1, 1, 1], "lift the red block": [2, 3, 4, 0]}
 ENTRIES = {"front": [3, 4], "wrist": [0, 1]}
 
 
 def _augmentation(**config: Any) -> Augmentation:
-    return Augmentation(AugmentationConfig(**config), SIGNALS, CAMERAS)
+    return Augmentation(AugmentationConfig(**config), SIGNALS, CAMERAS, SAID)
 
 
 def _batch(seed: int) -> tuple[Inputs, Targets]:
@@ -124,6 +126,39 @@ def test_a_shift_repeats_the_border(rows: int, columns: int, seed: int) -> None:
         for x in range(0, WIDTH, 5):
             source = images[0, :, 0, min(max(y - rows, 0), HEIGHT - 1), min(max(x - columns, 0), WIDTH - 1)]
             assert torch.equal(moved[0, :, 0, y, x], source)
+
+
+def test_channels_are_exchanged_where_no_colour_is_named_and_in_all_pictures_alike() -> None:
+    inputs, targets = _batch(0)
+    named = torch.tensor([2, 3, 4, 0])
+    inputs = replace(inputs, text=torch.where((torch.arange(B) == 1)[:, None], named, inputs.text))
+    augmentation, found = _augmentation(channels=1.0, colours=("red", "blue")), set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        changed, labels = augmentation(inputs, targets)
+        assert labels.signals.keys() == targets.signals.keys()
+        for b in range(B):
+            orders = [
+                order for order in permutations(range(3)) if torch.equal(changed.images[b], _in(inputs, b, order))
+            ]
+            assert len(orders) == 1
+            assert b != 1 or orders == [(0, 1, 2)]
+            found.add(orders[0])
+    assert len(found) == 6
+
+
+def _in(inputs: Inputs, b: int, order: tuple[int, ...]) -> Tensor:
+    return inputs.images[b][..., list(order)]
+
+
+def test_a_share_of_all_is_exchanged() -> None:
+    torch.manual_seed(0)
+    inputs, targets = _batch(0)
+    augmentation, changed = _augmentation(channels=0.3, colours=("red",)), 0
+    for _ in range(40):
+        images = augmentation(inputs, targets)[0].images
+        changed += int((images != inputs.images).flatten(1).any(dim=1).sum())
+    assert 0.15 < changed / (40 * B) < 0.35  # one exchange in six changes nothing
 
 
 def test_nothing_changes_at_zero() -> None:

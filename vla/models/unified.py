@@ -17,6 +17,7 @@ a number alone is that, after ± it is a deviation from zero, and layers of PyTo
     ImagesReader    position ±0.02, time 0
     ImageTokenizer  score.weight ±0.6, seekers ±0.5, look.weight ±1.8 / sqrt(inputs), films.* 0
     FurtherLook     look.weight ±0.5 / sqrt(inputs)
+    Likeness        weights.* 0, metric.weight 0
     Views           weight ±0.02
     Grounding       position ±0.02
     BinsHead        step_position ±0.02, joint_position ±0.02

@@ -1,15 +1,17 @@
 """Augmentation: what changes pictures while training, and moves the labels that live in them along."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import permutations
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from vla.core.contract import Dimension
+from vla.models.text.plain import words_of
 from vla.models.trunk.inputs import Inputs, Targets
 from vla.models.trunk.points import Points, points_of
 from vla.training.recipe import AugmentationConfig
@@ -19,10 +21,17 @@ class Augmentation:
     """Draws from torch's generator, so a seeded step is repeatable; all observations of a sample change alike."""
 
     def __init__(
-        self, config: AugmentationConfig, signals: Mapping[str, tuple[Dimension, ...]], cameras: tuple[str, ...]
+        self,
+        config: AugmentationConfig,
+        signals: Mapping[str, tuple[Dimension, ...]],
+        cameras: tuple[str, ...],
+        said: Mapping[str, Sequence[int]],
     ) -> None:
+        """``said`` are the distinct instructions of the data, and how they stand there in tokens."""
         self._config = config
         self._points = {name: points_of(name, dimensions, cameras) for name, dimensions in signals.items()}
+        # Whole instructions are asked, since a tokenizer may spell a word in pieces.
+        self._colourless = {tuple(ids) for text, ids in said.items() if not set(config.colours) & set(words_of(text))}
 
     def __call__(self, inputs: Inputs, targets: Targets) -> tuple[Inputs, Targets]:
         """The batch as it might as well have been recorded."""
@@ -44,6 +53,9 @@ class Augmentation:
             signals = {name: _move(signal, self._points[name], -centre, size) for name, signal in signals.items()}
         if config.brightness or config.contrast or config.saturation:
             images = _recolour(images, config)
+        if config.channels:
+            colourless = torch.tensor([tuple(ids) in self._colourless for ids in inputs.text.tolist()])
+            images = _exchange_channels(images, config.channels, colourless.to(images.device))
         return replace(inputs, images=images), replace(targets, signals=signals)
 
 
@@ -96,3 +108,13 @@ def _recolour(images: UInt8[Tensor, "b t n y x 3"], config: AugmentationConfig) 
     mean = pixels.mean(dim=(3, 4, 5), keepdim=True)
     changed = mean + (pixels - mean) * (1 + draw(config.contrast)) + 255 * draw(config.brightness)
     return changed.round().clamp(0, 255).to(torch.uint8)
+
+
+def _exchange_channels(
+    images: UInt8[Tensor, "b t n y x 3"], share: float, where: Bool[Tensor, " b"]
+) -> UInt8[Tensor, "b t n y x 3"]:
+    device = images.device
+    orders = torch.tensor(list(permutations(range(3))), device=device)  # (6, 3), the first changes nothing
+    chosen = orders[torch.randint(len(orders), (len(images),), device=device)]
+    chosen = torch.where((where & (torch.rand(len(images), device=device) < share))[:, None], chosen, orders[0])
+    return images.gather(-1, chosen[:, None, None, None, None].expand_as(images))

@@ -56,9 +56,10 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
     samples = open_samples(config)
     blueprint = samples.blueprint
     claim_data(run, blueprint.contract, write=first)
-    cameras = blueprint.preprocessor.interface.cameras
-    augment = Augmentation(config.augmentation, blueprint.preprocessor.signals, cameras)
-    reword = Wording(config.augmentation.words, blueprint.preprocessor.tokenizer, samples.train.instructions)
+    preprocessor, said = blueprint.preprocessor, samples.train.instructions
+    tokens = dict(zip(said, preprocessor.texts(said)[0].tolist(), strict=True))
+    augment = Augmentation(config.augmentation, preprocessor.signals, preprocessor.interface.cameras, tokens)
+    reword = Wording(config.augmentation.words, preprocessor.tokenizer, said)
     evaluators = [lookup("evaluator", name, EVALUATORS)(samples, config.seed) for name in config.evaluators]
 
     # -- model and optimiser -----------------------------------------------------------------------------------------
@@ -108,7 +109,8 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
         batch = recorded.to(device)
         scale = lr_scale(position.step, fraction, warmup_steps=config.warmup_steps, constant=config.constant)
         with autocast(precision, device):
-            inputs, targets = augment(reword(batch.inputs), batch.targets)
+            inputs, targets = augment(batch.inputs, batch.targets)
+            inputs = reword(inputs)  # the last, since words are known by how they stand in the data
             pulls = gradient_norms(model, inputs, targets) if _due(position.step, config.gradient_steps) else {}
             loss, metrics = wrapped(inputs, targets)
         metrics = train_step(wrapped, loss, optimisers, lr_scale=scale, clip=config.optimiser.clip) | metrics | pulls

@@ -111,10 +111,21 @@ class AugmentationConfig:
     """Largest change of the distances from the mean, as a share of them."""
     saturation: float = 0.0
     """Largest change of how far colours are from grey, as a share of it."""
+    channels: float = 0.0
+    """Share of samples whose pictures have red, green and blue exchanged, all cameras alike: what is *of the same
+    colour* stays so. Only where the instruction has none of ``colours``."""
+    colours: tuple[str, ...] = ()
+    """Words that say which colour is meant."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.words <= 1:
-            raise ConfigError(f"train.augmentation.words={self.words} must be between 0 and 1")
+        for name in ("words", "channels"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"train.augmentation.{name}={getattr(self, name)} must be between 0 and 1")
+        if self.channels and not self.colours:
+            raise ConfigError(
+                "train.augmentation.channels needs the words that name a colour, or every one of them would be wrong: "
+                "name them with --augmentation.colours red green blue"
+            )
         for name in ("shift", "crop", "brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"train.augmentation.{name}={getattr(self, name)} must be at least 0 and below 1")

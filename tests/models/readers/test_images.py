@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from vla.core.errors import ConfigError
 from vla.models.config import UnifiedConfig
 from vla.models.readers.config import ImagesConfig, StateConfig, TextConfig
-from vla.models.readers.images import ImagesReader, ImageTokenizer, Look
+from vla.models.readers.images import FurtherLook, ImagesReader, ImageTokenizer, Look
 from vla.models.trunk.inputs import Batch
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.sequence import Segment
@@ -20,7 +21,7 @@ MakeBatch = Callable[..., Batch]
 
 def _tokenizer(config: ImagesConfig | None = None) -> ImageTokenizer:
     torch.manual_seed(0)
-    return ImageTokenizer(config or ImagesConfig(channels=4, tokens=3), 8)
+    return ImageTokenizer(config or ImagesConfig(channels=4, tokens=3), 8, finds=0)
 
 
 def _look(tokenizer: ImageTokenizer, image: Tensor, words: Tensor, valid: Tensor, condition: Tensor) -> Look:
@@ -214,6 +215,62 @@ def test_cameras_share_an_encoder_and_are_told_apart(seen_twice: Interface, make
     reader(batch.inputs, {"text": Segment(x=words, valid=batch.inputs.text_valid, block=0)}, table, activations)
     front, wrist = activations["images.scores"][:, 0].unbind(1)
     assert (front - wrist).abs().max() > 1e-4
+
+
+def test_a_further_look_finds_what_looks_alike_and_what_does_not() -> None:
+    """Of four spots, two red and two blue, what was found is one of the red ones."""
+    torch.manual_seed(0)
+    encoder = ImageTokenizer(ImagesConfig(channels=32, tokens=2, looks=2, likeness=True), 8, finds=1)
+    red, blue = torch.eye(32)[:2]
+    cells = {(1, 1): red, (8, 8): red, (1, 8): blue, (8, 1): blue}
+    features = torch.zeros(1, 32, 10, 10)
+    for (row, column), colour in cells.items():
+        features[0, :, row, column] = colour
+    found = (features[:, :, 1, 1] - features.mean(dim=(2, 3)))[:, None]  # (b, 1, c)
+    further = encoder.again[0]
+    assert isinstance(further, FurtherLook)
+    assert further.likeness is not None
+    asked = torch.randn(1, 2, 8)
+    plain = further(asked, found)
+    assert torch.equal(plain, further.look(asked))  # at first, nothing is compared
+    with torch.no_grad():
+        torch.nn.init.zeros_(further.look.weight)
+        further.likeness.weights.bias.fill_(1.0)
+        liked = encoder.further(0, features, asked, found).maps[0, 0]
+        further.likeness.weights.bias.fill_(-1.0)
+        unlike = encoder.further(0, features, asked, found).maps[0, 0]
+    of = {cell: liked[cell].item() for cell in cells}
+    assert min(of[1, 1], of[8, 8]) > max(of[1, 8], of[8, 1])
+    assert min(unlike[1, 8], unlike[8, 1]) > max(unlike[1, 1], unlike[8, 8])
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_cameras_compare_with_each_other_where_they_share_an_encoder(
+    shared: bool, seen_twice: Interface, make_batch: MakeBatch
+) -> None:
+    """With queries that only compare, the front's second maps follow the wrist's picture, or do not."""
+    config = ImagesConfig(channels=4, tokens=4, shared=shared, looks=2, likeness=True)
+    batch = make_batch(interface=seen_twice)
+    images = batch.inputs.images.clone()
+    images[:, 1, 1] = 255 - images[:, 1, 1]
+    maps = []
+    for pictures in (batch.inputs.images, images):
+        torch.manual_seed(0)
+        reader = ImagesReader(config, seen_twice, 8)
+        for name, parameter in reader.named_parameters():
+            if "again.0" in name:
+                torch.nn.init.constant_(parameter, 1.0 if name.endswith("weights.bias") else 0.0)
+        activations: dict[str, Tensor] = {}
+        words = Segment(x=torch.ones(7, 6, 8), valid=batch.inputs.text_valid, block=0)
+        table = TokenTable(Vocabulary({"special": len(SPECIALS)}), 8)
+        reader(replace(batch.inputs, images=pictures), {"text": words}, table, activations)
+        maps.append(activations["images.scores"][:, 1, 0])
+    assert torch.allclose(*maps) != shared
+
+
+def test_likeness_needs_a_look_before() -> None:
+    with pytest.raises(ConfigError, match="looks=1 has none"):
+        ImagesConfig(likeness=True)
 
 
 def test_half_of_a_small_model_can_be_vision() -> None:

@@ -58,11 +58,18 @@ class ImagesConfig(ReaderConfig):
     """The features of a cell say where it is, so that maps can seek by place."""
     looks: int = 1
     """Times that each image is looked at; each further look asks for what the words and the look before tell."""
+    likeness: bool = False
+    """A further look may seek what looks like, or unlike, what the look before found in any camera that shares its
+    encoder."""
     heads: int = 4
     """Of the transformer layer between two looks."""
 
     def __post_init__(self) -> None:
         require_at_least_one(self, "channels", "tokens", "looks", "heads", where="model.readers.images.")
+        if self.likeness and self.looks < 2:
+            raise ConfigError(
+                "model.readers.images.likeness compares with an earlier look, and looks=1 has none: looks=2 or more"
+            )
 
     def build(self, interface: Interface, width: int) -> "Reader":
         """See `ReaderConfig.build`."""

@@ -14,6 +14,10 @@ outputs is a new query over the cells of its own camera, pooled by the same code
     words ───▶ seekers ─▶ scores ─▶ pool ─▶ tokens ─┐
     picture ─▶ features ─────▲───────▲              ├─ mixed with the words ─▶ queries ─▶ scores ─▶ pool ─▶ + ─▶ tokens
                              └───────┴──────────────┴────────────────────────────────────────▲───────▲
+
+And what words cannot name at all, "the plate of that colour", is found by likeness: a further look may add to its
+queries the very features that the look before has found, with weights of either sign. To see that two things look
+alike is then a product that is there from the start, and not a table of colours learned by heart.
 """
 
 from collections.abc import Mapping
@@ -42,6 +46,8 @@ class Look:
     """What pooling found in one camera's frames."""
 
     tokens: Float[Tensor, "b k e"]
+    found: Float[Tensor, "b k c"]
+    """The features that the maps pooled, as differences from the picture's mean."""
     maps: Float[Tensor, "b m rows columns"]
     """Scores over the cells, of the maps that can be taught to point."""
     points: Float[Tensor, "b m 2"]
@@ -55,10 +61,10 @@ class ImagesReader(Reader):
         super().__init__()
         n = len(interface.cameras)
         if config.shared:
-            self.encoder = ImageTokenizer(config, width)
+            self.encoder = ImageTokenizer(config, width, finds=n * config.tokens)
             self.view = Views(n, width)
         else:
-            self.cameras = nn.ModuleList(ImageTokenizer(config, width) for _ in range(n))
+            self.cameras = nn.ModuleList(ImageTokenizer(config, width, finds=config.tokens) for _ in range(n))
         size = TransformerConfig(width=width, layers=1, heads=config.heads)
         self.mixers = nn.ModuleList(Transformer(size) for _ in range(config.looks - 1))
         self.position = nn.Parameter(torch.empty(n, config.tokens, width))
@@ -94,8 +100,9 @@ class ImagesReader(Reader):
         for number, mixer in enumerate(self.mixers):
             assert isinstance(mixer, Transformer)
             asked = _mixed(mixer, words, known, x, valid)
+            found = self._comparable(looks)
             looks = [
-                encoder.further(number, seen, asked[:, i])
+                encoder.further(number, seen, asked[:, i], found[i])
                 for i, (encoder, seen) in enumerate(zip(encoders, features, strict=True))
             ]
             x = asked + _side_by_side(looks)
@@ -111,6 +118,11 @@ class ImagesReader(Reader):
         encoder = self.encoder if self._shared else self.cameras[camera]
         assert isinstance(encoder, ImageTokenizer)
         return encoder
+
+    def _comparable(self, looks: list[Look]) -> list[Float[Tensor, "b f c"]]:
+        """What each camera's next look may compare with: encoders of their own have features of their own."""
+        every = torch.cat([look.found for look in looks], dim=1)
+        return [every if self._shared else look.found for look in looks]
 
     def _condition(self, sentence: Float[Tensor, "b e"], camera: int) -> Float[Tensor, "b e"]:
         """What the features are conditioned on: of a shared encoder, the view too."""
@@ -144,7 +156,8 @@ def _mixed(
 class ImageTokenizer(nn.Module):
     """One camera's frames to ``tokens`` tokens, in one look or several."""
 
-    def __init__(self, config: ImagesConfig, width: int) -> None:
+    def __init__(self, config: ImagesConfig, width: int, *, finds: int) -> None:
+        """``finds`` are the maps of a look that a further one may compare with."""
         super().__init__()
         c = config.channels
         self.stem = nn.Conv2d(3, c, 6, stride=4, padding=1)  # overlapping patches
@@ -156,7 +169,7 @@ class ImageTokenizer(nn.Module):
         self.look = nn.Linear(width, c)
         self.project = nn.Linear(c + WAVES, width)
         self.place = nn.Linear(WAVES, c) if config.coordinates else None
-        self.again = nn.ModuleList(FurtherLook(c, width) for _ in range(config.looks - 1))
+        self.again = nn.ModuleList(FurtherLook(c, width, finds * config.likeness) for _ in range(config.looks - 1))
         initialise(self)
 
     def see(
@@ -183,11 +196,17 @@ class ImageTokenizer(nn.Module):
         scores = scores + F.pad(sought, (0, 0, 0, scores.shape[1] - sought.shape[1]))
         return self._pool(features, scores, self.project)
 
-    def further(self, number: int, features: Float[Tensor, "b c rows columns"], asked: Float[Tensor, "b k e"]) -> Look:
-        """Look ``number + 2``, by a map for each of the queries ``asked``."""
+    def further(
+        self,
+        number: int,
+        features: Float[Tensor, "b c rows columns"],
+        asked: Float[Tensor, "b k e"],
+        found: Float[Tensor, "b f c"],
+    ) -> Look:
+        """Look ``number + 2``, by a map for each of the queries ``asked``, in the light of what was ``found``."""
         again = self.again[number]
         assert isinstance(again, FurtherLook)
-        scores = again.look(asked) @ rearrange(features, "b c y x -> b c (y x)")
+        scores = again(asked, found) @ rearrange(features, "b c y x -> b c (y x)")
         return self._pool(features, scores, again.project)
 
     def _pool(
@@ -201,6 +220,7 @@ class ImageTokenizer(nn.Module):
         m = len(self.seekers)
         return Look(
             tokens=project(torch.cat([pooled, waves(where)], dim=-1)),
+            found=pooled - features.mean(dim=(2, 3))[:, None],
             maps=rearrange(scores[:, :m], "b m (y x) -> b m y x", y=height),
             points=where[:, :m],
         )
@@ -224,8 +244,29 @@ class Views(nn.Module):
 class FurtherLook(nn.Module):
     """What one camera's further look has of its own: from queries to maps, and from what they pool to tokens."""
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int, width: int, finds: int) -> None:
         super().__init__()
         self.look = nn.Linear(width, channels)
         self.project = nn.Linear(channels + WAVES, width)
+        self.likeness = Likeness(channels, width, finds) if finds else None
         initialise(self)
+
+    def forward(self, asked: Float[Tensor, "b k e"], found: Float[Tensor, "b f c"]) -> Float[Tensor, "b k c"]:
+        """Queries: what is asked for by itself, and by its likeness to what was found."""
+        query: Tensor = self.look(asked)
+        return query if self.likeness is None else query + self.likeness(asked, found)
+
+
+class Likeness(nn.Module):
+    """Queries for what looks like, or unlike, what was found."""
+
+    def __init__(self, channels: int, width: int, finds: int) -> None:
+        super().__init__()
+        self.weights = nn.Linear(width, finds)
+        self.metric = nn.Linear(channels, channels, bias=False)
+        initialise(self)
+
+    def forward(self, asked: Float[Tensor, "b k e"], found: Float[Tensor, "b f c"]) -> Float[Tensor, "b k c"]:
+        """Sums of what was found, scaled as attention is."""
+        like: Tensor = self.weights(asked) @ (found + self.metric(found)) / found.shape[-1] ** 0.5
+        return like

@@ -58,6 +58,8 @@ INITIAL: Mapping[str, Mapping[str, Rule]] = {
         "films.*": Constant(0.0),
     },
     "FurtherLook": {"look.weight": Normal(0.5, "inputs")},
+    # Features are compared as they are, and at first to no effect.
+    "Likeness": {"weights.*": Constant(0.0), "metric.weight": Constant(0.0)},
     "Views": {"weight": Normal(0.02)},
     "Grounding": {"position": Normal(0.02)},
     "BinsHead": {"step_position": Normal(0.02), "joint_position": Normal(0.02)},
