@@ -1,0 +1,205 @@
+"""The gate keeps its promises whatever is asked, and does nothing where nothing is wrong."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vla.core.contract import Contract, Dimension
+from vla.core.errors import ConfigError, ContractError
+from vla.deploy.gate import Gate, Motion
+
+JOINTS = (("shoulder", "rad", -2.9, 2.9), ("elbow", "rad", -3.07, -0.07), ("gripper", "m", 0.0, 0.08))
+MOTION = Motion(speed=(2.0, 3.0, 0.5), acceleration=(10.0, 4.0, 2.0))
+HOME = np.array([0.0, -1.5, 0.04], np.float32)
+LOW, HIGH = (np.array([joint[i] for joint in JOINTS]) for i in (2, 3))
+
+
+def _contract(hz: float = 50.0) -> Contract:
+    dimensions = tuple(Dimension(name=n, unit=unit, low=low, high=high) for n, unit, low, high in JOINTS)
+    return Contract(robot="arm", cameras=(), state=dimensions, action=dimensions, control_hz=hz)
+
+
+def _gate(motion: Motion = MOTION, hz: float = 50.0) -> Gate:
+    return Gate(_contract(hz), motion, where=HOME)
+
+
+def _random(rng: np.random.Generator) -> Iterator[Any]:
+    while True:
+        yield rng.uniform(LOW - 1, HIGH + 1).astype(np.float32)
+
+
+def _bang(rng: np.random.Generator) -> Iterator[Any]:
+    """From end to end, for as long as is worst."""
+    while True:
+        end, steps = np.where(rng.random(3) < 0.5, LOW, HIGH), int(rng.integers(1, 90))
+        yield from [end.astype(np.float32)] * steps
+
+
+def _walk(rng: np.random.Generator) -> Iterator[Any]:
+    at = HOME.copy()
+    while True:
+        at = at + rng.normal(0, 0.05, 3).astype(np.float32)
+        yield at
+
+
+def _hostile(rng: np.random.Generator) -> Iterator[Any]:
+    bad = [
+        np.full(3, np.nan, np.float32), np.array([np.inf, 0, 0], np.float32), np.full(3, 1e30, np.float32),
+        np.full(3, -3e38, np.float32), np.full(3, 1e-42, np.float32), np.zeros(4, np.float32), np.zeros((3, 1)),
+        np.array(["a", "b", "c"], object), np.arange(3), None, "left", [0.0, 0.0, 0.0], HIGH.astype(np.float32),
+    ]  # fmt: skip
+    while True:
+        yield from [bad[rng.integers(len(bad))]] * int(rng.integers(1, 9))
+
+
+DRIVERS: dict[str, Callable[[np.random.Generator], Iterator[Any]]] = {
+    "random": _random,
+    "bang": _bang,
+    "walk": _walk,
+    "hostile": _hostile,
+}
+
+
+def _keeps_its_promises(gate: Gate, motion: Motion, hz: float, driver: Iterator[Any], steps: int) -> None:
+    sent = np.empty((steps + 2, 3))
+    sent[:2] = HOME
+    for i in range(steps):
+        sent[i + 2] = gate.check(next(driver), state=sent[i + 1].astype(np.float32), age_s=0.0).command
+    assert (sent >= LOW).all()
+    assert (sent <= HIGH).all()
+    speed = np.diff(sent, axis=0) * hz
+    assert (np.abs(speed) <= np.asarray(motion.speed)).all()
+    assert (np.abs(np.diff(speed, axis=0)) * hz <= np.asarray(motion.acceleration)).all()
+
+
+@pytest.mark.parametrize("name", DRIVERS)
+def test_no_command_breaks_a_promise(name: str) -> None:
+    rng = np.random.default_rng(0)
+    _keeps_its_promises(_gate(), MOTION, 50.0, DRIVERS[name](rng), 5000)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", DRIVERS)
+def test_a_million_commands_break_none(name: str) -> None:
+    _keeps_its_promises(_gate(), MOTION, 50.0, DRIVERS[name](np.random.default_rng(1)), 250_000)
+
+
+@given(
+    speed=st.floats(0.1, 20),
+    acceleration=st.floats(1, 500),
+    hz=st.sampled_from([5.0, 10.0, 50.0, 200.0]),
+    margin=st.floats(0, 0.4),
+    seed=st.integers(0, 99),
+    name=st.sampled_from(list(DRIVERS)),
+)
+def test_whatever_the_robot_and_its_rate(
+    speed: float, acceleration: float, hz: float, margin: float, seed: int, name: str
+) -> None:
+    motion = Motion(speed=speed, acceleration=acceleration, margin=margin)
+    _keeps_its_promises(_gate(motion, hz), motion, hz, DRIVERS[name](np.random.default_rng(seed)), 120)
+
+
+def test_what_is_allowed_passes_to_the_last_bit() -> None:
+    gate, time = _gate(), np.arange(400) / 50
+    wave = HOME + np.array([0.5, 0.3, 0.015]) * (1 - np.cos(time))[:, None]
+    for command in wave.astype(np.float32):
+        verdict = gate.check(command, state=HOME, age_s=0.0)
+        assert np.array_equal(verdict.command, command)
+        assert not verdict.reasons
+    assert not gate.gated
+
+
+def test_the_ends_of_the_range_are_reached_and_are_no_fault() -> None:
+    gate = _gate()
+    for end in (LOW, HIGH):
+        for _ in range(300):
+            verdict = gate.check(end.astype(np.float32), state=HOME, age_s=0.0)
+        np.testing.assert_allclose(verdict.command, end, atol=1e-5)
+        assert not verdict.reasons
+
+
+def test_a_far_target_is_approached_as_fast_as_allowed_and_the_reason_named() -> None:
+    gate = _gate()
+    asked = np.array([2.0, -1.5, 0.04], np.float32)
+    verdict = gate.check(asked, state=HOME, age_s=0.0)
+    assert verdict.reasons.keys() >= {"speed", "acceleration"}
+    assert set(verdict.reasons.values()) == {("shoulder",)}
+    assert verdict.command[0] == pytest.approx(10.0 / 50 / 50, rel=1e-3)
+    assert np.array_equal(verdict.command[1:], asked[1:])
+    places = [gate.check(asked, state=HOME, age_s=0.0).command[0] for _ in range(75)]
+    assert np.array_equal(gate.check(asked, state=HOME, age_s=0.0).command, asked)
+    assert max(places) <= asked[0] + 1e-5  # never beyond
+    there = next(i for i, place in enumerate(places) if place > asked[0] - 1e-3)
+    assert there == pytest.approx(50 * (2.0 / 2.0 + 2.0 / 10.0), abs=3)  # at full speed, and both ramps
+
+
+def test_a_command_a_little_too_hard_costs_a_little() -> None:
+    """What goes on as it was asked is caught up with, without a detour."""
+    gate, at, speed = _gate(), HOME.astype(np.float64), 0.0
+    behind = []
+    for step in range(75):
+        speed = min(1.5, speed + 0.2 * (1.3 if step % 10 == 3 else 0.5))  # 10 rad/s² are 0.2 a step
+        at = at + np.array([speed / 50, 0, 0])
+        sent = gate.check(at.astype(np.float32), state=HOME, age_s=0.0).command
+        behind.append(at[0] - sent[0])
+    assert 0 < max(behind) < 0.004
+    assert behind[-1] == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "age_s", "reason"),
+    [
+        (None, 0.0, "shape"),
+        (np.zeros(2, np.float32), 0.0, "shape"),
+        (np.zeros(3, int), 0.0, "shape"),
+        (np.array([0, np.nan, 0], np.float32), 0.0, "finite"),
+        (HOME, 1.1, "stale"),
+        (HOME, float("nan"), "stale"),
+        (HOME, -0.1, "stale"),
+    ],
+)
+def test_what_is_no_command_comes_to_rest(asked: Any, age_s: float, reason: str) -> None:
+    gate = _gate()
+    for _ in range(40):
+        gate.check(HIGH.astype(np.float32), state=HOME, age_s=0.0)
+    places = [gate.check(asked, state=HOME, age_s=age_s) for _ in range(60)]
+    assert all(reason in verdict.reasons for verdict in places)
+    assert places[0].reasons[reason] == (("elbow",) if reason == "finite" else tuple(j[0] for j in JOINTS))
+    assert np.array_equal(places[-1].command, places[-2].command)
+    assert gate.gated[reason] == 60
+
+
+def test_a_stop_holds_until_it_is_released() -> None:
+    gate = _gate()
+    gate.stop()
+    asked = (HOME + 0.0005).astype(np.float32)
+    assert gate.check(asked, state=HOME, age_s=0.0).reasons == {"stopped": ("shoulder", "elbow", "gripper")}
+    assert np.array_equal(gate.check(asked, state=HOME, age_s=0.0).command, HOME)
+    gate.release()
+    assert np.array_equal(gate.check(asked, state=HOME, age_s=0.0).command, asked)
+
+
+def test_a_target_stays_near_an_arm_that_does_not_follow() -> None:
+    motion = Motion(speed=2.0, acceleration=10.0, deviation=0.1)
+    gate = _gate(motion)
+    for _ in range(200):
+        verdict = gate.check(HIGH.astype(np.float32), state=HOME, age_s=0.0)
+    assert "deviation" in verdict.reasons
+    np.testing.assert_allclose(verdict.command, np.minimum(HOME + 0.1, HIGH), atol=1e-5)
+
+
+def test_bad_motions_and_places_are_refused() -> None:
+    for wrong, message in (
+        ({"speed": 0.0}, "speed=0.0 must be positive"),
+        ({"speed": (1.0, 2.0)}, "has 2 numbers, and an action 3"),
+        ({"margin": 0.6}, "margin=0.6"),
+        ({"acceleration": 1e-6}, "less than a float32 can say"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            _gate(Motion(**{"speed": 1.0, "acceleration": 1.0, **wrong}))  # type: ignore[arg-type]
+    with pytest.raises(ContractError, match=r"elbow stands at 9, outside of -3\.07 to -0\.07"):
+        Gate(_contract(), MOTION, where=np.array([0, 9, 0], np.float32))
