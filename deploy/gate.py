@@ -157,7 +157,7 @@ class Gate:
     ) -> Float64[np.ndarray, " d"]:
         """The speed that reaches ``target`` in a step, or if it is farther away, one that does not overshoot.
 
-        Seen from the target, which has a pace of its own, that is once more to come to rest within the way that is left.
+        Seen from the target, which has a pace of its own, that is again to come to rest within the way that is left.
         """
         lead, pace = target - self._sent, np.clip((target - self._target) / self._dt, -self._limit, self._limit)
         self._target = target
