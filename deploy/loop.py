@@ -6,7 +6,7 @@ that is counted, the ticks that went by are skipped, and the next command comes 
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,10 +17,11 @@ from vla.core.contract import require_match
 from vla.core.errors import ConfigError
 from vla.core.fit import check_chunk, check_observation
 from vla.core.types import Observation, Policy
+from vla.deploy.robots.gate import Gate
 from vla.deploy.robots.robot import Robot
 
 OnStep = Callable[[Observation, Float32[np.ndarray, " d"]], None]
-"""Called with what was seen and what was commanded, before the robot gets it."""
+"""Called with what was seen and what passed the gate, before the robot gets it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,8 @@ class Drive:
     """Steps of which the command was outside of the robot's limits, and was brought inside."""
     states_clipped: int
     """Observations of which the state was: see `vla.core.contract.Contract.tolerance`."""
+    gated: Mapping[str, int]
+    """Steps of which the command was changed by the gate, by reason; a step may have several."""
     longest_inference_s: float
 
 
@@ -61,9 +64,11 @@ def drive(
     period, late, inferences, longest = 1 / contract.control_hz, 0, 0, 0.0
     clipped = states = 0
     # A first inference allocates and compiles, which is no part of any period.
-    policy.act([check_observation(robot.observe(), contract, who="the robot")])
+    here = check_observation(robot.observe(), contract, who="the robot")
+    policy.act([here])
     policy.reset(0)
-    deadline = time.monotonic()
+    gate = Gate(contract, robot.motion, where=here.state)
+    deadline = looked = time.monotonic()
     for _ in range(steps):
         shown = robot.observe()
         seen = check_observation(shown, contract, who="the robot")
@@ -71,15 +76,15 @@ def drive(
         if instruction is not None:
             seen = replace(seen, instruction=instruction)
         if buffer.wants_chunk:
-            began = time.monotonic()
+            looked = time.monotonic()
             (chunk,) = policy.act([replace(seen, history=tuple(past))])
-            longest, inferences = max(longest, time.monotonic() - began), inferences + 1
+            longest, inferences = max(longest, time.monotonic() - looked), inferences + 1
             buffer.add(check_chunk(chunk, contract, who="the policy's answer"))
         past.append(seen)
         clipped += buffer.clipped
-        action = buffer.pop()
-        on_step(seen, action)
-        robot.command(action)
+        passed = gate.check(buffer.pop(), state=seen.state, age_s=time.monotonic() - looked).command
+        on_step(seen, passed)
+        robot.command(passed)
         now = time.monotonic()
         late += now > deadline + period / 2
         missed = max(0, int((now - deadline) / period))  # ticks that went by are skipped: nothing is caught up
@@ -91,5 +96,6 @@ def drive(
         late=late,
         clipped=clipped,
         states_clipped=states,
+        gated=dict(gate.gated),
         longest_inference_s=longest,
     )

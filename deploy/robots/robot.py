@@ -8,6 +8,7 @@ from jaxtyping import Float32
 from vla.core.contract import Contract
 from vla.core.fit import check_observation, limits
 from vla.core.types import Observation
+from vla.deploy.robots.gate import Gate, Motion
 
 
 @runtime_checkable
@@ -17,6 +18,10 @@ class Robot(Protocol):
     @property
     def contract(self) -> Contract:
         """What it shows and takes, and how often."""
+
+    @property
+    def motion(self) -> Motion:
+        """How hard it may be moved: what `vla.deploy.robots.gate.Gate` keeps, whoever commands."""
 
     @property
     def instruction(self) -> str:
@@ -51,5 +56,6 @@ def check_robot(robot: Robot, *, steps: int = 3) -> None:
         last = seen.time_ns
         hold = [seen.state[names.index(d.name)] if d.name in names else (d.low + d.high) / 2 for d in contract.action]
         robot.command(np.clip(np.array(hold, np.float32), *limits(contract.action)))
+    Gate(contract, robot.motion, where=seen.state)  # refuses a motion that does not fit
     robot.close()
     robot.close()

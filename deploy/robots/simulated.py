@@ -7,7 +7,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from vla.core.contract import Contract
+from vla.core.fit import limits
 from vla.core.types import Observation
+from vla.deploy.robots.gate import Motion
 from vla.envs.registry import env_spec
 from vla.envs.spec import to_observation
 
@@ -34,6 +36,13 @@ class SimulatedRobot:
     def contract(self) -> Contract:
         """That of the environment."""
         return self._contract
+
+    @property
+    def motion(self) -> Motion:
+        """From end to end within a control period: nothing can break, and results stay those of an evaluation."""
+        low, high = limits(self._contract.action, np.float64)
+        speed = (high - low) * self._contract.control_hz
+        return Motion(speed=tuple(1.01 * speed), acceleration=tuple(2.02 * speed * self._contract.control_hz))
 
     @property
     def instruction(self) -> str:

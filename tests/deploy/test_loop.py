@@ -12,6 +12,7 @@ from vla.core.errors import ContractError
 from vla.core.types import ActionChunk, Observation
 from vla.deploy import loop
 from vla.deploy.loop import drive
+from vla.deploy.robots.gate import Motion
 from vla.deploy.robots.simulated import SimulatedRobot
 from vla.policies.random import RandomPolicy
 
@@ -66,6 +67,24 @@ def test_numbers_that_are_not_finite_never_reach_the_robot(robot: SimulatedRobot
     policy = Scripted(robot.contract, np.full((1, 8), np.nan, np.float32))
     with pytest.raises(ContractError, match="NaN or infinity"):
         drive(policy, robot, steps=1)
+
+
+def test_the_gate_stands_before_the_robot() -> None:
+    """A policy that jumps from end to end moves it as its description allows, and the result says so."""
+
+    class Slow(SimulatedRobot):
+        motion = Motion(speed=0.5, acceleration=2.0)  # type: ignore[assignment]  # a plain attribute will do
+
+    robot, sent = Slow("tabletop/place", settings={"image_size": 32}), []
+    low, high = (np.array([getattr(d, end) for d in robot.contract.action], np.float32) for end in ("low", "high"))
+    start = robot.observe().state
+    policy = Scripted(robot.contract, np.stack([high, low, low]))
+    found = drive(policy, robot, steps=30, on_step=lambda seen, action: sent.append(action))
+    robot.close()
+    speed = np.diff(np.stack([start, start, *sent]).astype(np.float64), axis=0) * robot.contract.control_hz
+    assert (np.abs(speed) <= 0.5).all()
+    assert (np.abs(np.diff(speed, axis=0)) * robot.contract.control_hz <= 2.0).all()
+    assert found.gated["acceleration"] > 20
 
 
 def test_another_robots_policy_is_refused(robot: SimulatedRobot) -> None:

@@ -51,9 +51,10 @@ def main(argv: list[str]) -> int:
         found = drive(policy, robot, steps=steps, instruction=arguments.instruction, execute=arguments.execute)
     finally:
         robot.close()
+    gated = ", ".join(f"{count} {reason}" for reason, count in found.gated.items()) or "none"
     console().print(
         f"{found.steps} steps at {robot.contract.control_hz:g} Hz, {found.late} late, {found.clipped} commands and "
-        f"{found.states_clipped} states clipped; "
+        f"{found.states_clipped} states clipped, {gated} gated; "
         f"{found.inferences} inferences, the longest {1e3 * found.longest_inference_s:.0f} ms"
     )
     write_result(arguments.json, asdict(found))

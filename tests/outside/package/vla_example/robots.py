@@ -6,6 +6,7 @@ import numpy as np
 
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.types import Observation
+from vla.deploy.robots.gate import Motion
 
 MOTORS = tuple(Dimension(name=n, unit="rad", low=-1.0, high=1.0) for n in ("pan", "tilt"))
 
@@ -22,6 +23,7 @@ class Motors:
             control_hz=50.0,
         )
         self.instruction = ""
+        self.motion = Motion(speed=4.0, acceleration=80.0)
         self.registers = np.zeros(2, np.float32)
         self._brightness = brightness
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vla.core.contract import Contract, Dimension
 from vla.core.errors import ConfigError, ContractError
-from vla.deploy.gate import Gate, Motion
+from vla.deploy.robots.gate import Gate, Motion
 
 JOINTS = (("shoulder", "rad", -2.9, 2.9), ("elbow", "rad", -3.07, -0.07), ("gripper", "m", 0.0, 0.08))
 MOTION = Motion(speed=(2.0, 3.0, 0.5), acceleration=(10.0, 4.0, 2.0))
@@ -157,7 +157,7 @@ def test_a_command_a_little_too_hard_costs_a_little() -> None:
         (np.zeros(2, np.float32), 0.0, "shape"),
         (np.zeros(3, int), 0.0, "shape"),
         (np.array([0, np.nan, 0], np.float32), 0.0, "finite"),
-        (HOME, 1.1, "stale"),
+        (HOME, 2.1, "stale"),
         (HOME, float("nan"), "stale"),
         (HOME, -0.1, "stale"),
     ],

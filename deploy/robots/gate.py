@@ -39,7 +39,7 @@ class Motion:
     """How far a target may be from where the robot is: beyond, something is in its way, or it does not follow."""
     margin: float = 0.0
     """Share of each range that is left free at both of its ends."""
-    stale_s: float = 1.0
+    stale_s: float = 2.0
     """A command rests on an observation that is no older."""
 
     def __post_init__(self) -> None:
