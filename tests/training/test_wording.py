@@ -69,6 +69,20 @@ def test_without_other_words_no_batch_is_longer_than_the_longest_instruction() -
         assert Wording(0.0, TOKENIZER, said)(_inputs()).text.shape == (B, width)
 
 
+def test_a_share_begins_at_another_word_and_loses_none() -> None:
+    torch.manual_seed(0)
+    inputs = _inputs()
+    changed = Wording(0.0, TOKENIZER, SAID, rotate=0.5)(inputs)
+    assert torch.equal(changed.text_valid, inputs.text_valid[:, :8])
+    begins: list[int] = []
+    for i, (ids, known) in enumerate(zip(changed.text, changed.text_valid, strict=True)):
+        said, plain = TOKENIZER.decode(ids[known].tolist()).split(), SAID[i % 3].split()
+        (turn,) = (k for k in range(len(plain)) if plain[k:] + plain[:k] == said)
+        begins.append(turn)
+    assert 0.3 < sum(turn != 0 for turn in begins) / B < 0.5
+    assert set(begins) == set(range(8))
+
+
 def test_a_seeded_step_repeats() -> None:
     assert _said(3) == _said(3) != _said(4)
 

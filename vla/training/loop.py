@@ -59,7 +59,8 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
     preprocessor, said = blueprint.preprocessor, samples.train.instructions
     tokens = dict(zip(said, preprocessor.texts(said)[0].tolist(), strict=True))
     augment = Augmentation(config.augmentation, preprocessor.signals, preprocessor.interface.cameras, tokens)
-    reword = Wording(config.augmentation.words, preprocessor.tokenizer, said)
+    words, rotate = config.augmentation.words, config.augmentation.rotate
+    reword = Wording(words, preprocessor.tokenizer, said, rotate=rotate)
     evaluators = [lookup("evaluator", name, EVALUATORS)(samples, config.seed) for name in config.evaluators]
 
     # -- model and optimiser -----------------------------------------------------------------------------------------

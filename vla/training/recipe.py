@@ -101,6 +101,10 @@ class AugmentationConfig:
     words: float = 0.5
     """Share of samples whose instruction stands among words that say nothing: "please", "could you", what was never
     said. A policy that has met them looks past them."""
+    rotate: float = 0.0
+    """Share of samples whose instruction begins at any of its words and goes on from its end at its beginning: "on the
+    plate put the block". A policy that has met them goes by what stands beside a word, not by its place. Not for data
+    in which the order of words is the order of deeds."""
     shift: float = 0.0
     """Largest shift of a camera's picture, as a share of its size; the border is repeated (arXiv 2004.13649)."""
     crop: float = 0.0
@@ -118,7 +122,7 @@ class AugmentationConfig:
     """Words that say which colour is meant."""
 
     def __post_init__(self) -> None:
-        for name in ("words", "channels"):
+        for name in ("words", "rotate", "channels"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"train.augmentation.{name}={getattr(self, name)} must be between 0 and 1")
         if self.channels and not self.colours:

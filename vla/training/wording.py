@@ -28,9 +28,15 @@ _LONGER = 0.2
 class Wording:
     """Draws from torch's generator, so a seeded step is repeatable."""
 
-    def __init__(self, share: float, tokenizer: InstructionTokenizer, instructions: Sequence[str]) -> None:
-        """``share`` of all samples is said in other words; ``instructions`` are the distinct ones of the data."""
-        self._share, self._fillers = share, torch.tensor(tokenizer.fillers(instructions))
+    def __init__(
+        self, share: float, tokenizer: InstructionTokenizer, instructions: Sequence[str], *, rotate: float = 0.0
+    ) -> None:
+        """``share`` of all samples is said in other words, ``rotate`` of them begins at another word.
+
+        ``instructions`` are the distinct ones of the data.
+        """
+        self._share, self._rotate = share, rotate
+        self._fillers = torch.tensor(tokenizer.fillers(instructions))
         said = [tokenizer.ids(text) for text in instructions]
         counts = Counter(word for ids in said for word in set(ids))
         self._longest = max([1, *map(len, said)])
@@ -41,6 +47,8 @@ class Wording:
 
         Most batches are as short as the data's, some have any length: all places are learned, and few steps pay.
         """
+        if self._rotate:
+            inputs = replace(inputs, text=_rotated(inputs.text, inputs.text_valid, self._rotate))
         if not self._share or not len(self._fillers):
             return replace(inputs, **{n: getattr(inputs, n)[:, : self._longest] for n in ("text", "text_valid")})
         most = inputs.text.shape[1]
@@ -77,3 +85,12 @@ class Wording:
         said = spare.scatter(1, torch.where(valid, goes, length), text)[:, :length]
         heard = place < (words + more)[:, None]
         return torch.where(heard, said, 0), heard
+
+
+def _rotated(text: Int64[Tensor, "b l"], valid: Bool[Tensor, "b l"], share: float) -> Int64[Tensor, "b l"]:
+    """A ``share`` of the instructions from any of their words on, around to the word before it."""
+    words = valid.sum(dim=1, keepdim=True).clamp(min=1)  # (b, 1)
+    chosen, cut = torch.rand(2, len(text), 1, device=text.device)
+    place = torch.arange(text.shape[1], device=text.device)
+    source = (place + (chosen < share) * (cut * words).long()) % words  # (b, l)
+    return torch.where(valid, text.gather(1, source), text)
