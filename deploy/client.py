@@ -127,7 +127,7 @@ class PolicyClient:
     def _lost(self, error: ConnectionClosed) -> ServeError:
         self.close()
         if error.rcvd is not None and error.rcvd.code == CloseCode.TRY_AGAIN_LATER:
-            return PlacesTakenError(f"{self._uri}: {error.rcvd.reason} (vla serve --max-clients N)")
+            return PlacesTakenError(f"{self._uri}: {error.rcvd.reason} (vla serve --limits.clients N)")
         why = ""
         if error.rcvd is not None:
             why = f" (code {error.rcvd.code}{': ' if error.rcvd.reason else ''}{error.rcvd.reason})"

@@ -21,6 +21,7 @@ from websockets.sync.client import connect
 from vla.core.contract import Contract
 from vla.core.errors import ServeError
 from vla.deploy.client import PolicyClient
+from vla.deploy.limits import Limits
 from vla.deploy.server import PolicyServer
 from vla.deploy.wire import pack, unpack
 
@@ -126,7 +127,10 @@ def test_bad_frames_get_one_line_and_the_connection_stays(address, observation, 
 
 
 def test_an_oversize_message_closes_the_connection_of_its_sender_only(policy, observation):
-    with PolicyServer(policy, port=0, max_message_bytes=4096).running() as address, PolicyClient(address) as other:
+    with (
+        PolicyServer(policy, port=0, limits=Limits(message_bytes=4096)).running() as address,
+        PolicyClient(address) as other,
+    ):
         with connect(address, proxy=None) as connection:
             connection.recv()
             connection.send(bytes(5000))
@@ -137,7 +141,7 @@ def test_an_oversize_message_closes_the_connection_of_its_sender_only(policy, ob
 
 
 def test_a_reset_and_a_new_connection_begin_a_new_episode(policy, observation):
-    with PolicyServer(policy, port=0, max_clients=1).running() as address:
+    with PolicyServer(policy, port=0, limits=Limits(clients=1)).running() as address:
         with PolicyClient(address) as client:
             assert [client.infer(observation())["signals"]["count"] for _ in range(2)] == [[1.0], [2.0]]
             assert client.infer({**observation(), "reset": True})["signals"]["count"] == [1.0]
@@ -150,7 +154,7 @@ def test_a_reset_and_a_new_connection_begin_a_new_episode(policy, observation):
 
 def test_a_full_server_says_so(policy):
     with (
-        PolicyServer(policy, port=0, max_clients=1).running() as address,
+        PolicyServer(policy, port=0, limits=Limits(clients=1)).running() as address,
         PolicyClient(address),
         pytest.raises(ServeError, match="all 1 places are taken"),
     ):
@@ -230,16 +234,15 @@ def test_web_pages_are_refused(address):
 def test_wrong_settings_are_refused(policy):
     with pytest.raises(ServeError, match=r"port: expected 0 .* to 65535, got 70000"):
         PolicyServer(policy, port=70000)
-    with pytest.raises(ServeError, match="no API key is set"):
+    with pytest.raises(ServeError, match=r"no API key .* and no TLS"):
         PolicyServer(policy, host="0.0.0.0")
+    with pytest.raises(ServeError, match=r"and there is no TLS .* or say --insecure"):
+        PolicyServer(policy, host="0.0.0.0", api_key="k")
     with pytest.raises(ServeError, match="API key is empty"):
         PolicyServer(policy, api_key="")
-    with pytest.raises(ServeError, match="max_clients"):
-        PolicyServer(policy, max_clients=0)
     with pytest.raises(ServeError, match="images of one observation have 192"):
-        PolicyServer(policy, max_message_bytes=100)
+        PolicyServer(policy, limits=Limits(message_bytes=100))
     PolicyServer(policy, host="localhost")
-    PolicyServer(policy, host="0.0.0.0", api_key="k")
 
 
 def test_a_busy_port_is_named(policy):
@@ -257,13 +260,13 @@ def test_a_busy_port_is_named(policy):
 def test_an_address_that_is_not_ours_is_refused(policy):
     with (
         pytest.raises(ServeError, match=r"cannot listen on 203\.0\.113\.1"),
-        PolicyServer(policy, host="203.0.113.1", port=0, api_key="k").running(),
+        PolicyServer(policy, host="203.0.113.1", port=0, insecure=True).running(),
     ):
         pass
 
 
 def test_a_client_that_leaves_during_inference_frees_its_place(policy, observation):
-    with PolicyServer(policy, port=0, max_clients=1).running() as address:
+    with PolicyServer(policy, port=0, limits=Limits(clients=1)).running() as address:
         client = PolicyClient(address)
         client.send(observation("a little slow"))
         client.close()
