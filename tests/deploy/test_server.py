@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from openpi_client.action_chunk_broker import ActionChunkBroker
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
+from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -36,9 +37,9 @@ def stock(address):
     client._ws.close()
 
 
-def healthz(address: str) -> tuple[int, bytes]:
+def healthz(address: str, path: str = "/healthz") -> tuple[int, bytes]:
     try:
-        with urllib.request.urlopen(address.replace("ws://", "http://") + "/healthz", timeout=5) as response:
+        with urllib.request.urlopen(address.replace("ws://", "http://") + path, timeout=5) as response:
             return response.status, response.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -326,3 +327,37 @@ def test_a_policy_that_reads_history_is_refused(policy: Any, monkeypatch: pytest
     monkeypatch.setattr(type(policy), "contract", replace(policy.contract, policy=spec))
     with pytest.raises(ServeError, match="reads 2 observations, and a request of this protocol holds one"):
         PolicyServer(policy)
+
+
+def test_metrics_count_what_was_asked_and_need_the_key(policy: Any, observation: Any) -> None:
+    with PolicyServer(policy, port=0, api_key="sesame").running() as address:
+        url = address.replace("ws://", "http://") + "/metrics"
+        with PolicyClient(address, api_key="sesame") as client:
+            client.infer(observation())
+            for wrong in ({}, observation("fail")):
+                with pytest.raises(ServeError):
+                    client.infer(wrong)
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(url, timeout=5)
+            refused.value.close()
+            assert refused.value.code == 401
+            request = urllib.request.Request(url, headers={"Authorization": "Api-Key sesame"})
+            with urllib.request.urlopen(request, timeout=5) as response:
+                assert response.headers["Content-Type"].startswith("text/plain; version=")
+                found = {family.name: family for family in text_string_to_metric_families(response.read().decode())}
+    samples = {(s.name, *s.labels.values()): s.value for family in found.values() for s in family.samples}
+    assert samples["vla_requests_total",] == 3
+    assert samples["vla_errors_total", "request"] == samples["vla_errors_total", "policy"] == 1
+    assert samples["vla_clients",] == samples["vla_ready",] == 1
+    assert samples["vla_queue",] == 0
+    assert samples["vla_batch_size_count",] == samples["vla_inference_seconds_count",] == 2  # with the warm-up
+    assert samples["vla_request_seconds_count",] == 3
+
+
+def test_ready_is_not_the_same_as_healthy(policy: Any) -> None:
+    with PolicyServer(policy, port=0, limits=Limits(clients=1)).running() as address:
+        assert healthz(address, "/readyz") == (200, b"OK\n")
+        with PolicyClient(address):
+            assert healthz(address, "/readyz") == (503, b"all places are taken\n")
+            assert healthz(address) == (200, b"OK\n")
+        wait_until(lambda: healthz(address, "/readyz")[0] == 200)
