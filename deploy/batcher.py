@@ -19,6 +19,7 @@ from vla.core.types import ActionChunk, Observation, Policy
 from vla.deploy.requests import neutral_observation
 
 _log = logging.getLogger(__name__)
+_OF_LATE_S = 1.0
 
 
 class UnavailableError(ServeError):
@@ -91,14 +92,18 @@ class Batcher:
         inference_s: float = 10.0,
         start_s: float = 600.0,
         restarts: int = 3,
+        batch: int = 64,
+        batch_s: float = 0.0,
         on_batch: Callable[[int, float], None] = lambda size, seconds: None,
         on_restart: Callable[[], None] = lambda: None,
     ) -> None:
         self._policy, self._slots = policy, slots
         self._inference_s, self._start_s, self._restarts = inference_s, start_s, restarts
+        self._most, self._batch_s = batch, batch_s
         self._on_batch, self._on_restart = on_batch, on_restart
         self._changed = threading.Condition()
         self._waiting: dict[int, _Work] = {}
+        self._asked_at: dict[int, float] = {}
         self._acting: list[_Work] = []
         self._until: float | None = None  # when the policy must have answered; None while it is not asked
         self._forgotten: set[int] = set()  # slots that the policy has not heard of since it was begun anew
@@ -131,6 +136,7 @@ class Batcher:
             earlier = self._waiting.get(slot)
             assert earlier is None or earlier.answer.cancelled(), f"slot {slot} has two requests in flight"
             self._waiting[slot] = work
+            self._asked_at[slot] = time.monotonic()
             self._changed.notify()
         return work.answer
 
@@ -170,17 +176,25 @@ class Batcher:
                 return
 
     def _next(self) -> list[_Work]:
-        """All that wait; nothing once the batcher is closed."""
+        """Those that have waited longest; nothing once the batcher is closed."""
         with self._changed:
             while True:
                 self._changed.wait_for(lambda: self._waiting or self._closed)
-                works = [self._waiting[slot] for slot in sorted(self._waiting)]
-                self._waiting.clear()
+                if self._waiting and not self._closed:
+                    self._changed.wait_for(self._all_there, self._batch_s)
+                first = sorted(list(self._waiting)[: self._most])
+                works = [self._waiting.pop(slot) for slot in first]
                 self._acting = [work for work in works if work.answer.set_running_or_notify_cancel()]
                 if self._acting:
                     self._allow(self._inference_s if self._warm else self._start_s)
                 if self._acting or self._closed:
                     return self._acting
+
+    def _all_there(self) -> bool:
+        """Whether nobody who has asked of late is missing; alone, a client waits for nobody."""
+        of_late = time.monotonic() - _OF_LATE_S
+        wanted = sum(asked > of_late for asked in self._asked_at.values())
+        return self._closed or len(self._waiting) >= min(wanted, self._most)
 
     def _allow(self, seconds: float) -> None:
         self._until = time.monotonic() + seconds

@@ -10,6 +10,8 @@ from vla.deploy.wire import MAX_ITEMS, MAX_RANK
 _ROOM_BYTES = 2 << 20
 """Beside the images of an observation: two that were not scaled down are refused in words, not cut off."""
 
+_MAY_BE_ZERO = ("message_bytes", "batch_s")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -43,6 +45,10 @@ class Limits:
     """How long an answer may take to be read; then its client is dropped."""
     write_bytes: int = 1 << 20
     """Most that waits to be read by one client, pongs among it; then it is dropped."""
+    batch: int = 64
+    """Most requests of one inference."""
+    batch_s: float = 0.002
+    """How long a request waits for those of others who have asked within the last second, to share an inference."""
     inference_s: float = 10.0
     """The policy's time for a batch. Then its clients are told, and the policy is started anew, or the server ends."""
     start_s: float = 600.0
@@ -54,7 +60,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            value, least = getattr(self, item.name), 0 if item.name == "message_bytes" else 1e-3
+            value, least = getattr(self, item.name), 0 if item.name in _MAY_BE_ZERO else 1e-3
             if not (math.isfinite(value) and value >= least):
                 raise ServeError(f"limits.{item.name}: expected a number above 0, got {value}")
         if self.clients > self.sockets:

@@ -158,6 +158,8 @@ class PolicyServer:
             inference_s=limits.inference_s,
             start_s=limits.start_s,
             restarts=limits.restarts,
+            batch=limits.batch,
+            batch_s=limits.batch_s,
             on_batch=self._metrics.inferred,
             on_restart=self._metrics.starts.inc,
         )

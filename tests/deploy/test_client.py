@@ -200,9 +200,11 @@ def test_what_comes_unasked_is_not_the_next_answer(answering):
     time.sleep(0.2)
     with pytest.raises(ServeError, match="spoke without being asked"):
         client.infer({})
-    with PolicyClient(answering(LIMITED, lambda request: [])) as other:
-        with pytest.raises(ServeError, match="nothing was asked"):
-            other.receive()
+    with (
+        PolicyClient(answering(LIMITED, lambda request: [])) as other,
+        pytest.raises(ServeError, match="nothing was asked"),
+    ):
+        other.receive()
 
 
 def test_plain_servers_hear_of_no_sequence(answering):

@@ -44,11 +44,11 @@ def test_the_client_verifies_the_server(policy: Any, observation: Any, tmp_path:
         with PolicyClient(address, api_key="k", tls_ca=cert) as client:
             assert client.infer(observation())["actions"].shape == (4, 2)
         for wrong in (None, other):
-            with pytest.raises(ServeError, match="its certificate is not trusted .* --tls-ca"):
+            with pytest.raises(ServeError, match=r"its certificate is not trusted .* --tls-ca"):
                 PolicyClient(address, api_key="k", tls_ca=wrong)
         with pytest.raises(ServeError, match=r"localhost.*not trusted .*[Hh]ostname"):
             PolicyClient(address.replace("127.0.0.1", "localhost"), api_key="k", tls_ca=cert)
-        with pytest.raises(ServeError, match="no policy server answers"):
+        with pytest.raises(ServeError, match=r"no policy server answers"):
             PolicyClient(address.replace("wss", "ws"), api_key="k", timeout_s=5.0)
         remote = RemotePolicy(address, "k", tls_ca=cert)
         assert remote.contract.robot == "two-link"
@@ -57,7 +57,7 @@ def test_the_client_verifies_the_server(policy: Any, observation: Any, tmp_path:
 
 def test_other_machines_are_let_in_with_both_or_with_a_word(policy: Any, tmp_path: Path) -> None:
     tls = tls_context(*certificate(tmp_path, "robot"))
-    with pytest.raises(ServeError, match="no API key .* give both"):
+    with pytest.raises(ServeError, match=r"no API key .* give both"):
         PolicyServer(policy, host="0.0.0.0", tls=tls)
     PolicyServer(policy, host="0.0.0.0", tls=tls, api_key="k")
     PolicyServer(policy, host="0.0.0.0", insecure=True)
@@ -67,7 +67,7 @@ def test_files_that_are_no_certificates_are_named(tmp_path: Path) -> None:
     cert, _ = certificate(tmp_path, "robot")
     _, key = certificate(tmp_path, "other")
     for pair in ((cert, key), (tmp_path / "none.pem", key), (key, cert)):
-        with pytest.raises(ServeError, match="TLS: cannot use .* give a PEM certificate and its key"):
+        with pytest.raises(ServeError, match=r"TLS: cannot use .* give a PEM certificate and its key"):
             tls_context(*pair)
-    with pytest.raises(ServeError, match="TLS: cannot use .* give a file of PEM certificates"):
+    with pytest.raises(ServeError, match=r"TLS: cannot use .* give a file of PEM certificates"):
         PolicyClient("wss://127.0.0.1:1", tls_ca=tmp_path / "none.pem")
