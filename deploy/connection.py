@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection
+from websockets.protocol import Event
 from websockets.server import ServerProtocol
 
 from vla.deploy.limits import Limits
@@ -31,7 +32,7 @@ class GuardedConnection(ServerConnection):
         super().__init__(protocol, server, **settings)
         self._guard = guard
         self._unread_bytes = 0
-        self._parse_s, self._parsed_at = 0.0, time.monotonic()
+        self._frames, self._counted_at = 0.0, time.monotonic()
 
     def message_taken(self) -> None:
         """A whole message was read."""
@@ -59,17 +60,20 @@ class GuardedConnection(ServerConnection):
         """Parse, answer pings, and look at what that cost."""
         if self.transport.is_closing():
             return
-        began = time.thread_time()
         super().data_received(data)
         limits = self._guard.limits
-        now = time.monotonic()
-        allowed_s = (now - self._parsed_at) * limits.parse_share
-        self._parse_s = max(0.0, self._parse_s - allowed_s) + time.thread_time() - began
-        self._parsed_at = now
         self._unread_bytes += len(data)
-        if self._parse_s > limits.parse_share:
-            self.drop("frames: too many small ones")
+        now = time.monotonic()
+        self._frames = max(0.0, self._frames - (now - self._counted_at) * limits.frames_per_s)
+        self._counted_at = now
+        if self._frames > limits.frames_per_s:
+            self.drop("frames: too many")
         elif self._unread_bytes > _UNREAD * self._guard.message_bytes:
             self.drop("bytes: too many for one message")
         elif self.transport.get_write_buffer_size() > limits.write_bytes:
             self.drop("answers: they are not read")
+
+    def process_event(self, event: Event) -> None:
+        """One frame, a ping or a piece of a message among them."""
+        self._frames += 1
+        super().process_event(event)

@@ -35,8 +35,8 @@ class Limits:
     """Of one client; those that come faster wait unread."""
     bytes_per_s: float = 64e6
     """Of one client, likewise."""
-    parse_share: float = 0.25
-    """Of the server's time, for frames of one client, pings among them; one that takes more for a second is dropped."""
+    frames_per_s: float = 2000.0
+    """Of one client, pings and pieces of messages among them; one that sends more for a second is dropped."""
     handshake_s: float = 5.0
     """From the connection to the end of its HTTP request."""
     idle_s: float = 60.0

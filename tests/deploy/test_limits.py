@@ -112,7 +112,7 @@ def test_an_idle_client_stays_while_nobody_needs_its_place(policy: Any, observat
 
 
 def test_who_pings_and_never_reads_is_dropped(policy: Any, observation: Observe) -> None:
-    with serving(policy, write_bytes=1 << 16, parse_share=100.0) as address, PolicyClient(address) as other:
+    with serving(policy, write_bytes=1 << 16, frames_per_s=1e9) as address, PolicyClient(address) as other:
         with raw_client(address) as connection, contextlib.suppress(OSError):
             for _ in range(2000):
                 connection.sendall(PING * 100)
@@ -122,7 +122,7 @@ def test_who_pings_and_never_reads_is_dropped(policy: Any, observation: Observe)
 
 @pytest.mark.parametrize("piece", [frame(Opcode.PING, b""), frame(Opcode.CONT, b"", last=False)], ids=["ping", "empty"])
 def test_a_flood_of_small_frames_is_ended(policy: Any, observation: Observe, piece: bytes) -> None:
-    with serving(policy, parse_share=0.05) as address, PolicyClient(address) as other:
+    with serving(policy, frames_per_s=500.0) as address, PolicyClient(address) as other:
         with raw_client(address) as connection:
             connection.sendall(frame(Opcode.BINARY, b"x", last=False))
             reader = threading.Thread(target=is_open, args=(connection, 20.0))
