@@ -85,7 +85,11 @@ class PolicyClient:
         self.latency: Latency | None = None
         """Of the last answer."""
         self._metadata = self._begin()
-        self._low, self._high = _action_limits(self._metadata.get("contract"), uri)
+        try:
+            self._limits = _action_limits(self._metadata.get("contract"), uri)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -167,7 +171,7 @@ class PolicyClient:
         return message
 
     def _check_actions(self, actions: Any) -> None:
-        wide = len(self._low) if self._low is not None else None
+        wide = len(self._limits[0]) if self._limits is not None else None
         if not (isinstance(actions, np.ndarray) and actions.dtype.kind == "f" and actions.ndim == 2):
             got = f"{actions.dtype} {actions.shape}" if isinstance(actions, np.ndarray) else type(actions).__name__
             raise self._refused(f"expected float actions (horizon, {wide or 'd'}), got {got}")
@@ -176,7 +180,7 @@ class PolicyClient:
             raise self._refused(f"expected actions (horizon, {wide or 'd'}) of at least one step, got {actions.shape}")
         if not np.isfinite(actions).all():
             raise self._refused("expected finite actions, got NaN or infinity")
-        low, high = (-_MOST, _MOST) if self._low is None else (self._low, self._high)
+        low, high = self._limits or (np.float64(-_MOST), np.float64(_MOST))
         if (actions < low).any() or (actions > high).any():
             raise self._refused(f"expected actions within their limits, got {float(np.abs(actions).max()):g}")
 
@@ -270,10 +274,10 @@ class PolicyClient:
         return ServeError(f"{self._uri} closed the connection{why}; see the server's log, then connect again")
 
 
-def _action_limits(contract: Any, uri: str) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+def _action_limits(contract: Any, uri: str) -> tuple[Any, Any] | None:
     """The bounds of each command, with room for rounding; none from a server that publishes no contract."""
     if contract is None:
-        return None, None
+        return None
     try:
         ends = np.array([[float(d["low"]), float(d["high"])] for d in contract["action"]], np.float64)
         low, high = ends.reshape(-1, 2).T

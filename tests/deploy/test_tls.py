@@ -16,7 +16,7 @@ from vla.deploy.remote import RemotePolicy
 from vla.deploy.server import PolicyServer, tls_context
 
 
-def certificate(folder: Path, name: str) -> tuple[Path, Path]:
+def certificate(folder: Path, name: str, key_name: str = "") -> tuple[Path, Path]:
     """One that signs itself, for 127.0.0.1, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
@@ -29,7 +29,7 @@ def certificate(folder: Path, name: str) -> tuple[Path, Path]:
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
         .sign(key, hashes.SHA256())
     )
-    paths = folder / f"{name}.pem", folder / f"{name}.key"
+    paths = folder / f"{name}.pem", folder / (key_name or f"{name}.key")
     paths[0].write_bytes(built.public_bytes(serialization.Encoding.PEM))
     form = serialization.PrivateFormat.PKCS8
     paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))

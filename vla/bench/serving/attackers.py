@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -86,12 +87,19 @@ def churn(address: str, stop: Stop, seed: int) -> int:
     return times
 
 
-ATTACKS: dict[str, Attack] = {"hostile": send_hostile, "loris": loris, "mute": mute, "oversized": oversized, "churn": churn}
+ATTACKS: dict[str, Attack] = {
+    "hostile": send_hostile,
+    "loris": loris,
+    "mute": mute,
+    "oversized": oversized,
+    "churn": churn,
+}
 
 
 def attack(pipe: Connection, address: str, seed: int, clients: int, most: int | None) -> None:
     """In a process of its own, until the pipe says so: every attack, or ``most`` hostile messages by each client."""
     end_with_parent()
+    os.nice(19)  # they would have processors of their own
     stop, done = Stop(), dict[str, int]()
 
     def run(name: str, act: Callable[..., int], *arguments: Any) -> None:
@@ -99,7 +107,7 @@ def attack(pipe: Connection, address: str, seed: int, clients: int, most: int | 
 
     named: dict[str, tuple[Any, ...]] = {f"hostile {n}": (send_hostile, seed + n, most) for n in range(clients)}
     if most is None:
-        named |= {name: (act, seed) for name, act in ATTACKS.items() if act is not send_hostile}
+        named |= {name: (act, seed) for name, act in ATTACKS.items()}
     threads = [threading.Thread(target=run, args=(name, *what), daemon=True) for name, what in named.items()]
     for thread in threads:
         thread.start()

@@ -27,7 +27,7 @@ def bench_fuzz(config: FuzzConfig, note: Note) -> list[Row]:
 
 
 def _flood(config: FuzzConfig, note: Note) -> list[Row]:
-    """As many messages as fast as they go: does it fall, does it leak?"""
+    """As many messages as fast as they go: whether it falls, and whether it leaks."""
     with vla_serve("Still", *_UNPACED) as (address, pid):
         each = -(-config.frames // config.clients)
         _hostile(address, config.seed + 1000, config.clients, max(1, each // 10))  # allocators are warm
@@ -44,8 +44,8 @@ def _flood(config: FuzzConfig, note: Note) -> list[Row]:
     return [
         Row(name="hostile messages", value=sent / took, unit="messages/s"),
         Row(name="hostile messages sent, of those to be sent", value=sent / (each * config.clients), unit="share"),
-        Row(name="policies that had to be begun anew", value=restarts, unit="", bar=0),
-        Row(name="descriptors left open", value=after["descriptors"] - before["descriptors"], unit="", bar=0),
+        Row(name="policies that had to be begun anew", value=restarts, unit="", bar=0.0),
+        Row(name="descriptors left open", value=float(after["descriptors"] - before["descriptors"]), unit="", bar=0.0),
         Row(name="memory kept", value=(after["bytes"] - before["bytes"]) / 1e6, unit="MB", bar=_LEAK_MB),
     ]
 
@@ -61,7 +61,7 @@ def _hostile(address: str, seed: int, clients: int, each: int) -> int:
 
 
 def _neighbours(config: FuzzConfig, note: Note) -> list[Row]:
-    """A good client at its own rate: alone, and among all attacks at once; and a newcomer when idle ones hold places."""
+    """A good client at its own rate, alone and among all attacks; and a newcomer when idle ones hold all places."""
     with vla_serve("Still", "--limits.idle-s", str(_IDLE_S), "--limits.clients", "16") as (address, pid):
         with PolicyClient(address) as client:
             note(f"a good client alone, {config.seconds:g} s")
@@ -89,7 +89,7 @@ def _neighbours(config: FuzzConfig, note: Note) -> list[Row]:
             ratio=against / p99,
             bar=0.5,
         ),
-        Row(name="requests of it that failed", value=float(np.isnan(among).sum()), unit="", bar=0),
+        Row(name="requests of it that failed", value=float(np.isnan(among).sum()), unit="", bar=0.0),
         Row(name="a newcomer's wait while idle clients hold all places", value=waited, unit="s", bar=2 * _IDLE_S),
         Row(name="memory of the server afterwards", value=held["bytes"] / 1e6, unit="MB"),
     ]

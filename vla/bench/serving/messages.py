@@ -68,7 +68,22 @@ def _spoken(rng: Rng, good: bytes) -> bytes:
 
 def _other(rng: Rng, good: bytes) -> bytes:
     """A request with one value replaced."""
-    odd = [None, True, -1, 2**63, 1e308, float("nan"), "", "\0", b"", [], {}, [[]], np.zeros(3), np.zeros((2, 2, 2, 2))]
+    odd: list[Any] = [
+        None,
+        True,
+        -1,
+        2**63,
+        1e308,
+        float("nan"),
+        "",
+        "\0",
+        b"",
+        [],
+        {},
+        [[]],
+        np.zeros(3),
+        np.zeros((2, 2, 2, 2)),
+    ]
     message: dict[str, Any] = dict(request())
     message[str(rng.choice([*message, "reset", "time_ns", "sequence", "unknown"]))] = odd[int(rng.integers(len(odd)))]
     return pack(message)

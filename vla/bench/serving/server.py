@@ -34,7 +34,7 @@ def _round_trips(config: ServerConfig, note: Note) -> list[Row]:
             for client, taken in zip(clients, times, strict=True):
                 found = _ask(client, max(1, config.requests // _TURNS))
                 taken += found if turn else []  # the first warms up
-    (p50, p99), (plain_p50, plain_p99) = (np.percentile(taken, [50, 99]) for taken in times)
+    (p50, p99), (plain_p50, plain_p99) = (np.percentile(taken, [50, 99]).tolist() for taken in times)
     return [
         Row(name="round trip of two 224-pixel images, p50", value=p50, unit="ms", against=plain_p50),
         Row(name="the same, p99", value=p99, unit="ms", against=plain_p99),
