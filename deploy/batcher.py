@@ -105,6 +105,7 @@ class Batcher:
         self._waiting: dict[int, _Work] = {}
         self._asked_at: dict[int, float] = {}
         self._acting: list[_Work] = []
+        self._allowed_s = inference_s
         self._until: float | None = None  # when the policy must have answered; None while it is not asked
         self._forgotten: set[int] = set()  # slots that the policy has not heard of since it was begun anew
         self._warm = False
@@ -145,7 +146,7 @@ class Batcher:
         with self._changed:
             if self._until is None or time.monotonic() < self._until:
                 return
-            overdue = OverdueError(f"the policy did not answer within {self._inference_s:g} s; try again soon")
+            overdue = OverdueError(f"the policy did not answer within {self._allowed_s:g} s; try again soon")
             restartable = isinstance(self._policy, RestartablePolicy)
             if self._down is not None and not restartable:
                 self.broken = ServeError("the policy hangs, and cannot be ended; start the server anew")
@@ -197,7 +198,7 @@ class Batcher:
         return self._closed or len(self._waiting) >= min(wanted, self._most)
 
     def _allow(self, seconds: float) -> None:
-        self._until = time.monotonic() + seconds
+        self._allowed_s, self._until = seconds, time.monotonic() + seconds
 
     def _give_up(self, why: ServeError) -> None:
         for work in [*self._acting, *self._waiting.values()]:
@@ -295,7 +296,7 @@ class Batcher:
 
 def _failure(doing: str, error: BaseException) -> ServeError:
     if isinstance(error, VlaError):  # written for users; anything else may hold paths or data of the server
-        _log.error("%s", error)
+        _log.info("%s", error)
         return error if isinstance(error, ServeError) else ServeError(str(error))
     _log.error("the policy failed in %s", doing, exc_info=error)
     return PolicyFailedError(

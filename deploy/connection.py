@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection
+from websockets.frames import CloseCode
 from websockets.protocol import Event
 from websockets.server import ServerProtocol
 
@@ -40,9 +41,17 @@ class GuardedConnection(ServerConnection):
 
     def drop(self, reason: str) -> None:
         """End it without a goodbye: whoever does not read would not hear it."""
+        self._count(reason)
+        self.transport.abort()
+
+    def dismiss(self, reason: str) -> None:
+        """End it with one, and wait for nothing."""
+        self._count(reason)
+        self._goodbye = asyncio.create_task(self.close(CloseCode.TRY_AGAIN_LATER, reason))
+
+    def _count(self, reason: str) -> None:
         _log.warning("dropped the client at %s: %s", self.transport.get_extra_info("peername"), reason)
         self._guard.metrics.dropped.labels(reason.partition(":")[0]).inc()
-        self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """One more, if there is room."""

@@ -44,7 +44,7 @@ class Places:
             if idlest is None:
                 return None
             self.give_back(idlest)
-            idlest.connection.drop("idle: a newcomer needs the place")
+            idlest.connection.dismiss("idle: a newcomer needed the place")
         place = Place(slot=self._free.pop(0), connection=connection, asked_at=time.monotonic())
         self._taken[place.slot] = place
         return place

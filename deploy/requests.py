@@ -13,6 +13,7 @@ from vla.core.fit import check_images, check_state, describe
 from vla.core.fit import limits as limits_of
 from vla.core.types import ActionChunk, Observation
 from vla.deploy.limits import Limits
+from vla.deploy.pictures import decode_picture
 from vla.deploy.wire import unpack
 
 _LIMITS = Limits()
@@ -34,12 +35,30 @@ class Request:
 
 def read_request(frame: bytes | str, contract: Contract, limits: Limits = _LIMITS) -> Request:
     """Decode and check one frame; `ServeError` names the key, what was expected and what came."""
+    return request_of(read_message(frame, limits), contract, limits)
+
+
+def read_message(frame: bytes | str, limits: Limits = _LIMITS) -> dict[str, Any]:
+    """First half of `read_request`: the map, of known keys."""
     if isinstance(frame, str):
         raise ServeError("expected a binary frame with a msgpack map, got a text frame")
     message = unpack(frame, depth=limits.depth, rank=limits.rank, items=limits.items)
     if not isinstance(message, dict):
         raise ServeError(f"expected a map, got {describe(message)}")
     _refuse_unknown_keys(message)
+    return message
+
+
+def has_pictures(message: Mapping[str, Any]) -> bool:
+    """Whether images have to be decoded, which takes milliseconds."""
+    images = message.get("images")
+    return any(
+        isinstance(v, bytes) for v in (*message.values(), *(images.values() if isinstance(images, dict) else ()))
+    )
+
+
+def request_of(message: Mapping[str, Any], contract: Contract, limits: Limits = _LIMITS) -> Request:
+    """Second half of `read_request`: what the map asks."""
     reset = message.get("reset", False)
     if not isinstance(reset, bool):
         raise ServeError(f"reset: expected true or false, got {describe(reset)}")
@@ -120,6 +139,8 @@ def _read_images(message: Mapping[str, Any], contract: Contract) -> dict[str, An
     for name in given:
         if name not in expected:
             raise ServeError(f"unknown camera {_quote(name)}; expected {', '.join(expected) or 'no camera'}")
+        if isinstance(given[name], bytes):
+            given[name] = decode_picture(given[name], expected[name])
     return given
 
 

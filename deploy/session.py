@@ -14,7 +14,7 @@ from vla.deploy.connection import GuardedConnection
 from vla.deploy.limits import Limits
 from vla.deploy.metrics import Metrics
 from vla.deploy.places import Pace, Place
-from vla.deploy.requests import Request, read_request, write_answer
+from vla.deploy.requests import Request, has_pictures, read_message, request_of, write_answer
 from vla.deploy.wire import pack
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,11 @@ class Session:
         kind = "request"
         self._metrics.requests.inc()
         try:
-            request = read_request(frame, self._contract, self._limits)
+            message = read_message(frame, self._limits)
+            if has_pictures(message):  # beside the loop, which others wait for
+                request = await asyncio.to_thread(request_of, message, self._contract, self._limits)
+            else:
+                request = request_of(message, self._contract, self._limits)
             kind = "policy"
             future = self._batcher.submit(
                 self._place.slot, request.observation, reset=self._new_episode or request.reset

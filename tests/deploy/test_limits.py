@@ -97,7 +97,7 @@ def test_idle_clients_give_their_places_to_newcomers(policy: Any, observation: O
             newcomers = [PolicyClient(address) for _ in range(2)]
             for client in (busy, *newcomers):
                 assert client.infer(observation())["actions"].shape == (4, 2)
-            with pytest.raises(ServeError, match="closed the connection"):
+            with pytest.raises(ServeError, match="idle: a newcomer needed the place"):
                 idle[0].infer(observation())
             assert metric(address, "vla_clients ") == 3
             assert metric(address, 'vla_dropped_total{reason="idle"}') == 2

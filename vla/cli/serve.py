@@ -1,6 +1,6 @@
 """``vla serve``: serve a policy."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +14,8 @@ _EXAMPLES = """  vla serve runs/place/checkpoint --port 8000
   vla serve mypackage.policies:Mine
   vla serve runs/place/checkpoint --limits.inference-s 2 --limits.clients 8
   vla serve runs/place/checkpoint --host 0.0.0.0 --api-key-file key.txt --tls-cert cert.pem --tls-key key.pem"""
+
+_COMPILING_S = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class Arguments:
     """Where a checkpoint computes: auto, cpu, cuda."""
     compile: Literal["none", "default", "graphs"] = "none"
     """How a checkpoint computes: as it is written, compiled by TorchInductor, or as CUDA graphs, one for each number of
-    requests at once; compiling the first of each may take longer than limits.inference-s."""
+    requests at once; as the first of each compiles when it comes, limits.inference-s is then at least 120."""
     limits: Limits = field(default_factory=Limits)
     json: Path | None = None
     """Write the address and the contract to this file once the server is ready."""
@@ -64,6 +66,8 @@ def main(argv: list[str]) -> int:
     certificate = arguments.tls_cert
     tls = None if certificate is None else tls_context(certificate, arguments.tls_key or certificate)
     limits = arguments.limits
+    if arguments.compile != "none":
+        limits = replace(limits, inference_s=max(limits.inference_s, _COMPILING_S))
     make = partial(build_policy, find_policy(arguments.policy), device=arguments.device, compile=arguments.compile)
     with closing(PolicyProcess(make, slots=limits.clients, start_s=limits.start_s)) as policy:
         server = PolicyServer(
