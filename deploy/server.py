@@ -274,6 +274,7 @@ class PolicyServer:
             _log.warning("requests were still in flight after %g s; dropping them", self._limits.stop_s)
             for connection in list(self._guard.open):
                 connection.transport.abort()
+            await asyncio.sleep(0.01)  # their sockets are closed by the loop
 
 
 def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
