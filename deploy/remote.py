@@ -6,6 +6,7 @@ It lives here and not in ``policies/`` because a policy may not import ``deploy`
 import contextlib
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,10 @@ class RemotePolicy:
     environment is for the caller to check.
     """
 
-    def __init__(self, uri: str, api_key: str | None = None, timeout_s: float = 30.0) -> None:
-        self._uri, self._api_key, self._timeout_s = uri, api_key, timeout_s
+    def __init__(
+        self, uri: str, api_key: str | None = None, timeout_s: float = 30.0, *, tls_ca: Path | None = None
+    ) -> None:
+        self._uri, self._api_key, self._timeout_s, self._tls_ca = uri, api_key, timeout_s, tls_ca
         self._clients: dict[int, PolicyClient] = {}
         self._new_episode: set[int] = set()
         first = self._connect()
@@ -98,7 +101,7 @@ class RemotePolicy:
         deadline = time.monotonic() + _WAIT_S
         while True:
             try:
-                return PolicyClient(self._uri, self._api_key, self._timeout_s)
+                return PolicyClient(self._uri, self._api_key, self._timeout_s, tls_ca=self._tls_ca)
             except PlacesTakenError:
                 if time.monotonic() > deadline:
                     raise
@@ -124,13 +127,16 @@ def _contract(client: PolicyClient, uri: str) -> Contract:
 
 
 def _chunk(answer: dict[str, Any], observation: Observation, contract: Contract) -> ActionChunk:
-    actions = answer.get("actions")
+    """The client has held the actions against the limits already."""
     try:
-        check_actions(actions, contract, who="the server's answer")
+        check_actions(answer.get("actions"), contract, who="the server's answer")
+        signals = {
+            str(name): np.asarray(signal, np.float32) for name, signal in dict(answer.get("signals", {})).items()
+        }
+        clipped = tuple(int(step) for step in answer.get("clipped", ()))
     except ContractError as error:
         raise ServeError(str(error)) from None
-    assert isinstance(actions, np.ndarray)
-    signals = {name: np.asarray(signal, np.float32) for name, signal in answer.get("signals", {}).items()}
-    clipped = tuple(int(step) for step in answer.get("clipped", ()))
-    chunk = ActionChunk(actions=actions, time_ns=observation.time_ns, signals=signals, clipped=clipped)
+    except (TypeError, ValueError, OverflowError):
+        raise ServeError("the server's answer: signals or clipped steps are not lists of numbers") from None
+    chunk = ActionChunk(actions=answer["actions"], time_ns=observation.time_ns, signals=signals, clipped=clipped)
     return check_chunk(chunk, contract, who="the server's answer")

@@ -9,10 +9,14 @@ import numpy as np
 
 from vla.core.contract import Contract
 from vla.core.errors import ContractError, ServeError
-from vla.core.fit import check_images, check_state, describe, limits
+from vla.core.fit import check_images, check_state, describe
+from vla.core.fit import limits as limits_of
 from vla.core.types import ActionChunk, Observation
+from vla.deploy.limits import Limits
+from vla.deploy.pictures import decode_picture
 from vla.deploy.wire import unpack
 
+_LIMITS = Limits()
 _PREFIX = "observation/"
 _STATE_KEYS = ("observation/state", "state")
 
@@ -23,23 +27,44 @@ class Request:
 
     observation: Observation | None
     reset: bool
+    sequence: int | None = None
+    """The client's own count, which the answer repeats: no older answer can be taken for it."""
     state_clipped: bool = False
     """Its state was a little outside of its limits, and was brought inside."""
 
 
-def read_request(frame: bytes | str, contract: Contract) -> Request:
+def read_request(frame: bytes | str, contract: Contract, limits: Limits = _LIMITS) -> Request:
     """Decode and check one frame; `ServeError` names the key, what was expected and what came."""
+    return request_of(read_message(frame, limits), contract, limits)
+
+
+def read_message(frame: bytes | str, limits: Limits = _LIMITS) -> dict[str, Any]:
+    """First half of `read_request`: the map, of known keys."""
     if isinstance(frame, str):
         raise ServeError("expected a binary frame with a msgpack map, got a text frame")
-    message = unpack(frame)
+    message = unpack(frame, depth=limits.depth, rank=limits.rank, items=limits.items)
     if not isinstance(message, dict):
         raise ServeError(f"expected a map, got {describe(message)}")
     _refuse_unknown_keys(message)
+    return message
+
+
+def has_pictures(message: Mapping[str, Any]) -> bool:
+    """Whether images have to be decoded, which takes milliseconds."""
+    images = message.get("images")
+    return any(
+        isinstance(v, bytes) for v in (*message.values(), *(images.values() if isinstance(images, dict) else ()))
+    )
+
+
+def request_of(message: Mapping[str, Any], contract: Contract, limits: Limits = _LIMITS) -> Request:
+    """Second half of `read_request`: what the map asks."""
     reset = message.get("reset", False)
     if not isinstance(reset, bool):
         raise ServeError(f"reset: expected true or false, got {describe(reset)}")
-    if reset and message.keys() == {"reset"}:
-        return Request(observation=None, reset=True)
+    sequence = _read_whole(message, "sequence")
+    if reset and message.keys() <= {"reset", "sequence"}:
+        return Request(observation=None, reset=True, sequence=sequence)
     images, state = _read_images(message, contract), _read_state(message, contract)
     try:
         check_images(images, contract, who="the request")
@@ -49,10 +74,10 @@ def read_request(frame: bytes | str, contract: Contract) -> Request:
     observation = Observation(
         images={camera.name: images[camera.name] for camera in contract.cameras},
         state=inside,
-        instruction=_read_prompt(message),
-        time_ns=_read_time(message),
+        instruction=_read_prompt(message, limits.instruction_chars),
+        time_ns=time.time_ns() if (time_ns := _read_whole(message, "time_ns")) is None else time_ns,
     )
-    return Request(observation=observation, reset=reset, state_clipped=inside is not state)
+    return Request(observation=observation, reset=reset, sequence=sequence, state_clipped=inside is not state)
 
 
 def write_answer(chunk: ActionChunk) -> dict[str, Any]:
@@ -76,25 +101,26 @@ def write_metadata(contract: Contract, *, policy: str, action_horizon: int, plac
         "policy": policy,
         "action_horizon": action_horizon,
         "places": places,
+        "sequence": True,
         "contract": contract.to_json(),
     }
 
 
 def neutral_observation(contract: Contract) -> Observation:
     """Black images and the state nearest to zero within its limits: what a policy is warmed up with."""
-    low, high = limits(contract.state)
+    low, high = limits_of(contract.state)
     state = np.zeros(len(contract.state), np.float32).clip(low, high)
     images = {camera.name: np.zeros(camera.shape, camera.dtype) for camera in contract.cameras}
     return Observation(images=images, state=state, instruction="warm up", time_ns=time.time_ns())
 
 
 def _refuse_unknown_keys(message: Mapping[Any, Any]) -> None:
-    known = {"images", "state", "prompt", "reset", "time_ns"}
+    known = {"images", "state", "prompt", "reset", "time_ns", "sequence"}
     for key in message:
         if not isinstance(key, str) or not (key in known or key.startswith(_PREFIX)):
             raise ServeError(
                 f"unknown key {_quote(key)}; expected observation/<camera> or images, observation/state or state, "
-                "prompt, and optionally time_ns and reset"
+                "prompt, and optionally time_ns, reset and sequence"
             )
 
 
@@ -113,6 +139,8 @@ def _read_images(message: Mapping[str, Any], contract: Contract) -> dict[str, An
     for name in given:
         if name not in expected:
             raise ServeError(f"unknown camera {_quote(name)}; expected {', '.join(expected) or 'no camera'}")
+        if isinstance(given[name], bytes):
+            given[name] = decode_picture(given[name], expected[name])
     return given
 
 
@@ -128,22 +156,22 @@ def _read_state(message: Mapping[str, Any], contract: Contract) -> Any:
         return state.astype(np.float32)  # openpi clients send either precision, whatever their robot's driver gives
 
 
-def _read_prompt(message: Mapping[str, Any]) -> str:
+def _read_prompt(message: Mapping[str, Any], most: int) -> str:
     if "prompt" not in message:
         raise ServeError("expected prompt, the instruction as a string, got no such key")
     prompt = message["prompt"]
     if not isinstance(prompt, str):
         raise ServeError(f"prompt: expected a string, got {describe(prompt)}")
+    if len(prompt) > most:
+        raise ServeError(f"prompt: expected at most {most} characters, got {len(prompt)}")
     return prompt
 
 
-def _read_time(message: Mapping[str, Any]) -> int:
-    time_ns = message.get("time_ns")
-    if time_ns is None:
-        return time.time_ns()
-    if type(time_ns) is not int:
-        raise ServeError(f"time_ns: expected integer nanoseconds, got {describe(time_ns)}")
-    return time_ns
+def _read_whole(message: Mapping[str, Any], key: str) -> int | None:
+    value = message.get(key)
+    if value is None or type(value) is int:
+        return value
+    raise ServeError(f"{key}: expected an integer, got {describe(value)}")
 
 
 def _quote(key: Any) -> str:

@@ -1,6 +1,7 @@
 """A policy behind a websocket that openpi's clients understand.
 
-The event loop only moves bytes; the policy runs on the thread of a `Batcher`. A connection is a slot of the policy.
+The event loop only moves bytes; the policy runs on the thread of a `Batcher`, or behind it in a `PolicyProcess`. A
+connection is a slot of the policy.
 """
 
 import asyncio
@@ -10,37 +11,43 @@ import hmac
 import ipaddress
 import logging
 import signal
+import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from http import HTTPStatus
-from typing import Any
+from pathlib import Path
 
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response as HttpResponse
 
 from vla.core.errors import ServeError
 from vla.core.types import Policy
-from vla.deploy.batcher import Answer, Batcher
-from vla.deploy.requests import neutral_observation, read_request, write_answer, write_metadata
+from vla.deploy.batcher import Batcher
+from vla.deploy.connection import Guard, GuardedConnection
+from vla.deploy.limits import Limits
+from vla.deploy.metrics import CONTENT_TYPE, Metrics
+from vla.deploy.places import Places
+from vla.deploy.requests import neutral_observation, write_metadata
+from vla.deploy.session import Session
 from vla.deploy.wire import pack, wire_log
 
 DEFAULT_PORT = 8000
-DEFAULT_CLIENTS = 64
-"""Places cost next to nothing until they are taken; an evaluation takes one for each episode that it runs at a time."""
-STOP_TIMEOUT_S = 5.0
-"""How long a stop waits for the inference in flight."""
+_LOOK_S = 0.05
+"""How often it is looked whether the policy has taken too long."""
 
 _log = logging.getLogger(__name__)
 
 
 class PolicyServer:
-    """Serves one policy to at most ``max_clients`` clients; see ``deploy/README.md`` for the protocol.
+    """Serves one policy to several clients; see ``deploy/README.md`` for the protocol.
 
-    `ServeError` if the address is taken, or reachable from other machines without an ``api_key``.
+    `ServeError` if the address is taken, or reachable from other machines without an ``api_key`` and ``tls``; with
+    ``insecure`` neither is asked for. A policy given here runs on a thread: one that can hang belongs in a
+    `PolicyProcess`.
     """
 
     def __init__(
@@ -49,8 +56,9 @@ class PolicyServer:
         host: str = "127.0.0.1",
         port: int = DEFAULT_PORT,
         api_key: str | None = None,
-        max_message_bytes: int = 8 << 20,
-        max_clients: int = DEFAULT_CLIENTS,
+        limits: Limits | None = None,
+        tls: ssl.SSLContext | None = None,
+        insecure: bool = False,
         name: str | None = None,
     ) -> None:
         self._policy = policy
@@ -61,13 +69,20 @@ class PolicyServer:
                 "one; serve a policy trained with model.history=1"
             )
         self._host, self._port = host, port
-        self._api_key = api_key
-        self._max_message_bytes = max_message_bytes
-        self._max_clients = max_clients
+        self._api_key, self._tls, self._insecure = api_key, tls, insecure
+        self._limits = limits or Limits()
+        self._message_bytes = self._limits.most_message_bytes(self._contract)
         self._name = name or type(policy).__name__
         self._metadata: bytes | None = None  # set when the policy is warm
-        self._free_slots: list[int] = []
         self._check()
+        self._begin()
+
+    def _begin(self) -> None:
+        """What one time of serving counts and holds."""
+        self._metadata = None
+        self._metrics = Metrics()
+        self._places = Places(self._limits.clients, self._limits.idle_s)
+        self._guard = Guard(self._limits, self._message_bytes, self._metrics)
 
     def serve_forever(self, on_ready: Callable[[str], None] | None = None) -> None:
         """Serve until SIGINT or SIGTERM; ``on_ready`` gets the address once the policy is warm. Main thread only."""
@@ -115,58 +130,76 @@ class PolicyServer:
         if self._api_key == "":
             raise ServeError("the API key is empty; set one, or none to serve this machine only")
         if not _is_loopback(self._host):
-            if self._api_key is None:
+            missing = [
+                what
+                for what, there in (("no API key (--api-key-file)", self._api_key), ("no TLS (--tls-cert)", self._tls))
+                if not there
+            ]
+            if missing and not self._insecure:
                 raise ServeError(
-                    f"{self._host} can be reached from other machines and no API key is set; "
-                    "set one, or serve on 127.0.0.1"
+                    f"{self._host} can be reached from other machines, and there is {' and '.join(missing)}; "
+                    "give both, serve on 127.0.0.1, or say --insecure"
                 )
-            _log.warning("%s: API key and images travel unencrypted; put a TLS proxy in front", self._host)
+            if missing:
+                _log.warning(
+                    "%s can be reached from other machines, and there is %s", self._host, " and ".join(missing)
+                )
         if not 0 <= self._port <= 65535:
             raise ServeError(f"port: expected 0 (any free one) to 65535, got {self._port}")
-        if self._max_clients < 1:
-            raise ServeError(f"max_clients: expected at least 1, got {self._max_clients}")
-        needed = sum(image.nbytes for image in neutral_observation(self._contract).images.values())
-        if needed >= self._max_message_bytes:
-            raise ServeError(
-                f"max_message_bytes is {self._max_message_bytes}, but the images of one observation have {needed}; "
-                "raise it"
-            )
 
     async def _serve(
         self, stop: asyncio.Event, on_listening: Callable[[str], None], on_ready: Callable[[str], None]
     ) -> None:
-        self._metadata = None
-        self._free_slots = list(range(self._max_clients))
-        batcher = Batcher(self._policy, self._max_clients)
+        self._begin()
+        limits = self._limits
+        batcher = Batcher(
+            self._policy,
+            limits.clients,
+            inference_s=limits.inference_s,
+            start_s=limits.start_s,
+            restarts=limits.restarts,
+            batch=limits.batch,
+            batch_s=limits.batch_s,
+            on_batch=self._metrics.inferred,
+            on_restart=self._metrics.starts.inc,
+        )
+        self._metrics.queue.set_function(lambda: batcher.waiting)
+        self._metrics.clients.set_function(lambda: self._places.taken)
+        self._metrics.ready.set_function(lambda: not self._why_not(batcher))
         try:
             listener = await self._listen(batcher)
             try:
                 host, port = next(iter(listener.sockets)).getsockname()[:2]
                 host = f"[{host}]" if ":" in host else host
-                address = f"ws://{host}:{port}"
+                address = f"{'wss' if self._tls else 'ws'}://{host}:{port}"
                 on_listening(address)
                 if await self._warm_up(batcher, stop):
                     _log.info("ready at %s", address)
                     on_ready(address)
-                    await stop.wait()
+                    await _watch(batcher, stop)
             finally:
-                await _close(listener)
+                await self._close(listener)
         finally:
-            if not batcher.close(timeout_s=STOP_TIMEOUT_S):
-                _log.error("the policy did not return within %g s; leaving it behind", STOP_TIMEOUT_S)
+            if not batcher.close(timeout_s=limits.stop_s):
+                _log.error("the policy did not return within %g s; leaving it behind", limits.stop_s)
 
     async def _listen(self, batcher: Batcher) -> Server:
+        limits = self._limits
         try:
             return await serve(
                 lambda connection: self._handle(connection, batcher),
                 self._host,
                 self._port,
-                process_request=self._admit,
+                process_request=lambda connection, request: self._admit(connection, request, batcher),
+                create_connection=partial(GuardedConnection, guard=self._guard),  # type: ignore[arg-type]  # a factory does
                 logger=wire_log(),
                 origins=[None],  # a browser sends Origin: no web page may talk to a robot through its visitor
                 compression=None,
-                max_size=self._max_message_bytes,
-                max_queue=2,
+                ssl=self._tls,
+                open_timeout=limits.handshake_s,
+                close_timeout=limits.stop_s,
+                max_size=self._message_bytes,
+                max_queue=1,
             )
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
@@ -179,93 +212,101 @@ class PolicyServer:
     async def _warm_up(self, batcher: Batcher, stop: asyncio.Event) -> bool:
         """Run the policy once and publish its metadata; false if a stop came first."""
         future = asyncio.wrap_future(batcher.submit(0, neutral_observation(self._contract), reset=True))
-        stopped = asyncio.ensure_future(stop.wait())
-        either: set[asyncio.Future[Any]] = {future, stopped}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if not future.done():
-            future.cancel()
-            return False
+        while not future.done():
+            if stop.is_set():
+                future.cancel()
+                return False
+            await _tick(stop)
+            batcher.watch()
         try:
             chunk = future.result().chunk
             await asyncio.wrap_future(batcher.submit(0, None, reset=True))
         except ServeError as error:
             raise ServeError(f"the warm-up failed: {error}") from None
         assert chunk is not None, "a warm-up observation has an answer"
-        horizon, places = len(chunk.actions), self._max_clients
+        horizon, places = len(chunk.actions), self._limits.clients
         self._metadata = pack(write_metadata(self._contract, policy=self._name, action_horizon=horizon, places=places))
         return True
 
-    def _admit(self, connection: ServerConnection, request: HttpRequest) -> HttpResponse | None:
+    def _admit(self, connection: ServerConnection, request: HttpRequest, batcher: Batcher) -> HttpResponse | None:
+        """Answer what is no websocket, and who may not come in; None lets in."""
+        unhealthy = self._why_not(batcher)
         if request.path == "/healthz":
-            if self._metadata is None:
-                return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "warming up\n")
-            return connection.respond(HTTPStatus.OK, "OK\n")
+            return _text(connection, unhealthy)
+        if request.path == "/readyz":
+            return _text(connection, unhealthy or ("" if self._places.any_left else "all places are taken"))
         if self._api_key is not None:
             given = " ".join(request.headers.get_all("Authorization"))
             if not hmac.compare_digest(given.encode(), f"Api-Key {self._api_key}".encode()):
                 return connection.respond(HTTPStatus.UNAUTHORIZED, "wrong or missing API key\n")
+        if request.path == "/metrics":
+            response = connection.respond(HTTPStatus.OK, self._metrics.text().decode())
+            del response.headers["Content-Type"]
+            response.headers["Content-Type"] = CONTENT_TYPE
+            return response
+        return _text(connection, unhealthy) if unhealthy else None
+
+    def _why_not(self, batcher: Batcher) -> str:
+        """Why no request is answered now; empty if they are."""
         if self._metadata is None:
-            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "warming up; try again soon\n")
-        return None
+            return "warming up; try again soon"
+        return "" if batcher.down is None else str(batcher.down)
 
     async def _handle(self, connection: ServerConnection, batcher: Batcher) -> None:
-        if not self._free_slots:
-            await connection.close(1013, f"all {self._max_clients} places are taken; try again later, or serve more")
+        assert isinstance(connection, GuardedConnection)
+        assert self._metadata is not None, "_admit lets nobody in before"
+        place = self._places.take(connection)
+        if place is None:
+            all_of_them = f"all {self._limits.clients} places are taken; try again later, or serve more"
+            await connection.close(CloseCode.TRY_AGAIN_LATER, all_of_them)
             return
-        slot = self._free_slots.pop(0)
         try:
-            assert self._metadata is not None, "_admit lets nobody in before"
-            await connection.send(self._metadata)
-            await self._converse(connection, batcher, slot)
-        except ConnectionClosed:
-            _log.info("the client on slot %d went away", slot)
+            await Session(place, self._contract, batcher, self._limits, self._metrics).converse(self._metadata)
         finally:
-            self._free_slots.append(slot)
+            self._places.give_back(place)
 
-    async def _converse(self, connection: ServerConnection, batcher: Batcher, slot: int) -> None:
-        new_episode = True  # a connection starts with a fresh slot
-        states = commands = 0
-        previous_ms: float | None = None
-        async for frame in connection:
-            start = time.perf_counter()
-            try:
-                request = read_request(frame, self._contract)
-                future = batcher.submit(slot, request.observation, reset=new_episode or request.reset)
-                answer = await asyncio.wrap_future(future)
-                new_episode = False
-                response = _respond(answer, start, previous_ms)
-                if request.state_clipped:
-                    response["state_clipped"] = True
-                states, commands = states + request.state_clipped, commands + len(response.get("clipped", ()))
-                reply: bytes | str = pack(response)
-            except ServeError as error:
-                reply = " ".join(str(error).split())  # a text frame is an error, one line
-            except Exception:
-                _log.exception("slot %d: a request failed", slot)
-                reply = "the server failed; its log has the details"
-            await connection.send(reply)
-            previous_ms = (time.perf_counter() - start) * 1e3
-        if states or commands:
-            _log.info("slot %d: clipped %d states and %d commands that were outside of limits", slot, states, commands)
+    async def _close(self, listener: Server) -> None:
+        listener.close(reason="the server stops")
+        try:
+            async with asyncio.timeout(self._limits.stop_s):
+                await listener.wait_closed()
+        except TimeoutError:
+            _log.warning("requests were still in flight after %g s; dropping them", self._limits.stop_s)
+            for connection in list(self._guard.open):
+                connection.transport.abort()
+            await asyncio.sleep(0.01)  # their sockets are closed by the loop
 
 
-def _respond(answer: Answer, start: float, previous_ms: float | None) -> dict[str, Any]:
-    response: dict[str, Any] = {"reset": True} if answer.chunk is None else write_answer(answer.chunk)
-    response["policy_timing"] = {"infer_ms": answer.infer_ms, "batch_size": answer.batch_size}
-    response["server_timing"] = {"infer_ms": (time.perf_counter() - start) * 1e3}
-    if previous_ms is not None:
-        response["server_timing"]["prev_total_ms"] = previous_ms
-    return response
-
-
-async def _close(listener: Server) -> None:
-    listener.close(reason="the server stops")
+def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """What serves with this certificate, its chain behind it, and its key, both PEM."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        async with asyncio.timeout(STOP_TIMEOUT_S):
-            await listener.wait_closed()
-    except TimeoutError:
-        _log.warning("requests were still in flight after %g s; dropping them", STOP_TIMEOUT_S)
+        context.load_cert_chain(certificate, key, password="")  # of an encrypted key nobody is there to ask for it
+    except (OSError, ssl.SSLError) as error:
+        raise ServeError(
+            f"TLS: cannot use {certificate} with {key} ({error}); give a PEM certificate and its key"
+        ) from None
+    return context
+
+
+async def _watch(batcher: Batcher, stop: asyncio.Event) -> None:
+    """Until a stop; `ServeError` when the policy is past help."""
+    while not stop.is_set():
+        await _tick(stop)
+        batcher.watch()
+        if batcher.broken is not None:
+            raise batcher.broken
+
+
+async def _tick(stop: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LOOK_S):
+            await stop.wait()
+
+
+def _text(connection: ServerConnection, problem: str) -> HttpResponse:
+    status = HTTPStatus.SERVICE_UNAVAILABLE if problem else HTTPStatus.OK
+    return connection.respond(status, f"{problem or 'OK'}\n")
 
 
 def _is_loopback(host: str) -> bool:

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from vla.core.errors import ServeError
 
-DTYPES = {name: np.dtype(name) for name in ("|b1", "|u1", "<i4", "<i8", "<f4", "<f8")}
+DTYPES = {name: np.dtype(name) for name in ("|b1", "|u1", "<u2", "<i4", "<i8", "<f4", "<f8")}
 MAX_RANK = 5
 MAX_DIM = 1 << 20
+MAX_DEPTH = 32
+"""Lists and maps within each other; an observation has three."""
 MAX_ITEMS = 1 << 16
 """Most list elements, map entries and containers in one message: an empty map is 1 byte here and 64 in memory."""
 
@@ -45,17 +47,17 @@ def pack(value: Any) -> bytes:
     return packed
 
 
-def unpack(data: bytes) -> Any:
+def unpack(data: bytes, *, depth: int = MAX_DEPTH, rank: int = MAX_RANK, items: int = MAX_ITEMS) -> Any:
     """Decode what `pack` or an openpi client wrote; arrays are writable copies. `ServeError` says what is wrong."""
-    guard = _Guard()
+    guard = _Guard(rank, items)
     try:
-        return msgpack.unpackb(
+        value = msgpack.unpackb(
             data,
             object_hook=guard.map_hook,
             list_hook=guard.list_hook,
             ext_hook=_refuse_ext,
-            max_array_len=MAX_ITEMS,
-            max_map_len=MAX_ITEMS,
+            max_array_len=items,
+            max_map_len=items,
             max_ext_len=0,
         )
     except ServeError:
@@ -65,18 +67,21 @@ def unpack(data: bytes) -> Any:
         raise ServeError(
             f"message: expected one msgpack value, got {len(data)} bytes that are not ({reason})"
         ) from None
+    _check_depth(value, depth, depth)
+    return value
 
 
 class _Guard:
     """Counts what one message makes, so that a few megabytes cannot become gigabytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, rank: int, most: int) -> None:
+        self._rank, self._most = rank, most
         self.items = 0
 
     def map_hook(self, value: dict[Any, Any]) -> Any:
         self._count(len(value))
         if b"__ndarray__" in value:
-            return _unpack_array(value)
+            return _unpack_array(value, self._rank)
         if b"__npgeneric__" in value:
             return _unpack_generic(value)
         return value
@@ -87,8 +92,19 @@ class _Guard:
 
     def _count(self, entries: int) -> None:
         self.items += 1 + entries
-        if self.items > MAX_ITEMS:
-            raise ServeError(f"message: expected at most {MAX_ITEMS} elements in all, got more; send numbers as arrays")
+        if self.items > self._most:
+            raise ServeError(
+                f"message: expected at most {self._most} elements in all, got more; send numbers as arrays"
+            )
+
+
+def _check_depth(value: Any, left: int, most: int) -> None:
+    if not isinstance(value, dict | list):
+        return
+    if left == 0:
+        raise ServeError(f"message: expected at most {most} lists and maps within each other, got more")
+    for item in value.values() if isinstance(value, dict) else value:
+        _check_depth(item, left - 1, most)
 
 
 def _pack_numpy(value: Any) -> Any:
@@ -99,18 +115,18 @@ def _pack_numpy(value: Any) -> Any:
         raise ServeError(f"cannot encode dtype {dtype}; {_allowed()}")
     if isinstance(value, np.generic):
         return {b"__npgeneric__": True, b"data": value.item(), b"dtype": dtype}
-    _check_shape(value.shape)
+    _check_shape(value.shape, MAX_RANK)
     return {b"__ndarray__": True, b"data": value.tobytes(), b"dtype": dtype, b"shape": value.shape}
 
 
-def _unpack_array(value: Mapping[Any, Any]) -> NDArray[Any]:
+def _unpack_array(value: Mapping[Any, Any], rank: int) -> NDArray[Any]:
     if value.keys() != _NDARRAY_KEYS:
         raise ServeError(f"array: expected the keys data, dtype and shape, got {len(value)} keys that are not these")
     data, shape = value[b"data"], value[b"shape"]
     dtype = _dtype(value[b"dtype"])
     if not isinstance(shape, list) or not all(type(n) is int for n in shape):
         raise ServeError("array shape: expected a list of integers, got something else")
-    _check_shape(tuple(shape))
+    _check_shape(tuple(shape), rank)
     if not isinstance(data, bytes):
         raise ServeError(f"array data: expected bytes, got {type(data).__name__}")
     expected = math.prod(shape) * dtype.itemsize
@@ -147,9 +163,9 @@ def _dtype(name: Any) -> np.dtype[Any]:
     return DTYPES[name]
 
 
-def _check_shape(shape: tuple[int, ...]) -> None:
-    if len(shape) > MAX_RANK:
-        raise ServeError(f"array shape: expected at most {MAX_RANK} dimensions, got {len(shape)}")
+def _check_shape(shape: tuple[int, ...], rank: int) -> None:
+    if len(shape) > rank:
+        raise ServeError(f"array shape: expected at most {rank} dimensions, got {len(shape)}")
     if any(n < 0 or n > MAX_DIM for n in shape):
         raise ServeError(f"array shape: expected sizes from 0 to {MAX_DIM}, got {shape}")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vla.core.contract import Contract, require_match
 from vla.core.errors import CheckpointError, ConfigError, ContractError, UnknownNameError
 from vla.core.lookup import known_names, lookup
-from vla.core.secret import read_api_key
+from vla.core.secret import read_api_key, read_tls_ca
 from vla.core.types import Policy
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def places_of(name: str) -> int | None:
         return None
     from vla.deploy.client import PolicyClient
 
-    with PolicyClient(name, read_api_key()) as client:
+    with PolicyClient(name, read_api_key(), tls_ca=read_tls_ca()) as client:
         places = client.metadata.get("places")
     return places if isinstance(places, int) and places > 0 else None
 
@@ -123,7 +123,7 @@ def places_of(name: str) -> int | None:
 def _server(address: str, *, env: str = "", contract: Contract | None = None) -> Policy:
     from vla.deploy.remote import RemotePolicy
 
-    remote = RemotePolicy(address, read_api_key())
+    remote = RemotePolicy(address, read_api_key(), tls_ca=read_tls_ca())
     if contract is not None:
         require_match(remote.contract, contract, who=f"server {address}", whom=f"environment {env}", fix=_FIX)
     return remote

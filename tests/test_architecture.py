@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "collection": {"core", "datasets", "envs"},
     "training": ALL - {"deploy", "report", "bench", "cli"},
     "report": {"core", "envs", "evaluation", "training", "datasets"},
-    "bench": ALL - {"deploy", "cli"},
+    "bench": ALL - {"cli"},
     "cli": ALL,
 }
 EXCEPTIONS = {

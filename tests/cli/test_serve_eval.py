@@ -77,7 +77,7 @@ def test_the_key_reaches_the_server_and_nothing_that_is_written(
     many = ("--episodes", "4", "--workers", "2", "--batch", "10", "--set", "image_size=32", "max_steps=6")
     told = [call("serve", trained, "--api-key", key), call("eval", "--server", "ws://x", f"--api-key={key}")]
     assert all(answer.code == 2 and "never given on the command line" in answer.err for answer in told)
-    with _serving(trained, tmp_path, "--api-key-file", str(file), "--max-clients", "3") as address:
+    with _serving(trained, tmp_path, "--api-key-file", str(file), "--limits.clients", "3") as address:
         told.append(call("eval", "--server", address, *many))
         assert told[-1].code == 2
         assert "401" in told[-1].err

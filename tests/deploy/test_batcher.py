@@ -1,4 +1,5 @@
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -148,4 +149,56 @@ def test_what_one_client_sent_is_refused_to_that_one_alone(contract, seen):
     with pytest.raises(ServeError, match=r"^the instruction is too long$"):
         long.result(10)
     assert policy.calls == [[0], [1, 2], [1], [2]]
+    assert batcher.close(10.0)
+
+
+def test_a_request_waits_for_those_who_asked_of_late_and_no_longer(contract, seen):
+    policy = GatedPolicy(contract)
+    policy.gate.release(100)
+    batcher = Batcher(policy, slots=4, batch_s=0.4)
+    start = time.monotonic()
+    assert batcher.submit(0, seen, reset=False).result(10).batch_size == 1  # alone
+    assert time.monotonic() - start < 0.3
+    assert batcher.submit(1, seen, reset=False).result(10).batch_size == 1  # waited for the first, who asked not
+    assert time.monotonic() - start > 0.4
+    first = batcher.submit(0, seen, reset=False)
+    time.sleep(0.05)
+    second = batcher.submit(1, seen, reset=False)
+    assert [first.result(10).batch_size, second.result(10).batch_size] == [2, 2]
+    assert first.result().queue_ms >= 50
+    assert batcher.close(10.0)
+
+
+def test_a_batch_has_its_size_and_the_longest_waiting_come_first(contract, seen):
+    policy = GatedPolicy(contract)
+    batcher = Batcher(policy, slots=5, batch=2)
+    asked = [batcher.submit(4, seen, reset=False)]
+    assert policy.entered.acquire(timeout=10)
+    asked += [batcher.submit(slot, seen, reset=False) for slot in (3, 2, 1)]
+    policy.gate.release(9)
+    assert [answer.result(10).batch_size for answer in asked] == [1, 2, 2, 1]
+    assert policy.calls == [[4], [2, 3], [1]]
+    assert batcher.close(10.0)
+
+
+def test_one_that_is_late_is_given_up_and_then_broken(contract, seen):
+    policy = GatedPolicy(contract)
+    batcher = Batcher(policy, slots=2, inference_s=0.2, start_s=0.2)
+    late = batcher.submit(0, seen, reset=False)
+    assert policy.entered.acquire(timeout=10)
+    behind = batcher.submit(1, seen, reset=False)
+    batcher.watch()
+    assert batcher.down is None
+    time.sleep(0.25)
+    batcher.watch()
+    for answer in (late, behind):
+        with pytest.raises(ServeError, match=r"did not answer within 0\.2 s"):
+            answer.result(0)
+    with pytest.raises(ServeError, match="did not answer"):
+        batcher.submit(1, seen, reset=False)
+    assert batcher.broken is None
+    time.sleep(0.25)
+    batcher.watch()
+    assert "cannot be ended" in str(batcher.broken)
+    policy.gate.release(1)
     assert batcher.close(10.0)

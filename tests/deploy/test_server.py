@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 from openpi_client.action_chunk_broker import ActionChunkBroker
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
+from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from vla.core.contract import Contract
 from vla.core.errors import ServeError
 from vla.deploy.client import PolicyClient
+from vla.deploy.limits import Limits
 from vla.deploy.server import PolicyServer
 from vla.deploy.wire import pack, unpack
 
@@ -35,9 +37,9 @@ def stock(address):
     client._ws.close()
 
 
-def healthz(address: str) -> tuple[int, bytes]:
+def healthz(address: str, path: str = "/healthz") -> tuple[int, bytes]:
     try:
-        with urllib.request.urlopen(address.replace("ws://", "http://") + "/healthz", timeout=5) as response:
+        with urllib.request.urlopen(address.replace("ws://", "http://") + path, timeout=5) as response:
             return response.status, response.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -126,7 +128,10 @@ def test_bad_frames_get_one_line_and_the_connection_stays(address, observation, 
 
 
 def test_an_oversize_message_closes_the_connection_of_its_sender_only(policy, observation):
-    with PolicyServer(policy, port=0, max_message_bytes=4096).running() as address, PolicyClient(address) as other:
+    with (
+        PolicyServer(policy, port=0, limits=Limits(message_bytes=4096)).running() as address,
+        PolicyClient(address) as other,
+    ):
         with connect(address, proxy=None) as connection:
             connection.recv()
             connection.send(bytes(5000))
@@ -137,7 +142,7 @@ def test_an_oversize_message_closes_the_connection_of_its_sender_only(policy, ob
 
 
 def test_a_reset_and_a_new_connection_begin_a_new_episode(policy, observation):
-    with PolicyServer(policy, port=0, max_clients=1).running() as address:
+    with PolicyServer(policy, port=0, limits=Limits(clients=1)).running() as address:
         with PolicyClient(address) as client:
             assert [client.infer(observation())["signals"]["count"] for _ in range(2)] == [[1.0], [2.0]]
             assert client.infer({**observation(), "reset": True})["signals"]["count"] == [1.0]
@@ -150,7 +155,7 @@ def test_a_reset_and_a_new_connection_begin_a_new_episode(policy, observation):
 
 def test_a_full_server_says_so(policy):
     with (
-        PolicyServer(policy, port=0, max_clients=1).running() as address,
+        PolicyServer(policy, port=0, limits=Limits(clients=1)).running() as address,
         PolicyClient(address),
         pytest.raises(ServeError, match="all 1 places are taken"),
     ):
@@ -230,16 +235,15 @@ def test_web_pages_are_refused(address):
 def test_wrong_settings_are_refused(policy):
     with pytest.raises(ServeError, match=r"port: expected 0 .* to 65535, got 70000"):
         PolicyServer(policy, port=70000)
-    with pytest.raises(ServeError, match="no API key is set"):
+    with pytest.raises(ServeError, match=r"no API key .* and no TLS"):
         PolicyServer(policy, host="0.0.0.0")
+    with pytest.raises(ServeError, match=r"and there is no TLS .* or say --insecure"):
+        PolicyServer(policy, host="0.0.0.0", api_key="k")
     with pytest.raises(ServeError, match="API key is empty"):
         PolicyServer(policy, api_key="")
-    with pytest.raises(ServeError, match="max_clients"):
-        PolicyServer(policy, max_clients=0)
     with pytest.raises(ServeError, match="images of one observation have 192"):
-        PolicyServer(policy, max_message_bytes=100)
+        PolicyServer(policy, limits=Limits(message_bytes=100))
     PolicyServer(policy, host="localhost")
-    PolicyServer(policy, host="0.0.0.0", api_key="k")
 
 
 def test_a_busy_port_is_named(policy):
@@ -257,13 +261,13 @@ def test_a_busy_port_is_named(policy):
 def test_an_address_that_is_not_ours_is_refused(policy):
     with (
         pytest.raises(ServeError, match=r"cannot listen on 203\.0\.113\.1"),
-        PolicyServer(policy, host="203.0.113.1", port=0, api_key="k").running(),
+        PolicyServer(policy, host="203.0.113.1", port=0, insecure=True).running(),
     ):
         pass
 
 
 def test_a_client_that_leaves_during_inference_frees_its_place(policy, observation):
-    with PolicyServer(policy, port=0, max_clients=1).running() as address:
+    with PolicyServer(policy, port=0, limits=Limits(clients=1)).running() as address:
         client = PolicyClient(address)
         client.send(observation("a little slow"))
         client.close()
@@ -323,3 +327,37 @@ def test_a_policy_that_reads_history_is_refused(policy: Any, monkeypatch: pytest
     monkeypatch.setattr(type(policy), "contract", replace(policy.contract, policy=spec))
     with pytest.raises(ServeError, match="reads 2 observations, and a request of this protocol holds one"):
         PolicyServer(policy)
+
+
+def test_metrics_count_what_was_asked_and_need_the_key(policy: Any, observation: Any) -> None:
+    with PolicyServer(policy, port=0, api_key="sesame").running() as address:
+        url = address.replace("ws://", "http://") + "/metrics"
+        with PolicyClient(address, api_key="sesame") as client:
+            client.infer(observation())
+            for wrong in ({}, observation("fail")):
+                with pytest.raises(ServeError):
+                    client.infer(wrong)
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(url, timeout=5)
+            refused.value.close()
+            assert refused.value.code == 401
+            request = urllib.request.Request(url, headers={"Authorization": "Api-Key sesame"})
+            with urllib.request.urlopen(request, timeout=5) as response:
+                assert response.headers["Content-Type"].startswith("text/plain; version=")
+                found = {family.name: family for family in text_string_to_metric_families(response.read().decode())}
+    samples = {(s.name, *s.labels.values()): s.value for family in found.values() for s in family.samples}
+    assert samples["vla_requests_total",] == 3
+    assert samples["vla_errors_total", "request"] == samples["vla_errors_total", "policy"] == 1
+    assert samples["vla_clients",] == samples["vla_ready",] == 1
+    assert samples["vla_queue",] == 0
+    assert samples["vla_batch_size_count",] == samples["vla_inference_seconds_count",] == 2  # with the warm-up
+    assert samples["vla_request_seconds_count",] == 3
+
+
+def test_ready_is_not_the_same_as_healthy(policy: Any) -> None:
+    with PolicyServer(policy, port=0, limits=Limits(clients=1)).running() as address:
+        assert healthz(address, "/readyz") == (200, b"OK\n")
+        with PolicyClient(address):
+            assert healthz(address, "/readyz") == (503, b"all places are taken\n")
+            assert healthz(address) == (200, b"OK\n")
+        wait_until(lambda: healthz(address, "/readyz")[0] == 200)

@@ -26,6 +26,7 @@ import yaml
 
 from tests.datasets.formats.mcap.recordings import MS, START, joints, packed, write_ros
 from tests.datasets.formats.rlds.test_source import write_bridge
+from tests.deploy.test_tls import certificate
 from tests.tiny import TINY
 from vla.cli.main import main
 from vla.collection.experts import collect
@@ -57,6 +58,8 @@ _SMALL_BENCH = {
     "recorder": "--size 32 --seconds 0.1",
     "crash": "--kills 1 --power-cuts 0",
     "damage": "--times 1",
+    "server": "--requests 20 --seconds 0.2",
+    "fuzz": "--frames 200 --clients 2 --seconds 0.3",
     "policy": "--sizes default --heads bins --seconds 0.02 --threads 1 --no-generate",
 }
 _SMALLER: Sequence[tuple[str, Any]] = (
@@ -185,6 +188,7 @@ _THINGS: "dict[str, Callable[[Shell], None]]" = {
     r"runs/eval-old": _evaluated("expert", "runs/eval-old"),
     r"runs/new-old(?<!--out runs/new-old)": _evaluated("expert --against random", "runs/new-old"),
     r"runs/experts(?<!--out runs/experts)": _evaluated("expert", "runs/experts"),
+    r"cert\.pem": lambda shell: certificate(Path(), "cert", "key.pem") and None,
     r"key\.txt": lambda shell: Path("key.txt").write_text("a-key-of-some-length") and None,
     r"^vla train .*--out runs/place": lambda shell: shutil.rmtree("runs/place", ignore_errors=True),
     r"^vla demo": lambda shell: shutil.rmtree("runs/demo", ignore_errors=True),

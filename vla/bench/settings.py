@@ -207,3 +207,41 @@ class EnvConfig:
     """Tasks that one worker meets, whose memory is compared with that of one; 0 leaves it out."""
     seed: int = 0
     """Of scenes and weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """What the policy server adds to a bare websocket, and what batching saves."""
+
+    requests: int = 2000
+    """Of one client, with each server."""
+    clients: int = 4
+    """Whose slowest requests are compared with those of a server that blocks."""
+    many: int = 8
+    """Whose throughput with batches is compared with that without."""
+    seconds: float = 10.0
+    """For each measurement with several clients."""
+    deadline_ms: float = 100.0
+    """Within which an answer must come."""
+
+    def __post_init__(self) -> None:
+        require_at_least_one(self, "requests", "clients", "many", where="bench server: ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FuzzConfig:
+    """Hostile clients at a policy server, and a good one that is served meanwhile."""
+
+    frames: int = 200_000
+    """Malformed, truncated, oversized and hostile messages in all."""
+    clients: int = 8
+    """That send them, at the same time."""
+    seconds: float = 20.0
+    """How long the good client is watched, alone and among the others."""
+    hz: float = 20.0
+    """Its requests in a second."""
+    seed: int = 0
+    """Of the messages."""
+
+    def __post_init__(self) -> None:
+        require_at_least_one(self, "frames", "clients", where="bench fuzz: ")

@@ -10,12 +10,14 @@ from vla.bench.settings import (
     CrashConfig,
     DamageConfig,
     EnvConfig,
+    FuzzConfig,
     IndexConfig,
     LabelsConfig,
     LoaderConfig,
     PolicyConfig,
     PrecisionConfig,
     RecorderConfig,
+    ServerConfig,
 )
 
 
@@ -92,6 +94,18 @@ def _precision(config: PrecisionConfig, note: Note) -> list[Row]:
     return bench_precision(config, note)
 
 
+def _server(config: ServerConfig, note: Note) -> list[Row]:
+    from vla.bench.serving.server import bench_server
+
+    return bench_server(config, note)
+
+
+def _fuzz(config: FuzzConfig, note: Note) -> list[Row]:
+    from vla.bench.serving.fuzz import bench_fuzz
+
+    return bench_fuzz(config, note)
+
+
 BENCHES: dict[str, Bench] = {
     "precision": Bench(
         config=PrecisionConfig,
@@ -129,6 +143,14 @@ BENCHES: dict[str, Bench] = {
         config=IndexConfig, run=_index, summary="opening a dataset of very many episodes, and memory of its index"
     ),
     "recorder": Bench(config=RecorderConfig, run=_recorder, summary="how long recording holds up a control loop"),
+    "server": Bench(
+        config=ServerConfig,
+        run=_server,
+        summary="the policy server against a bare websocket and one that blocks, and what batching saves",
+    ),
+    "fuzz": Bench(
+        config=FuzzConfig, run=_fuzz, summary="what hostile clients do to a policy server, and to a good client"
+    ),
     "damage": Bench(config=DamageConfig, run=_damage, summary="what readers make of damaged files of every kind"),
     "crash": Bench(config=CrashConfig, run=_crash, summary="what is lost when that which writes is killed"),
 }

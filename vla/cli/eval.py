@@ -46,6 +46,8 @@ class Arguments:
     """The same as its address for POLICY."""
     api_key_file: Path | None = None
     """File with the key of a server; by default that in VLA_API_KEY, if it is set."""
+    tls_ca: Path | None = None
+    """Certificates that a wss:// server is checked against; by default what VLA_TLS_CA names, else the system's."""
     env: tuple[str, ...] = ("tabletop/place",)
     """Tasks, patterns of them ('metaworld/*'), or ``all`` that are installed."""
     split: tuple[str, ...] = ("",)
@@ -105,7 +107,7 @@ def main(argv: list[str]) -> int:
         raise ConfigError("which policy? give a checkpoint folder, expert, random, or --server ws://HOST:PORT")
     if arguments.sequential and not arguments.against:
         raise ConfigError("--sequential compares two policies: name the other with --against")
-    hand_on(arguments.api_key_file)
+    hand_on(arguments.api_key_file, arguments.tls_ca)
     for policy in filter(None, (name, arguments.against)):
         is_address(policy)  # refuses one with a key in it before it is shown
     scenes, run = arguments.scenes(), arguments.run

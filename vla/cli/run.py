@@ -25,6 +25,8 @@ class Arguments:
     """Settings of the robot, as key=value."""
     api_key_file: Path | None = None
     """File with the key of a server; by default that in VLA_API_KEY, if it is set."""
+    tls_ca: Path | None = None
+    """Certificates that a wss:// server is checked against; by default what VLA_TLS_CA names, else the system's."""
     seconds: float = 10.0
     instruction: str | None = None
     """What to do; by default what the robot says."""
@@ -42,7 +44,7 @@ def main(argv: list[str]) -> int:
     from vla.deploy.robots.table import make_robot
     from vla.policies.table import build_policy, find_policy
 
-    hand_on(arguments.api_key_file)
+    hand_on(arguments.api_key_file, arguments.tls_ca)
     factory = find_policy(arguments.policy)
     robot = make_robot(arguments.robot, parse_settings(arguments.set))
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from vla.core.errors import ConfigError
 
 VARIABLE = "VLA_API_KEY"
+TLS_VARIABLE = "VLA_TLS_CA"
 
 
 def read_api_key(file: Path | None = None) -> str | None:
@@ -23,10 +24,18 @@ def read_api_key(file: Path | None = None) -> str | None:
     return _checked(os.environ[VARIABLE], VARIABLE) if VARIABLE in os.environ else None
 
 
-def hand_on(file: Path | None) -> None:
-    """Give the key in ``file``, if one is named, to this process and to those that it starts."""
+def hand_on(file: Path | None, tls_ca: Path | None = None) -> None:
+    """Give the key in ``file``, and ``tls_ca``, if they are named, to this process and to those that it starts."""
     if (key := read_api_key(file)) is not None:
         os.environ[VARIABLE] = key
+    if tls_ca is not None:
+        os.environ[TLS_VARIABLE] = str(tls_ca.absolute())
+
+
+def read_tls_ca() -> Path | None:
+    """The file that ``VLA_TLS_CA`` names: certificates that servers are checked against."""
+    named = os.environ.get(TLS_VARIABLE)
+    return Path(named) if named else None
 
 
 def _checked(text: str, where: str) -> str:

@@ -31,6 +31,7 @@ EXTRAS: Mapping[str, str] = {
     "transformers": "hf",
     "websockets": "serve",
     "msgpack": "serve",
+    "prometheus_client": "serve",
 }
 """Extra by the name that is imported."""
 
