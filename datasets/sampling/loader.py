@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from vla.core.errors import VlaError
+from vla.core.machine.memory import collect_seldom
 from vla.core.machine.places import free_shared_memory, use_writable_folders
 from vla.core.machine.spawned import WorkerDiedError, sendable
 from vla.core.machine.stopping import left_to_parent
@@ -69,7 +70,7 @@ def iterate_steps(
     ahead = _ahead(batches, loaders)
     options: dict[str, Any] = {"pin_memory": pin_memory, "prefetch_factor": ahead, "multiprocessing_context": "spawn"}
     loaded = torch.utils.data.DataLoader(
-        _Guarded(batches), batch_size=None, sampler=steps, num_workers=loaders, **options
+        _Guarded(batches), batch_size=None, sampler=steps, num_workers=loaders, worker_init_fn=_begin, **options
     )
     with left_to_parent():
         loader = iter(loaded)
@@ -80,6 +81,10 @@ def iterate_steps(
         with suppress(RuntimeError):  # a process that has died hands over nothing
             for _ in loader:
                 pass
+
+
+def _begin(loader: int) -> None:
+    collect_seldom()
 
 
 def _unguarded(loader: Iterator[Any]) -> Iterator[Any]:

@@ -36,8 +36,10 @@ def main() -> int:
     argv = sys.argv[1:]
     name = argv[0] if argv else "--help"
     from vla.core.lookup import lookup
+    from vla.core.machine.memory import collect_seldom
     from vla.core.machine.stopping import exit_code, interrupt, requests_go_to
 
+    collect_seldom()
     warnings.showwarning = _one_line  # type: ignore[assignment]  # its other arguments are not used
     try:
         if name in ("-h", "--help", "--version"):

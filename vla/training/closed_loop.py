@@ -17,6 +17,7 @@ from typing import Any
 
 from vla.core.errors import CheckpointError, ConfigError
 from vla.core.files import write_json
+from vla.core.machine.memory import collect_seldom
 from vla.core.machine.processes import end_with_parent
 from vla.core.machine.spawned import spawn
 from vla.core.sealed import seal_folder
@@ -162,6 +163,7 @@ def _best(run: Path) -> Drive | None:
 def _serve(pipe: Connection, settings: dict[str, Any]) -> None:
     """In the process: checkpoints in; successes and episodes that ran, or what went wrong, out."""
     end_with_parent()
+    collect_seldom()
     os.nice(_LOWER_PRIORITY)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS"):
         os.environ[name] = "1"

@@ -49,6 +49,27 @@ def test_memory_of_what_is_gone_is_given_back() -> None:
     subprocess.run([sys.executable, "-c", _MANY_SMALL], check=True, timeout=60)
 
 
+_CYCLE = """
+from vla.core.machine.memory import collect_seldom
+
+class Loop:
+    def __init__(self):
+        self.own = self
+    def __del__(self):
+        print("found")
+
+Loop()
+if {told}:
+    collect_seldom()
+"""
+
+
+@pytest.mark.parametrize(("told", "said"), [(False, "found\n"), (True, "")])
+def test_what_the_process_leaves_is_not_looked_through(told: bool, said: str) -> None:
+    command = [sys.executable, "-c", _CYCLE.format(told=told)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout == said
+
+
 @pytest.mark.parametrize(
     ("group", "file"),
     [("0::/one", "one/memory.events"), ("4:cpu,memory:/one", "memory/one/memory.oom_control")],

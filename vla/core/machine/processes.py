@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, NoReturn, TypeVar
 
+from vla.core.machine.memory import collect_seldom
 from vla.core.machine.ray_workers import run_on_ray
 from vla.core.machine.spawned import Work, refuse_unguarded, run_in_workers
 
@@ -116,6 +117,7 @@ def end_with_parent() -> None:
 def _begin_worker(workers: int) -> None:
     """No worker outlives its pool. Threads: its part of the cores, and one for software GL, which reads this early."""
     end_with_parent()
+    collect_seldom()
     threads = str(max(1, cores() // workers))
     os.environ.setdefault("LP_NUM_THREADS", "1")
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
