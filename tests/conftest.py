@@ -17,6 +17,7 @@ from tests import typechecks
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that runs the suite in the background ignores Ctrl-C, and so would all that the tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+gc.disable()  # while all tests are imported: of that nothing is garbage
 # Compiling the checked modules and the rewritten tests takes each process of the suite ten seconds: once is enough.
 sys.dont_write_bytecode = False
 os.register_at_fork(after_in_child=partial(setattr, sys, "dont_write_bytecode", True))  # its disk may be full
@@ -25,8 +26,28 @@ settings.register_profile("seeded", derandomize=True, deadline=None, max_example
 settings.load_profile("seeded")
 
 
+_LONGEST = ("documented", "cli/test_machines.py", "cli/test_demo.py", "training/test_parallel.py")
+"""Files and folders whose tests take tens of seconds: last of all, one would be waited for alone."""
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: looking through it takes half a second, and each `give_back` would."""
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_stays() -> Iterator[None]:
+    """What a module has imported and left stays too."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what wants a GPU where there is none."""
+    """Ray's tests begin, one after the other, then the longest; and skip what wants a GPU where there is none."""
+    longest = tuple(str(Path(__file__).parent / name) for name in _LONGEST)
+    items.sort(key=lambda item: (not _wants_ray(item), not str(item.path).startswith(longest)))
     for item in items:
         if item.get_closest_marker("gpu") and not _has_gpu():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
@@ -38,19 +59,29 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-@pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
+@pytest.fixture
+def ray_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """One Ray for all tests of this process that want one: starting it takes seconds."""
     import ray
 
     from vla.core.machine.ray_cluster import start_ray
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # how soon an ended or a dead worker is seen
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # how soon an ended or a dead worker is seen
+    if not ray.is_initialized():
         start_ray()
-        yield
+
+
+def _wants_ray(item: pytest.Item) -> bool:
+    return "ray_cluster" in getattr(item, "fixturenames", ()) or item.name.endswith("[ray]")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """Ray ends with the last test that wants it: its services take memory, and time of everybody."""
+    ray = sys.modules.get("ray")
+    if ray and ray.is_initialized() and not (nextitem and _wants_ray(nextitem)):
         ray.shutdown()
-    gc.collect()  # here, where its leftovers are expected, and not in somebody else's test
+        gc.collect()  # here, where its leftovers are expected, and not in somebody else's test
 
 
 @pytest.fixture(scope="module")

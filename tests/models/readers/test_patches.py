@@ -8,8 +8,6 @@ import pytest
 import torch
 from einops import rearrange
 from torch import Tensor
-from transformers import Qwen2VLConfig, Qwen2VLModel, ViTConfig
-from transformers.models.vit.modeling_vit import ViTPatchEmbeddings
 
 from tests.models.learning import learn, scaled
 from vla.core.errors import ConfigError
@@ -51,6 +49,9 @@ def _read(reader: PatchesReader, batch: Batch) -> Segment:
 @torch.no_grad()
 def test_a_token_is_what_a_vision_transformer_makes_of_the_patch(seen_twice: Interface, make_batch: MakeBatch) -> None:
     """Order of moments, cameras, rows, columns and pixels, against the published embedding of patches."""
+    from transformers import ViTConfig
+    from transformers.models.vit.modeling_vit import ViTPatchEmbeddings
+
     batch, reader = make_batch(interface=seen_twice), _reader(seen_twice)
     for part in (reader.place.weight, reader.place.bias, reader.view.weight, reader.time):
         part.zero_()
@@ -66,6 +67,8 @@ def test_a_token_is_what_a_vision_transformer_makes_of_the_patch(seen_twice: Int
 
 def _theirs(text: int, grid: tuple[int, int], more: int) -> Tensor:
     """Positions (l, 3) of words, one picture, and words, as Qwen2-VL counts them."""
+    from transformers import Qwen2VLConfig, Qwen2VLModel
+
     vision = {"depth": 1, "embed_dim": 8, "num_heads": 1, "spatial_merge_size": 1, "hidden_size": 8}
     text_config = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1,
                    "num_key_value_heads": 1, "vocab_size": 8}  # fmt: skip

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from vla.core.errors import ConfigError, ContractError
 from vla.models.text.config import BpeConfig, PretrainedConfig, read_tokenizer
@@ -27,6 +26,8 @@ def tokenizer() -> PieceTokenizer:
 @pytest.fixture
 def folder(tmp_path: Path, tokenizer: PieceTokenizer) -> Path:
     """As others write theirs: with case, a beginning, padding and a longest text."""
+    from transformers import PreTrainedTokenizerFast
+
     theirs = PreTrainedTokenizerFast(tokenizer_object=tokenizer._tokenizer, pad_token="<pad>", bos_token="<s>")
     theirs("put", padding="max_length", truncation=True, max_length=4)
     theirs.save_pretrained(tmp_path / "theirs")
@@ -67,6 +68,8 @@ def test_fillers_are_what_no_sentence_needs(tokenizer: PieceTokenizer) -> None:
 
 
 def test_one_from_elsewhere_keeps_case_and_never_cuts(folder: Path) -> None:
+    from transformers import PreTrainedTokenizerFast
+
     ours = PretrainedConfig(path=str(folder)).fit(SENTENCES)
     theirs = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     long = " ".join(SENTENCES)

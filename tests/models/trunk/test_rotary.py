@@ -5,8 +5,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import Qwen2VLTextConfig
-from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLRotaryEmbedding, apply_rotary_pos_emb
 
 from vla.models.trunk.rotary import rotate, turns
 
@@ -49,6 +47,9 @@ def test_each_axis_turns_its_own_pairs(axis: int) -> None:
 
 
 def test_it_is_that_of_qwen2_vl() -> None:
+    from transformers import Qwen2VLTextConfig
+    from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLRotaryEmbedding, apply_rotary_pos_emb
+
     position = torch.tensor([[0, 0, 0], [3, 1, 4], [1, 5, 9], [2, 6, 5]])
     q, k = _random(2, 3, 4, SIZE), _random(2, 1, 4, SIZE)
     rope = {"rope_type": "default", "rope_theta": 100.0, "mrope_section": [4, 1, 3]}
