@@ -375,7 +375,8 @@ def test_a_prefix_can_be_read_from_twice(head: HeadConfig, make_model: MakeModel
     segments, _ = model._read_inputs(batch.inputs)
     prefix = Reading(model.trunk, segments)
     first = model.head.sample(model.trunk, prefix, batch.inputs, model.table)
-    assert torch.equal(model.head.sample(model.trunk, prefix, batch.inputs, model.table), first)
+    again = model.head.sample(model.trunk, prefix, batch.inputs, model.table)
+    torch.testing.assert_close(again, first, atol=1e-5, rtol=1e-5)  # of one pass, then of a cache
 
 
 @torch.no_grad()

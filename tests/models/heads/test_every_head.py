@@ -164,7 +164,9 @@ def test_a_prefix_is_left_as_it_was(head: HeadConfig, make_model: MakeModel, mak
         prefix = Reading(model.trunk, segments)
         first = model.head.sample(model.trunk, prefix, batch.inputs, model.table)
         model.head.loss(model.trunk, prefix, batch.inputs, batch.targets, model.table)
-        assert torch.equal(model.head.sample(model.trunk, prefix, batch.inputs, model.table), first)
+        again = model.head.sample(model.trunk, prefix, batch.inputs, model.table)
+    # At first the inputs and what follows are read in one pass, which rounds otherwise on some processors.
+    torch.testing.assert_close(again, first, atol=1e-5, rtol=1e-5)
 
 
 @every_head
