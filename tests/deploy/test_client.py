@@ -16,17 +16,11 @@ from vla.deploy.wire import pack, unpack
 
 
 @pytest.fixture
-def odd_server():
-    """Starts a websocket server that sends these frames and then does nothing."""
+def talking():
+    """Starts a websocket server that talks like this to each client."""
     running = []
 
-    def start(*frames: bytes | str) -> str:
-        def talk(connection):
-            for frame in frames:
-                connection.send(frame)
-            for _ in connection:
-                pass
-
+    def start(talk) -> str:
         server = serve(talk, "127.0.0.1", 0)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -37,6 +31,22 @@ def odd_server():
     for server, thread in running:
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def odd_server(talking):
+    """Starts one that sends these frames and then does nothing."""
+
+    def start(*frames: bytes | str) -> str:
+        def talk(connection):
+            for frame in frames:
+                connection.send(frame)
+            for _ in connection:
+                pass
+
+        return talking(talk)
+
+    return start
 
 
 def test_infer_and_metadata(address, observation):
@@ -117,9 +127,8 @@ def test_the_client_needs_nothing_but_numpy_msgpack_and_websockets():
 
 
 @pytest.fixture
-def answering():
-    """Starts a server that publishes this, and answers each request with what ``answer`` makes of it."""
-    running = []
+def answering(talking):
+    """Starts one that publishes this, and answers each request with what ``answer`` makes of it."""
 
     def start(metadata, answer) -> str:
         def talk(connection):
@@ -128,16 +137,9 @@ def answering():
                 for reply in answer(unpack(frame)):
                     connection.send(pack(reply))
 
-        server = serve(talk, "127.0.0.1", 0)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        running.append((server, thread))
-        return f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+        return talking(talk)
 
-    yield start
-    for server, thread in running:
-        server.shutdown()
-        thread.join()
+    return start
 
 
 LIMITED = {"contract": {"action": [{"low": -1.0, "high": 1.0}, {"low": 0.0, "high": 0.25}]}}

@@ -1,7 +1,7 @@
 """The training loop of one worker, top to bottom: the same in this process and under Ray, on a CPU and on a GPU."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from vla.models.checkpoint import write_checkpoint
 from vla.models.freezing import Frozen
 from vla.models.gradients import gradient_norms
 from vla.models.model import Model
+from vla.models.preprocessor import Preprocessor
 from vla.models.transfer import Fate, transfer
+from vla.models.trunk.inputs import Inputs, Targets
 from vla.training.augmentation import Augmentation
 from vla.training.claims import claim_data, progress, read_claim
 from vla.training.closed_loop import ClosedLoop
@@ -26,7 +28,7 @@ from vla.training.metrics import Log, Means, MetricsLog, Silence
 from vla.training.optimiser import build_optimisers
 from vla.training.parallel import Parallel
 from vla.training.precision import autocast
-from vla.training.recipe import TrainConfig
+from vla.training.recipe import AugmentationConfig, TrainConfig
 from vla.training.samples import Samples, open_samples
 from vla.training.state import Position, load_state, save_state, settle_precision, write_final
 from vla.training.step import lr_scale, train_step, update_average
@@ -56,11 +58,7 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
     samples = open_samples(config)
     blueprint = samples.blueprint
     claim_data(run, blueprint.contract, write=first)
-    preprocessor, said = blueprint.preprocessor, samples.train.instructions
-    tokens = dict(zip(said, preprocessor.texts(said)[0].tolist(), strict=True))
-    augment = Augmentation(config.augmentation, preprocessor.signals, preprocessor.interface.cameras, tokens)
-    words, rotate = config.augmentation.words, config.augmentation.rotate
-    reword = Wording(words, preprocessor.tokenizer, said, rotate=rotate)
+    alter = _altering(config.augmentation, blueprint.preprocessor, samples.train.instructions)
     evaluators = [lookup("evaluator", name, EVALUATORS)(samples, config.seed) for name in config.evaluators]
 
     # -- model and optimiser -----------------------------------------------------------------------------------------
@@ -110,8 +108,7 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
         batch = recorded.to(device)
         scale = lr_scale(position.step, fraction, warmup_steps=config.warmup_steps, constant=config.constant)
         with autocast(precision, device):
-            inputs, targets = augment(batch.inputs, batch.targets)
-            inputs = reword(inputs)  # the last, since words are known by how they stand in the data
+            inputs, targets = alter(batch.inputs, batch.targets)
             pulls = gradient_norms(model, inputs, targets) if _due(position.step, config.gradient_steps) else {}
             loss, metrics = wrapped(inputs, targets)
         metrics = train_step(wrapped, loss, optimisers, lr_scale=scale, clip=config.optimiser.clip) | metrics | pulls
@@ -138,6 +135,21 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
         write_final(run, write)
         if driving is not None:
             driving.finish(position.step, position.seconds, write)
+
+
+def _altering(
+    config: AugmentationConfig, preprocessor: Preprocessor, instructions: Sequence[str]
+) -> Callable[[Inputs, Targets], tuple[Inputs, Targets]]:
+    """Batches as they might as well have been recorded, in pictures and words."""
+    tokens = dict(zip(instructions, preprocessor.texts(instructions)[0].tolist(), strict=True))
+    augment = Augmentation(config, preprocessor.signals, preprocessor.interface.cameras, tokens)
+    reword = Wording(config.words, preprocessor.tokenizer, instructions, rotate=config.rotate)
+
+    def alter(inputs: Inputs, targets: Targets) -> tuple[Inputs, Targets]:
+        inputs, targets = augment(inputs, targets)
+        return reword(inputs), targets  # words last: pictures are augmented by what the data says
+
+    return alter
 
 
 def _origin(

@@ -103,8 +103,8 @@ class AugmentationConfig:
     said. A policy that has met them looks past them."""
     rotate: float = 0.0
     """Share of samples whose instruction begins at any of its words and goes on from its end at its beginning: "on the
-    plate put the block". A policy that has met them goes by what stands beside a word, not by its place. Not for data
-    in which the order of words is the order of deeds."""
+    plate put the block"; where words are spelled in pieces, at any of these. A policy that has met them goes by what
+    stands beside a word, not by its place. Not for data in which the order of words is the order of deeds."""
     shift: float = 0.0
     """Largest shift of a camera's picture, as a share of its size; the border is repeated (arXiv 2004.13649)."""
     crop: float = 0.0

@@ -9,14 +9,13 @@ import numpy as np
 from vla.bench.measure import Note, Row
 from vla.bench.serving.attackers import attack
 from vla.bench.serving.policies import request
-from vla.bench.serving.servers import held_by, vla_serve
+from vla.bench.serving.servers import UNPACED, held_by, vla_serve
 from vla.bench.settings import FuzzConfig
 from vla.core.errors import ServeError
 from vla.core.machine.spawned import spawn
 from vla.deploy.client import PolicyClient
 
 _IDLE_S = 3.0
-_UNPACED = ("--limits.requests-per-s", "1e6", "--limits.bytes-per-s", "1e12", "--limits.frames-per-s", "1e9")
 _LEAK_MB = 16.0
 """What allocators keep for themselves after so many messages."""
 
@@ -28,7 +27,7 @@ def bench_fuzz(config: FuzzConfig, note: Note) -> list[Row]:
 
 def _flood(config: FuzzConfig, note: Note) -> list[Row]:
     """As many messages as fast as they go: whether it falls, and whether it leaks."""
-    with vla_serve("Still", *_UNPACED) as (address, pid):
+    with vla_serve("Still", *UNPACED) as (address, pid):
         each = -(-config.frames // config.clients)
         _hostile(address, config.seed + 1000, config.clients, max(1, each // 10))  # allocators are warm
         before = held_by(pid)

@@ -9,13 +9,11 @@ import numpy as np
 
 from vla.bench.measure import Note, Row, compare
 from vla.bench.serving.policies import request
-from vla.bench.serving.servers import blocking_server, vla_serve
+from vla.bench.serving.servers import UNPACED, blocking_server, vla_serve
 from vla.bench.settings import ServerConfig
 from vla.deploy.client import PolicyClient
 
 _TURNS = 10
-_UNPACED = ("--limits.requests-per-s", "1e6", "--limits.bytes-per-s", "1e12", "--limits.frames-per-s", "1e9")
-"""A client that asks without a pause is what is measured here."""
 
 
 def bench_server(config: ServerConfig, note: Note) -> list[Row]:
@@ -26,7 +24,7 @@ def bench_server(config: ServerConfig, note: Note) -> list[Row]:
 def _round_trips(config: ServerConfig, note: Note) -> list[Row]:
     note(f"round trips of one client, {config.requests} with each server, in turns")
     with ExitStack() as stack:
-        ours = stack.enter_context(vla_serve("Still", *_UNPACED))[0]
+        ours = stack.enter_context(vla_serve("Still", *UNPACED))[0]
         plain = stack.enter_context(blocking_server(works=False))
         clients = [stack.enter_context(PolicyClient(address)) for address in (ours, plain)]
         times: list[list[float]] = [[], []]
@@ -44,7 +42,7 @@ def _round_trips(config: ServerConfig, note: Note) -> list[Row]:
 
 def _several(config: ServerConfig, note: Note) -> list[Row]:
     note(f"{config.clients} clients of a policy that takes 20 ms, {config.seconds:g} s with each server")
-    with vla_serve("Working", *_UNPACED) as (ours, _):
+    with vla_serve("Working", *UNPACED) as (ours, _):
         times, _rate = _together(ours, config.clients, config.seconds)
     with blocking_server(works=True) as blocking:
         blocked, _rate = _together(blocking, config.clients, config.seconds)
@@ -55,9 +53,9 @@ def _several(config: ServerConfig, note: Note) -> list[Row]:
 
 def _many(config: ServerConfig, note: Note) -> list[Row]:
     note(f"{config.many} clients, {config.seconds:g} s with batches and without")
-    with vla_serve("Working", *_UNPACED) as (address, _):
+    with vla_serve("Working", *UNPACED) as (address, _):
         times, batched = _together(address, config.many, config.seconds)
-    with vla_serve("Working", *_UNPACED, "--limits.batch", "1") as (address, _):
+    with vla_serve("Working", *UNPACED, "--limits.batch", "1") as (address, _):
         _times, alone = _together(address, config.many, config.seconds)
     return [
         compare(f"requests of {config.many} clients, batched", batched, "requests/s", against=alone, bar=2.0),

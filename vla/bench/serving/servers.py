@@ -21,6 +21,8 @@ from vla.core.machine.spawned import spawn
 from vla.deploy.wire import pack, unpack
 
 _READY_S = 120.0
+UNPACED = ("--limits.requests-per-s", "1e6", "--limits.bytes-per-s", "1e12", "--limits.frames-per-s", "1e9")
+"""Options of ``vla serve`` for clients that send without a pause."""
 
 
 @contextlib.contextmanager
