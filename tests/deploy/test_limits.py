@@ -116,7 +116,7 @@ def test_who_pings_and_never_reads_is_dropped(policy: Any, observation: Observe)
         with raw_client(address) as connection, contextlib.suppress(OSError):
             for _ in range(2000):
                 connection.sendall(PING * 100)
-        wait_until(lambda: metric(address, "vla_dropped_total") == 1)
+        wait_until(lambda: metric(address, 'vla_dropped_total{reason="answers"}') == 1)
         assert other.infer(observation())["actions"].shape == (4, 2)
 
 
@@ -131,6 +131,7 @@ def test_a_flood_of_small_frames_is_ended(policy: Any, observation: Observe, pie
                 for _ in range(20000):
                     connection.sendall(piece * 1000)
             reader.join()
+        assert metric(address, 'vla_dropped_total{reason="frames"}') == 1
         assert other.infer(observation())["actions"].shape == (4, 2)
 
 
