@@ -37,6 +37,7 @@ class CountingPolicy:
         self.steps: dict[int, int] = {}
         self.batch_sizes: list[int] = []
         self.seen: list[Observation] = []
+        self.long = HORIZON
         self.warm_up_s = 0.0
         self.warm_up_error: Exception | None = None
 
@@ -67,6 +68,8 @@ class CountingPolicy:
     def _chunk(self, slot: int, observation: Observation) -> ActionChunk:
         self.steps[slot] += 1
         actions = observation.state[None, :2] + np.arange(HORIZON, dtype=np.float32)[:, None]  # (h, d)
+        if observation.instruction == "long":
+            actions = np.zeros((self.long, 2), np.float32)
         if observation.instruction == "nan":
             actions[1, 1] = np.nan
         if observation.instruction == "wrong shape":

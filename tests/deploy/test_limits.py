@@ -120,6 +120,27 @@ def test_who_pings_and_never_reads_is_dropped(policy: Any, observation: Observe)
         assert other.infer(observation())["actions"].shape == (4, 2)
 
 
+def test_who_does_not_read_answers_is_dropped(policy: Any, observation: Observe) -> None:
+    """However much may wait for it: the time of a write is bounded too."""
+    policy.long = 1 << 18  # steps: an answer has 2 MB, more than the kernel keeps of a few
+    with serving(policy, write_bytes=1 << 30, write_s=0.3) as address:
+        with raw_client(address) as connection, contextlib.suppress(OSError):
+            for _ in range(20):
+                connection.sendall(frame(Opcode.BINARY, pack(observation("long"))))
+            wait_until(lambda: metric(address, 'vla_dropped_total{reason="answers"}') == 1)
+        wait_until(lambda: metric(address, "vla_clients ") == 0)
+
+
+def test_who_sends_more_than_a_few_messages_that_nobody_takes_is_dropped(policy: Any) -> None:
+    """Pings are answered, and no message among them."""
+    with serving(policy, message_bytes=1000, frames_per_s=1e9) as address, raw_client(address) as connection:
+        connection.sendall(PING * 25)
+        assert is_open(connection, 0.2)
+        connection.sendall(PING * 10)
+        assert not is_open(connection, 5.0)
+        assert metric(address, 'vla_dropped_total{reason="bytes"}') == 1
+
+
 @pytest.mark.parametrize("piece", [frame(Opcode.PING, b""), frame(Opcode.CONT, b"", last=False)], ids=["ping", "empty"])
 def test_a_flood_of_small_frames_is_ended(policy: Any, observation: Observe, piece: bytes) -> None:
     with serving(policy, frames_per_s=500.0) as address, PolicyClient(address) as other:
