@@ -33,5 +33,9 @@ class PlacesTakenError(ServeError):
     """A policy server has no place for one more connection now."""
 
 
+class RobotError(VlaError):
+    """A robot cannot be reached, or does not do what it is told; it was brought to rest as far as it could be."""
+
+
 class UnknownNameError(VlaError):
     """A name that no table knows."""
