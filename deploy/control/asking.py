@@ -31,6 +31,8 @@ class Answer:
     chunk: ActionChunk | None
     error: Exception | None
     took_s: float
+    answered_s: float
+    """On the monotonic clock."""
 
 
 class Asking:
@@ -93,7 +95,8 @@ class Asking:
                 (chunk,) = self._policy.act([question.observation])
             except Exception as caught:  # said to whoever asked
                 error = self._revived(caught)
-            self._answer = Answer(question=question, chunk=chunk, error=error, took_s=time.monotonic() - began)
+            now = time.monotonic()
+            self._answer = Answer(question=question, chunk=chunk, error=error, took_s=now - began, answered_s=now)
             self._answered.set()
 
     def _revived(self, error: Exception) -> Exception:
