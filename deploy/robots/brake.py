@@ -23,7 +23,7 @@ class Brake:
         acceleration: Float64[np.ndarray, " d"],
         jerk: Float64[np.ndarray, " d"],
     ) -> None:
-        self.dt, self.acceleration = dt, acceleration
+        self.dt, self.speed, self.acceleration = dt, speed, acceleration
         # From one end of the acceleration to the other within a step: more is no limit.
         self.jerk = np.minimum(jerk, 2 * acceleration / dt)
         self._change = self.jerk * dt
@@ -39,6 +39,19 @@ class Brake:
         least, most = np.maximum(a - self._change, -self.acceleration), np.minimum(a + self._change, self.acceleration)
         braking: np.ndarray = np.minimum(np.maximum(wanted, least), most)
         return braking
+
+    def range(self, w: Float64[np.ndarray, " d"], a: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, "2 d"]:
+        """The lowest and the highest acceleration of the next step.
+
+        Any of them can fade to none before the speed is at its limit; so could that of the step before.
+        """
+        down, up = (_highest(np.maximum(self.speed + way, 0) / self.dt, self._change) for way in (w, -w))
+        return np.stack(
+            [
+                np.maximum.reduce([-self.acceleration, a - self._change, np.minimum(-down, a + self._change)]),
+                np.minimum.reduce([self.acceleration, a + self._change, np.maximum(up, a - self._change)]),
+            ]
+        )
 
     def way(
         self,

@@ -65,6 +65,7 @@ class Gate:
             )
         self._brake = Brake(dt=dt, speed=self._limit, acceleration=acceleration, jerk=jerk)
         self._deviation = self._each(motion.deviation)
+        *_, self._reach = self._brake.way(np.zeros_like(low), self._limit, acceleration)
         states = [d.name for d in contract.state]
         self._measured = [states.index(name) if name in states else None for name in self._names]
         self._u = self._start(self._of(where), contract.tolerance)
@@ -141,15 +142,19 @@ class Gate:
 
     def _follow(self, target: Float64[np.ndarray, " d"], reasons: dict[str, tuple[str, ...]]) -> None:
         """One step towards ``target``, which is within the limits."""
-        w, dt, brake = self._w, self._dt, self._brake
-        at_once = (target - self._u) / dt
-        least = np.maximum.reduce([-self._limit, w - brake.acceleration * dt, w + (self._a - brake.jerk * dt) * dt])
-        most = np.minimum.reduce([self._limit, w + brake.acceleration * dt, w + (self._a + brake.jerk * dt) * dt])
-        tried = np.concatenate([[np.clip(at_once, least, most), self._braked], least + (most - least) * _TRIED])
-        miss, fits = self._ends(tried, target)
+        at_once = (target - self._u) / self._dt
+        least, most = self._w + self._brake.range(self._w, self._a) * self._dt
         # What was followed exactly until now is not doubted: where it will be is for it to say, not for its pace.
         followed = np.abs(self._u - self._target) <= self._grain
-        passed = (least <= at_once) & (at_once <= most) & fits[0] & (followed | (np.abs(miss[0]) <= self._grain))
+        allowed = (least <= at_once) & (at_once <= most)
+        far = (self._low + self._reach <= target) & (target <= self._high - self._reach)
+        if self._motion.workspace is None and (allowed & followed & far).all():
+            self._go(at_once)  # no end is near, whatever it brakes from
+            self._u = target
+            return
+        tried = np.concatenate([[np.clip(at_once, least, most), self._braked], least + (most - least) * _TRIED])
+        miss, fits = self._ends(tried, target)
+        passed = allowed & fits[0] & (followed | (np.abs(miss[0]) <= self._grain))
         speed = np.where(passed, at_once, _nearest(tried[2:], miss[2:], fits[2:], otherwise=self._braked))
         self._explain(reasons, ~passed, at_once, fits[0])
         if (kept := self._in_workspace(speed)) is not speed:
