@@ -2,13 +2,10 @@
 
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass
 
 from vla.core.types import ActionChunk, Observation, Policy
 from vla.deploy.batcher import PolicyDiedError, RestartablePolicy
-
-_REMEMBERED = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,21 +104,3 @@ class Asking:
             except Exception as worse:
                 return worse
         return error
-
-
-class Delay:
-    """How many steps go by between an observation and the first command that rests on it."""
-
-    def __init__(self, period_s: float) -> None:
-        self._period_s = period_s
-        self._seconds: deque[float] = deque(maxlen=_REMEMBERED)
-
-    def measured(self, seconds: float) -> None:
-        """One more; what a first inference takes does not belong here."""
-        self._seconds.append(seconds)
-
-    @property
-    def steps(self) -> int:
-        """To count on: the longest of the last ones, and at least one."""
-        longest = max(self._seconds, default=0.0)
-        return max(1, -(-int(longest * 1e9) // int(self._period_s * 1e9)))

@@ -29,12 +29,13 @@ class Cadence:
 
     def __init__(self, hz: float) -> None:
         self.period_s = 1 / hz
-        self._late_s = np.zeros(_KEPT)  # allocated before the first tick
+        self._lateness_s = np.zeros(_KEPT)  # allocated before the first tick
         self.begin()
 
     def begin(self) -> None:
         """From now on; what was before is forgotten."""
-        self._late_s[:] = 0
+        self._lateness_s[:] = 0
+        self.late_s = 0.0
         self._ticks = self._missed = 0
         self._most_s = 0.0
         self._began_s = self._woke_s = time.monotonic()
@@ -56,15 +57,15 @@ class Cadence:
         self._ticks += 1
         deadline = self.deadline_s
         time.sleep(max(0.0, deadline - time.monotonic()))
-        late = self._woke_s = time.monotonic()
-        late -= deadline
-        self._late_s[self._ticks % _KEPT] = late
-        self._most_s = max(self._most_s, late)
+        self._woke_s = time.monotonic()
+        self.late_s = self._woke_s - deadline
+        self._lateness_s[self._ticks % _KEPT] = self.late_s
+        self._most_s = max(self._most_s, self.late_s)
         return missed
 
     def rhythm(self) -> Rhythm:
         """Since the beginning."""
-        late_ms = 1e3 * self._late_s[1 : self._ticks + 1] if self._ticks < _KEPT else 1e3 * self._late_s
+        late_ms = 1e3 * (self._lateness_s[1 : self._ticks + 1] if self._ticks < _KEPT else self._lateness_s)
         took = self._woke_s - self._began_s
         p50, p99 = np.percentile(late_ms, (50, 99)) if len(late_ms) else (0.0, 0.0)
         return Rhythm(

@@ -23,10 +23,11 @@ from jaxtyping import Float32
 
 from vla.core.chunks import ChunkBuffer, Execution
 from vla.core.contract import require_match
+from vla.core.delay import Delay
 from vla.core.errors import ConfigError, ContractError, RobotError, ServeError
 from vla.core.fit import check_chunk, check_observation
 from vla.core.types import Observation, Policy
-from vla.deploy.control.asking import Answer, Asking, Delay, Question
+from vla.deploy.control.asking import Answer, Asking, Question
 from vla.deploy.control.cadence import Cadence
 from vla.deploy.control.drive import Drive, Tally
 from vla.deploy.control.operator import Operator, Order
@@ -59,6 +60,12 @@ class Step:
     """when that was sent, both on the monotonic clock."""
     mode: str
     """``policy``, ``hold``, ``travel``, ``pause`` or ``stop``."""
+    late_s: float
+    """How late the loop woke up for it."""
+    inference_s: float | None
+    """What the last answer took; None before the first."""
+    unsure: float | None
+    """How far it disagreed with what it replaced, as a share of an action's range."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,9 +174,18 @@ class ControlLoop:
         asked, age_s, mode = self._decide()
         verdict = self._move(asked, seen, age_s)
         self._tally.counts["steps"] += 1
-        looked_ns = round(looked_s * 1e9)
         self._on_step(
-            Step(seen=seen, asked=asked, verdict=verdict, looked_ns=looked_ns, sent_ns=self._sent_ns, mode=mode)
+            Step(
+                seen=seen,
+                asked=asked,
+                verdict=verdict,
+                looked_ns=round(looked_s * 1e9),
+                sent_ns=self._sent_ns,
+                mode=mode,
+                late_s=self._cadence.late_s,
+                inference_s=next(reversed(self._tally.inference_s), None),
+                unsure=next(reversed(self._tally.unsure), None),
+            )
         )
 
     @property
@@ -320,8 +336,8 @@ class ControlLoop:
         elif order is Order.HOME and not self.gate.stopped:
             motion = self._robot.motion
             self._travel = Travel(self.gate.sent, self._home, motion, self._contract, then_pause=True)
-        elif order is Order.QUIT:
-            self._paused, self._ended = True, "quit"
+        elif order in (Order.QUIT, Order.NEXT):
+            self._paused, self._ended = True, order.value
         elif order is Order.PAUSE:
             self._paused = True
 

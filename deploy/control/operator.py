@@ -23,6 +23,8 @@ class Order(Enum):
     """The same, and nothing but `GO` ends it: whoever says it means it."""
     HOME = "home"
     """Go back to where the robot stood at the beginning, slowly, and pause there."""
+    NEXT = "next"
+    """This episode is over; the next scene, where there are scenes."""
     QUIT = "quit"
     """Come to rest, then end the session."""
 
@@ -53,8 +55,16 @@ class Operator:
                 yield self._waiting.popleft()
 
 
-KEYS = {" ": Order.PAUSE, "g": Order.GO, "s": Order.STOP, "\x1b": Order.STOP, "h": Order.HOME, "q": Order.QUIT}
-HELP = "keys: space pause, g go on, s or Esc stop, h home, i new instruction, q quit"
+KEYS = {
+    " ": Order.PAUSE,
+    "g": Order.GO,
+    "s": Order.STOP,
+    "\x1b": Order.STOP,
+    "h": Order.HOME,
+    "n": Order.NEXT,
+    "q": Order.QUIT,
+}
+HELP = "keys: space pause, g go on, s or Esc stop, h home, i new instruction, n next scene, q quit"
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """A session at a robot: episode after episode of one policy, each drive told, recorded and, where one can, judged."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ def drive_episodes(
     policy: Policy,
     robot: Robot,
     *,
-    episodes: int,
+    episodes: int | None,
     seconds: float,
     seed: int = 0,
     instruction: str | None = None,
@@ -38,11 +39,14 @@ def drive_episodes(
     recorder: DriveRecorder | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> Iterator[Driven]:
-    """Drive ``episodes`` times for at most ``seconds``; a robot with scenes is shown those of ``seed`` and on."""
-    if episodes < 1 or seconds <= 0:
+    """Drive ``episodes`` times for at most ``seconds``; a robot with scenes is shown those of ``seed`` and on.
+
+    Without a number of episodes it goes on until the operator ends it.
+    """
+    if (episodes is not None and episodes < 1) or seconds <= 0:
         raise ConfigError(f"episodes={episodes} must be at least 1, and seconds={seconds:g} above 0")
     scenes = robot if isinstance(robot, Scenes) else None
-    if episodes > 1 and scenes is None:
+    if (episodes or 1) > 1 and scenes is None:
         raise ConfigError(f"episodes={episodes}: this robot cannot lay out a scene; leave it out, and say so each time")
     steps = max(1, round(seconds * robot.contract.control_hz))
     last: list[Step] = []
@@ -57,9 +61,10 @@ def drive_episodes(
         scenes.begin(seed)
     loop = ControlLoop(policy, robot, instruction=instruction, pace=pace, operator=operator, on_step=each)
     with closing(loop):
-        for episode in range(episodes):
-            if scenes is not None and episode:
-                scenes.begin(seed + episode)
+        for episode in itertools.count() if episodes is None else range(episodes):
+            if episode:
+                if scenes is not None:
+                    scenes.begin(seed + episode)
                 loop.begin_anew()
             drive = loop.run(steps)
             success = scenes.success if scenes is not None else None

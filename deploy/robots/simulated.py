@@ -22,9 +22,10 @@ class SimulatedRobot:
     """
 
     def __init__(
-        self, env: str = "tabletop/place", *, seed: int = 0, settings: Mapping[str, Any] | None = None
+        self, env: str = "tabletop/place", *, seed: int = 0, settings: Mapping[str, Any] | None = None, **others: Any
     ) -> None:
-        self._env = env_spec(env).build(settings or {})
+        """``settings`` and ``others`` are those of the environment."""
+        self._env = env_spec(env).build({**(settings or {}), **others})
         self._contract = self._env.contract
         self._elapsed_ns = 0
         self._period_ns = round(1e9 / self._contract.control_hz)

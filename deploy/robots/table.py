@@ -8,7 +8,7 @@ from vla.core.lookup import lookup
 from vla.deploy.robots.robot import Robot
 from vla.deploy.robots.simulated import SimulatedRobot
 
-ROBOTS: dict[str, Callable[..., Robot]] = {"simulated": SimulatedRobot}
+ROBOTS: dict[str, Callable[..., Robot]] = {"simulated": SimulatedRobot, "tabletop": SimulatedRobot}
 
 
 def make_robot(name: str, settings: Mapping[str, Any]) -> Robot:

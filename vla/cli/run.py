@@ -20,6 +20,7 @@ _START_S = 600.0
 """For loading a policy."""
 _EXAMPLES = """  vla run --policy runs/demo/checkpoint --env tabletop/place --episodes 5
   vla run --policy runs/demo/checkpoint --robot my_package:MyArm --instruction "put the red block on the blue plate"
+  vla run --robot tabletop --policy runs/demo/checkpoint --page
   vla run --policy ws://127.0.0.1:8000 --robot my_package:MyArm --ahead --record data/runs
   vla run --policy runs/realtime/checkpoint --ahead --priority 50 --seconds 60 --json run.json"""
 
@@ -39,8 +40,12 @@ class Arguments:
     """What stands around a simulated or emulated robot; the same as --set env=…"""
     set: list[str] = field(default_factory=list)
     """Settings of the robot, as key=value."""
-    episodes: int = 1
-    """How many, where the robot can lay out scenes."""
+    episodes: int | None = None
+    """How many, where the robot can lay out scenes; by default one, and with a page as many as you like."""
+    page: bool = False
+    """Serve a page to this machine's browser: cameras, instruction, what is asked and sent, a stop button."""
+    page_port: int = 0
+    """Of the page; 0 takes any that is free."""
     seed: int = 0
     """Of the first scene."""
     seconds: Annotated[float, tyro.conf.arg(aliases=["-s"])] = 20.0
@@ -83,6 +88,8 @@ def main(argv: list[str]) -> int:
     from vla.deploy.control.realtime import real_time
     from vla.deploy.control.recording import DriveRecorder
     from vla.deploy.control.session import drive_episodes
+    from vla.deploy.page.board import Board
+    from vla.deploy.page.server import OperatorPage
     from vla.deploy.robots.table import make_robot
 
     hand_on(arguments.api_key_file, arguments.tls_ca)
@@ -110,11 +117,17 @@ def main(argv: list[str]) -> int:
             refuse=arguments.refuse,
             unsure=arguments.unsure,
         )
+        board = Board(robot.contract, arguments.policy)
+        if arguments.page:
+            address = stack.enter_context(OperatorPage(board, operator, port=arguments.page_port).running())
+            console().print(f"operator's page: [bold]{address}[/]")
         for driven in drive_episodes(
-            policy, robot, episodes=arguments.episodes, seconds=arguments.seconds, seed=arguments.seed,
-            instruction=arguments.instruction, pace=pace, operator=operator, recorder=recorder,
+            policy, robot, episodes=arguments.episodes or (None if arguments.page else 1), seconds=arguments.seconds,
+            seed=arguments.seed, instruction=arguments.instruction, pace=pace, operator=operator, recorder=recorder,
+            on_step=board,
         ):  # fmt: skip
             done.append(driven)
+            board.note(f"“{driven.instruction}”: {driven.drive.ended}")
             console().print(_line(driven))
     _report(done)
     write_result(arguments.json, {"granted": granted, "episodes": [asdict(driven) for driven in done]})
@@ -143,7 +156,7 @@ def _policy(name: str, robot: "Robot", stack: ExitStack) -> "Policy":
 
 def _line(driven: "Driven") -> str:
     drive = driven.drive
-    judged = "" if driven.success is None else "  [green]success[/]" if driven.success else "  [red]failure[/]"
+    judged = "" if driven.success is None else "  [green]success[/]" if driven.success else f"  [red]{drive.ended}[/]"
     gated = ", ".join(f"{count} {reason}" for reason, count in drive.gated.items()) or "none"
     return (
         f"“{driven.instruction}”{judged}  {drive.steps} steps, {drive.inferences} inferences, gated: {gated}"

@@ -99,10 +99,11 @@ class ChunkBuffer:
         `ContractError`.
         """
         start = self.step if asked is None else asked
-        begins = max(self.step, start + ((self.latency if committed is None else committed) if self._chunks else 0))
-        if begins >= start + len(chunk.actions):
+        behind = self.latency if committed is None else committed
+        begins = max(self.step, start + behind if self._chunks else start)
+        if max(begins, start + behind) >= start + len(chunk.actions):
             raise ContractError(
-                f"a chunk of {len(chunk.actions)} steps ends before one that is asked for now begins, {begins - start} "
+                f"a chunk of {len(chunk.actions)} steps ends before one that is asked for now begins, {max(begins - start, behind)} "
                 "steps later; use a policy with a longer horizon, or a shorter latency"
             )
         self._chunks.appendleft(_Pending(start, begins, chunk))

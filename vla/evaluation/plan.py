@@ -80,7 +80,7 @@ class Plan:
             "episodes": self.episodes,
             **{name: getattr(self.run, name) for name in ("execute", "ensemble", "batch")},
             **self.run.computing,
-            **({"latency_steps": self.run.latency_steps} if self.run.latency_steps else {}),
+            **({"latency": asdict(self.run.lateness)} if self.run.lateness else {}),
             "sequential": {"alpha": self.sequential.alpha} if self.sequential else None,
             "versions": versions(),
         }

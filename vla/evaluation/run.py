@@ -70,7 +70,7 @@ def run_trials(
             makers=makers,
             execute=config.execute,
             ensemble=config.ensemble,
-            latency=config.latency_steps,
+            lateness=config.lateness,
             batch=min(config.batch, max(len(share.trials) for share in shares)),
         )
         try:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from vla.core.chunks import Execution
 from vla.core.contract import require_match
+from vla.core.delay import Lateness
 from vla.core.errors import ConfigError, VlaError
 from vla.core.machine.memory import give_back
 from vla.core.policy_spec import PolicySpec
@@ -112,7 +113,7 @@ class EpisodeRunner:
     """By the policy's label."""
     execute: int | None
     ensemble: float | None
-    latency: int
+    lateness: Lateness
     batch: int
     _stages: "OrderedDict[tuple[str, str, str], _Stage]" = field(default_factory=OrderedDict)
     """The one that was used last comes last."""
@@ -161,29 +162,35 @@ class EpisodeRunner:
             require_match(policy.contract, envs[0].contract, who="the policy", whom=f"environment {name}", fix=_FIX)
             trained = policy.contract.policy
             execution = Execution.of(trained, execute=self.execute, ensemble=self.ensemble)
-            tells = _tells(trained, self.latency, execution)
+            told = _told(trained, self.lateness, execution)
         except BaseException:
             for env in envs:
                 env.close()
             raise
         history, horizon = (trained.history, trained.horizon) if trained else (1, None)
         slots = [
-            Slot(env, execution, history=history, horizon=horizon, latency=self.latency, tells=tells) for env in envs
+            Slot(env, execution, history=history, horizon=horizon, lateness=self.lateness, told=told) for env in envs
         ]
         return _Stage(envs, policy, slots, owned=not isinstance(make, Lent))
 
 
-def _tells(trained: PolicySpec | None, latency: int, execution: Execution) -> bool:
-    """Whether the policy hears what runs while it computes: one that was trained for that, but for less, is refused."""
-    if trained is None or not latency:
-        return False
+def _told(trained: PolicySpec | None, lateness: Lateness, execution: Execution) -> int:
+    """How many of the steps that run while it computes the policy hears at most: none that it was not trained for.
+
+    One that was trained for that, but for less than will always be so, is refused.
+    """
+    if trained is None or not lateness:
+        return 0
+    latency = lateness.steps
     execution.require_within(trained.horizon, latency)
+    if not lateness.told:
+        return 0
     if 0 < trained.committed < latency:
         raise ConfigError(
             f"evaluation: latency_steps={latency}: the checkpoint was trained for at most {trained.committed} steps "
             f"that are decided already; train with model.committed={latency}, or take a shorter latency"
         )
-    return trained.committed > 0
+    return trained.committed
 
 
 def _heart(report: Callable[[Report], None]) -> Beat:

@@ -4,13 +4,27 @@ Where, on how many processes and in what batches episodes run changes nothing of
 ``ensemble`` and ``latency_steps`` do.
 """
 
+import functools
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from vla.core.config import require_at_least_one
+from vla.core.delay import Lateness
 from vla.core.errors import ConfigError
 from vla.core.machine.processes import Engine, cores
+
+
+def _times_ms(path: Path) -> tuple[float, ...]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        times = tuple(float(value) for value in values)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"evaluation: latencies {path}: expected a JSON list of times in ms ({error})") from None
+    if not times:
+        raise ConfigError(f"evaluation: latencies {path}: expected at least one time in ms")
+    return times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +39,10 @@ class RunConfig:
     latency_steps: int = 0
     """Control steps that an inference takes: a chunk begins so many steps after its observation, and until then the one
     before it goes on. A checkpoint that was trained with ``model.committed`` is told what runs meanwhile."""
+    latencies: Path | None = None
+    """A JSON list of times in ms, such as were measured of a server, that each inference's is drawn from instead."""
+    committed: bool = True
+    """Tell a checkpoint that was trained for it what runs while it computes."""
     out: Path | None = None
     """Folder that keeps every episode as it ends; the same evaluation goes on with what is missing."""
     workers: int = field(default_factory=cores)
@@ -44,10 +62,15 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         require_at_least_one(self, "execute", "workers", "batch", where="evaluation: ")
-        if self.latency_steps < 0:
-            raise ConfigError(f"evaluation: latency_steps={self.latency_steps} must be at least 0")
+        _ = self.lateness  # refuses what does not go together
         if not self.patience_s > 0:
             raise ConfigError(f"evaluation: patience_s={self.patience_s:g} must be more than 0")
+
+    @functools.cached_property
+    def lateness(self) -> Lateness:
+        """How late answers are."""
+        ms = () if self.latencies is None else _times_ms(self.latencies)
+        return Lateness(steps=self.latency_steps, ms=ms, told=self.committed)
 
     @property
     def computing(self) -> dict[str, Any]:

@@ -3,13 +3,15 @@
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from vla.core.chunks import ChunkBuffer, Execution
 from vla.core.config import from_dict
+from vla.core.delay import Delay, Lateness, whole_steps
 from vla.core.errors import ConfigError, ContractError, UnknownNameError, VlaError
 from vla.core.fit import check_chunk, check_observation
 from vla.core.types import ActionChunk, Observation
@@ -26,6 +28,16 @@ class Refusal:
     reason: str
 
 
+class _Coming(NamedTuple):
+    """A chunk that is on its way."""
+
+    due: int
+    """The step before which it is there."""
+    start: int
+    committed: int
+    chunk: ActionChunk
+
+
 class Slot:
     """Runs one trial after the other in ``env``; an environment that raises ends its episode as a crash."""
 
@@ -36,17 +48,18 @@ class Slot:
         *,
         history: int = 1,
         horizon: int | None = None,
-        latency: int = 0,
-        tells: bool = False,
+        lateness: Lateness | None = None,
+        told: int = 0,
     ) -> None:
         """``execution`` is of trials that do not say their own; ``history`` counts the observations that are read.
 
-        A trial that would execute more steps than a chunk of ``horizon`` has left is refused. A chunk begins
-        ``latency`` steps after its observation; where the slot ``tells``, the policy hears what runs in them.
+        A trial that would execute more steps than a chunk of ``horizon`` has left is refused. Answers are late as
+        ``lateness`` says; of what runs until they are there, the policy hears at most ``told`` steps.
         """
         self._inner, self._env = env, env
         self._execution, self._history = execution, history
-        self._horizon, self._latency, self._tells = horizon, latency, tells
+        self._horizon, self._lateness, self._told = horizon, lateness or Lateness(), told
+        self._period_s = 1 / env.contract.control_hz
         self.running = False
         self.crashed = False
         """An episode has crashed here: the environment should not be used any more."""
@@ -57,7 +70,11 @@ class Slot:
     def start(self, trial: Trial) -> None:
         """Begin an episode."""
         self._trial, self._began = trial, time.perf_counter()
-        self._buffer = ChunkBuffer(trial.condition.execution or self._execution, latency=self._latency)
+        self._buffer = ChunkBuffer(trial.condition.execution or self._execution, latency=self._lateness.steps)
+        self._late, self._delay = np.random.default_rng(trial.seed), Delay(self._period_s)
+        if self._lateness.steps:
+            self._delay.measured(self._lateness.steps * self._period_s)
+        self._coming: _Coming | None = None
         self._actions: list[np.ndarray] = []
         self._latencies_ms: list[float] = []
         self._info: dict[str, Any] = {}
@@ -69,7 +86,7 @@ class Slot:
         self.running = True
         try:
             if condition.execution and self._horizon:
-                condition.execution.require_within(self._horizon, self._latency)
+                condition.execution.require_within(self._horizon, self._lateness.steps)
             self._env = _perturbed(self._inner, condition.perturbation)
             raw, self._info = self._env.reset(seed=trial.seed, options=_options(trial))
             self._instruction = self._env.instruction
@@ -89,14 +106,14 @@ class Slot:
     @property
     def wants_chunk(self) -> bool:
         """Whether the episode needs the policy before its next step."""
-        return self.running and self._buffer.wants_chunk
+        return self.running and self._coming is None and self._buffer.wants_chunk
 
     def take(self, chunk: ActionChunk | None, elapsed_ms: float) -> None:
         """Receive the policy's answer; one that is of the wrong shape or not finite ends the episode as a failure."""
         self._latencies_ms.append(round(elapsed_ms, 3))  # as the folder keeps it
         try:
             chunk = check_chunk(chunk, self._env.contract, who="the policy's answer")
-            self._buffer.add(chunk)
+            self._hold_back(chunk)
         except ContractError as error:
             self.fail(str(error))
             return
@@ -117,8 +134,13 @@ class Slot:
         if not self.running:
             return
         self._clipped += self._buffer.clipped
-        action = self._buffer.pop()
+        if self._buffer.empty:  # nothing is there in time: the last command holds
+            action = self._actions[-1]
+            self._buffer.skip()
+        else:
+            action = self._buffer.pop()
         self._actions.append(action)
+        self._arrive()
         try:
             raw, _, terminated, truncated, self._info = self._env.step(action)
         except VlaError:  # what it says of itself is not so: true of all episodes
@@ -130,6 +152,31 @@ class Slot:
         if self.running and (terminated or truncated):
             self._finish()
 
+    def _hold_back(self, chunk: ActionChunk) -> None:
+        """Let the chunk come as late as it does; for the first one everybody waits."""
+        if not self._lateness or self._buffer.empty:
+            self._buffer.add(chunk)
+            return
+        seconds = self._lateness.seconds(self._late, self._period_s)
+        self._delay.measured(seconds)
+        if self._lateness.ms:
+            self._buffer.latency = self._delay.steps
+        committed = (
+            0 if self.observation is None or self.observation.committed is None else len(self.observation.committed)
+        )
+        start = self._buffer.step
+        self._coming = _Coming(
+            due=start + whole_steps(seconds, self._period_s), start=start, committed=committed, chunk=chunk
+        )
+
+    def _arrive(self) -> None:
+        """Take a chunk that is there now; of one that is over already, nothing is left."""
+        if (coming := self._coming) is None or self._buffer.step < coming.due:
+            return
+        self._coming = None
+        with suppress(ContractError):
+            self._buffer.add(coming.chunk, asked=coming.start, committed=coming.committed)
+
     def _look(self, raw: Mapping[str, Any]) -> None:
         """Take what the environment shows; what does not fit its own contract ends the episode as a crash."""
         shown = to_observation(raw, self._info)
@@ -140,7 +187,8 @@ class Slot:
             return
         self._states_clipped += seen is not shown
         seen = seen if self._said is None else replace(seen, instruction=self._said)
-        committed = self._buffer.committed if self._tells and self._buffer.wants_chunk else None
+        told = min(self._delay.steps, self._told) if self.wants_chunk else 0
+        committed = self._buffer.ahead(told) if told else None
         self.observation = replace(seen, history=tuple(self._past), committed=committed)
         self._past.append(seen)
         self._best = max(self._best, self._progress())
