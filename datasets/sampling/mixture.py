@@ -54,6 +54,7 @@ class Mixture:
         state_valid        bool (s,)
         observation_valid  bool (t,)              false before the start of the episode
         actions            float32 (h, d)         d: the most of any robot
+        executed           float32 (h, d)         what was sent instead, disturbances and another driver's among it
         action_dim_valid   bool (d,)
         action_valid       bool (h,)              false past the end and where the label may not be learned from
         instruction        int64 ()               index into `instructions`
@@ -214,6 +215,7 @@ class Mixture:
             "state_valid": np.zeros((b, s), bool),
             "observation_valid": np.zeros((b, t), bool),
             "actions": np.zeros((b, h, d), np.float32),
+            "executed": np.zeros((b, h, d), np.float32),
             "action_dim_valid": np.zeros((b, d), bool),
             "action_valid": np.zeros((b, h), bool),
             **{key: np.zeros(b, np.int64) for key in ("instruction", "embodiment", "dataset", "index")},

@@ -63,6 +63,7 @@ class MixturePart:
             "state": state,
             "state_valid": np.ones((len(items), state.shape[-1]), bool),
             "actions": actions,
+            "executed": raw["executed"],
             "action_dim_valid": np.ones((len(items), actions.shape[-1]), bool),
             **{key: raw[key] for key in ("observation_valid", "action_valid", "instruction", "index")},
             **{key: value for key, value in raw.items() if key.startswith(signal_name(""))},

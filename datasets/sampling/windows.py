@@ -22,6 +22,7 @@ class Windows:
         state              float32 (t, s)
         observation_valid  bool (t,)              false before the start of the episode
         actions            float32 (h, d)         labels from this step on; past the end or a hole in time, the last one
+        executed           float32 (h, d)         what was sent instead, disturbances and another driver's among it
         action_valid       bool (h,)              false past these and where the label may not be learned from
         signals/<name>     float32 (g,)           each signal of the contract
         instruction        int64 ()               index into `instructions`
@@ -93,7 +94,7 @@ class Windows:
         data = self.dataset
         rows, owner = self.rows[items], self.owner[items]
         starts, lengths = data.episode_starts[owner], data.episode_lengths[owner]
-        actions, action_valid = self.chunks(items)
+        ahead, action_valid = self._chunk_rows(items)
         seen = rows[:, None] - self._behind  # (b, t)
         first = starts[:, None]
         # Before the start, the first observation stands in; the mask says so.
@@ -102,7 +103,8 @@ class Windows:
             "images": self._images(observed),
             "state": data.state[observed],  # (b, t, s)
             "observation_valid": seen >= first,
-            "actions": actions,
+            "actions": data.action[ahead],  # (b, h, d)
+            "executed": data.action_executed[ahead],
             "action_valid": action_valid,
             **{signal_name(name): signal[rows] for name, signal in data.signals.items()},
             "instruction": self._instruction[owner],
@@ -113,13 +115,18 @@ class Windows:
 
     def chunks(self, items: Int64[np.ndarray, " b"]) -> tuple[Float32[np.ndarray, "b h d"], Bool[np.ndarray, "b h"]]:
         """The ``actions`` and the ``action_valid`` of `batch`, without reading a frame."""
+        rows, valid = self._chunk_rows(items)
+        return self.dataset.action[rows], valid
+
+    def _chunk_rows(self, items: Int64[np.ndarray, " b"]) -> tuple[Int64[np.ndarray, "b h"], Bool[np.ndarray, "b h"]]:
+        """The steps of the dataset whose labels make the chunks, and whether they may be learned from."""
         data, owner = self.dataset, self.owner[items]
         ahead = self.rows[items][:, None] + self._ahead  # (b, h)
         last = (data.episode_starts[owner] + data.episode_lengths[owner] - 1)[:, None]
         last = np.minimum(last, self._holes[np.searchsorted(self._holes, self.rows[items])][:, None])
         # Holding the last target is what a finished arm does, and a chunk keeps its length.
         clamped = np.minimum(ahead, last)
-        return data.action[clamped], (ahead <= last) & data.valid[clamped]
+        return clamped, (ahead <= last) & data.valid[clamped]
 
     def first_items(self) -> Int64[np.ndarray, " episodes"]:
         """The first item of each episode, where only looking tells where things are."""

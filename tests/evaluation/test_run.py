@@ -173,6 +173,58 @@ def test_a_chunk_that_takes_two_steps_begins_two_steps_late(committed: int) -> N
             assert told is None
 
 
+def test_a_policy_need_not_be_told() -> None:
+    made: list[_Told] = []
+
+    def make(env: str, envs: Sequence[RobotEnv]) -> _Told:
+        made.append(_Told(2, env, envs))
+        return made[-1]
+
+    _evaluate(make, episodes=1, batch=1, latency_steps=2, committed=False, settings={"max_steps": 12})
+    assert [told for policy in made for told in policy.told] == [None] * 4
+
+
+def test_times_that_were_measured_make_chunks_as_late_as_they_are_drawn(tmp_path: Path) -> None:
+    """Half a step or two and a half: of what comes, the steps that were consumed are dropped, and no others."""
+    times, made = tmp_path / "times.json", list[_Told]()
+    times.write_text("[50, 250]")
+
+    def make(env: str, envs: Sequence[RobotEnv]) -> _Told:
+        made.append(_Told(4, env, envs))
+        return made[-1]
+
+    run = {"latencies": times, "execute": 1, "settings": {"max_steps": 30}}
+    (result,), (policy,) = _evaluate(make, episodes=1, batch=1, **run), made
+    (again,) = _evaluate(make, episodes=1, batch=1, **run)
+    assert _same([result], [again])  # drawn by the scene's seed
+    begun = [0, *(int(np.flatnonzero((result.actions == chunk[late]).all(axis=1))[0]) - late
+                  for chunk in policy.chunks[1:-1]
+                  for late in [_late(result.actions, chunk)])]  # fmt: skip
+    gaps = np.diff(begun)
+    assert set(gaps[1:]) == {1, 3}
+    sizes = [0 if told is None else len(told) for told in policy.told]
+    assert set(sizes[3:]) <= {1, 3}
+    for told, start in zip(policy.told[1:-1], begun[1:], strict=False):
+        if told is not None:
+            np.testing.assert_array_equal(told, result.actions[start : start + len(told)])
+
+
+def _late(actions: np.ndarray, chunk: np.ndarray) -> int:
+    """The first row of ``chunk`` that ran."""
+    return next(row for row in range(len(chunk)) if (actions == chunk[row]).all(axis=1).any())
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[1, -2]", '["a"]', "[NaN]"])
+def test_times_that_are_none_are_refused(text: str, tmp_path: Path) -> None:
+    times = tmp_path / "times.json"
+    times.write_text(text)
+    with pytest.raises(ConfigError, match="latencies"):
+        RunConfig(latencies=times)
+    times.write_text("[1]")
+    with pytest.raises(ConfigError, match="both given"):
+        RunConfig(latencies=times, latency_steps=2)
+
+
 @pytest.mark.parametrize(
     ("committed", "run", "message"),
     [

@@ -40,11 +40,17 @@ class CommittedReader(nn.Module):
         return Segment(x=x, valid=valid, block=ACTION_BLOCK - 1)
 
     def draw(self, targets: Targets) -> Committed:
-        """As many steps of each chunk as chance says, from none to ``most``, and none that may not be learned."""
+        """As many steps of each chunk as chance says, from none to ``most``, and none that may not be learned.
+
+        They are what was sent, and not what should have been: what runs already is a policy's own, with its errors, and
+        goes on from are labels that put them right. A model that had only met faultless steps would go on with the
+        faults (DECISIONS.md).
+        """
         b, device = len(targets.actions), targets.actions.device
         steps = torch.randint(0, self.most + 1, (b,), device=device)
         known = targets.valid.any(dim=-1).long().cumprod(dim=1).sum(dim=1)  # leading steps that may be learned
-        return Committed(actions=targets.actions, steps=torch.minimum(steps, known))
+        ran = targets.actions if targets.executed is None else targets.executed
+        return Committed(actions=ran, steps=torch.minimum(steps, known))
 
 
 def kept(committed: Committed, actions: Float[Tensor, "b h d"]) -> Float[Tensor, "b h d"]:

@@ -174,7 +174,9 @@ class Preprocessor:
         inputs = self._inputs(arrays, texts[0][instruction], texts[1][instruction])
         b, h, _ = arrays["actions"].shape
         interface = self.interface
+        sent = arrays.get("executed")
         actions = torch.zeros(b, h, interface.action)
+        executed = None if sent is None else torch.zeros_like(actions)
         valid = torch.zeros(b, h, interface.action, dtype=torch.bool)
         known = torch.from_numpy(arrays["action_valid"])[..., None]  # (b, h, 1)
         for number, rows in _by_robot(arrays, b):
@@ -183,10 +185,12 @@ class Preprocessor:
             present = torch.from_numpy(arrays["state"][rows][:, -1, :s])
             absolute = torch.from_numpy(arrays["actions"][rows][..., :d])
             actions[rows, :, :d] = robot.scaled(present, absolute)
+            if executed is not None and sent is not None:
+                executed[rows, :, :d] = robot.scaled(present, torch.from_numpy(sent[rows][..., :d]))
             valid[rows, :, :d] = known[rows]
         prefix = "signals/"
         signals = {k.removeprefix(prefix): torch.from_numpy(v) for k, v in arrays.items() if k.startswith(prefix)}
-        return Batch(inputs=inputs, targets=Targets(actions=actions, valid=valid, signals=signals))
+        return Batch(inputs=inputs, targets=Targets(actions=actions, executed=executed, valid=valid, signals=signals))
 
     def chunks(
         self, prediction: Prediction, observations: Sequence[Observation], embodiment: int = 0

@@ -122,6 +122,7 @@ def test_dtypes_and_shapes(mixture: Mixture) -> None:
         "state_valid": ("bool", (3, 6)),
         "observation_valid": ("bool", (3, 2)),
         "actions": ("float32", (3, 4, 5)),
+        "executed": ("float32", (3, 4, 5)),
         "action_dim_valid": ("bool", (3, 5)),
         "action_valid": ("bool", (3, 4)),
         "instruction": ("int64", (3,)),

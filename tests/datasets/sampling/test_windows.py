@@ -87,6 +87,7 @@ def test_dtypes_and_shapes(make_dataset: MakeDataset) -> None:
         "state": ("float32", (3, 1, 5)),
         "observation_valid": ("bool", (3, 1)),
         "actions": ("float32", (3, 6, 4)),
+        "executed": ("float32", (3, 6, 4)),
         "action_valid": ("bool", (3, 6)),
         "signals/place": ("float32", (3, 3)),
         "signals/force": ("float32", (3, 2)),

@@ -114,6 +114,8 @@ class Targets(_OnDevice):
     """Relative where the action space says so, then scaled: most values are in [-1, 1]."""
     valid: Bool[Tensor, "b h d"]
     """False past the end, where the label may not be learned from, and for dimensions that the robot lacks."""
+    executed: Float[Tensor, "b h d"] | None = None
+    """What was sent instead of ``actions``, scaled alike; None where nobody says so, and it was these."""
     signals: Mapping[str, Float[Tensor, "b g"]] = field(default_factory=dict)
     """Whatever else the dataset says, in its own units; NaN where it is not known."""
 
