@@ -30,9 +30,10 @@ def naive(
         for t in range(len(episode)):
             if not episode.valid[t]:
                 continue
-            actions, valid = [], []
+            actions, executed, valid = [], [], []
             for k in range(t, t + horizon * stride, stride):
                 actions.append(episode.action[min(k, len(episode) - 1)])
+                executed.append(episode.action_executed[min(k, len(episode) - 1)])
                 valid.append(k < len(episode) and bool(episode.valid[k]))
             past = [t - k * stride for k in reversed(range(history))]
             seen = [max(k, 0) for k in past]
@@ -42,6 +43,7 @@ def naive(
                     "state": np.stack([episode.state[k] for k in seen]),
                     "observation_valid": np.array([k >= 0 for k in past]),
                     "actions": np.stack(actions),
+                    "executed": np.stack(executed),
                     "action_valid": np.array(valid),
                     "signals/place": episode.signals["place"][t],
                     "signals/force": episode.signals["force"][t],
