@@ -24,31 +24,10 @@ from jaxtyping import Bool, Float32, Float64
 from vla.core.contract import Contract
 from vla.core.errors import ConfigError, ContractError
 from vla.core.fit import limits
+from vla.deploy.robots.motion import Motion
 
 _EXACT = 4 * float(np.finfo(np.float32).eps)
 """Share of a number within which its float32, and differences of such, may lie beside it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Motion:
-    """How hard a robot may be moved, in the units of its action and seconds: a number for all dimensions, or each."""
-
-    speed: float | tuple[float, ...]
-    acceleration: float | tuple[float, ...]
-    deviation: float | tuple[float, ...] = np.inf
-    """How far a target may be from where the robot is: beyond, something is in its way, or it does not follow."""
-    margin: float = 0.0
-    """Share of each range that is left free at both of its ends."""
-    stale_s: float = 2.0
-    """A command rests on an observation that is no older."""
-
-    def __post_init__(self) -> None:
-        for name in ("speed", "acceleration", "deviation", "stale_s"):
-            value = np.asarray(getattr(self, name), float)
-            if not (value > 0).all():
-                raise ConfigError(f"motion: {name}={getattr(self, name)} must be positive")
-        if not 0 <= self.margin < 0.5:
-            raise ConfigError(f"motion: margin={self.margin} must be at least 0 and below 0.5")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ from jaxtyping import Float32
 from vla.core.contract import Contract
 from vla.core.fit import check_observation, limits
 from vla.core.types import Observation
-from vla.deploy.robots.gate import Gate, Motion
+from vla.deploy.robots.gate import Gate
+from vla.deploy.robots.motion import Motion
 
 
 @runtime_checkable
@@ -29,6 +30,9 @@ class Robot(Protocol):
 
     def observe(self) -> Observation:
         """What it sees and feels now; ``time_ns`` is the capture time on a clock of its own that never runs back."""
+
+    def measure(self) -> Float32[np.ndarray, " s"]:
+        """The state now, without looking through any camera: quick enough to be asked at the servo rate."""
 
     def command(self, action: Float32[np.ndarray, " d"]) -> None:
         """Set the targets, in its own units; they hold until the next command. Returns without waiting for motion."""
@@ -54,6 +58,7 @@ def check_robot(robot: Robot, *, steps: int = 3) -> None:
         assert set(seen.images) == {c.name for c in contract.cameras}, f"images: got {sorted(seen.images)}"
         assert seen.time_ns > last, f"time_ns: {seen.time_ns} does not come after {last}"
         last = seen.time_ns
+        assert robot.measure().shape == seen.state.shape, "measure: expected the state alone"
         hold = [seen.state[names.index(d.name)] if d.name in names else (d.low + d.high) / 2 for d in contract.action]
         robot.command(np.clip(np.array(hold, np.float32), *limits(contract.action)))
     Gate(contract, robot.motion, where=seen.state)  # refuses a motion that does not fit

@@ -9,7 +9,7 @@ from jaxtyping import Float32
 from vla.core.contract import Contract
 from vla.core.fit import limits
 from vla.core.types import Observation
-from vla.deploy.robots.gate import Motion
+from vla.deploy.robots.motion import Motion
 from vla.envs.registry import env_spec
 from vla.envs.spec import to_observation
 
@@ -58,6 +58,10 @@ class SimulatedRobot:
             instruction=self._seen.instruction,
             time_ns=self._elapsed_ns,
         )
+
+    def measure(self) -> Float32[np.ndarray, " s"]:
+        """The state of the present."""
+        return self._seen.state
 
     def command(self, action: Float32[np.ndarray, " d"]) -> None:
         """Run one control period."""

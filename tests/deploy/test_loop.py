@@ -12,7 +12,7 @@ from vla.core.errors import ContractError
 from vla.core.types import ActionChunk, Observation
 from vla.deploy import loop
 from vla.deploy.loop import drive
-from vla.deploy.robots.gate import Motion
+from vla.deploy.robots.motion import Motion
 from vla.deploy.robots.simulated import SimulatedRobot
 from vla.policies.random import RandomPolicy
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from vla.core.contract import Contract, Dimension
 from vla.core.errors import ConfigError, ContractError
-from vla.deploy.robots.gate import Gate, Motion
+from vla.deploy.robots.gate import Gate
+from vla.deploy.robots.motion import Motion
 
 JOINTS = (("shoulder", "rad", -2.9, 2.9), ("elbow", "rad", -3.07, -0.07), ("gripper", "m", 0.0, 0.08))
 MOTION = Motion(speed=(2.0, 3.0, 0.5), acceleration=(10.0, 4.0, 2.0))

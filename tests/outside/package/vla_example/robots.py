@@ -6,7 +6,7 @@ import numpy as np
 
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.types import Observation
-from vla.deploy.robots.gate import Motion
+from vla.deploy.robots.motion import Motion
 
 MOTORS = tuple(Dimension(name=n, unit="rad", low=-1.0, high=1.0) for n in ("pan", "tilt"))
 
@@ -32,6 +32,10 @@ class Motors:
         grey = np.full((8, 8, 3), self._brightness, np.uint8)
         now = time.monotonic_ns()
         return Observation(images={"eye": grey}, state=self.registers.copy(), instruction="", time_ns=now)
+
+    def measure(self) -> np.ndarray:
+        """Where the motors are."""
+        return self.registers.copy()
 
     def command(self, action: np.ndarray) -> None:
         """At once."""
