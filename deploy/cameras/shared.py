@@ -79,6 +79,10 @@ class SharedCamera:
             raise RobotError(f"camera {self._name}: no frame yet; wait until the emulator has rendered one")
         return require_fresh(frame, self._name, self._most_s)
 
+    def newest(self) -> Frame | None:
+        """The newest frame, however old it is."""
+        return self._frames.read(self._name)
+
     def close(self) -> None:
         """Nothing of it is held."""
 

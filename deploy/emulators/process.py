@@ -5,10 +5,12 @@ import sys
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import DupFd
+from multiprocessing.util import Finalize
 from typing import Any
 
 from vla.core.contract import Contract
 from vla.core.errors import ConfigError, RobotError, VlaError
+from vla.core.machine.priorities import punctual
 from vla.core.machine.processes import end_with_parent
 from vla.core.machine.spawned import refuse_unguarded, spawn
 from vla.deploy.cameras.shared import SharedCamera, SharedFrames
@@ -22,6 +24,8 @@ _END_S = 5.0
 _SWITCH_S = 5e-4
 """How long the thread that renders may keep the one of the bus from running."""
 
+_BUS_PRIORITY = 20
+
 
 class EmulatorProcess:
     """Starts one, and ends it."""
@@ -32,6 +36,7 @@ class EmulatorProcess:
         memory = os.memfd_create("vla-frames")
         try:
             self._process, pipe = spawn(_serve, config, DupFd(memory))
+            Finalize(self, self._process.kill, exitpriority=0)  # or whoever forgets to close it never exits
             self.control = Control(pipe)
             try:
                 hello = self._started(pipe)
@@ -80,7 +85,7 @@ def _serve(pipe: Connection, config: EmulatorConfig, memory: Any) -> None:
     end_with_parent()
     descriptor = memory.detach()
     sys.setswitchinterval(_SWITCH_S)
-    os.environ.setdefault("LP_NUM_THREADS", "1")  # software GL: a thread of its own for each core would take them all
+    os.environ["LP_NUM_THREADS"] = "0"  # software GL then renders in the thread that asks, at its priority
     pictures = None
     try:
         world = build_world(config)
@@ -92,6 +97,7 @@ def _serve(pipe: Connection, config: EmulatorConfig, memory: Any) -> None:
         if isinstance(world, Tabletop):
             frames = SharedFrames(world.contract.cameras, descriptor)
             pictures = Pictures(world, frames, hz=config.camera_hz)
+        punctual(_BUS_PRIORITY)
         contract = None if world.contract is None else world.contract.to_json()
         put(pipe, {"device": emulator.device, "contract": contract})
         emulator.attend(pipe)

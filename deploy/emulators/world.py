@@ -2,18 +2,23 @@
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import mujoco
 
-from vla.core.contract import Camera, Contract
-from vla.core.errors import ConfigError
+from vla.core.contract import Contract
+from vla.core.errors import ConfigError, RobotError
+from vla.core.machine.priorities import punctual
 from vla.deploy.cameras.shared import SharedFrames
 from vla.deploy.emulators.plant import Plant, chain
 from vla.deploy.servos.description import Description, Joint, Scale, read_description
 from vla.envs.registry import env_spec
 from vla.envs.tabletop.scene.mjcf import CAMERAS
+
+_FIRST_S = 60.0
+_PRIORITY = 10
+"""Of the thread that renders: below that of the bus."""
 
 
 class World(Protocol):
@@ -152,16 +157,13 @@ class Pictures:
 
     def __init__(self, world: Tabletop, frames: SharedFrames, *, hz: float) -> None:
         self._world, self._frames, self._period_s = world, frames, 1 / hz
-        self._stop = threading.Event()
+        self._stop, self._ready = threading.Event(), threading.Event()
         self.late = 0
         """Periods that went by without a picture."""
         self._thread = threading.Thread(target=self._run, name="pictures", daemon=True)
         self._thread.start()
-
-    @staticmethod
-    def cameras(world: Tabletop) -> Sequence[Camera]:
-        """What is rendered."""
-        return world.contract.cameras
+        if not self._ready.wait(_FIRST_S):
+            raise RobotError(f"the cameras gave no picture within {_FIRST_S:g} s")
 
     def close(self) -> None:
         """End the thread."""
@@ -186,6 +188,9 @@ class Pictures:
                 images = {name: renderer.render(data, name) for name in CAMERAS}
             for name, image in images.items():
                 self._frames.write(name, image, taken)
+            if not self._ready.is_set():  # the first pictures compile shaders for seconds
+                punctual(_PRIORITY)  # or the bus would wait for the interpreter while this thread waits for a core
+                self._ready.set()
             missed = max(0, int((time.monotonic() - due) / self._period_s))
             self.late += missed
             due += (missed + 1) * self._period_s

@@ -5,10 +5,14 @@ from typing import Any
 
 from vla.core.errors import ConfigError
 from vla.core.lookup import lookup
+from vla.deploy.robots.emulated import emulated_dynamixel
 from vla.deploy.robots.robot import Robot
 from vla.deploy.robots.simulated import SimulatedRobot
 
-ROBOTS: dict[str, Callable[..., Robot]] = {"simulated": SimulatedRobot}
+ROBOTS: dict[str, Callable[..., Robot]] = {
+    "simulated": SimulatedRobot,
+    "emulated-dynamixel": emulated_dynamixel,
+}
 
 
 def make_robot(name: str, settings: Mapping[str, Any]) -> Robot:
@@ -17,7 +21,8 @@ def make_robot(name: str, settings: Mapping[str, Any]) -> Robot:
     try:
         robot = maker(**settings)
     except TypeError as error:
-        raise ConfigError(f"robot {name} does not take these settings ({error}); see {maker.__module__}") from error
+        where = getattr(maker, "__module__", type(maker).__module__)
+        raise ConfigError(f"robot {name} does not take these settings ({error}); see {where}") from error
     if not isinstance(robot, Robot):
         found = type(robot).__name__
         raise ConfigError(f"robot {name} gives {found}, which lacks part of vla.deploy.robots.robot.Robot")

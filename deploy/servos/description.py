@@ -73,6 +73,13 @@ class Description:
         identifiers = [joint.id for joint in self.joints.values()]
         if not identifiers or len(set(identifiers)) < len(identifiers):
             raise ConfigError(f"{self.robot}: joints need servos of different ids, got {identifiers}")
+        for name, joint in self.joints.items():
+            ends = [joint.zero + joint.sign * value * joint.ticks_per_unit for value in (joint.low, joint.high)]
+            if min(ends) < -0.5 or max(ends) > TICKS - 0.5:
+                raise ConfigError(
+                    f"{self.robot}: {name} is at ticks {min(ends):.0f} to {max(ends):.0f} at its limits, and a servo "
+                    f"takes 0 to {TICKS - 1}; change its zero, its limits or its ticks_per_unit"
+                )
         if self.gripper is not None and self.gripper not in self.joints:
             raise ConfigError(f"{self.robot}: gripper {self.gripper!r} must be one of {', '.join(self.joints)}")
 
