@@ -12,6 +12,9 @@ from vla.deploy.emulators.bus import Bus
 from vla.deploy.emulators.dynamixel import DynamixelBus
 from vla.deploy.emulators.dynamixel_servo import BAUDS as DYNAMIXEL_BAUDS
 from vla.deploy.emulators.dynamixel_servo import DynamixelServo
+from vla.deploy.emulators.feetech import FeetechBus
+from vla.deploy.emulators.feetech_servo import BAUDS as FEETECH_BAUDS
+from vla.deploy.emulators.feetech_servo import FeetechServo
 from vla.deploy.emulators.emulator import Emulator
 from vla.deploy.emulators.line import Line
 from vla.deploy.emulators.motor import Motor
@@ -59,7 +62,14 @@ def _dynamixel(description: Description, plant: Plant, baud: int) -> Bus:
     return DynamixelBus({j.id: DynamixelServo(j.id, Motor(plant, i), baud=baud) for i, j in joints})
 
 
-BUSES: dict[str, MakeBus] = {"dynamixel": _dynamixel}
+def _feetech(description: Description, plant: Plant, baud: int) -> Bus:
+    if baud not in FEETECH_BAUDS:
+        raise ConfigError(f"baud={baud} must be one of {', '.join(map(str, FEETECH_BAUDS))}")
+    joints = enumerate(description.joints.values())
+    return FeetechBus({j.id: FeetechServo(j.id, Motor(plant, i), baud=baud) for i, j in joints})
+
+
+BUSES: dict[str, MakeBus] = {"dynamixel": _dynamixel, "feetech": _feetech}
 """By the protocol that is spoken."""
 
 

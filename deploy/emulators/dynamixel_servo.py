@@ -215,10 +215,12 @@ class DynamixelServo:
         """Set out for the goal, as the profile says."""
         goal = float(self.memory["Goal Position"] - self.memory["Homing Offset"])
         velocity, acceleration = self.memory["Profile Velocity"], self.memory["Profile Acceleration"]
+        way = goal - self.motor.target
+        quickest_s = abs(way) / (self.memory["Velocity Limit"] * _VELOCITY + 1e-9)
         if self.memory["Drive Mode"] & _TIME_BASED:
-            lasts_s, ramp_s = velocity * 1e-3, min(acceleration, velocity / 2) * 1e-3
+            lasts_s, ramp_s = max(velocity * 1e-3, quickest_s), min(acceleration, velocity / 2) * 1e-3
         else:
-            way = goal - self.motor.target
+            velocity = velocity or self.memory["Velocity Limit"]
             lasts_s, ramp_s = timed(way, velocity * _VELOCITY, acceleration * _ACCELERATION)
         self.motor.aim(goal, lasts_s, ramp_s)
 

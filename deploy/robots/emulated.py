@@ -21,6 +21,7 @@ from vla.deploy.servos.arm import Arm, Patience
 from vla.deploy.servos.bus import Bus
 from vla.deploy.servos.description import read_description
 from vla.deploy.servos.dynamixel import DynamixelBus
+from vla.deploy.servos.feetech import FeetechBus
 
 _FRAMES_S = 10.0
 """Until the cameras show a new scene."""
@@ -151,3 +152,5 @@ class EmulatedRobot:
 
 emulated_dynamixel = partial(EmulatedRobot, DynamixelBus, "dynamixel")
 """The tabletop arm as eight Dynamixel X servos."""
+emulated_feetech = partial(EmulatedRobot, FeetechBus, "feetech")
+"""The same as eight Feetech STS servos."""

@@ -5,13 +5,14 @@ from typing import Any
 
 from vla.core.errors import ConfigError
 from vla.core.lookup import lookup
-from vla.deploy.robots.emulated import emulated_dynamixel
+from vla.deploy.robots.emulated import emulated_dynamixel, emulated_feetech
 from vla.deploy.robots.robot import Robot
 from vla.deploy.robots.simulated import SimulatedRobot
 
 ROBOTS: dict[str, Callable[..., Robot]] = {
     "simulated": SimulatedRobot,
     "emulated-dynamixel": emulated_dynamixel,
+    "emulated-feetech": emulated_feetech,
 }
 
 

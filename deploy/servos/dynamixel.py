@@ -1,5 +1,6 @@
 """Dynamixel X servos through the vendor's SDK: sync and fast sync reads, sync writes, and the bus watchdog."""
 
+import math
 import time
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -32,6 +33,7 @@ class DynamixelBus:
         self._port = Port(sdk.PortHandler, path, baud)
         self._packets = sdk.PacketHandler(2.0)
         self._group: Any = None
+        self._hot_c: dict[int, float] = {}
         self._writer = sdk.GroupSyncWrite(self._port.handler, self._packets, _GOAL, 4)
 
     def prepare(self, identifiers: Collection[int], *, period_s: float) -> None:
@@ -81,14 +83,13 @@ class DynamixelBus:
     def health(self, identifier: int) -> Health | None:
         """See `vla.deploy.servos.bus.Bus`."""
         found = self._block(identifier, _TORQUE, _TEMPERATURE + 1 - _TORQUE)
-        hot = self._read(identifier, _HOT, 1)
-        if found is None or hot is None:
+        if found is None:
             return None
         alarms = found[_HARDWARE_ERROR - _TORQUE]
         return Health(
             torque=bool(found[0]),
             temperature_c=float(found[_TEMPERATURE - _TORQUE]),
-            hot_c=float(hot),
+            hot_c=self._hot(identifier),
             voltage=int.from_bytes(found[_VOLTAGE - _TORQUE :][:2], "little") / 10,
             alarms=tuple(name for bit, name in _ALARMS.items() if alarms & bit),
             watchdog=found[_WATCHDOG - _TORQUE] == 0xFF,
@@ -118,6 +119,12 @@ class DynamixelBus:
     def close(self) -> None:
         """See `vla.deploy.servos.bus.Bus`."""
         self._port.close()
+
+    def _hot(self, identifier: int) -> float:
+        """Where it switches itself off, asked once."""
+        if identifier not in self._hot_c and (found := self._read(identifier, _HOT, 1)) is not None:
+            self._hot_c[identifier] = float(found)
+        return self._hot_c.get(identifier, math.inf)
 
     def _block(self, identifier: int, address: int, length: int) -> bytes | None:
         """Bytes of its control table; an answer of another length is a late one to an earlier question."""
