@@ -31,8 +31,9 @@ class SharedFrames:
 
     def __init__(self, cameras: Sequence[Described], descriptor: int) -> None:
         if platform.machine() not in ("x86_64", "AMD64"):
-            raise ConfigError(f"frames in shared memory need x86-64, whose stores are seen in order; this is a "
-                              f"{platform.machine()}")
+            raise ConfigError(
+                f"frames in shared memory need x86-64, whose stores are seen in order; this is a {platform.machine()}"
+            )
         size = memory_size(cameras)
         if os.fstat(descriptor).st_size < size:
             os.ftruncate(descriptor, size)

@@ -1,7 +1,6 @@
 """An emulator from what is asked for: which protocol, which world, which servos, which faults."""
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ from vla.deploy.emulators.bus import Bus
 from vla.deploy.emulators.dynamixel import DynamixelBus
 from vla.deploy.emulators.dynamixel_servo import BAUDS as DYNAMIXEL_BAUDS
 from vla.deploy.emulators.dynamixel_servo import DynamixelServo
+from vla.deploy.emulators.emulator import Emulator
+from vla.deploy.emulators.faults import read_fault
 from vla.deploy.emulators.feetech import FeetechBus
 from vla.deploy.emulators.feetech_servo import BAUDS as FEETECH_BAUDS
 from vla.deploy.emulators.feetech_servo import FeetechServo
-from vla.deploy.emulators.emulator import Emulator
 from vla.deploy.emulators.line import Line
 from vla.deploy.emulators.motor import Motor
 from vla.deploy.emulators.plant import Plant
@@ -86,14 +86,9 @@ def build_emulator(config: EmulatorConfig, world: World) -> Emulator:
     if world.description.bus != config.protocol:
         raise ConfigError(f"description {config.description}: its servos are {world.description.bus}'s")
     bus = BUSES[config.protocol](world.description, world.plant, config.baud)
-    line = Line(config.link, baud=config.baud, seed=config.seed)
-    emulator = Emulator(world, bus, line)
-    try:
-        for fault in config.faults:
-            emulator.cause(fault)
-        emulator.begin(config.seed)
-    except BaseException:
-        with suppress(OSError):
-            emulator.close()
-        raise
+    faults = [read_fault(text, bus) for text in config.faults]
+    emulator = Emulator(world, bus, Line(config.link, baud=config.baud, seed=config.seed))
+    emulator.begin(config.seed)
+    for fault in faults:
+        emulator.cause(fault)
     return emulator

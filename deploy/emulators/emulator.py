@@ -16,7 +16,7 @@ from vla.core.errors import ConfigError, VlaError
 from vla.core.sealed import DamageError
 from vla.deploy.emulators.bus import Bus
 from vla.deploy.emulators.control import get, put
-from vla.deploy.emulators.faults import Schedule, read_fault
+from vla.deploy.emulators.faults import Fault, Schedule, read_fault
 from vla.deploy.emulators.line import Line
 from vla.deploy.emulators.world import World
 
@@ -52,9 +52,9 @@ class Emulator:
         """The path that a program opens."""
         return self._line.device
 
-    def cause(self, text: str) -> None:
+    def cause(self, fault: Fault) -> None:
         """Plan a fault from now on."""
-        self._schedule.add(read_fault(text, self._bus), time.monotonic())
+        self._schedule.add(fault, time.monotonic())
 
     def attend(self, pipe: Connection) -> None:
         """Answer what is asked here; see `vla.deploy.emulators.control`."""
@@ -170,7 +170,7 @@ class Emulator:
                 case {"do": "status"}:
                     return {**self._world.status(), "counts": self.counts}
                 case {"do": "fault", "say": str(text)}:
-                    self.cause(text)
+                    self.cause(read_fault(text, self._bus))
                     return {}
                 case {"do": "clear"}:
                     self._schedule.clear()

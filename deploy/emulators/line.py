@@ -19,9 +19,7 @@ from vla.deploy.emulators.bus import Reply
 
 _BITS = 10
 """On the wire for a byte: one start, eight, one stop."""
-_SPEEDS = {
-    getattr(termios, name): int(name[1:]) for name in dir(termios) if name[0] == "B" and name[1:].isdigit()
-}
+_SPEEDS = {getattr(termios, name): int(name[1:]) for name in dir(termios) if name[0] == "B" and name[1:].isdigit()}
 _READ = 4096
 
 

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import DupFd
 from multiprocessing.util import Finalize
@@ -10,13 +11,14 @@ from typing import Any
 
 from vla.core.contract import Contract
 from vla.core.errors import ConfigError, RobotError, VlaError
-from vla.core.machine.priorities import punctual
+from vla.core.machine.priorities import kept_priorities, punctual
 from vla.core.machine.processes import end_with_parent
 from vla.core.machine.spawned import refuse_unguarded, spawn
 from vla.deploy.cameras.shared import SharedCamera, SharedFrames
 from vla.deploy.emulators.build import EmulatorConfig, build_emulator, build_world
 from vla.deploy.emulators.control import Control, get, put
-from vla.deploy.emulators.world import Pictures, Tabletop
+from vla.deploy.emulators.emulator import Emulator
+from vla.deploy.emulators.world import Pictures, Tabletop, World
 
 _START_S = 120.0
 """Building an environment and its renderer, on a busy machine."""
@@ -80,30 +82,39 @@ class EmulatorProcess:
         return hello
 
 
-def _serve(pipe: Connection, config: EmulatorConfig, memory: Any) -> None:
-    """The child: builds the world, says where the line is, and runs until the pipe ends; ``memory`` is a `DupFd`."""
-    end_with_parent()
-    descriptor = memory.detach()
+@contextmanager
+def running(config: EmulatorConfig, frames: int | None) -> Iterator[tuple[Emulator, World]]:
+    """An emulator in this process, whose thread keeps the bus's time from here on; ``frames`` is where pictures go."""
     sys.setswitchinterval(_SWITCH_S)
     os.environ["LP_NUM_THREADS"] = "0"  # software GL then renders in the thread that asks, at its priority
+    world = build_world(config)
+    try:
+        emulator = build_emulator(config, world)
+    except BaseException:
+        world.close()
+        raise
     pictures = None
     try:
-        world = build_world(config)
-        emulator = build_emulator(config, world)
-    except VlaError as error:
-        put(pipe, {"error": str(error)})
-        return
-    try:
-        if isinstance(world, Tabletop):
-            frames = SharedFrames(world.contract.cameras, descriptor)
-            pictures = Pictures(world, frames, hz=config.camera_hz)
-        punctual(_BUS_PRIORITY)
-        contract = None if world.contract is None else world.contract.to_json()
-        put(pipe, {"device": emulator.device, "contract": contract})
-        emulator.attend(pipe)
-        emulator.run(lambda: True)
+        if frames is not None and isinstance(world, Tabletop):
+            memory = SharedFrames(world.contract.cameras, frames)
+            pictures = Pictures(world, memory, hz=config.camera_hz)
+        with kept_priorities():
+            punctual(_BUS_PRIORITY)
+            yield emulator, world
     finally:
         if pictures is not None:
             pictures.close()
-        with suppress(OSError):
-            emulator.close()
+        emulator.close()
+
+
+def _serve(pipe: Connection, config: EmulatorConfig, memory: Any) -> None:
+    """The child: builds the world, says where the line is, and runs until the pipe ends; ``memory`` is a `DupFd`."""
+    end_with_parent()
+    try:
+        with running(config, memory.detach()) as (emulator, world):
+            contract = None if world.contract is None else world.contract.to_json()
+            put(pipe, {"device": emulator.device, "contract": contract})
+            emulator.attend(pipe)
+            emulator.run(lambda: True)
+    except VlaError as error:
+        put(pipe, {"error": str(error)})

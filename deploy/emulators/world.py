@@ -197,4 +197,3 @@ class Pictures:
             self._stop.wait(max(0.0, due - time.monotonic()))
         if renderer is not None:
             renderer.close()
-

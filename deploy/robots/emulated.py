@@ -141,9 +141,7 @@ class EmulatedRobot:
             patience=patience,
             period_s=1 / (servo_hz or theirs.control_hz),
         )
-        return ServoRobot(
-            arm, self.emulator.cameras, contract=theirs, motion=motion_of(description, servo_hz=servo_hz)
-        )
+        return ServoRobot(arm, self.emulator.cameras, contract=theirs, motion=motion_of(description, servo_hz=servo_hz))
 
     def _shows(self, camera: str, time_ns: int) -> bool:
         frame = self.emulator.cameras[camera].newest()

@@ -76,18 +76,16 @@ class Arm:
         found = self._bus.positions(speaking) if speaking else {}
         if len(found) < len(speaking):
             self.faults["retried"] += 1
-        now_s = time.monotonic()
+        now_s, missing = time.monotonic(), []
         for place, identifier in enumerate(self._ids):
             ticks = found.get(identifier)
             if ticks is None and now_s - self._asked_s.get(identifier, 0.0) > _AGAIN_S:
-                ticks = self._bus.position(identifier)
+                ticks, self._asked_s[identifier] = self._bus.position(identifier), now_s
             if ticks is None:
-                self._bear(identifier, now_s)
-                continue
-            if self._silent.pop(identifier, None) is not None:
-                del self._asked_s[identifier]
-                _log.warning("servo %s answers again", self._name(identifier))
-            self._ticks[place] = ticks
+                missing.append(identifier)
+            else:
+                self._ticks[place] = ticks
+        self._bear(missing, time.monotonic())
         return self._scale.to_units(self._ticks)
 
     def send(self, values: Float32[np.ndarray, " d"]) -> None:
@@ -128,20 +126,31 @@ class Arm:
     def _find(self) -> None:
         missing = [i for i in self._ids if all(self._bus.position(i) is None for _ in range(_TRIES))]
         if missing:
-            names = ", ".join(map(self._name, missing))
-            raise RobotError(f"servo {names} does not answer; check power, cables, ids and the bus's speed")
+            raise RobotError(
+                f"servo {self._named(missing)} does not answer; check power, cables, ids and the bus's speed"
+            )
 
-    def _bear(self, identifier: int, now_s: float) -> None:
-        """A servo said nothing, also when it was asked alone."""
-        if identifier not in self._silent:
-            self._silent[identifier] = now_s
-            _log.warning("servo %s does not answer; its last position is taken", self._name(identifier))
-        if now_s - self._asked_s.get(identifier, 0.0) > _AGAIN_S:
-            self._asked_s[identifier] = now_s
-        self.faults["silent"] += 1
-        silent_s = now_s - self._silent[identifier]
-        if silent_s > self._patience.silent_s:
-            raise self._give_up(identifier, f"has not answered for {silent_s:.2f} s; check its cable and its power")
+    def _bear(self, missing: Sequence[int], now_s: float) -> None:
+        """These servos said nothing, also when they were asked alone; all others did."""
+        new = [i for i in missing if i not in self._silent]
+        back = [i for i in self._silent if i not in missing]
+        for identifier in back:
+            del self._silent[identifier]
+        self._asked_s = {i: when for i, when in self._asked_s.items() if i in missing}
+        self._silent |= dict.fromkeys(new, now_s)
+        self.faults["silent"] += len(missing)
+        if new:
+            _log.warning("servo %s does not answer; its last position is taken", self._named(new))
+        if back:
+            _log.warning("servo %s answers again", self._named(back))
+        for identifier, since_s in self._silent.items():
+            if now_s - since_s > self._patience.silent_s:
+                why = f"has not answered for {now_s - since_s:.2f} s"
+                if len(self._silent) == len(self._ids):
+                    why += ", nor has any other; check the adapter and the power of the bus"
+                else:
+                    why += "; check its cable and its power"
+                raise self._give_up(identifier, why)
 
     def _check(self) -> None:
         """Ask the next servo how it is; all of them after a silence in which the watchdogs may have stopped them."""
@@ -198,6 +207,9 @@ class Arm:
             self._bus.send({i: ticks for i, ticks in places.items() if ticks is not None})
         except RobotError as error:
             _log.warning("the arm cannot be told to hold: %s", error)
+
+    def _named(self, identifiers: Sequence[int]) -> str:
+        return ", ".join(map(self._name, identifiers))
 
     def _name(self, identifier: int) -> str:
         return f"{self._names[identifier]} (id {identifier})"

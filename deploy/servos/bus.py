@@ -30,7 +30,8 @@ class Health:
 
 class Bus(Protocol):
     """Servos by their ids. Whoever answers nothing is missing in what is returned; a `RobotError` says that the line
-    itself is gone."""
+    itself is gone.
+    """
 
     watchdog_s: tuple[float, float] | None
     """Shortest and longest silence that its servos can be told to stop after by themselves; None where they cannot."""
@@ -76,8 +77,10 @@ class Port:
             if not self.handler.setBaudRate(baud):
                 raise ConfigError(f"baud={baud}: the servos' SDK does not know this speed")
         except OSError as error:
-            raise RobotError(f"the bus {path} cannot be opened ({_reason(error)}); is it plugged in, and is it "
-                             "yours to open (group dialout)?") from None
+            raise RobotError(
+                f"the bus {path} cannot be opened ({_reason(error)}); is it plugged in, and is it "
+                "yours to open (group dialout)?"
+            ) from None
         self.handler.ser.timeout = 1e-3
 
     def ask(self, call: Callable[..., Answer], *arguments: Any) -> Answer:
@@ -104,10 +107,10 @@ class Port:
 
 def _impatient(kind: Any) -> Any:
     class Impatient(kind):  # type: ignore[misc]  # the SDKs leave no other door
-        def setPacketTimeout(self, packet_length: int) -> None:  # noqa: N802
+        def setPacketTimeout(self, packet_length: int) -> None:
             self.setPacketTimeoutMillis(self.tx_time_per_byte * packet_length + 1e3 * REPLY_S)
 
-        def getCurrentTime(self) -> float:  # noqa: N802  (milliseconds, of a clock that is never set)
+        def getCurrentTime(self) -> float:
             return time.monotonic() * 1e3
 
     return Impatient

@@ -132,7 +132,11 @@ class DynamixelBus:
         result = self._port.ask(packets.readTx, port, identifier, address, length)
         while result == self._sdk.COMM_SUCCESS:
             packet, result = self._port.ask(packets.rxPacket, port, False)
-            if result == self._sdk.COMM_SUCCESS and packet[4] == identifier and packet[5] + 256 * packet[6] == length + 4:
+            if (
+                result == self._sdk.COMM_SUCCESS
+                and packet[4] == identifier
+                and packet[5] + 256 * packet[6] == length + 4
+            ):
                 return bytes(packet[9 : 9 + length])
         self._port.drain()
         return None
