@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -25,6 +25,7 @@ class Frame:
         return (time.monotonic_ns() - self.time_ns) * 1e-9
 
 
+@runtime_checkable
 class Camera(Protocol):
     """One camera."""
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vla.deploy.emulators.motor import Motor
 
@@ -26,6 +26,7 @@ class Wiring:
     """How much later than it should it answers."""
 
 
+@runtime_checkable
 class Servo(Protocol):
     """One servo on a bus, and the faults that it can be given."""
 
@@ -48,6 +49,7 @@ class Servo(Protocol):
         """Somebody has put it where it is now: it is to stay there."""
 
 
+@runtime_checkable
 class Bus(Protocol):
     """Servos on one line."""
 

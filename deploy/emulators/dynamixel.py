@@ -125,7 +125,8 @@ def _in_turn(listening: Mapping[int, DynamixelServo], asked: Asked) -> Iterator[
 
 def _together(listening: Mapping[int, DynamixelServo], asked: Asked) -> Iterator[Reply]:
     """One answer to which each adds its part when the one before it has."""
-    parts, waits = [], []
+    parts: list[tuple[int, int, bytes]] = []
+    waits: list[float] = []
     for identifier, address, length in asked:
         servo = listening.get(identifier)
         if servo is None:

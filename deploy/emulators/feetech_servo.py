@@ -120,7 +120,7 @@ class FeetechServo:
     def write(self, address: int, data: bytes) -> None:
         """Write what of it can be written, brought inside of its range; servos of this kind refuse nothing."""
         end = address + len(data)
-        for register in (r for kept in (True, False) for r in self.memory.registers(kept=kept)):
+        for register in TABLE:
             if register.is_writable and address <= register.address and register.address + register.size <= end:
                 start = register.address - address
                 value = register.decode(data[start : start + register.size])
@@ -180,7 +180,7 @@ class FeetechServo:
         memory = self.memory
         goal = min(max(signed(memory["Goal Position"], 15), memory["Min Position"]), memory["Max Position"])
         target = float(goal + signed(memory["Offset"], 11))
-        speed = min(signed(memory["Goal Speed"], 15) or _MOST_SPEED, _MOST_SPEED)
+        speed = float(min(signed(memory["Goal Speed"], 15) or _MOST_SPEED, _MOST_SPEED))
         way = target - self.motor.target
         self.motor.aim(target, *timed(way, abs(speed), memory["Acceleration"] * _ACCELERATION))
 

@@ -4,7 +4,7 @@ Positions are in ticks, as the servo counts them; which joint they mean is the b
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,7 @@ _RISE_C = 25.0
 _WARMS_S = 120.0
 
 
+@runtime_checkable
 class Shaft(Protocol):
     """What a motor turns: one joint of a simulation; see `vla.deploy.emulators.plant.Plant`."""
 

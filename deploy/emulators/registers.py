@@ -28,7 +28,7 @@ class Register:
         """Whether it is a two's complement."""
         return self.low < 0
 
-    def decode(self, data: bytes) -> int:
+    def decode(self, data: bytes | bytearray) -> int:
         """The number in its bytes."""
         return int.from_bytes(data, "little", signed=self.is_signed)
 

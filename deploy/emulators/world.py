@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import mujoco
 
@@ -21,6 +21,7 @@ _PRIORITY = 10
 """Of the thread that renders: below that of the bus."""
 
 
+@runtime_checkable
 class World(Protocol):
     """What the servos turn, and what follows from it."""
 

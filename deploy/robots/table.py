@@ -6,6 +6,7 @@ from typing import Any
 from vla.core.errors import ConfigError
 from vla.core.lookup import lookup
 from vla.deploy.robots.emulated import emulated_dynamixel, emulated_feetech
+from vla.deploy.robots.real import servo_robot, so101
 from vla.deploy.robots.robot import Robot
 from vla.deploy.robots.simulated import SimulatedRobot
 
@@ -13,6 +14,8 @@ ROBOTS: dict[str, Callable[..., Robot]] = {
     "simulated": SimulatedRobot,
     "emulated-dynamixel": emulated_dynamixel,
     "emulated-feetech": emulated_feetech,
+    "servos": servo_robot,
+    "so101": so101,
 }
 
 

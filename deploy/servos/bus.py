@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from vla.core.errors import ConfigError, RobotError
 
@@ -28,9 +28,11 @@ class Health:
     """Whether it has stopped because the bus was silent for too long."""
 
 
+@runtime_checkable
 class Bus(Protocol):
-    """Servos by their ids. Whoever answers nothing is missing in what is returned; a `RobotError` says that the line
-    itself is gone.
+    """Servos by their ids.
+
+    Whoever answers nothing is missing in what is returned; a `RobotError` says that the line itself is gone.
     """
 
     watchdog_s: tuple[float, float] | None

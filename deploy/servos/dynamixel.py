@@ -15,8 +15,16 @@ _PRESENT, _PRESENT_BYTES, _POSITION, _VOLTAGE, _TEMPERATURE = 126, 10, 132, 144,
 _POSITION_MODE, _TIME_BASED = 3, 0x04
 _TICK_S = 20e-3
 _ALARMS = {0x01: "input voltage", 0x04: "overheating", 0x08: "encoder", 0x10: "electrical shock", 0x20: "overload"}
-_ERRORS = ("", "the result is a failure", "it does not know the instruction", "its checksum is wrong",
-           "the value is out of range", "its length is wrong", "the value is beyond the limit", "access is refused")  # fmt: skip
+_ERRORS = (
+    "",
+    "the result is a failure",
+    "it does not know the instruction",
+    "its checksum is wrong",
+    "the value is out of range",
+    "its length is wrong",
+    "the value is beyond the limit",
+    "access is refused",
+)
 _BOOTS_S = 0.5
 
 

@@ -1,4 +1,4 @@
-"""Feetech STS servos through the vendor's SDK (``ftservo-python-sdk``): sync reads and writes. They have no watchdog."""
+"""Feetech STS servos through the vendor's SDK (``ftservo-python-sdk``), by sync reads and writes; no watchdog."""
 
 import math
 from collections.abc import Collection, Mapping

@@ -35,7 +35,7 @@ class Arguments:
     """Put a symbolic link to the line there, so that its name stays."""
     baud: int = 1_000_000
     """At which the servos listen; a program that sets another is not heard."""
-    fault: list[str] = field(default_factory=list)
+    fault: tyro.conf.UseAppendAction[list[str]] = field(default_factory=list)
     """KIND[:ID][=VALUE][@START][+DURATION]: silent, slow, overload, overheat, watchdog, brownout of a servo; drop,
     corrupt, unplug of the line. Times as 5s or 20ms."""
     control: Path | None = None
