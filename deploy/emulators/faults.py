@@ -15,6 +15,7 @@ from vla.core.errors import ConfigError
 from vla.core.lookup import lookup
 from vla.deploy.emulators.bus import Bus, Servo
 from vla.deploy.emulators.line import Line
+from vla.deploy.emulators.motor import AMBIENT_C
 
 _FAULT = re.compile(
     r"(?P<kind>[a-z]+)(?::(?P<id>\d+))?(?:=(?P<value>[\d.]+)(?P<unit>ms|s)?)?"
@@ -43,6 +44,8 @@ def _overload(servo: Servo, value: float, begins: bool) -> None:
 
 def _overheat(servo: Servo, value: float, begins: bool) -> None:
     servo.motor.heating_c_s = (value or _HEATING_C_S) if begins else 0.0
+    if not begins:  # nobody waits minutes for it
+        servo.motor.temperature_c = AMBIENT_C
 
 
 def _watchdog(servo: Servo, value: float, begins: bool) -> None:

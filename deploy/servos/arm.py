@@ -60,7 +60,9 @@ class Arm:
         self._asked_s: dict[int, float] = {}
         """When each of them was asked last."""
         self._hot: set[int] = set()
-        self._next, self._watched, self._told_s = 0, False, time.monotonic()
+        self._next, self._told_s = 0, time.monotonic()
+        self._unwatched = list(self._ids)
+        """Servos whose watchdog is not on."""
         self._closed = False
         try:
             self._find()
@@ -94,15 +96,14 @@ class Arm:
         goals = np.rint(self._scale.to_ticks(values)).astype(int)
         self._bus.send(dict(zip(self._ids, goals.tolist(), strict=True)))
         self._told_s = time.monotonic()
-        if not self._watched and self._patience.watchdog_s and self._bus.watchdog_s:
-            self._bus.watch(self._ids, self._patience.watchdog_s)
-            self._watched = True
+        if self._unwatched and self._patience.watchdog_s and self._bus.watchdog_s:
+            speaking = [i for i in self._unwatched if i not in self._silent]
+            late = self._bus.watch(speaking, self._patience.watchdog_s)
+            self._unwatched = [i for i in self._unwatched if i in self._silent or i in late]
 
     def hold(self) -> None:
         """Stay where it is, without a watchdog: nothing needs to be said any more."""
-        if self._watched:
-            self._bus.watch(self._ids, 0.0)
-            self._watched = False
+        self._unwatch(self._ids)
         self.read()
         self._bus.send(dict(zip(self._ids, np.rint(self._ticks).astype(int).tolist(), strict=True)))
         slack = self._ids
@@ -111,6 +112,13 @@ class Arm:
             if not slack:
                 return
         raise RobotError(f"servo {self._name(slack[0])} does not switch its torque on; restart it")
+
+    def _unwatch(self, identifiers: Sequence[int]) -> None:
+        """Switch the watchdogs off that are on."""
+        watched = [i for i in identifiers if i not in self._unwatched]
+        for _ in range(_TRIES):
+            watched = self._bus.watch(watched, 0.0) if watched else []
+        self._unwatched = list(self._ids)
 
     def close(self, *, hold: bool = True) -> None:
         """Hold still, then let go of the line. May be called twice."""
@@ -138,7 +146,8 @@ class Arm:
             del self._silent[identifier]
         self._asked_s = {i: when for i, when in self._asked_s.items() if i in missing}
         self._silent |= dict.fromkeys(new, now_s)
-        self.faults["silent"] += len(missing)
+        if missing:
+            self.faults["silent"] += len(missing)
         if new:
             _log.warning("servo %s does not answer; its last position is taken", self._named(new))
         if back:
@@ -155,7 +164,8 @@ class Arm:
     def _check(self) -> None:
         """Ask the next servo how it is; all of them after a silence in which the watchdogs may have stopped them."""
         silence_s = time.monotonic() - self._told_s
-        alarmed = self._watched and silence_s > self._patience.watchdog_s
+        watched = len(self._unwatched) < len(self._ids)
+        alarmed = watched and silence_s > self._patience.watchdog_s
         for _ in self._ids if alarmed else (0,):
             identifier = self._ids[self._next]
             self._next = (self._next + 1) % len(self._ids)
@@ -200,9 +210,7 @@ class Arm:
         """Make all that still hear stay where they are."""
         able = [i for i in self._ids if i not in self._silent and i not in spare]
         try:
-            if self._watched:
-                self._watched = False
-                self._bus.watch(able, 0.0)
+            self._unwatch(able)
             places = {i: self._bus.position(i) for i in able}
             self._bus.send({i: ticks for i, ticks in places.items() if ticks is not None})
         except RobotError as error:

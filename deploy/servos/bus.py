@@ -62,8 +62,8 @@ class Bus(Protocol):
     def set_offset(self, identifier: int, ticks: int) -> None:
         """Write it, where it stays."""
 
-    def watch(self, identifiers: Collection[int], seconds: float) -> None:
-        """Have them stop by themselves after such a silence; 0 for never."""
+    def watch(self, identifiers: Collection[int], seconds: float) -> list[int]:
+        """Have them stop by themselves after such a silence, 0 for never; the servos that did not confirm it."""
 
     def close(self) -> None:
         """Close the line. May be called twice."""

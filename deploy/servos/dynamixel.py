@@ -112,12 +112,10 @@ class DynamixelBus:
         """See `vla.deploy.servos.bus.Bus`."""
         self._require(identifier, _HOMING_OFFSET, 4, ticks)
 
-    def watch(self, identifiers: Collection[int], seconds: float) -> None:
+    def watch(self, identifiers: Collection[int], seconds: float) -> list[int]:
         """See `vla.deploy.servos.bus.Bus`: register 98; writing 0 also takes back a stop."""
-        for identifier in identifiers:
-            self._require(identifier, _WATCHDOG, 1, 0)
-            if seconds:
-                self._require(identifier, _WATCHDOG, 1, min(127, max(1, round(seconds / _TICK_S))))
+        ticks = min(127, max(1, round(seconds / _TICK_S))) if seconds else 0
+        return [i for i in identifiers if self._write(i, _WATCHDOG, 1, 0) or self._write(i, _WATCHDOG, 1, ticks)]
 
     def reboot(self, identifier: int) -> None:
         """Restart a servo that has switched itself off."""

@@ -109,8 +109,9 @@ class FeetechBus:
         """See `vla.deploy.servos.bus.Bus`."""
         self._keep(identifier, _OFFSET, _word(unsigned(ticks, _OFFSET_BIT)))
 
-    def watch(self, identifiers: Collection[int], seconds: float) -> None:
-        """See `vla.deploy.servos.bus.Bus`: there is none."""
+    def watch(self, identifiers: Collection[int], seconds: float) -> list[int]:
+        """See `vla.deploy.servos.bus.Bus`: there is none, and so nobody to confirm it."""
+        return list(identifiers)
 
     def close(self) -> None:
         """See `vla.deploy.servos.bus.Bus`."""
