@@ -4,12 +4,13 @@ A pseudo-terminal hands bytes over at once and knows no speed. Here an answer co
 line of the speed that the program has set, behind what was asked and what each servo waits.
 """
 
+import bisect
 import os
 import random
 import select
 import termios
 import tty
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -30,8 +31,7 @@ class Line:
         self._link, self._nominal = link, baud
         self._random = random.Random(seed)
         self._master = self._slave = -1
-        self._free_s = 0.0
-        self._waiting: deque[tuple[float, bytes]] = deque()
+        self._waiting: list[tuple[float, bytes]] = []
         self.drops = self.flips = 0.0
         """Share of the bytes that are lost, and that arrive with a wrong bit, both ways."""
         self.counts: Counter[str] = Counter()
@@ -102,16 +102,15 @@ class Line:
     def answer(self, now_s: float, heard: int, replies: Sequence[Reply]) -> None:
         """Send these behind ``heard`` bytes that have just been handed over, each when it is due."""
         byte_s = _BITS / self.baud
-        free_s = max(self._free_s, now_s) + heard * byte_s
+        due_s = now_s + heard * byte_s
         for reply in replies:
-            free_s += reply.wait_s + len(reply.data) * byte_s
-            self._waiting.append((free_s, reply.data))
-        self._free_s = free_s
+            due_s += reply.wait_s + len(reply.data) * byte_s
+            bisect.insort(self._waiting, (due_s, reply.data))  # a slow one does not keep later answers waiting
 
     def send(self, now_s: float) -> None:
         """Hand over what is due."""
         while self._waiting and self._waiting[0][0] <= now_s:
-            data = self._harmed(self._waiting.popleft()[1])
+            data = self._harmed(self._waiting.pop(0)[1])
             self.counts["bytes said"] += len(data)
             with suppress(OSError):  # nobody reads, and the buffer is full
                 os.write(self._master, data)

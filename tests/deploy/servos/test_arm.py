@@ -25,8 +25,9 @@ PATIENT = Patience(silent_s=3.0, watchdog_s=2.0)
 
 
 @pytest.fixture(scope="module", params=BUSES)
-def emulator(request: pytest.FixtureRequest) -> Iterator[EmulatorProcess]:
-    emulator = EmulatorProcess(EmulatorConfig(protocol=request.param, servos=3))
+def emulator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorProcess]:
+    link = tmp_path_factory.mktemp("line") / "ttyARM"  # a name that stays when it is unplugged and plugged in
+    emulator = EmulatorProcess(EmulatorConfig(protocol=request.param, servos=3, link=link))
     emulator.protocol = request.param  # type: ignore[attr-defined]
     yield emulator
     emulator.close()
@@ -99,7 +100,6 @@ def test_a_servo_may_be_silent_for_a_moment(
 
 STOPS = {
     "silent:2": r"servo elbow \(id 2\) has not answered for .* s; check its cable and its power",
-    "slow:2=30ms": r"servo elbow \(id 2\) has not answered",
     "silent": r"servo shoulder \(id 1\) has not answered for .*, nor has any other; check the adapter",
     "overload:2": r"servo elbow \(id 2\) has switched itself off: overload; free the arm",
     "overheat:2=100": r"servo elbow \(id 2\) has switched itself off: overheating",
@@ -120,6 +120,18 @@ def test_what_cannot_be_survived_stops_the_arm(emulator: EmulatorProcess, arm: A
     with pytest.raises(RobotError, match=STOPS[fault]):
         drive(arm, 30.0)
     time.sleep(0.3)
+
+
+def test_one_that_answers_late_is_named_and_keeps_nobody_else(
+    emulator: EmulatorProcess, arm: Arm, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What comes too late is not taken for the answer to another question."""
+    start = arm.read()
+    emulator.control.fault("slow:2=30ms")
+    drive(arm, 1.0)
+    np.testing.assert_allclose(arm.read(), start, atol=0.02)
+    assert "servo elbow (id 2) does not answer" in caplog.text
+    assert arm.faults["retried"] > 5 or arm.faults["silent"] > 5
 
 
 def _turn(arm: Arm, start: np.ndarray) -> None:
