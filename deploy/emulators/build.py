@@ -18,9 +18,9 @@ from vla.deploy.emulators.feetech_servo import BAUDS as FEETECH_BAUDS
 from vla.deploy.emulators.feetech_servo import FeetechServo
 from vla.deploy.emulators.line import Line
 from vla.deploy.emulators.motor import Motor
-from vla.deploy.emulators.plant import Plant
-from vla.deploy.emulators.world import Chain, Tabletop, World
 from vla.deploy.servos.description import Description
+from vla.deploy.worlds.plant import Plant
+from vla.deploy.worlds.world import Chain, Tabletop, World
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,10 +53,13 @@ class Servo(Protocol):
 class Bus(Protocol):
     """Servos on one line."""
 
-    servos: Mapping[int, Servo]
     has_watchdog: bool
     counts: Counter[str]
     """What was heard and said."""
+
+    @property
+    def servos(self) -> Mapping[int, Servo]:
+        """By the id that they began with."""
 
     def hear(self, data: bytes, baud: int) -> list[Reply]:
         """What is answered to these bytes, which came at that speed."""

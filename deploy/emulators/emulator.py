@@ -18,7 +18,7 @@ from vla.deploy.emulators.bus import Bus
 from vla.deploy.emulators.control import get, put
 from vla.deploy.emulators.faults import Fault, Schedule, read_fault
 from vla.deploy.emulators.line import Line
-from vla.deploy.emulators.world import World
+from vla.deploy.worlds.world import World
 
 _log = logging.getLogger(__name__)
 _BEHIND_S = 0.05

@@ -16,9 +16,11 @@ _WARMS_S = 120.0
 
 @runtime_checkable
 class Shaft(Protocol):
-    """What a motor turns: one joint of a simulation; see `vla.deploy.emulators.plant.Plant`."""
+    """What a motor turns: one joint of a simulation; see `vla.deploy.worlds.plant.Plant`."""
 
-    time_s: float
+    @property
+    def time_s(self) -> float:
+        """That has passed for it."""
 
     def position(self, index: int) -> float:
         """Where it is, ticks."""

@@ -18,7 +18,7 @@ from vla.deploy.cameras.shared import SharedCamera, SharedFrames
 from vla.deploy.emulators.build import EmulatorConfig, build_emulator, build_world
 from vla.deploy.emulators.control import Control, get, put
 from vla.deploy.emulators.emulator import Emulator
-from vla.deploy.emulators.world import Pictures, Tabletop, World
+from vla.deploy.worlds.world import Pictures, Tabletop, World
 
 _START_S = 120.0
 """Building an environment and its renderer, on a busy machine."""

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla.deploy.emulators.motor import AMBIENT_C, Motor, Path, timed
-from vla.deploy.emulators.plant import chain
+from vla.deploy.worlds.plant import chain
 
 TICKS = st.floats(-4096, 4096)
 

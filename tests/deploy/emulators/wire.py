@@ -8,7 +8,7 @@ import numpy as np
 
 from vla.deploy.emulators.bus import Bus
 from vla.deploy.emulators.motor import Motor
-from vla.deploy.emulators.plant import Plant, chain
+from vla.deploy.worlds.plant import Plant, chain
 
 
 class Wire:

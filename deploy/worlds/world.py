@@ -11,8 +11,8 @@ from vla.core.contract import Contract
 from vla.core.errors import ConfigError, RobotError
 from vla.core.machine.priorities import punctual
 from vla.deploy.cameras.shared import SharedFrames
-from vla.deploy.emulators.plant import Plant, chain
 from vla.deploy.servos.description import Description, Joint, Scale, read_description
+from vla.deploy.worlds.plant import Plant, chain
 from vla.envs.registry import env_spec
 from vla.envs.tabletop.scene.mjcf import CAMERAS
 
@@ -29,8 +29,10 @@ class World(Protocol):
     plant: Plant
     lock: Any
     """Held while the simulation moves or is set."""
-    contract: Contract | None
-    """What its cameras and its task are, if it has any."""
+
+    @property
+    def contract(self) -> Contract | None:
+        """What its cameras and its task are, if it has any."""
 
     def begin(self, seed: int) -> dict[str, Any]:
         """Lay out the scene of that seed; what there is to say of it."""
@@ -98,7 +100,8 @@ class Tabletop:
         """Held while the model changes, or is looked at as a whole."""
         self._every = round(1 / self.contract.control_hz / self.plant.dt_s)
         self._limit_s = built.config.max_steps / self.contract.control_hz
-        self._steps, self._begun_s, self._success = 0, None, False
+        self._begun_s: float | None = None
+        self._steps, self._success = 0, False
 
     def begin(self, seed: int) -> dict[str, Any]:
         """See `World`."""
@@ -174,7 +177,9 @@ class Pictures:
     def _run(self) -> None:
         from vla.envs.rendering import CameraRenderer
 
-        model = data = renderer = None
+        model: mujoco.MjModel | None = None
+        data: mujoco.MjData | None = None
+        renderer: CameraRenderer | None = None
         due = time.monotonic()
         while not self._stop.is_set():
             with self._world.laying:

@@ -7,8 +7,8 @@ from vla.deploy.emulators.build import EmulatorConfig, build_world
 from vla.deploy.emulators.dynamixel_servo import DynamixelServo
 from vla.deploy.emulators.feetech_servo import FeetechServo
 from vla.deploy.emulators.motor import Motor
-from vla.deploy.emulators.world import Tabletop
 from vla.deploy.servos.description import Scale
+from vla.deploy.worlds.world import Tabletop
 from vla.envs.registry import env_spec
 
 SMALL = {"image_size": 16}
