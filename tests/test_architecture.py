@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "datasets": {"core"},
     "envs": {"core"},
     "policies": {"core", "models"},
-    "deploy": {"core", "policies", "models", "envs"},
+    "deploy": {"core", "policies", "models", "envs", "datasets"},
     "evaluation": {"core", "envs"},
     "collection": {"core", "datasets", "envs"},
     "training": ALL - {"deploy", "report", "bench", "cli"},

@@ -1,16 +1,17 @@
 """The safety gate: what stands between whatever commands and whatever moves, on the robot's side, and always on.
 
-Whatever comes in, what goes out is finite, within the limits, no faster and no harder accelerated than the robot's
-`Motion` says, and can be stopped before an end is reached: of all next steps that keep these promises it sends the one
-that is nearest to what was asked. A command that keeps them by itself passes as it is.
+Whatever comes in, what goes out is finite, within the limits and the workspace, and no faster, no harder accelerated
+and no more jerked than the robot's `Motion` says. A command that keeps all this by itself passes as it is; of another,
+each joint gets the speed from which it comes to rest nearest to its target.
 
-Time goes in steps of ``dt``, the robot's control period. ``u`` is what was sent last, ``w`` the speed of that step::
+Time goes in steps of ``dt``, the time between two commands. ``u`` is what was sent last, ``w`` the speed of that step
+and ``a`` its acceleration. The next step has a speed ``w'`` and sends ``u + w' dt``, with::
 
-    u + w' dt is sent next, with  |w'| <= speed,  |w' - w| <= acceleration dt,
-    and from w' on, braking by acceleration dt a step, the arm comes to rest at the end of its range or before
+    |w'| <= speed,   |w' - w| <= acceleration dt,   |w' - w - a dt| <= jerk dt²,
+    and braking from there on (`_Brake`) comes to rest without leaving the limits or the workspace
 
-The last is what a limit alone does not give: an arm that flies towards an end within all limits cannot be held there.
-Since it held of ``w``, braking is always among what is allowed, so there is always something to send.
+The last is what limits alone do not give: an arm that flies towards an end within all limits cannot be held there. It
+held of the step before, so one step of that braking always keeps all four: there is always something to send.
 """
 
 from collections import Counter
@@ -24,10 +25,13 @@ from jaxtyping import Bool, Float32, Float64
 from vla.core.contract import Contract
 from vla.core.errors import ConfigError, ContractError
 from vla.core.fit import limits
+from vla.deploy.robots.brake import Brake
 from vla.deploy.robots.motion import Motion
 
-_EXACT = 4 * float(np.finfo(np.float32).eps)
-"""Share of a number within which its float32, and differences of such, may lie beside it."""
+_ROUNDING = float(np.finfo(np.float32).eps) / 2
+"""Share of a number by which its float32 may lie beside it."""
+_TRIED = np.linspace(0, 1, 17)[:, None]
+_HALVINGS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,46 +44,42 @@ class Verdict:
 
 
 class Gate:
-    """Remembers what was sent; one for each robot, asked once in each control period."""
+    """Remembers what was sent; one for each robot, asked before each command."""
 
     def __init__(self, contract: Contract, motion: Motion, *, where: Float32[np.ndarray, " s"]) -> None:
-        """The arm rests at the state ``where``; a `ContractError` says that it stands outside of its limits."""
-        self._names, self._dt, self._stale_s = (
-            [d.name for d in contract.action],
-            1 / contract.control_hz,
-            motion.stale_s,
-        )
+        """The arm rests at the state ``where``; a `ContractError` says that it stands where it may not."""
+        self._names = tuple(d.name for d in contract.action)
+        self._dt = dt = 1 / (contract.control_hz * motion.ticks(contract.control_hz))
+        self._motion = motion
         low, high = limits(contract.action, np.float64)
-        self._grain = grain = _EXACT * np.maximum(
-            np.abs(low), np.abs(high)
-        )  # what rounding may do to a number that is sent
+        # What is planned is sent as float32: speeds, accelerations and jerks of that differ by so many roundings.
+        self._grain = grain = _ROUNDING * np.maximum(np.abs(low), np.abs(high))
         self._low, self._high = low + motion.margin * (high - low) + grain, high - motion.margin * (high - low) - grain
-        self._limit = self._each(motion.speed) - grain / self._dt
-        self._change = self._each(motion.acceleration) * self._dt - 2 * grain / self._dt
-        self._braking = self._change - grain / self._dt  # a little less: what rounding adds to a speed is braked too
-        self._deviation = self._each(motion.deviation)
-        if not (np.minimum(self._limit, self._braking) > 0).all():
+        self._limit = self._each(motion.speed) - 2 * grain / dt
+        acceleration = self._each(motion.acceleration) - 4 * grain / dt**2
+        jerk = self._each(motion.jerk) - 8 * grain / dt**3
+        if not (np.minimum(np.minimum(self._limit, acceleration), jerk) > 0).all():
             raise ConfigError(
-                f"motion: speed={motion.speed} and acceleration={motion.acceleration} are less than a float32 can say "
-                f"at {contract.control_hz:g} Hz; raise them"
+                f"motion: speed={motion.speed}, acceleration={motion.acceleration} and jerk={motion.jerk} are less "
+                f"than a float32 can say at {1 / dt:g} Hz; raise them"
             )
+        self._brake = Brake(dt=dt, speed=self._limit, acceleration=acceleration, jerk=jerk)
+        self._deviation = self._each(motion.deviation)
+        *_, self._reach = self._brake.way(np.zeros_like(low), self._limit, acceleration)
         states = [d.name for d in contract.state]
         self._measured = [states.index(name) if name in states else None for name in self._names]
-        here = self._of(where)
-        astray = np.flatnonzero(
-            (here < low - contract.tolerance * (high - low)) | (here > high + contract.tolerance * (high - low))
-        )
-        if len(astray):
-            name, at = self._names[astray[0]], here[astray[0]]
-            raise ContractError(
-                f"the robot: {name} stands at {at:g}, outside of {low[astray[0]]:g} to {high[astray[0]]:g}; move it "
-                "inside by hand, or calibrate it"
-            )
-        self._sent = np.where(np.isfinite(here), np.clip(here, self._low, self._high), (self._low + self._high) / 2)
-        self._target, self._speed = self._sent, np.zeros(len(self._names))
+        self._u = self._start(self._of(where), contract.tolerance)
+        self._w = self._a = np.zeros(len(self._names))
+        self._target = self._u
         self._stopped = False
         self.gated: Counter[str] = Counter()
-        """Steps at which each promise would have been broken."""
+        """Commands that would have broken each promise."""
+
+    @property
+    def sent(self) -> Float32[np.ndarray, " d"]:
+        """The last command; before the first, where the arm was found."""
+        command: np.ndarray = self._u.astype(np.float32)
+        return command
 
     def check(self, asked: Any, *, state: Float32[np.ndarray, " s"], age_s: float) -> Verdict:
         """What to send instead of ``asked``, which rests on an observation of ``age_s`` ago; ``state`` is measured now.
@@ -89,24 +89,29 @@ class Gate:
         reasons: dict[str, tuple[str, ...]] = {}
         wish = self._wish(asked, age_s, reasons)
         if wish is None:
-            speed = np.zeros(len(self._names))
-            self._target = self._sent
+            self.rest()
         else:
             here = self._of(state)
             near = np.clip(wish, here - self._deviation, here + self._deviation)
-            near = np.where(np.isfinite(near), near, wish)
+            near = np.where(np.isfinite(near), near, wish)  # of what is not measured
             inside = np.clip(near, self._low, self._high)
             self._note(reasons, "deviation", near != wish)
             self._note(reasons, "position", np.abs(inside - near) > 4 * self._grain)
-            speed = self._approach(inside, reasons)
-        allowed = self._allowed(speed, reasons)
-        command = (self._sent + allowed * self._dt).astype(np.float32)
-        if wish is not None and not reasons and np.array_equal(inside, wish):
-            command = wish.astype(np.float32)  # to the last bit
-        sent = command.astype(np.float64)
-        self._speed, self._sent = (sent - self._sent) / self._dt, sent
+            self._follow(inside, reasons)
+            self._target = inside
         self.gated.update(reasons.keys())
-        return Verdict(command=command, reasons=reasons)
+        return Verdict(command=self.sent, reasons=reasons)
+
+    def rest(self) -> Verdict:
+        """Ask for nothing: come to rest as fast as is allowed."""
+        self._go(self._braked)
+        self._target = self._u
+        return Verdict(command=self.sent)
+
+    @property
+    def moving(self) -> bool:
+        """Whether what was sent last is not where the robot stays if nothing is asked."""
+        return bool((np.abs(self._w) * self._dt > self._grain).any())
 
     def stop(self) -> None:
         """Come to rest and stay there, whatever is asked, until `release`."""
@@ -116,61 +121,125 @@ class Gate:
         """Let commands through again."""
         self._stopped = False
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped and not released."""
+        return self._stopped
+
     def _wish(self, asked: Any, age_s: float, reasons: dict[str, tuple[str, ...]]) -> Float64[np.ndarray, " d"] | None:
         """The target that is asked for; None for none."""
-        everything = tuple(self._names)
         if self._stopped:
-            reasons["stopped"] = everything
-        elif not 0 <= age_s <= self._stale_s:  # nor NaN
-            reasons["stale"] = everything
-        elif not isinstance(asked, np.ndarray) or asked.shape != self._sent.shape or asked.dtype.kind != "f":
-            reasons["shape"] = everything
+            reasons["stopped"] = self._names
+        elif not 0 <= age_s <= self._motion.stale_s:  # nor NaN
+            reasons["stale"] = self._names
+        elif not isinstance(asked, np.ndarray) or asked.shape != self._u.shape or asked.dtype.kind != "f":
+            reasons["shape"] = self._names
         elif not np.isfinite(asked).all():
             self._note(reasons, "finite", ~np.isfinite(asked))
         else:
             return asked.astype(np.float64)
         return None
 
-    def _approach(
-        self, target: Float64[np.ndarray, " d"], reasons: dict[str, tuple[str, ...]]
-    ) -> Float64[np.ndarray, " d"]:
-        """The speed that reaches ``target`` in a step, or if it is farther away, one that does not overshoot.
+    def _follow(self, target: Float64[np.ndarray, " d"], reasons: dict[str, tuple[str, ...]]) -> None:
+        """One step towards ``target``, which is within the limits."""
+        at_once = (target - self._u) / self._dt
+        least, most = self._w + self._brake.range(self._w, self._a) * self._dt
+        # What was followed exactly until now is not doubted: where it will be is for it to say, not for its pace.
+        followed = np.abs(self._u - self._target) <= self._grain
+        allowed = (least <= at_once) & (at_once <= most)
+        far = (self._low + self._reach <= target) & (target <= self._high - self._reach)
+        if self._motion.workspace is None and (allowed & followed & far).all():
+            self._go(at_once)  # no end is near, whatever it brakes from
+            self._u = target
+            return
+        tried = np.concatenate([[np.clip(at_once, least, most), self._braked], least + (most - least) * _TRIED])
+        miss, fits = self._ends(tried, target)
+        passed = allowed & fits[0] & (followed | (np.abs(miss[0]) <= self._grain))
+        speed = np.where(passed, at_once, _nearest(tried[2:], miss[2:], fits[2:], otherwise=self._braked))
+        self._explain(reasons, ~passed, at_once, fits[0])
+        if (kept := self._in_workspace(speed)) is not speed:
+            reasons["workspace"] = self._names
+            speed, passed = kept, np.zeros_like(passed)
+        self._go(speed)
+        self._u = np.where(passed, target, self._u)  # to the last bit
 
-        Seen from the target, which has a pace of its own, that is again to come to rest within the way that is left.
+    def _ends(
+        self, tried: Float64[np.ndarray, "k d"], target: Float64[np.ndarray, " d"]
+    ) -> tuple[Float64[np.ndarray, "k d"], Bool[np.ndarray, "k d"]]:
+        """How far beyond the target braking ends with each speed tried, and whether it stays within the limits.
+
+        A target has a pace of its own, and it is that to which the arm brakes; within limits it must come to rest.
         """
-        lead, pace = target - self._sent, np.clip((target - self._target) / self._dt, -self._limit, self._limit)
-        self._target = target
-        closing = np.sign(lead) * self._brakable(np.abs(lead))
-        at_once = lead / self._dt
-        speed = np.where(lead > 0, np.minimum(at_once, pace + closing), np.maximum(at_once, pace + closing))
-        self._note(reasons, "approach", np.abs(speed - at_once) > self._grain / self._dt)
-        return speed
+        pace = np.clip((target - self._target) / self._dt, -self._limit, self._limit)
+        u, a = self._u + tried * self._dt, (tried - self._w) / self._dt
+        start = np.stack([u, u - target]), np.stack([tried, tried - pace]), np.stack([a, a])  # (2, k, d)
+        way = np.stack(list(self._brake.way(*start)))  # (steps, 2, k, d)
+        slack = self._grain / 8
+        fits = (way[:, 0] >= self._low - slack).all(axis=0) & (way[:, 0] <= self._high + slack).all(axis=0)
+        return way[-1, 1], fits
 
-    def _allowed(
-        self, speed: Float64[np.ndarray, " d"], reasons: dict[str, tuple[str, ...]]
-    ) -> Float64[np.ndarray, " d"]:
-        """The speed of the next step that is nearest to ``speed`` and keeps all promises."""
-        up, down = self._brakable(self._high - self._sent), -self._brakable(self._sent - self._low)
-        for name, low, high in (
-            ("speed", -self._limit, self._limit),
-            ("braking", down, up),
-            ("acceleration", self._speed - self._change, self._speed + self._change),  # the last word: it is always met
-        ):
-            kept = np.clip(speed, low, high)
-            self._note(reasons, name, kept != speed)
-            speed = kept
-        return speed
+    def _in_workspace(self, speed: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, " d"]:
+        """``speed``, or as much of it as keeps the tool inside; the rest is braking, of which that is known."""
+        if (space := self._motion.workspace) is None or space.holds(self._way(speed)):
+            return speed
+        braked, share = self._braked, 0.0
+        for halving in range(1, _HALVINGS):
+            more = share + 0.5**halving
+            share = more if space.holds(self._way(braked + more * (speed - braked))) else share
+        return np.asarray(braked + share * (speed - braked))
 
-    def _brakable(self, room: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, " d"]:
-        """The highest speed of the next step from which the arm comes to rest within ``room``.
+    def _way(self, speed: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, "k d"]:
+        """Where all joints are from the next step on, if they brake after it."""
+        u, a = self._u + speed * self._dt, (speed - self._w) / self._dt
+        return np.stack(list(self._brake.way(u, speed, a, looks=True)))
 
-        At speed ``w`` it takes that step and ``n = floor(w / braking)`` more, each slower by ``braking``, and goes
-        ``dt ((n + 1) w - braking n (n + 1) / 2)``; that is turned around here.
-        """
-        step = self._braking * self._dt
-        n = np.floor((np.sqrt(1 + 8 * np.maximum(room, 0) / step) - 1) / 2)
-        highest: np.ndarray = (room / self._dt + self._braking * n * (n + 1) / 2) / (n + 1)
-        return highest
+    @property
+    def _braked(self) -> Float64[np.ndarray, " d"]:
+        """The speed of the next step if it brakes."""
+        return self._w + self._brake.next(self._w, self._a) * self._dt
+
+    def _go(self, speed: Float64[np.ndarray, " d"]) -> None:
+        self._u = self._u + speed * self._dt
+        self._w, self._a = speed, (speed - self._w) / self._dt
+
+    def _explain(
+        self,
+        reasons: dict[str, tuple[str, ...]],
+        changed: Bool[np.ndarray, " d"],
+        at_once: Float64[np.ndarray, " d"],
+        fits: Bool[np.ndarray, " d"],
+    ) -> None:
+        """Which promises the joints that do not go where they were asked would have broken."""
+        acceleration = (at_once - self._w) / self._dt
+        jerk = (acceleration - self._a) / self._dt
+        broken = {
+            "speed": np.abs(at_once) > self._limit,
+            "acceleration": np.abs(acceleration) > self._brake.acceleration,
+            "jerk": np.abs(jerk) > self._brake.jerk,
+            "braking": ~fits,
+        }
+        for name, joints in broken.items():
+            self._note(reasons, name, changed & joints)
+        self._note(reasons, "approach", changed & ~np.any(list(broken.values()), axis=0))
+
+    def _start(self, here: Float64[np.ndarray, " d"], tolerance: float) -> Float64[np.ndarray, " d"]:
+        """Where the arm is taken to rest: where it is measured, and in the middle of what is not."""
+        low, high, room = self._low, self._high, tolerance * (self._high - self._low)
+        astray = np.flatnonzero((here < low - room) | (here > high + room))
+        if len(astray):
+            name, at = self._names[astray[0]], here[astray[0]]
+            raise ContractError(
+                f"the robot: {name} stands at {at:g}, outside of {low[astray[0]]:g} to {high[astray[0]]:g}; move it "
+                "inside by hand, or calibrate it"
+            )
+        start = np.where(np.isfinite(here), np.clip(here, low, high), (low + high) / 2)
+        if (space := self._motion.workspace) is not None and not space.holds(start[None]):
+            x, y, z = space.forward(start[None])[0]
+            raise ContractError(
+                f"the robot: its tool is at ({x:.3f}, {y:.3f}, {z:.3f}) m, outside of the workspace from "
+                f"{space.low_m} to {space.high_m}; move it inside by hand, or widen the workspace"
+            )
+        return start
 
     def _of(self, state: Float32[np.ndarray, " s"]) -> Float64[np.ndarray, " d"]:
         """What is measured of each dimension of an action; NaN where nothing is."""
@@ -186,3 +255,26 @@ class Gate:
     def _note(self, reasons: dict[str, tuple[str, ...]], name: str, broken: Bool[np.ndarray, " d"]) -> None:
         if broken.any():
             reasons[name] = tuple(n for n, is_broken in zip(self._names, broken, strict=True) if is_broken)
+
+
+def _nearest(
+    tried: Float64[np.ndarray, "k d"],
+    miss: Float64[np.ndarray, "k d"],
+    fits: Bool[np.ndarray, "k d"],
+    *,
+    otherwise: Float64[np.ndarray, " d"],
+) -> Float64[np.ndarray, " d"]:
+    """The speed that misses the target least, between two that were tried; ``otherwise`` where none fits.
+
+    What is missed rises with the speed, and so do the ends of the way: between two that fit, all do.
+    """
+    miss = np.where(fits, miss, np.nan)
+    below = np.where(miss <= 0, tried, -np.inf).argmax(axis=0)  # the fastest that ends before the target
+    beyond = np.where(miss >= 0, tried, np.inf).argmin(axis=0)  # the slowest that ends behind it
+    columns = np.arange(tried.shape[1])
+    near, far = miss[below, columns], miss[beyond, columns]
+    before, behind = near <= 0, far >= 0  # whether there is one
+    span = np.where(before & behind & (far > near), far - near, 1.0)
+    share = np.where(before & behind, np.nan_to_num(-near / span), np.where(behind, 1.0, 0.0))
+    speed = tried[below, columns] * (1 - share) + tried[beyond, columns] * share
+    return np.where(before | behind, speed, otherwise)

@@ -32,13 +32,29 @@ class Robot(Protocol):
         """What it sees and feels now; ``time_ns`` is the capture time on a clock of its own that never runs back."""
 
     def measure(self) -> Float32[np.ndarray, " s"]:
-        """The state now, without looking through any camera: quick enough to be asked at the servo rate."""
+        """The state now, without looking: fast enough for every command, between two observations."""
 
     def command(self, action: Float32[np.ndarray, " d"]) -> None:
         """Set the targets, in its own units; they hold until the next command. Returns without waiting for motion."""
 
     def close(self) -> None:
         """Hold still, then let go of the hardware. May be called twice."""
+
+
+@runtime_checkable
+class Scenes(Protocol):
+    """A robot whose surroundings can be laid out, and that knows when its task is done: simulated and emulated ones."""
+
+    def begin(self, seed: int) -> None:
+        """Lay out the scene of that seed, with its instruction, the arm at its start."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the episode is over."""
+
+    @property
+    def success(self) -> bool:
+        """Whether the task is done."""
 
 
 def check_robot(robot: Robot, *, steps: int = 3) -> None:
@@ -58,7 +74,8 @@ def check_robot(robot: Robot, *, steps: int = 3) -> None:
         assert set(seen.images) == {c.name for c in contract.cameras}, f"images: got {sorted(seen.images)}"
         assert seen.time_ns > last, f"time_ns: {seen.time_ns} does not come after {last}"
         last = seen.time_ns
-        assert robot.measure().shape == seen.state.shape, "measure: expected the state alone"
+        measured = robot.measure()
+        assert measured.shape == seen.state.shape, f"measure: got {measured.shape}, the state is {seen.state.shape}"
         hold = [seen.state[names.index(d.name)] if d.name in names else (d.low + d.high) / 2 for d in contract.action]
         robot.command(np.clip(np.array(hold, np.float32), *limits(contract.action)))
     Gate(contract, robot.motion, where=seen.state)  # refuses a motion that does not fit

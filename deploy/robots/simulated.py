@@ -17,7 +17,8 @@ from vla.envs.spec import to_observation
 class SimulatedRobot:
     """One control period passes with each command, so simulated time is that of a loop that keeps its rate.
 
-    An episode that ends is followed by the next scene, seed by seed; ``successes`` counts those that ended well.
+    An episode that has ended is followed by the next scene with the next command, seed by seed; ``successes`` counts
+    those that ended well.
     """
 
     def __init__(
@@ -25,12 +26,13 @@ class SimulatedRobot:
     ) -> None:
         self._env = env_spec(env).build(settings or {})
         self._contract = self._env.contract
-        self._seed, self._elapsed_ns = seed, 0
+        self._elapsed_ns = 0
         self._period_ns = round(1e9 / self._contract.control_hz)
         self.episodes = 0
         self.successes = 0
+        self.finished = self.success = False
         self._open = True
-        self._begin()
+        self.begin(seed)
 
     @property
     def contract(self) -> Contract:
@@ -59,20 +61,21 @@ class SimulatedRobot:
             time_ns=self._elapsed_ns,
         )
 
-    def measure(self) -> Float32[np.ndarray, " s"]:
-        """The state of the present."""
-        return self._seen.state
-
     def command(self, action: Float32[np.ndarray, " d"]) -> None:
         """Run one control period."""
+        if self.finished:
+            self.begin(self._seed + 1)
         found, _, terminated, truncated, info = self._env.step(action)
         self._seen = to_observation(found, info)
         self._elapsed_ns += self._period_ns
         if terminated or truncated:
+            self.finished, self.success = True, bool(info["success"])
             self.episodes += 1
-            self.successes += bool(info["success"])
-            self._seed += 1
-            self._begin()
+            self.successes += self.success
+
+    def measure(self) -> Float32[np.ndarray, " s"]:
+        """As seen last: time stands still between two commands."""
+        return self._seen.state
 
     def close(self) -> None:
         """Free the environment."""
@@ -80,5 +83,8 @@ class SimulatedRobot:
             self._env.close()
         self._open = False
 
-    def _begin(self) -> None:
-        self._seen = to_observation(*self._env.reset(seed=self._seed))
+    def begin(self, seed: int) -> None:
+        """The scene of that seed."""
+        self._seed = seed
+        self.finished = self.success = False
+        self._seen = to_observation(*self._env.reset(seed=seed))

@@ -6,6 +6,7 @@ from typing import Literal
 import tyro
 
 from vla.core.config import require_at_least_one
+from vla.core.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +227,22 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         require_at_least_one(self, "requests", "clients", "many", where="bench server: ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """How well the control loop keeps its rate beside a loaded core."""
+
+    rates: tuple[float, ...] = (50.0, 200.0)
+    """In Hz, one after the other."""
+    seconds: float = 300.0
+    """For each rate and kind of thread."""
+    load: int = 1
+    """Processes that never rest."""
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0 or self.load < 0 or not all(hz > 0 for hz in self.rates):
+            raise ConfigError(f"bench loop: rates={self.rates} and seconds={self.seconds} must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True)

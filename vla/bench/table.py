@@ -14,6 +14,7 @@ from vla.bench.settings import (
     IndexConfig,
     LabelsConfig,
     LoaderConfig,
+    LoopConfig,
     PolicyConfig,
     PrecisionConfig,
     RecorderConfig,
@@ -100,6 +101,12 @@ def _server(config: ServerConfig, note: Note) -> list[Row]:
     return bench_server(config, note)
 
 
+def _loop(config: LoopConfig, note: Note) -> list[Row]:
+    from vla.bench.control.loop import bench_loop
+
+    return bench_loop(config, note)
+
+
 def _fuzz(config: FuzzConfig, note: Note) -> list[Row]:
     from vla.bench.serving.fuzz import bench_fuzz
 
@@ -148,6 +155,7 @@ BENCHES: dict[str, Bench] = {
         run=_server,
         summary="the policy server against a bare websocket and one that blocks, and what batching saves",
     ),
+    "loop": Bench(config=LoopConfig, run=_loop, summary="how the control loop keeps its rate beside a loaded core"),
     "fuzz": Bench(
         config=FuzzConfig, run=_fuzz, summary="what hostile clients do to a policy server, and to a good client"
     ),

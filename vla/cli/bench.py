@@ -19,6 +19,7 @@ _EXAMPLES = """  vla bench loader --json loader.json
   vla bench policy --json policy.json
   vla bench recorder --hz 50
   vla bench server --json server.json
+  vla bench loop --seconds 60
   vla bench fuzz --json fuzz.json
   vla bench damage --strict
   vla bench crash --kills 200 --strict --json crash.json"""

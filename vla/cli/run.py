@@ -1,37 +1,74 @@
 """``vla run``: a policy drives a robot."""
 
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from vla.cli.command import console, parse, parse_settings, write_result
 
-_EXAMPLES = """  vla run runs/place/checkpoint --set env=tabletop/place --seconds 20
-  vla run runs/place/checkpoint --robot my_package:MyArm --instruction "put the red block on the blue plate"
-  vla run ws://127.0.0.1:8000 --robot my_package:MyArm"""
+if TYPE_CHECKING:
+    from vla.core.types import Policy
+    from vla.deploy.control.session import Driven
+    from vla.deploy.robots.robot import Robot
+
+_START_S = 600.0
+"""For loading a policy."""
+_EXAMPLES = """  vla run --policy runs/demo/checkpoint --env tabletop/place --episodes 5
+  vla run --policy runs/demo/checkpoint --robot my_package:MyArm --instruction "put the red block on the blue plate"
+  vla run --policy ws://127.0.0.1:8000 --robot my_package:MyArm --ahead --record data/runs
+  vla run --policy runs/realtime/checkpoint --ahead --priority 50 --seconds 60 --json run.json"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Drive a robot at its own rate: a checkpoint, a server, or any other policy that fits it."""
+    """Drive a robot at its own rate: a checkpoint, a server, or any other policy that fits it.
 
-    policy: Annotated[str, tyro.conf.Positional]
-    """A checkpoint folder, the address of a server, a name, or module:Name."""
+    Every command passes the robot's safety gate. Keys: space pause, g go on, s or Esc stop, h home, i instruction, q.
+    """
+
+    policy: str
+    """A checkpoint folder, the address of a server, a name, or module:Name; it computes in a process of its own."""
     robot: str = "simulated"
     """A name of ROBOTS, of an entry point, or module:Name."""
+    env: str | None = None
+    """What stands around a simulated or emulated robot; the same as --set env=…"""
     set: list[str] = field(default_factory=list)
     """Settings of the robot, as key=value."""
-    api_key_file: Path | None = None
-    """File with the key of a server; by default that in VLA_API_KEY, if it is set."""
-    tls_ca: Path | None = None
-    """Certificates that a wss:// server is checked against; by default what VLA_TLS_CA names, else the system's."""
-    seconds: float = 10.0
+    episodes: int = 1
+    """How many, where the robot can lay out scenes."""
+    seed: int = 0
+    """Of the first scene."""
+    seconds: Annotated[float, tyro.conf.arg(aliases=["-s"])] = 20.0
+    """An episode's, at most."""
     instruction: str | None = None
     """What to do; by default what the robot says."""
     execute: int | None = None
     """Steps of a chunk that run before the next; by default what the policy says."""
+    ensemble: float | None = None
+    """Weight of older chunks that cover a step, per request of age; by default what the policy says."""
+    ahead: bool = False
+    """Ask while older commands run, instead of holding still until the answer is there."""
+    committed: bool = True
+    """With --ahead, tell a policy that was trained for it which commands will run until then."""
+    refuse: bool = False
+    """Refuse a first target that is far from where the robot stands, instead of going there slowly."""
+    unsure: float = float("inf")
+    """Pause where overlapping chunks disagree by more than this share of an action's range."""
+    priority: int = 0
+    """Real-time priority (SCHED_FIFO) of the loop, 1 to 99; 0 for none."""
+    core: int | None = None
+    """Bind the loop to this core."""
+    record: Path | None = None
+    """Add every episode to this dataset: what was seen, asked for and sent."""
+    api_key_file: Path | None = None
+    """File with the key of a server; by default that in VLA_API_KEY, if it is set."""
+    tls_ca: Path | None = None
+    """Certificates that a wss:// server is checked against; by default what VLA_TLS_CA names, else the system's."""
     json: Path | None = None
     """Write what it was like to this file."""
 
@@ -39,25 +76,103 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Connect, drive, let go."""
     arguments = parse(Arguments, argv, verb="run", examples=_EXAMPLES)
+    from vla.core.chunks import Execution
     from vla.core.secret import hand_on
-    from vla.deploy.loop import drive
+    from vla.deploy.control.loop import Pace
+    from vla.deploy.control.operator import HELP, Operator, keyboard
+    from vla.deploy.control.realtime import real_time
+    from vla.deploy.control.recording import DriveRecorder
+    from vla.deploy.control.session import drive_episodes
     from vla.deploy.robots.table import make_robot
-    from vla.policies.table import build_policy, find_policy
 
     hand_on(arguments.api_key_file, arguments.tls_ca)
-    factory = find_policy(arguments.policy)
-    robot = make_robot(arguments.robot, parse_settings(arguments.set))
-    try:
-        policy = build_policy(factory, contract=robot.contract)
-        steps = max(1, round(arguments.seconds * robot.contract.control_hz))
-        found = drive(policy, robot, steps=steps, instruction=arguments.instruction, execute=arguments.execute)
-    finally:
-        robot.close()
-    gated = ", ".join(f"{count} {reason}" for reason, count in found.gated.items()) or "none"
-    console().print(
-        f"{found.steps} steps at {robot.contract.control_hz:g} Hz, {found.late} late, {found.clipped} commands and "
-        f"{found.states_clipped} states clipped, {gated} gated; "
-        f"{found.inferences} inferences, the longest {1e3 * found.longest_inference_s:.0f} ms"
-    )
-    write_result(arguments.json, asdict(found))
+    settings = parse_settings(arguments.set) | ({"env": arguments.env} if arguments.env else {})
+    done: list[Driven] = []
+    with ExitStack() as stack:
+        robot = stack.enter_context(closing(make_robot(arguments.robot, settings)))
+        policy = _policy(arguments.policy, robot, stack)
+        spec = policy.contract.policy
+        execution = Execution.of(spec, execute=arguments.execute, ensemble=arguments.ensemble)
+        recorder = None
+        if arguments.record:
+            about = {"policy": arguments.policy, "robot": arguments.robot, "settings": settings}
+            task = arguments.env or arguments.robot
+            recorder = stack.enter_context(DriveRecorder(arguments.record, robot.contract, about, task=task))
+        operator = Operator()
+        if stack.enter_context(keyboard(operator)):
+            console().print(HELP, style="dim")
+        granted = stack.enter_context(real_time(priority=arguments.priority, core=arguments.core))
+        console().print(granted, style="dim")
+        pace = Pace(
+            execution=execution,
+            ahead=arguments.ahead,
+            committed=arguments.committed,
+            refuse=arguments.refuse,
+            unsure=arguments.unsure,
+        )
+        for driven in drive_episodes(
+            policy, robot, episodes=arguments.episodes, seconds=arguments.seconds, seed=arguments.seed,
+            instruction=arguments.instruction, pace=pace, operator=operator, recorder=recorder,
+        ):  # fmt: skip
+            done.append(driven)
+            console().print(_line(driven))
+    _report(done)
+    write_result(arguments.json, {"granted": granted, "episodes": [asdict(driven) for driven in done]})
     return 0
+
+
+def _policy(name: str, robot: "Robot", stack: ExitStack) -> "Policy":
+    """In a process of its own: what computes there does not hold up the loop, and what hangs there is begun anew."""
+    from vla.core.types import ClosablePolicy
+    from vla.deploy.policy_process import PolicyProcess
+    from vla.policies.table import build_policy, find_policy, is_address
+
+    factory = find_policy(name)
+    make = partial(build_policy, factory, contract=robot.contract)
+    if not is_address(name):
+        policy: Policy = stack.enter_context(closing(PolicyProcess(make, slots=1, start_s=_START_S)))
+        spec = policy.contract.policy
+        if spec is None or spec.history == 1:
+            return policy
+        console().print("the policy reads several observations: it computes beside the loop, in the same process")
+    policy = make()
+    if isinstance(policy, ClosablePolicy):
+        stack.callback(policy.close)
+    return policy
+
+
+def _line(driven: "Driven") -> str:
+    drive = driven.drive
+    judged = "" if driven.success is None else "  [green]success[/]" if driven.success else "  [red]failure[/]"
+    gated = ", ".join(f"{count} {reason}" for reason, count in drive.gated.items()) or "none"
+    return (
+        f"“{driven.instruction}”{judged}  {drive.steps} steps, {drive.inferences} inferences, gated: {gated}"
+        + (f", {drive.starved} steps held" if drive.starved else "")
+        + (f", {drive.failures} questions not answered" if drive.failures else "")
+    )
+
+
+def _report(done: Sequence["Driven"]) -> None:
+    """The cadence of the whole session."""
+    from rich.table import Table
+
+    table = Table(title="cadence", title_justify="left")
+    for column in ("rate", "late by p50", "p99", "max", "deadlines missed", "late commands", "inference p50", "max",
+                   "reaction p50", "max", "clipped", "gated"):  # fmt: skip
+        table.add_column(column, justify="right")
+    for driven in done:
+        drive, rhythm = driven.drive, driven.drive.rhythm
+        table.add_row(
+            f"{rhythm.rate_hz:.2f} Hz", f"{rhythm.lateness_p50_ms:.2f} ms", f"{rhythm.lateness_p99_ms:.2f} ms",
+            f"{rhythm.lateness_max_ms:.2f} ms", str(rhythm.missed), str(drive.late), _ms(drive.inference_p50_ms),
+            _ms(drive.inference_max_ms), _ms(drive.reaction_p50_ms), _ms(drive.reaction_max_ms), str(drive.clipped),
+            str(sum(drive.gated.values())),
+        )  # fmt: skip
+    console().print(table)
+    judged = [driven.success for driven in done if driven.success is not None]
+    if judged:
+        console().print(f"{sum(judged)} of {len(judged)} scenes solved")
+
+
+def _ms(value: Any) -> str:
+    return "—" if value is None else f"{value:.0f} ms"

@@ -1,5 +1,6 @@
 """From chunks to one command a step: how many steps of a chunk run before the policy is asked again."""
 
+import itertools
 from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -77,9 +78,10 @@ class ChunkBuffer:
     def __init__(self, execution: Execution, *, latency: int = 0) -> None:
         if latency < 0:
             raise ConfigError(f"latency={latency} must be at least 0")
-        self._execute, self._ensemble, self._latency = execution.execute, execution.ensemble, latency
+        self._execute, self._ensemble, self.latency = execution.execute, execution.ensemble, latency
         self._chunks: deque[_Pending] = deque()  # newest first
-        self._step = 0
+        self.step = 0
+        """The one that comes next."""
 
     @property
     def wants_chunk(self) -> bool:
@@ -87,40 +89,62 @@ class ChunkBuffer:
         if not self._chunks:
             return True
         newest = self._chunks[0]
-        last = len(newest.chunk.actions) - self._latency
-        return self._step - newest.start >= min(self._execute or last, last)
+        last = len(newest.chunk.actions) - self.latency
+        return self.step - newest.start >= min(self._execute or last, last)
 
-    def add(self, chunk: ActionChunk) -> None:
-        """Take a chunk whose first action is due now; one that ends before the next can begin is a `ContractError`."""
-        if len(chunk.actions) <= self._latency:
+    def add(self, chunk: ActionChunk, *, asked: int | None = None, committed: int | None = None) -> None:
+        """Take a chunk that was asked for at the step ``asked``, by default the next, to run behind ``committed`` more.
+
+        Of one that comes late, the steps that are over are dropped and no others. Nothing of it left is a
+        `ContractError`.
+        """
+        start = self.step if asked is None else asked
+        begins = max(self.step, start + ((self.latency if committed is None else committed) if self._chunks else 0))
+        if begins >= start + len(chunk.actions):
             raise ContractError(
-                f"a chunk of {len(chunk.actions)} steps ends before one that is asked for now begins, {self._latency} "
+                f"a chunk of {len(chunk.actions)} steps ends before one that is asked for now begins, {begins - start} "
                 "steps later; use a policy with a longer horizon, or a shorter latency"
             )
-        begins = self._step + (self._latency if self._chunks else 0)
-        self._chunks.appendleft(_Pending(self._step, begins, chunk))
+        self._chunks.appendleft(_Pending(start, begins, chunk))
+
+    def ahead(self, steps: int) -> Float32[np.ndarray, "k d"] | None:
+        """The commands of the next ``steps`` steps, as far as they are decided; None where none is."""
+        coming = itertools.takewhile(self._running, range(self.step, self.step + steps))
+        decided = [self._command(step) for step in coming]
+        return np.stack(decided) if decided else None
 
     @property
     def committed(self) -> Float32[np.ndarray, "k d"] | None:
         """The commands of the next ``latency`` steps, whatever is added now; None where none is decided."""
-        if not self._latency or not self._chunks:
-            return None
-        commands: np.ndarray = np.stack([self._command(self._step + i) for i in range(self._latency)])
-        return commands
+        return self.ahead(self.latency)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is decided of the next step."""
+        return not self._running(self.step)
 
     @property
     def clipped(self) -> bool:
         """Whether the command of this step was brought inside of the limits in any chunk that it is made of."""
-        return any(self._step - item.start in item.chunk.clipped for item in self._running(self._step))
+        return any(self.step - item.start in item.chunk.clipped for item in self._running(self.step))
+
+    @property
+    def time_ns(self) -> int:
+        """When what the next command rests on was seen, by the clock of its observation."""
+        return self._running(self.step)[0].chunk.time_ns
 
     def pop(self) -> Float32[np.ndarray, " d"]:
         """The command of this step."""
-        command = self._command(self._step)
-        self._step += 1
-        oldest = self._running(self._step)[-1:]
+        command = self._command(self.step)
+        self.skip()
+        return command
+
+    def skip(self) -> None:
+        """Let this step pass."""
+        self.step += 1
+        oldest = self._running(self.step)[-1:]
         while oldest and self._chunks[-1] is not oldest[0]:  # it is over, or a newer one runs instead
             self._chunks.pop()
-        return command
 
     def _command(self, step: int) -> Float32[np.ndarray, " d"]:
         running = self._running(step)

@@ -29,12 +29,12 @@ class ServeError(VlaError):
     """A policy server cannot be started or reached, or it answered with an error."""
 
 
-class RobotError(VlaError):
-    """A robot cannot go on: a servo, its bus or a camera failed in a way that is not survived by trying again."""
-
-
 class PlacesTakenError(ServeError):
     """A policy server has no place for one more connection now."""
+
+
+class RobotError(VlaError):
+    """A robot cannot be reached, or does not do what it is told; it was brought to rest as far as it could be."""
 
 
 class UnknownNameError(VlaError):

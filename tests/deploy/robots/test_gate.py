@@ -1,6 +1,7 @@
 """The gate keeps its promises whatever is asked, and does nothing where nothing is wrong."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ from hypothesis import strategies as st
 from vla.core.contract import Contract, Dimension
 from vla.core.errors import ConfigError, ContractError
 from vla.deploy.robots.gate import Gate
-from vla.deploy.robots.motion import Motion
+from vla.deploy.robots.motion import Motion, Workspace
 
 JOINTS = (("shoulder", "rad", -2.9, 2.9), ("elbow", "rad", -3.07, -0.07), ("gripper", "m", 0.0, 0.08))
 MOTION = Motion(speed=(2.0, 3.0, 0.5), acceleration=(10.0, 4.0, 2.0))
+SMOOTH = replace(MOTION, jerk=(60.0, 100.0, 30.0))
 HOME = np.array([0.0, -1.5, 0.04], np.float32)
 LOW, HIGH = (np.array([joint[i] for joint in JOINTS]) for i in (2, 3))
 
@@ -66,47 +68,54 @@ DRIVERS: dict[str, Callable[[np.random.Generator], Iterator[Any]]] = {
 
 
 def _keeps_its_promises(gate: Gate, motion: Motion, hz: float, driver: Iterator[Any], steps: int) -> None:
-    sent = np.empty((steps + 2, 3))
-    sent[:2] = HOME
+    sent = np.empty((steps + 3, 3))
+    sent[:3] = HOME
     for i in range(steps):
-        sent[i + 2] = gate.check(next(driver), state=sent[i + 1].astype(np.float32), age_s=0.0).command
+        sent[i + 3] = gate.check(next(driver), state=sent[i + 2].astype(np.float32), age_s=0.0).command
     assert (sent >= LOW).all()
     assert (sent <= HIGH).all()
     speed = np.diff(sent, axis=0) * hz
     assert (np.abs(speed) <= np.asarray(motion.speed)).all()
-    assert (np.abs(np.diff(speed, axis=0)) * hz <= np.asarray(motion.acceleration)).all()
+    acceleration = np.diff(speed, axis=0) * hz
+    assert (np.abs(acceleration) <= np.asarray(motion.acceleration)).all()
+    assert (np.abs(np.diff(acceleration, axis=0)) * hz <= np.asarray(motion.jerk)).all()
 
 
+@pytest.mark.parametrize("motion", [MOTION, SMOOTH], ids=["plain", "smooth"])
 @pytest.mark.parametrize("name", DRIVERS)
-def test_no_command_breaks_a_promise(name: str) -> None:
+def test_no_command_breaks_a_promise(name: str, motion: Motion) -> None:
     rng = np.random.default_rng(0)
-    _keeps_its_promises(_gate(), MOTION, 50.0, DRIVERS[name](rng), 5000)
+    _keeps_its_promises(_gate(motion), motion, 50.0, DRIVERS[name](rng), 600)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", DRIVERS)
 def test_a_million_commands_break_none(name: str) -> None:
-    _keeps_its_promises(_gate(), MOTION, 50.0, DRIVERS[name](np.random.default_rng(1)), 250_000)
+    for motion in (MOTION, SMOOTH):
+        _keeps_its_promises(_gate(motion), motion, 50.0, DRIVERS[name](np.random.default_rng(1)), 125_000)
 
 
 @given(
     speed=st.floats(0.1, 20),
     acceleration=st.floats(1, 500),
+    jerk=st.sampled_from([2.0, 10.0, 1000.0, np.inf]),
     hz=st.sampled_from([5.0, 10.0, 50.0, 200.0]),
     margin=st.floats(0, 0.4),
     seed=st.integers(0, 99),
     name=st.sampled_from(list(DRIVERS)),
 )
 def test_whatever_the_robot_and_its_rate(
-    speed: float, acceleration: float, hz: float, margin: float, seed: int, name: str
+    speed: float, acceleration: float, jerk: float, hz: float, margin: float, seed: int, name: str
 ) -> None:
-    motion = Motion(speed=speed, acceleration=acceleration, margin=margin)
-    _keeps_its_promises(_gate(motion, hz), motion, hz, DRIVERS[name](np.random.default_rng(seed)), 120)
+    """``jerk`` counts accelerations in a second: a robot that needs longer than half of one is none."""
+    motion = Motion(speed=speed, acceleration=acceleration, jerk=max(jerk * acceleration, 50.0), margin=margin)
+    _keeps_its_promises(_gate(motion, hz), motion, hz, DRIVERS[name](np.random.default_rng(seed)), 60)
 
 
-def test_what_is_allowed_passes_to_the_last_bit() -> None:
-    gate, time = _gate(), np.arange(400) / 50
-    wave = HOME + np.array([0.5, 0.3, 0.015]) * (1 - np.cos(time))[:, None]
+@pytest.mark.parametrize("motion", [MOTION, SMOOTH], ids=["plain", "smooth"])
+def test_what_is_allowed_passes_to_the_last_bit(motion: Motion) -> None:
+    gate, time = _gate(motion), np.arange(400) / 50
+    wave = HOME + np.array([0.5, 0.3, 0.015]) * (time - np.sin(time))[:, None] / 4  # at rest when it begins
     for command in wave.astype(np.float32):
         verdict = gate.check(command, state=HOME, age_s=0.0)
         assert np.array_equal(verdict.command, command)
@@ -172,6 +181,67 @@ def test_what_is_no_command_comes_to_rest(asked: Any, age_s: float, reason: str)
     assert places[0].reasons[reason] == (("elbow",) if reason == "finite" else tuple(j[0] for j in JOINTS))
     assert np.array_equal(places[-1].command, places[-2].command)
     assert gate.gated[reason] == 60
+
+
+def test_with_a_limited_jerk_a_far_target_is_reached_and_not_passed() -> None:
+    gate = _gate(SMOOTH)
+    asked = np.array([2.0, -0.5, 0.01], np.float32)
+    places = np.stack([gate.check(asked, state=HOME, age_s=0.0).command for _ in range(250)])
+    assert {"speed", "acceleration", "jerk"} <= gate.gated.keys()
+    np.testing.assert_allclose(places[-1], asked, atol=1e-6)
+    beyond = (places - asked) * np.sign(asked - HOME)
+    assert beyond.max() < 0.004 * 2.0  # within what a step's speed is good to
+    there = next(i for i, place in enumerate(places[:, 0]) if place > asked[0] - 0.01)
+    fastest = 2.0 / 2.0 + 2.0 / 10.0 + 10.0 / 60.0  # way, ramps of the speed, ramps of the acceleration
+    assert there / 50 == pytest.approx(fastest, abs=0.15)
+    assert not gate.moving
+
+
+@pytest.mark.parametrize("motion", [MOTION, SMOOTH], ids=["plain", "smooth"])
+def test_at_rest_is_where_it_stays(motion: Motion) -> None:
+    gate = _gate(motion)
+    assert not gate.moving
+    for _ in range(20):
+        gate.check(HIGH.astype(np.float32), state=HOME, age_s=0.0)
+    assert gate.moving
+    steps = 0
+    while gate.moving:
+        last, steps = gate.rest().command, steps + 1
+    assert steps < 60
+    assert np.array_equal(gate.rest().command, last)
+    assert "stopped" not in gate.gated
+
+
+def _planar(commands: np.ndarray) -> np.ndarray:
+    """Two links of 0.4 m in a plane; the gripper does not move the tool."""
+    shoulder, elbow = commands[:, 0], commands[:, 1]
+    x = 0.4 * np.cos(shoulder) + 0.4 * np.cos(shoulder + elbow)
+    y = 0.4 * np.sin(shoulder) + 0.4 * np.sin(shoulder + elbow)
+    return np.stack([x, y, np.zeros_like(x)], axis=1)
+
+
+BOX = Workspace(forward=_planar, low_m=(0.2, -0.6, -0.1), high_m=(0.7, 0.25, 0.1))
+
+
+@pytest.mark.parametrize("motion", [MOTION, SMOOTH], ids=["plain", "smooth"])
+@pytest.mark.parametrize("name", ["random", "bang", "walk"])
+def test_the_tool_does_not_leave_its_box(name: str, motion: Motion) -> None:
+    motion = replace(motion, workspace=BOX)
+    gate, driver, sent = _gate(motion), DRIVERS[name](np.random.default_rng(3)), [HOME]
+    for _ in range(250):
+        sent.append(gate.check(next(driver), state=sent[-1], age_s=0.0).command)
+    places = _planar(np.stack(sent).astype(np.float64))
+    # Between two places that are looked at, a joint at 3 rad/s with a reach of 0.8 m goes on for a little.
+    assert (places >= np.array(BOX.low_m) - 2e-3).all()
+    assert (places <= np.array(BOX.high_m) + 2e-3).all()
+    assert gate.gated["workspace"] > 10
+    assert len(np.unique(places.round(2), axis=0)) > 10  # it is not stuck
+    _keeps_its_promises(_gate(motion), motion, 50.0, DRIVERS[name](np.random.default_rng(4)), 80)
+
+
+def test_an_arm_whose_tool_is_outside_of_its_box_is_refused() -> None:
+    with pytest.raises(ContractError, match=r"its tool is at \(0\.799, -0\.028, 0\.000\) m, outside of the workspace"):
+        Gate(_contract(), replace(MOTION, workspace=BOX), where=np.array([0, -0.07, 0.04], np.float32))
 
 
 def test_a_stop_holds_until_it_is_released() -> None:

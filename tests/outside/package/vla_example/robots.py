@@ -34,7 +34,7 @@ class Motors:
         return Observation(images={"eye": grey}, state=self.registers.copy(), instruction="", time_ns=now)
 
     def measure(self) -> np.ndarray:
-        """Where the motors are."""
+        """What is in them."""
         return self.registers.copy()
 
     def command(self, action: np.ndarray) -> None:
