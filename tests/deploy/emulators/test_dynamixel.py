@@ -175,6 +175,7 @@ def test_behind_one_that_is_silent_nobody_answers(bench: Bench) -> None:
     group = group_read(bench, 1, 2, 3)
     assert group.txRxPacket() == sdk.COMM_RX_TIMEOUT
     assert (len(group.data_dict[1]), len(group.data_dict[2]), len(group.data_dict[3])) == (10, 0, 0)
+    assert len(bench.bus.hear(bench.wire.sent, bench.baud)) == 1
 
 
 def test_all_are_told_at_once_and_what_is_refused_is_counted(bench: Bench) -> None:

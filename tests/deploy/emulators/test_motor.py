@@ -49,6 +49,11 @@ def test_one_without_torque_stays_where_it_is_put() -> None:
     motor.step(plant.dt_s)
     assert motor.target == pytest.approx(2048)
     assert motor.effort == 0
+    plant.data.qfrc_applied[0] = 0.5  # a hand that turns it meets no force
+    for _ in range(200):
+        motor.step(plant.dt_s)
+        plant.step()
+    assert motor.position > 2300
 
 
 def test_it_warms_up_with_what_it_holds() -> None:

@@ -91,7 +91,9 @@ def test_time_runs_out_from_the_first_command() -> None:
         world.moved()
     assert world.status() == {"success": False, "finished": False, "seconds": 0.0}
     world.told()
-    for _ in range(41):
+    for step in range(41):
+        if step == 20:
+            world.told()  # the time runs on
         world.plant.step()
         world.moved()
     status = world.status()
