@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 _WARM_C = 8.0
 """How far below the temperature at which a servo switches itself off it is said that it is hot."""
 _TRIES = 3
+_HEALTH_S = 0.025
+"""How often a servo is asked how it is, at most: each question costs the bus a millisecond."""
 _AGAIN_S = 0.03
 """How often a servo that says nothing is asked again: each time the others wait for it."""
 
@@ -60,7 +62,7 @@ class Arm:
         self._asked_s: dict[int, float] = {}
         """When each of them was asked last."""
         self._hot: set[int] = set()
-        self._next, self._told_s = 0, time.monotonic()
+        self._next, self._told_s, self._asked_health_s = 0, time.monotonic(), 0.0
         self._unwatched = list(self._ids)
         """Servos whose watchdog is not on."""
         self._closed = False
@@ -91,7 +93,7 @@ class Arm:
         return self._scale.to_units(self._ticks)
 
     def send(self, values: Float32[np.ndarray, " d"]) -> None:
-        """Where all joints shall go, in their units; one servo a time is asked how it is."""
+        """Where all joints shall go, in their units; now and then a servo is asked how it is."""
         self._check()
         goals = np.rint(self._scale.to_ticks(values)).astype(int)
         self._bus.send(dict(zip(self._ids, goals.tolist(), strict=True)))
@@ -163,9 +165,13 @@ class Arm:
 
     def _check(self) -> None:
         """Ask the next servo how it is; all of them after a silence in which the watchdogs may have stopped them."""
-        silence_s = time.monotonic() - self._told_s
+        now_s = time.monotonic()
+        silence_s = now_s - self._told_s
         watched = len(self._unwatched) < len(self._ids)
         alarmed = watched and silence_s > self._patience.watchdog_s
+        if not alarmed and now_s - self._asked_health_s < _HEALTH_S:
+            return
+        self._asked_health_s = now_s
         for _ in self._ids if alarmed else (0,):
             identifier = self._ids[self._next]
             self._next = (self._next + 1) % len(self._ids)

@@ -67,7 +67,11 @@ class DynamixelBus:
                 group.addParam(identifier)
             self._group = group
         group = self._group
-        if self._port.ask(group.fastSyncRead if self._fast else group.txRxPacket) != self._sdk.COMM_SUCCESS:
+        try:
+            result = self._port.ask(group.fastSyncRead if self._fast else group.txRxPacket)
+        except IndexError:  # the SDK takes a late answer to something else for this one, and finds it too short
+            result = self._sdk.COMM_RX_CORRUPT
+        if result != self._sdk.COMM_SUCCESS:
             self._port.drain()
             return {}  # who spoke before it broke off cannot be told from who did not
         return {i: _signed(group.getData(i, _POSITION, 4), 4) for i in identifiers}
