@@ -16,6 +16,7 @@ from vla.deploy.worlds.plant import Plant, chain
 from vla.envs.registry import env_spec
 from vla.envs.tabletop.scene.mjcf import CAMERAS
 
+_ROBOT = "tabletop-panda"
 _FIRST_S = 60.0
 _PRIORITY = 10
 """Of the thread that renders: below that of the bus."""
@@ -85,10 +86,11 @@ class Tabletop:
     def __init__(self, env: str, settings: Mapping[str, Any], description: str) -> None:
         from vla.envs.tabletop.env import TabletopEnv
 
-        built = env_spec(env).build(settings)
-        if not isinstance(built, TabletopEnv):
-            built.close()
+        spec = env_spec(env)
+        if spec.robot != _ROBOT:  # before anything is built
             raise ConfigError(f"env={env}: servos are emulated in the tabletop environments only; vla envs lists them")
+        built = spec.build(settings)
+        assert isinstance(built, TabletopEnv), "this robot stands in no other environment"
         self._env = built
         self.contract = built.contract
         self.description = read_description(description)
