@@ -5,10 +5,19 @@ from typing import Any
 
 from vla.core.errors import ConfigError
 from vla.core.lookup import lookup
+from vla.deploy.robots.emulated import emulated_dynamixel, emulated_feetech
+from vla.deploy.robots.real import servo_robot, so101
 from vla.deploy.robots.robot import Robot
 from vla.deploy.robots.simulated import SimulatedRobot
 
-ROBOTS: dict[str, Callable[..., Robot]] = {"simulated": SimulatedRobot, "tabletop": SimulatedRobot}
+ROBOTS: dict[str, Callable[..., Robot]] = {
+    "simulated": SimulatedRobot,
+    "tabletop": SimulatedRobot,
+    "emulated-dynamixel": emulated_dynamixel,
+    "emulated-feetech": emulated_feetech,
+    "servos": servo_robot,
+    "so101": so101,
+}
 
 
 def make_robot(name: str, settings: Mapping[str, Any]) -> Robot:
@@ -17,7 +26,8 @@ def make_robot(name: str, settings: Mapping[str, Any]) -> Robot:
     try:
         robot = maker(**settings)
     except TypeError as error:
-        raise ConfigError(f"robot {name} does not take these settings ({error}); see {maker.__module__}") from error
+        where = getattr(maker, "__module__", type(maker).__module__)
+        raise ConfigError(f"robot {name} does not take these settings ({error}); see {where}") from error
     if not isinstance(robot, Robot):
         found = type(robot).__name__
         raise ConfigError(f"robot {name} gives {found}, which lacks part of vla.deploy.robots.robot.Robot")

@@ -15,6 +15,7 @@ VERBS = {
     "info": "say what a checkpoint is",
     "upgrade": "convert a checkpoint that an earlier version wrote",
     "run": "let a policy drive a robot, real or simulated",
+    "emulate": "emulate servos on a line that any program can open",
     "serve": "serve a policy to robots and simulators over a websocket",
     "envs": "list the environments",
     "bench": "measure speed against peers and floors",
