@@ -11,7 +11,7 @@ from vla.cli.command import console, parse, parse_settings, write_result
 _EXAMPLES = """  vla emulate dynamixel --servos 3 --link /tmp/ttyARM
   vla emulate feetech --env tabletop/place --link /tmp/ttyARM --fault silent:3@5s+0.2s --fault corrupt=0.001@10s
   vla emulate dynamixel --env tabletop/place --control /tmp/arm.sock --frames /dev/shm/arm.frames
-  vla run random --robot emulated-dynamixel --set env=tabletop/place   (starts one by itself)"""
+  vla run --policy random --robot emulated-dynamixel --env tabletop/place"""
 
 
 @dataclass(frozen=True, kw_only=True)
