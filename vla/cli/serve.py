@@ -57,8 +57,8 @@ def main(argv: list[str]) -> int:
 
     from vla.core.errors import ConfigError
     from vla.core.secret import read_api_key
-    from vla.deploy.policy_process import PolicyProcess
-    from vla.deploy.server import PolicyServer, tls_context
+    from vla.deploy.engines.policy_process import PolicyProcess
+    from vla.deploy.serving.server import PolicyServer, tls_context
     from vla.policies.table import build_policy, find_policy
 
     if arguments.tls_key and not arguments.tls_cert:

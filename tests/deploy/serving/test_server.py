@@ -23,7 +23,7 @@ from vla.core.contract import Contract
 from vla.core.errors import ServeError
 from vla.deploy.client import PolicyClient
 from vla.deploy.limits import Limits
-from vla.deploy.server import PolicyServer
+from vla.deploy.serving.server import PolicyServer
 from vla.deploy.wire import pack, unpack
 
 # The stock client opens its connection in a way that websockets 17 deprecates; its own code is not ours to change.
@@ -297,7 +297,7 @@ def test_stopping_waits_for_the_inference_in_flight(policy, observation):
 PROGRAM = """
 import sys
 from vla.core.contract import Camera, Contract, Dimension
-from vla.deploy.server import PolicyServer
+from vla.deploy.serving.server import PolicyServer
 from vla.policies.random import RandomPolicy
 joint = (Dimension(name="joint", unit="rad", low=-1.0, high=1.0),)
 contract = Contract(robot="r", cameras=(), state=joint, action=joint, control_hz=20.0)

@@ -7,7 +7,7 @@ import pytest
 
 from vla.core.errors import ContractError, ServeError
 from vla.core.types import ActionChunk, Observation
-from vla.deploy.batcher import Batcher
+from vla.deploy.engines.batcher import Batcher
 from vla.deploy.requests import neutral_observation
 
 

@@ -9,11 +9,11 @@ from websockets.exceptions import ConnectionClosed
 
 from vla.core.contract import Contract
 from vla.core.errors import ServeError
-from vla.deploy.batcher import Answer, Batcher, OverdueError, UnavailableError
-from vla.deploy.connection import GuardedConnection
+from vla.deploy.engines.batcher import Answer, Batcher, OverdueError, UnavailableError
+from vla.deploy.serving.connection import GuardedConnection
 from vla.deploy.limits import Limits
-from vla.deploy.metrics import Metrics
-from vla.deploy.places import Pace, Place
+from vla.deploy.serving.metrics import Metrics
+from vla.deploy.serving.places import Pace, Place
 from vla.deploy.requests import Request, has_pictures, read_message, request_of, write_answer
 from vla.deploy.wire import pack
 

@@ -26,13 +26,13 @@ from websockets.http11 import Response as HttpResponse
 
 from vla.core.errors import ServeError
 from vla.core.types import Policy
-from vla.deploy.batcher import Batcher
-from vla.deploy.connection import Guard, GuardedConnection
+from vla.deploy.engines.batcher import Batcher
+from vla.deploy.serving.connection import Guard, GuardedConnection
 from vla.deploy.limits import Limits
-from vla.deploy.metrics import CONTENT_TYPE, Metrics
-from vla.deploy.places import Places
+from vla.deploy.serving.metrics import CONTENT_TYPE, Metrics
+from vla.deploy.serving.places import Places
 from vla.deploy.requests import neutral_observation, write_metadata
-from vla.deploy.session import Session
+from vla.deploy.serving.session import Session
 from vla.deploy.wire import pack, wire_log
 
 DEFAULT_PORT = 8000

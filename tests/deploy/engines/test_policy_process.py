@@ -13,8 +13,8 @@ import pytest
 from tests.deploy.policies import CONTRACT, ToldPolicy, once, slow_to_build, unable
 from vla.core.errors import ConfigError, ContractError
 from vla.core.types import Observation, Policy
-from vla.deploy.batcher import PolicyDiedError, PolicyFailedError, RestartablePolicy
-from vla.deploy.policy_process import PolicyProcess
+from vla.deploy.engines.batcher import PolicyDiedError, PolicyFailedError, RestartablePolicy
+from vla.deploy.engines.policy_process import PolicyProcess
 
 
 def see(value: int, told: str = "go") -> Observation:

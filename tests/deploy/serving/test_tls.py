@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from vla.core.errors import ServeError
 from vla.deploy.client import PolicyClient
 from vla.deploy.remote import RemotePolicy
-from vla.deploy.server import PolicyServer, tls_context
+from vla.deploy.serving.server import PolicyServer, tls_context
 
 
 def certificate(folder: Path, name: str, key_name: str = "") -> tuple[Path, Path]:

@@ -20,8 +20,8 @@ from vla.bench.serving.raw import dial, frame, is_open, raw_client
 from vla.core.errors import ServeError
 from vla.deploy.client import PolicyClient
 from vla.deploy.limits import Limits, image_bytes
-from vla.deploy.places import Pace
-from vla.deploy.server import PolicyServer
+from vla.deploy.serving.places import Pace
+from vla.deploy.serving.server import PolicyServer
 from vla.deploy.wire import pack, unpack
 
 Observe = Callable[..., dict[str, Any]]
@@ -214,7 +214,7 @@ def test_a_message_without_an_end_does_not_keep_its_place(policy: Any, observati
 PROGRAM = """
 import sys
 from tests.deploy.policies import ToldPolicy
-from vla.deploy.server import PolicyServer
+from vla.deploy.serving.server import PolicyServer
 server = PolicyServer(ToldPolicy(), port=0)
 server.serve_forever(on_ready=lambda address: (sys.stdout.write(address + chr(10)), sys.stdout.flush()))
 """

@@ -22,7 +22,7 @@ from vla.core.errors import ConfigError, ContractError, VlaError
 from vla.core.machine.processes import end_with_parent
 from vla.core.machine.spawned import refuse_unguarded, spawn
 from vla.core.types import ActionChunk, Observation, Policy
-from vla.deploy.batcher import PolicyDiedError, PolicyFailedError
+from vla.deploy.engines.batcher import PolicyDiedError, PolicyFailedError
 
 _log = logging.getLogger(__name__)
 _ALIGNED = 64

@@ -17,8 +17,8 @@ from tests.deploy.policies import ToldPolicy, once
 from vla.core.errors import ServeError
 from vla.deploy.client import PolicyClient
 from vla.deploy.limits import Limits
-from vla.deploy.policy_process import PolicyProcess
-from vla.deploy.server import PolicyServer
+from vla.deploy.engines.policy_process import PolicyProcess
+from vla.deploy.serving.server import PolicyServer
 
 
 def see(told: str = "go") -> dict[str, Any]:
@@ -148,7 +148,7 @@ PROGRAM = """
 import sys
 from tests.deploy.policies import ToldPolicy
 from vla.deploy.limits import Limits
-from vla.deploy.server import PolicyServer
+from vla.deploy.serving.server import PolicyServer
 server = PolicyServer(ToldPolicy(), port=0, limits=Limits(inference_s=0.5))
 server.serve_forever(on_ready=lambda address: (sys.stdout.write(address + chr(10)), sys.stdout.flush()))
 """
