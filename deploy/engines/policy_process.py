@@ -4,6 +4,8 @@ Images cross in shared memory, 64 KB or several MB a request; all else, a few hu
 alone would cost a millisecond for two images of 224 pixels where this costs a thirtieth of it.
 """
 
+import asyncio
+import hashlib
 import logging
 import math
 import mmap
@@ -22,31 +24,40 @@ from vla.core.errors import ConfigError, ContractError, VlaError
 from vla.core.machine.processes import end_with_parent
 from vla.core.machine.spawned import refuse_unguarded, spawn
 from vla.core.types import ActionChunk, Observation, Policy
-from vla.deploy.engines.batcher import PolicyDiedError, PolicyFailedError
+from vla.deploy.engines.channel import Channel
+from vla.deploy.engines.engine import PolicyDiedError, PolicyFailedError
 
 _log = logging.getLogger(__name__)
 _ALIGNED = 64
 _END_S = 1.0
-Asked = list[tuple[int, Any, str, int]]
-"""Slot, state, instruction and time of each observation; its images lie in the slot's place of the shared memory."""
+Asked = list[tuple[int, Any, str, int, Any]]
+"""Slot, state, instruction, time and committed commands of each observation; its images lie in the slot's place of the
+shared memory."""
 
 
 class PolicyProcess:
-    """Implements `vla.core.types.Policy` by one that ``make`` builds in a child; `PolicyDiedError` when that is gone.
+    """Implements `vla.deploy.engines.engine.Engine` by a policy that ``make`` builds in a child.
 
     ``make`` must be found by importing a module. At most ``slots`` observations at once, without histories.
+    ``version`` says what ``make`` builds of, such as the seal of a checkpoint; it is asked before and after.
     """
 
-    def __init__(self, make: Callable[[], Policy], *, slots: int, start_s: float) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Policy],
+        *,
+        slots: int,
+        start_s: float,
+        version: Callable[[], str] = str,
+    ) -> None:
         refuse_unguarded()
-        self._make, self._slots, self._start_s = make, slots, start_s
+        self._make, self._start_s, self._say_version = make, start_s, version
         self._memory = os.memfd_create("vla-images")
         self._lock = threading.Lock()
         self._closed = False
-        self._resets: list[int] = []
         try:
-            self._process, self._pipe = spawn(_serve, make, DupFd(self._memory))
-            self._contract = self._started()
+            self._begin()
+            self._contract, self.version = self._started()
             stride = _Images.stride(self._contract)
             os.ftruncate(self._memory, max(1, stride * slots))
             self._images = _Images(self._contract, self._memory)
@@ -59,42 +70,39 @@ class PolicyProcess:
         """That of the policy in the child."""
         return self._contract
 
-    def reset(self, slot: int) -> None:
-        """Note it; the child hears of it with the next observations, before them."""
-        self._resets.append(slot)
+    @property
+    def digest(self) -> str:
+        """Of its contract, and of the version that it was built of."""
+        said = self._contract.digest()
+        return hashlib.blake2b(f"{said} {self.version}".encode(), digest_size=6).hexdigest() if self.version else said
 
-    def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
+    async def act(
+        self, observations: Sequence[Observation | None], resets: Sequence[int]
+    ) -> Sequence[ActionChunk | None]:
         """Ask the child; whatever it raises is raised here as `VlaError`."""
         asked: Asked = []
-        for slot, observation in enumerate(observations):
-            if observation is not None:
-                self._images.write(slot, observation)
-                asked.append((slot, observation.state, observation.instruction, observation.time_ns))
-        resets, self._resets = self._resets, []
+        for slot, seen in enumerate(observations):
+            if seen is not None:
+                self._images.write(slot, seen)
+                asked.append((slot, seen.state, seen.instruction, seen.time_ns, seen.committed))
         try:
-            self._pipe.send((len(observations), resets, asked))
-            answers = _answer(self._pipe.recv())
+            answers = _answer(await self._channel.ask((len(observations), tuple(resets), asked)))
         except (EOFError, OSError):
-            raise PolicyDiedError(f"the policy's process {self._death()}") from None
+            death = await asyncio.to_thread(self._death)
+            raise PolicyDiedError(f"the policy's process {death}") from None
         chunks: list[ActionChunk | None] = [None] * len(observations)
         for (slot, *_), chunk in zip(asked, answers, strict=True):
             chunks[slot] = chunk
         return chunks
 
-    def kill(self) -> None:
-        """End the child, from any thread: whoever waits for it gets a `PolicyDiedError`."""
+    def kill(self) -> bool:
+        """End the child, from any thread."""
         self._process.kill()
+        return True
 
-    def restart(self) -> None:
+    async def restart(self) -> None:
         """Begin another child in the place of one that is gone."""
-        with self._lock:
-            if self._closed:
-                raise PolicyDiedError("the policy is closed")
-            self._end()
-            self._resets = []
-            self._process, self._pipe = spawn(_serve, self._make, DupFd(self._memory))
-        if self._started().digest() != self._contract.digest():
-            raise ContractError("the policy came back with another contract; start the server anew")
+        await asyncio.to_thread(self._restart)
 
     def close(self) -> None:
         """End the child, from any thread; harmless a second time."""
@@ -105,20 +113,35 @@ class PolicyProcess:
                     self._end()
                 os.close(self._memory)
 
-    def _started(self) -> Contract:
-        if not self._pipe.poll(self._start_s):
-            self.kill()
-            raise PolicyDiedError(f"the policy did not load within {self._start_s:g} s")
+    def _restart(self) -> None:
+        with self._lock:
+            if self._closed:
+                raise PolicyDiedError("the policy is closed")
+            self._end()
+            self._begin()
+        contract, version = self._started()
+        if contract.digest() != self._contract.digest():
+            raise ContractError("the policy came back with another contract; start the server anew")
+        self.version = version
+
+    def _begin(self) -> None:
+        self._process, pipe = spawn(_serve, self._make, self._say_version, DupFd(self._memory))
+        self._channel = Channel(pipe)
+
+    def _started(self) -> tuple[Contract, str]:
         try:
-            contract: Contract = _answer(self._pipe.recv())
+            contract, version = _answer(self._channel.receive(self._start_s))
+        except TimeoutError:
+            self.kill()
+            raise PolicyDiedError(f"the policy did not load within {self._start_s:g} s") from None
         except (EOFError, OSError):
             raise PolicyDiedError(f"the policy's process {self._death()} while it loaded") from None
-        return contract
+        return contract, version
 
     def _end(self) -> None:
         self._process.kill()
         self._process.join(_END_S)
-        self._pipe.close()
+        self._channel.close()
 
     def _death(self) -> str:
         self._process.join(_END_S)
@@ -175,29 +198,32 @@ def _answer(message: tuple[str, Any]) -> Any:
     return value
 
 
-def _serve(pipe: Connection, make: Callable[[], Policy], memory: Any) -> None:
+def _serve(pipe: Connection, make: Callable[[], Policy], version: Callable[[], str], memory: Any) -> None:
     """The child: builds the policy, says its contract, and answers until the pipe ends; ``memory`` is a `DupFd`."""
     end_with_parent()
-    descriptor = memory.detach()
+    channel, descriptor = Channel(pipe), memory.detach()
     try:
+        before = version()
         policy = make()
-        pipe.send(("done", policy.contract))
+        if version() != before:
+            raise ConfigError("the policy was replaced while it was loaded; try again")
+        channel.send(("done", (policy.contract, before)))
     except VlaError as error:
-        pipe.send(("unable", str(error)))
+        channel.send(("unable", str(error)))
         return
     images: _Images | None = None
     with suppress(EOFError, OSError):
         while True:
-            slots, resets, asked = pipe.recv()
+            slots, resets, asked = channel.receive()
             images = images or _Images(policy.contract, descriptor)  # the parent makes room when it knows the contract
-            pipe.send(_act(policy, images, slots, resets, asked))
+            channel.send(_act(policy, images, slots, resets, asked))
 
 
-def _act(policy: Policy, images: _Images, slots: int, resets: list[int], asked: Asked) -> tuple[str, Any]:
+def _act(policy: Policy, images: _Images, slots: int, resets: Sequence[int], asked: Asked) -> tuple[str, Any]:
     observations: list[Observation | None] = [None] * slots
-    for slot, state, instruction, time_ns in asked:
+    for slot, state, instruction, time_ns, committed in asked:
         observations[slot] = Observation(
-            images=images.read(slot), state=state, instruction=instruction, time_ns=time_ns
+            images=images.read(slot), state=state, instruction=instruction, time_ns=time_ns, committed=committed
         )
     try:
         for slot in resets:

@@ -1,24 +1,23 @@
-"""A policy behind a websocket that openpi's clients understand.
+"""Policies behind a websocket that openpi's clients understand.
 
-The event loop only moves bytes; the policy runs on the thread of a `Batcher`, or behind it in a `PolicyProcess`. A
-connection is a slot of the policy.
+The event loop only moves bytes: policies run in children, on threads or on other machines (`vla.deploy.engines`). A
+connection is a slot of the policy that its path names.
 """
 
 import asyncio
 import contextlib
 import errno
-import hmac
-import ipaddress
 import logging
+import re
 import signal
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from http import HTTPStatus
-from pathlib import Path
 
+from prometheus_client import CollectorRegistry
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.frames import CloseCode
 from websockets.http11 import Request as HttpRequest
@@ -26,72 +25,94 @@ from websockets.http11 import Response as HttpResponse
 
 from vla.core.errors import ServeError
 from vla.core.types import Policy
-from vla.deploy.engines.batcher import Batcher
-from vla.deploy.serving.connection import Guard, GuardedConnection
+from vla.deploy.engines.engine import Engine
+from vla.deploy.engines.policy_thread import PolicyThread
 from vla.deploy.limits import Limits
+from vla.deploy.serving.connection import Guard, GuardedConnection
+from vla.deploy.serving.exposure import Exposure
 from vla.deploy.serving.metrics import CONTENT_TYPE, Metrics
-from vla.deploy.serving.places import Places
-from vla.deploy.requests import neutral_observation, write_metadata
+from vla.deploy.serving.renewal import Renew, renew
+from vla.deploy.serving.served import Served, Watcher
 from vla.deploy.serving.session import Session
-from vla.deploy.wire import pack, wire_log
+from vla.deploy.wire import wire_log
 
 DEFAULT_PORT = 8000
+DEFAULT = "default"
+"""The name of a policy that was given none."""
+_PATHS = ("/healthz", "/readyz", "/metrics")
+"""Of the server's own."""
 _LOOK_S = 0.05
-"""How often it is looked whether the policy has taken too long."""
+"""How often it is looked whether a policy is past help."""
 
 _log = logging.getLogger(__name__)
+Several = Mapping[str, Policy | Engine]
+"""Policies by the names that clients put behind the address; ``/`` is the first."""
+
+Watch = Callable[[str, CollectorRegistry], Sequence[Watcher]]
+"""Makes, on the event loop, what hears of the batches of a policy; what it counts goes into the registry."""
 
 
 class PolicyServer:
-    """Serves one policy to several clients; see ``deploy/README.md`` for the protocol.
+    """Serves policies to several clients each; see ``deploy/README.md`` for the protocol.
 
     `ServeError` if the address is taken, or reachable from other machines without an ``api_key`` and ``tls``; with
     ``insecure`` neither is asked for. A policy given here runs on a thread: one that can hang belongs in a
-    `PolicyProcess`.
+    `PolicyProcess`. Engines are closed when the server ends.
     """
 
     def __init__(
         self,
-        policy: Policy,
+        policy: Policy | Engine | Several,
         host: str = "127.0.0.1",
         port: int = DEFAULT_PORT,
         api_key: str | None = None,
         limits: Limits | None = None,
         tls: ssl.SSLContext | None = None,
         insecure: bool = False,
-        name: str | None = None,
+        titles: Mapping[str, str] | None = None,
+        renew: Renew | None = None,
+        watch: Watch = lambda name, registry: (),
     ) -> None:
-        self._policy = policy
-        self._contract = policy.contract
-        if self._contract.policy is not None and self._contract.policy.history > 1:
-            raise ServeError(
-                f"the policy reads {self._contract.policy.history} observations, and a request of this protocol holds "
-                "one; serve a policy trained with model.history=1"
-            )
-        self._host, self._port = host, port
-        self._api_key, self._tls, self._insecure = api_key, tls, insecure
+        """``titles`` are what clients are told that the policies are, by name.
+
+        With ``renew`` a newer version takes over on `renew`, and on SIGHUP. ``watch`` makes what hears of every batch.
+        """
+        self._policies: Several = policy if isinstance(policy, Mapping) else {DEFAULT: policy}
+        if wrong := [name for name in self._policies if not is_name(name)] or not self._policies:
+            raise ServeError(f"policies: expected names of letters, digits, '-' and '_', got {wrong}")
+        self._titles = {key: type(given).__name__ for key, given in self._policies.items()} | dict(titles or {})
         self._limits = limits or Limits()
-        self._message_bytes = self._limits.most_message_bytes(self._contract)
-        self._name = name or type(policy).__name__
-        self._metadata: bytes | None = None  # set when the policy is warm
-        self._check()
+        for given in self._policies.values():
+            _require_servable(given)
+        self._message_bytes = max(self._limits.most_message_bytes(p.contract) for p in self._policies.values())
+        self._exposure = Exposure(host=host, port=port, api_key=api_key, tls=tls, insecure=insecure)
+        self._build, self._watch_batches = renew, watch
         self._begin()
 
     def _begin(self) -> None:
         """What one time of serving counts and holds."""
-        self._metadata = None
+        self._served: dict[str, Served] = {}
         self._metrics = Metrics()
-        self._places = Places(self._limits.clients, self._limits.idle_s)
         self._guard = Guard(self._limits, self._message_bytes, self._metrics)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._newer = asyncio.Event()
+
+    def renew(self) -> None:
+        """Look for newer versions of the policies; from any thread, and several times are once."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it stopped
+                self._loop.call_soon_threadsafe(self._newer.set)
 
     def serve_forever(self, on_ready: Callable[[str], None] | None = None) -> None:
-        """Serve until SIGINT or SIGTERM; ``on_ready`` gets the address once the policy is warm. Main thread only."""
+        """Serve until SIGINT or SIGTERM; ``on_ready`` gets the address once all are warm. Main thread only."""
 
         async def main() -> None:
             stop = asyncio.Event()
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, stop.set)
+            if self._build is not None:
+                loop.add_signal_handler(signal.SIGHUP, self.renew)
             await self._serve(stop, on_listening=_ignore, on_ready=on_ready or _ignore)
 
         asyncio.run(main())
@@ -126,76 +147,58 @@ class PolicyServer:
                 stopper.result()()
             thread.join()
 
-    def _check(self) -> None:
-        if self._api_key == "":
-            raise ServeError("the API key is empty; set one, or none to serve this machine only")
-        if not _is_loopback(self._host):
-            missing = [
-                what
-                for what, there in (("no API key (--api-key-file)", self._api_key), ("no TLS (--tls-cert)", self._tls))
-                if not there
-            ]
-            if missing and not self._insecure:
-                raise ServeError(
-                    f"{self._host} can be reached from other machines, and there is {' and '.join(missing)}; "
-                    "give both, serve on 127.0.0.1, or say --insecure"
-                )
-            if missing:
-                _log.warning(
-                    "%s can be reached from other machines, and there is %s", self._host, " and ".join(missing)
-                )
-        if not 0 <= self._port <= 65535:
-            raise ServeError(f"port: expected 0 (any free one) to 65535, got {self._port}")
-
     async def _serve(
         self, stop: asyncio.Event, on_listening: Callable[[str], None], on_ready: Callable[[str], None]
     ) -> None:
         self._begin()
-        limits = self._limits
-        batcher = Batcher(
-            self._policy,
-            limits.clients,
-            inference_s=limits.inference_s,
-            start_s=limits.start_s,
-            restarts=limits.restarts,
-            batch=limits.batch,
-            batch_s=limits.batch_s,
-            on_batch=self._metrics.inferred,
-            on_restart=self._metrics.starts.inc,
-        )
-        self._metrics.queue.set_function(lambda: batcher.waiting)
-        self._metrics.clients.set_function(lambda: self._places.taken)
-        self._metrics.ready.set_function(lambda: not self._why_not(batcher))
+        self._loop = asyncio.get_running_loop()
+        self._served = {key: self._serve_one(key, given) for key, given in self._policies.items()}
         try:
-            listener = await self._listen(batcher)
+            listener = await self._listen()
             try:
                 host, port = next(iter(listener.sockets)).getsockname()[:2]
-                host = f"[{host}]" if ":" in host else host
-                address = f"{'wss' if self._tls else 'ws'}://{host}:{port}"
+                address = self._exposure.address(host, port)
                 on_listening(address)
-                if await self._warm_up(batcher, stop):
-                    _log.info("ready at %s", address)
-                    on_ready(address)
-                    await _watch(batcher, stop)
+                for served in self._served.values():
+                    if not await served.warm_up(stop):
+                        return
+                _log.info("ready at %s", address)
+                on_ready(address)
+                renewals = asyncio.create_task(self._renewals())
+                try:
+                    await self._watch(stop)
+                finally:
+                    renewals.cancel()
+                    await asyncio.wait({renewals})
             finally:
                 await self._close(listener)
         finally:
-            if not batcher.close(timeout_s=limits.stop_s):
-                _log.error("the policy did not return within %g s; leaving it behind", limits.stop_s)
+            await asyncio.gather(*(served.close() for served in self._served.values()))
 
-    async def _listen(self, batcher: Batcher) -> Server:
-        limits = self._limits
+    def _serve_one(self, key: str, given: Policy | Engine) -> Served:
+        engine = PolicyThread(given) if isinstance(given, Policy) else given
+        return Served(
+            key,
+            engine,
+            title=self._titles[key],
+            limits=self._limits,
+            metrics=self._metrics.of(key),
+            watchers=self._watch_batches(key, self._metrics.registry),
+        )
+
+    async def _listen(self) -> Server:
+        limits, exposure = self._limits, self._exposure
         try:
             return await serve(
-                lambda connection: self._handle(connection, batcher),
-                self._host,
-                self._port,
-                process_request=lambda connection, request: self._admit(connection, request, batcher),
+                self._handle,
+                exposure.host,
+                exposure.port,
+                process_request=self._admit,
                 create_connection=partial(GuardedConnection, guard=self._guard),  # type: ignore[arg-type]  # a factory does
                 logger=wire_log(),
                 origins=[None],  # a browser sends Origin: no web page may talk to a robot through its visitor
                 compression=None,
-                ssl=self._tls,
+                ssl=exposure.tls,
                 open_timeout=limits.handshake_s,
                 close_timeout=limits.stop_s,
                 max_size=self._message_bytes,
@@ -204,66 +207,76 @@ class PolicyServer:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise ServeError(
-                    f"port {self._port} on {self._host} is in use; choose another with --port, "
+                    f"port {exposure.port} on {exposure.host} is in use; choose another with --port, "
                     "or stop the process that listens there"
                 ) from None
-            raise ServeError(f"cannot listen on {self._host} port {self._port}: {error}") from None
+            raise ServeError(f"cannot listen on {exposure.host} port {exposure.port}: {error}") from None
 
-    async def _warm_up(self, batcher: Batcher, stop: asyncio.Event) -> bool:
-        """Run the policy once and publish its metadata; false if a stop came first."""
-        future = asyncio.wrap_future(batcher.submit(0, neutral_observation(self._contract), reset=True))
-        while not future.done():
-            if stop.is_set():
-                future.cancel()
-                return False
-            await _tick(stop)
-            batcher.watch()
-        try:
-            chunk = future.result().chunk
-            await asyncio.wrap_future(batcher.submit(0, None, reset=True))
-        except ServeError as error:
-            raise ServeError(f"the warm-up failed: {error}") from None
-        assert chunk is not None, "a warm-up observation has an answer"
-        horizon, places = len(chunk.actions), self._limits.clients
-        self._metadata = pack(write_metadata(self._contract, policy=self._name, action_horizon=horizon, places=places))
-        return True
-
-    def _admit(self, connection: ServerConnection, request: HttpRequest, batcher: Batcher) -> HttpResponse | None:
+    def _admit(self, connection: ServerConnection, request: HttpRequest) -> HttpResponse | None:
         """Answer what is no websocket, and who may not come in; None lets in."""
-        unhealthy = self._why_not(batcher)
+        unhealthy = self._why_not()
         if request.path == "/healthz":
             return _text(connection, unhealthy)
         if request.path == "/readyz":
-            return _text(connection, unhealthy or ("" if self._places.any_left else "all places are taken"))
-        if self._api_key is not None:
-            given = " ".join(request.headers.get_all("Authorization"))
-            if not hmac.compare_digest(given.encode(), f"Api-Key {self._api_key}".encode()):
-                return connection.respond(HTTPStatus.UNAUTHORIZED, "wrong or missing API key\n")
+            full = [served for served in self._served.values() if not served.places.any_left]
+            return _text(connection, unhealthy or ("all places are taken" if full else ""))
+        if not self._exposure.admits(request):
+            return connection.respond(HTTPStatus.UNAUTHORIZED, "wrong or missing API key\n")
         if request.path == "/metrics":
             response = connection.respond(HTTPStatus.OK, self._metrics.text().decode())
             del response.headers["Content-Type"]
             response.headers["Content-Type"] = CONTENT_TYPE
             return response
-        return _text(connection, unhealthy) if unhealthy else None
+        served = self._named(request.path)
+        if served is None:
+            names = ", ".join(f"/{name}" for name in self._served)
+            return connection.respond(HTTPStatus.NOT_FOUND, f"no policy of that name; there is {names}\n")
+        return _text(connection, served.why_not) if served.why_not else None
 
-    def _why_not(self, batcher: Batcher) -> str:
-        """Why no request is answered now; empty if they are."""
-        if self._metadata is None:
-            return "warming up; try again soon"
-        return "" if batcher.down is None else str(batcher.down)
+    def _named(self, path: str) -> Served | None:
+        """The policy that a path names; without a name it is the first."""
+        return self._served.get(path.strip("/")) if path != "/" else next(iter(self._served.values()))
 
-    async def _handle(self, connection: ServerConnection, batcher: Batcher) -> None:
+    def _why_not(self) -> str:
+        """Why a request would not be answered now; empty if all would be."""
+        why = {name: served.why_not for name, served in self._served.items() if served.why_not}
+        if len(self._served) == 1:
+            return next(iter(why.values()), "")
+        return "; ".join(f"{name}: {said}" for name, said in why.items())
+
+    async def _handle(self, connection: ServerConnection) -> None:
         assert isinstance(connection, GuardedConnection)
-        assert self._metadata is not None, "_admit lets nobody in before"
-        place = self._places.take(connection)
+        assert connection.request is not None
+        served = self._named(connection.request.path)
+        assert served is not None, "_admit lets nobody in who names none"
+        assert served.metadata is not None, "_admit lets nobody in before"
+        place = served.places.take(connection)
         if place is None:
             all_of_them = f"all {self._limits.clients} places are taken; try again later, or serve more"
             await connection.close(CloseCode.TRY_AGAIN_LATER, all_of_them)
             return
         try:
-            await Session(place, self._contract, batcher, self._limits, self._metrics).converse(self._metadata)
+            await Session(place, served, self._limits).converse(served.metadata)
         finally:
-            self._places.give_back(place)
+            served.places.give_back(place)
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        """Until a stop; `ServeError` when all policies are past help."""
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await stop.wait()
+            broken = [served.batcher.broken for served in self._served.values()]
+            if all(broken) and broken[0] is not None:
+                raise broken[0]
+
+    async def _renewals(self) -> None:
+        """One after the other, for as long as is served."""
+        while self._build is not None:
+            await self._newer.wait()
+            self._newer.clear()
+            for served in self._served.values():
+                await renew(served, self._build, self._limits)
 
     async def _close(self, listener: Server) -> None:
         listener.close(reason="the server stops")
@@ -277,43 +290,23 @@ class PolicyServer:
             await asyncio.sleep(0.01)  # their sockets are closed by the loop
 
 
-def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """What serves with this certificate, its chain behind it, and its key, both PEM."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(certificate, key, password="")  # of an encrypted key nobody is there to ask for it
-    except (OSError, ssl.SSLError) as error:
+def is_name(text: str) -> bool:
+    """Whether a policy may have it: it is the path of an address."""
+    return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", text) is not None and f"/{text}" not in _PATHS
+
+
+def _require_servable(policy: Policy | Engine) -> None:
+    spec = policy.contract.policy
+    if spec is not None and spec.history > 1:
         raise ServeError(
-            f"TLS: cannot use {certificate} with {key} ({error}); give a PEM certificate and its key"
-        ) from None
-    return context
-
-
-async def _watch(batcher: Batcher, stop: asyncio.Event) -> None:
-    """Until a stop; `ServeError` when the policy is past help."""
-    while not stop.is_set():
-        await _tick(stop)
-        batcher.watch()
-        if batcher.broken is not None:
-            raise batcher.broken
-
-
-async def _tick(stop: asyncio.Event) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_LOOK_S):
-            await stop.wait()
+            f"the policy reads {spec.history} observations, and a request of this protocol holds one; "
+            "serve a policy trained with model.history=1"
+        )
 
 
 def _text(connection: ServerConnection, problem: str) -> HttpResponse:
     status = HTTPStatus.SERVICE_UNAVAILABLE if problem else HTTPStatus.OK
     return connection.respond(status, f"{problem or 'OK'}\n")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _ignore(_address: str) -> None:

@@ -1,5 +1,6 @@
 """``vla serve``: serve a policy."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +13,7 @@ from vla.deploy.limits import Limits
 _EXAMPLES = """  vla serve runs/place/checkpoint --port 8000
   vla eval --server ws://127.0.0.1:8000 --episodes 20
   vla serve mypackage.policies:Mine
+  vla serve place=runs/place/checkpoint push=runs/push/checkpoint    # ws://HOST:PORT/push
   vla serve runs/place/checkpoint --limits.inference-s 2 --limits.clients 8
   vla serve runs/place/checkpoint --host 0.0.0.0 --api-key-file key.txt --tls-cert cert.pem --tls-key key.pem"""
 
@@ -20,13 +22,15 @@ _COMPILING_S = 120.0
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Serve a policy over the openpi websocket protocol, until Ctrl-C.
+    """Serve policies over the openpi websocket protocol, until Ctrl-C.
 
-    It runs in a process of its own, which is ended and begun anew when it hangs or dies.
+    Each runs in a process of its own, which is ended and begun anew when it hangs or dies. On SIGHUP what is there now
+    under a policy's name, such as a newer checkpoint in the same folder, takes its place without dropping a client.
     """
 
-    policy: Annotated[str, tyro.conf.Positional]
-    """A checkpoint folder, or module:Name of a policy that needs no environment."""
+    policies: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """A checkpoint folder, or module:Name of a policy that needs no environment; several as NAME=POLICY, each of which
+    clients reach at ws://HOST:PORT/NAME, and the first without a name."""
     host: str = "127.0.0.1"
     """Address to listen on; others than this machine's own need an API key and TLS."""
     port: int = 8000
@@ -52,14 +56,16 @@ def main(argv: list[str]) -> int:
     """Load, warm up, serve."""
     arguments = parse(Arguments, argv, verb="serve", examples=_EXAMPLES)
     show_config("serve", arguments)
-    from contextlib import closing
+    from contextlib import ExitStack
     from functools import partial
 
     from vla.core.errors import ConfigError
     from vla.core.secret import read_api_key
+    from vla.deploy.engines.engine import Engine
     from vla.deploy.engines.policy_process import PolicyProcess
-    from vla.deploy.serving.server import PolicyServer, tls_context
-    from vla.policies.table import build_policy, find_policy
+    from vla.deploy.serving.exposure import tls_context
+    from vla.deploy.serving.server import PolicyServer
+    from vla.policies.table import build_policy, find_policy, version_of
 
     if arguments.tls_key and not arguments.tls_cert:
         raise ConfigError("--tls-key is the key of a certificate; give that too, with --tls-cert")
@@ -68,22 +74,62 @@ def main(argv: list[str]) -> int:
     limits = arguments.limits
     if arguments.compile != "none":
         limits = replace(limits, inference_s=max(limits.inference_s, _COMPILING_S))
-    make = partial(build_policy, find_policy(arguments.policy), device=arguments.device, compile=arguments.compile)
-    with closing(PolicyProcess(make, slots=limits.clients, start_s=limits.start_s)) as policy:
+    policies = _named(arguments.policies)
+
+    def begin(name: str) -> PolicyProcess:
+        policy = policies[name]
+        make = partial(build_policy, find_policy(policy), device=arguments.device, compile=arguments.compile)
+        version = partial(version_of, policy)
+        return PolicyProcess(make, slots=limits.clients, start_s=limits.start_s, version=version)
+
+    def renew(name: str, now: Engine) -> PolicyProcess | None:
+        known = now.version if isinstance(now, PolicyProcess) else ""
+        return None if known and known == version_of(policies[name]) else begin(name)
+
+    with ExitStack() as stack:
+        engines = {}
+        for name in policies:
+            engines[name] = begin(name)
+            stack.callback(engines[name].close)
         server = PolicyServer(
-            policy,
+            engines,
             host=arguments.host,
             port=arguments.port,
             api_key=read_api_key(arguments.api_key_file),
             limits=limits,
             tls=tls,
             insecure=arguments.insecure,
-            name=arguments.policy,
+            titles=policies,
+            renew=renew,
         )
 
         def ready(address: str) -> None:
-            console().print(f"serving {arguments.policy} at {address} (Ctrl-C stops)")
-            write_result(arguments.json, {"address": address, "contract": policy.contract.to_json()})
+            console().print(f"serving {', '.join(arguments.policies)} at {address} (Ctrl-C stops)")
+            contracts = {name: engine.contract.to_json() for name, engine in engines.items()}
+            first = next(iter(contracts.values()))
+            write_result(arguments.json, {"address": address, "contract": first, "contracts": contracts})
 
         server.serve_forever(on_ready=ready)
     return 0
+
+
+def _named(policies: Sequence[str]) -> dict[str, str]:
+    """The policies by name; one alone needs none."""
+    from vla.core.errors import ConfigError
+    from vla.deploy.serving.server import DEFAULT, is_name
+
+    named: dict[str, str] = {}
+    for given in policies:
+        name, equals, policy = given.partition("=")
+        if not equals or Path(given).is_dir():
+            name, policy = DEFAULT, given
+            if len(policies) > 1:
+                raise ConfigError(f"serve {given}: several policies have names, as in place={given}")
+        if not is_name(name) or not policy:
+            raise ConfigError(f"serve {given}: expected NAME=POLICY with a name of letters, digits, '-' and '_'")
+        if name in named:
+            raise ConfigError(f"serve {given}: there is a policy of that name already; choose another")
+        named[name] = policy
+    if not named:
+        raise ConfigError("which policy? give a checkpoint folder, or several as NAME=POLICY")
+    return named

@@ -111,13 +111,16 @@ class Contract:
         return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
-Scope = Literal["interface", "all"]
+Scope = Literal["interface", "execution", "all"]
+_EXECUTION = ("horizon", "execute", "ensemble", "history", "committed")
+"""What a driver of a robot goes by."""
 
 
 def differences(ours: Contract, theirs: Contract, *, scope: Scope = "interface") -> list[str]:
     """Each disagreement as one line ``field: ours ≠ theirs``; an empty list means that they fit.
 
-    ``interface`` compares what a robot shows and takes; ``all`` also what the policy part says (resuming a run).
+    ``interface`` compares what a robot shows and takes; ``execution`` also how chunks are asked for and executed (one
+    policy in the place of another); ``all`` also what else the policy part says (resuming a run).
     """
     lines = []
     for key in ("robot", "gripper", "control_hz"):
@@ -129,6 +132,13 @@ def differences(ours: Contract, theirs: Contract, *, scope: Scope = "interface")
     for name, signal in ours.signals.items():
         if name in theirs.signals:  # a robot that cannot give a signal still fits a policy trained with it
             lines += _item_differences(f"signals.{name}", signal, theirs.signals[name])
+    if scope == "execution":
+        for key in _EXECUTION:
+            a, b = (getattr(c.policy, key, None) for c in (ours, theirs))
+            if a != b:
+                lines.append(f"policy.{key}: {a!r} ≠ {b!r}")
+        if ours.tolerance != theirs.tolerance:
+            lines.append(f"tolerance: {ours.tolerance!r} ≠ {theirs.tolerance!r}")
     if scope == "all" and ours.policy != theirs.policy:
         ours_policy, theirs_policy = ({} if p is None else dataclasses.asdict(p) for p in (ours.policy, theirs.policy))
         keys = sorted(ours_policy.keys() | theirs_policy.keys())

@@ -3,17 +3,19 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.deploy.engines.conftest import Run
 from tests.deploy.policies import CONTRACT, ToldPolicy, once, slow_to_build, unable
 from vla.core.errors import ConfigError, ContractError
-from vla.core.types import Observation, Policy
-from vla.deploy.engines.batcher import PolicyDiedError, PolicyFailedError, RestartablePolicy
+from vla.core.types import ActionChunk, Observation
+from vla.deploy.engines.engine import PolicyDiedError, PolicyFailedError
 from vla.deploy.engines.policy_process import PolicyProcess
 
 
@@ -26,19 +28,31 @@ def see(value: int, told: str = "go") -> Observation:
     return Observation(images=images, state=np.full(2, value / 10, np.float32), instruction=told, time_ns=value)
 
 
+class Child:
+    """One that is asked without an event loop of the test's own."""
+
+    def __init__(self, run: Run, make: Any = ToldPolicy, slots: int = 3) -> None:
+        self.engine = PolicyProcess(make, slots=slots, start_s=60.0)
+        self._run = run
+
+    def act(self, observations: Sequence[Observation | None], resets: Sequence[int] = ()) -> list[ActionChunk | None]:
+        return list(self._run(self.engine.act(observations, resets)))
+
+    def restart(self) -> None:
+        self._run(self.engine.restart())
+
+
 @pytest.fixture
-def policy() -> Iterator[PolicyProcess]:
-    child = PolicyProcess(ToldPolicy, slots=3, start_s=60.0)
-    for slot in range(3):
-        child.reset(slot)
+def policy(run: Run) -> Iterator[Child]:
+    child = Child(run)
+    child.act([], resets=(0, 1, 2))
     yield child
-    child.close()
+    child.engine.close()
 
 
-def test_it_answers_as_the_policy_in_it_would(policy: PolicyProcess) -> None:
-    assert isinstance(policy, Policy)
-    assert isinstance(policy, RestartablePolicy)
-    assert policy.contract == CONTRACT
+def test_it_answers_as_the_policy_in_it_would(policy: Child) -> None:
+    assert policy.engine.contract == CONTRACT
+    assert policy.engine.digest == CONTRACT.digest()
     here = ToldPolicy()
     for slot in range(3):
         here.reset(slot)
@@ -49,19 +63,19 @@ def test_it_answers_as_the_policy_in_it_would(policy: PolicyProcess) -> None:
             np.testing.assert_array_equal(theirs.actions, ours.actions)
             assert theirs.time_ns == ours.time_ns
             assert theirs.signals["means"].tolist() == ours.signals["means"].tolist()
-    policy.reset(2)
-    counts = [chunk.signals["count"].item() for chunk in policy.act([see(1), None, see(3)]) if chunk is not None]
+    chunks = policy.act([see(1), None, see(3)], resets=(2,))
+    counts = [chunk.signals["count"].item() for chunk in chunks if chunk is not None]
     assert counts == [2, 1]
 
 
-def test_what_a_policy_keeps_is_not_written_over(policy: PolicyProcess) -> None:
+def test_what_a_policy_keeps_is_not_written_over(policy: Child) -> None:
     policy.act([see(7)])
     (chunk,) = policy.act([see(9)])
     assert chunk is not None
     assert chunk.signals["kept"].item() == 7
 
 
-def test_errors_cross_as_lines_without_secrets(policy: PolicyProcess) -> None:
+def test_errors_cross_as_lines_without_secrets(policy: Child) -> None:
     with pytest.raises(PolicyFailedError, match="failed in act with RuntimeError; the server's log") as caught:
         policy.act([see(1, "fail")])
     assert "secret" not in str(caught.value)
@@ -71,15 +85,14 @@ def test_errors_cross_as_lines_without_secrets(policy: PolicyProcess) -> None:
 
 
 @pytest.mark.parametrize(("told", "says"), [("die", "died .signal 9"), ("leave", "ended .exit code 3")])
-def test_a_dead_child_is_said_and_begun_anew(policy: PolicyProcess, told: str, says: str) -> None:
+def test_a_dead_child_is_said_and_begun_anew(policy: Child, told: str, says: str) -> None:
     (before,) = policy.act([see(1)])
     with pytest.raises(PolicyDiedError, match=says):
         policy.act([see(1, told)])
     with pytest.raises(PolicyDiedError):
         policy.act([see(1)])
     policy.restart()
-    policy.reset(0)
-    (after,) = policy.act([see(5)])
+    (after,) = policy.act([see(5)], resets=(0,))
     assert before is not None
     assert after is not None
     assert after.signals["process"].item() != before.signals["process"].item()
@@ -87,8 +100,8 @@ def test_a_dead_child_is_said_and_begun_anew(policy: PolicyProcess, told: str, s
     assert after.signals["means"].tolist() == [5, 1500, 6]
 
 
-def test_one_that_hangs_is_ended_from_another_thread(policy: PolicyProcess) -> None:
-    threading.Timer(0.2, policy.kill).start()
+def test_one_that_hangs_is_ended_from_another_thread(policy: Child) -> None:
+    threading.Timer(0.2, policy.engine.kill).start()
     start = time.monotonic()
     with pytest.raises(PolicyDiedError, match="signal 9"):
         policy.act([see(1, "hang")])
@@ -102,22 +115,21 @@ def test_one_that_cannot_be_built_says_why() -> None:
         PolicyProcess(slow_to_build, slots=1, start_s=3.0)
 
 
-def test_a_start_that_fails_later_is_said(tmp_path: Path) -> None:
-    child = PolicyProcess(partial(once, str(tmp_path / "built")), slots=1, start_s=60.0)
-    child.kill()
+def test_a_start_that_fails_later_is_said(run: Run, tmp_path: Path) -> None:
+    child = Child(run, partial(once, str(tmp_path / "built")), slots=1)
+    child.engine.kill()
     with pytest.raises(PolicyDiedError, match="while it loaded"):
         child.restart()
-    child.close()
+    child.engine.close()
 
 
-def test_closing_leaves_nothing() -> None:
+def test_closing_leaves_nothing(run: Run) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(2):
-        child = PolicyProcess(ToldPolicy, slots=2, start_s=60.0)
-        child.reset(0)
-        child.act([see(1), None])
-        child.close()
-        child.close()
+        child = Child(run, slots=2)
+        child.act([see(1), None], resets=(0,))
+        child.engine.close()
+        child.engine.close()
         with pytest.raises(PolicyDiedError):
             child.restart()
         del child

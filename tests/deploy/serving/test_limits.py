@@ -99,7 +99,7 @@ def test_idle_clients_give_their_places_to_newcomers(policy: Any, observation: O
                 assert client.infer(observation())["actions"].shape == (4, 2)
             with pytest.raises(ServeError, match="idle: a newcomer needed the place"):
                 idle[0].infer(observation())
-            assert metric(address, "vla_clients ") == 3
+            assert metric(address, 'vla_clients{policy="default"} ') == 3
             assert metric(address, 'vla_dropped_total{reason="idle"}') == 2
             for client in (*idle, *newcomers):
                 client.close()
@@ -128,7 +128,7 @@ def test_who_does_not_read_answers_is_dropped(policy: Any, observation: Observe)
             for _ in range(20):
                 connection.sendall(frame(Opcode.BINARY, pack(observation("long"))))
             wait_until(lambda: metric(address, 'vla_dropped_total{reason="answers"}') == 1)
-        wait_until(lambda: metric(address, "vla_clients ") == 0)
+        wait_until(lambda: metric(address, 'vla_clients{policy="default"} ') == 0)
 
 
 def test_who_sends_more_than_a_few_messages_that_nobody_takes_is_dropped(policy: Any) -> None:

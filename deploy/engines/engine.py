@@ -1,0 +1,91 @@
+"""What an event loop asks for chunks: a policy on a thread, in a child, or on other machines; one batch at a time."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from vla.core.contract import Contract
+from vla.core.errors import ServeError, VlaError
+from vla.core.types import ActionChunk, Observation
+
+_log = logging.getLogger(__name__)
+
+
+class UnavailableError(ServeError):
+    """The policy cannot be asked now."""
+
+
+class OverdueError(UnavailableError):
+    """The policy did not answer in time."""
+
+
+class PolicyFailedError(ServeError):
+    """The policy raised what was not written for users, or answered what is no answer."""
+
+
+class PolicyDiedError(UnavailableError):
+    """The policy is gone, and must be begun anew."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A policy behind an event loop, which never waits for it; all failures of `act` are a `VlaError` of one line."""
+
+    @property
+    def contract(self) -> Contract:
+        """That of the policy."""
+
+    @property
+    def digest(self) -> str:
+        """What tells one version of the policy from the next."""
+
+    async def act(
+        self, observations: Sequence[Observation | None], resets: Sequence[int]
+    ) -> Sequence[ActionChunk | None]:
+        """Begin new episodes in the slots ``resets``, then answer the observations, one batch at a time."""
+
+    def kill(self) -> bool:
+        """End the policy: `act` raises `PolicyDiedError`. False if it cannot be ended."""
+
+    async def restart(self) -> None:
+        """Begin a policy anew that is gone, with nothing known of any slot; `VlaError` if it does not come back."""
+
+    def close(self) -> None:
+        """Let go of the policy; harmless a second time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acted:
+    """One batch that a policy was asked, and what became of it."""
+
+    digest: str
+    """Of the policy."""
+    resets: tuple[int, ...]
+    observations: Sequence[Observation | None]
+    chunks: Sequence[ActionChunk | None]
+    """As the policy gave them; none if it failed."""
+    error: str = ""
+    """Why it failed, if it did."""
+    died: bool = False
+    """Whether it is gone."""
+    seconds: float
+
+    @property
+    def size(self) -> int:
+        """Requests of the batch."""
+        return sum(seen is not None for seen in self.observations)
+
+
+OnActed = Callable[[Acted], None]
+
+
+def failure(doing: str, error: BaseException) -> ServeError:
+    """What is said of ``error``, which a policy raised; the log has the rest."""
+    if isinstance(error, VlaError):  # written for users; anything else may hold paths or data of the server
+        _log.info("%s", error)
+        return error if isinstance(error, ServeError) else ServeError(str(error))
+    _log.error("the policy failed in %s", doing, exc_info=error)
+    return PolicyFailedError(
+        f"the policy failed in {doing} with {type(error).__name__}; the server's log has the details"
+    )
