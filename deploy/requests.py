@@ -47,10 +47,10 @@ def read_request(
 
 
 def read_message(frame: bytes | str, limits: Limits = _LIMITS) -> dict[str, Any]:
-    """First half of `read_request`: the map, of known keys."""
+    """First half of `read_request`: the map, of known keys; its arrays are views of what was received."""
     if isinstance(frame, str):
         raise ServeError("expected a binary frame with a msgpack map, got a text frame")
-    message = unpack(frame, depth=limits.depth, rank=limits.rank, items=limits.items)
+    message = unpack(frame, depth=limits.depth, rank=limits.rank, items=limits.items, copy=False)
     if not isinstance(message, dict):
         raise ServeError(f"expected a map, got {describe(message)}")
     _refuse_unknown_keys(message)

@@ -1,5 +1,6 @@
 """What an event loop asks for chunks: a policy on a thread, in a child, or on other machines; one batch at a time."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,9 +29,14 @@ class PolicyDiedError(UnavailableError):
     """The policy is gone, and must be begun anew."""
 
 
+Chunks = Sequence[ActionChunk | None]
+OnAnswered = Callable[[Chunks | VlaError], None]
+"""Gets a chunk for each observation, or a line that says why there are none."""
+
+
 @runtime_checkable
 class Engine(Protocol):
-    """A policy behind an event loop, which never waits for it; all failures of `act` are a `VlaError` of one line."""
+    """A policy behind an event loop, which never waits for it."""
 
     @property
     def contract(self) -> Contract:
@@ -40,13 +46,14 @@ class Engine(Protocol):
     def digest(self) -> str:
         """What tells one version of the policy from the next."""
 
-    async def act(
-        self, observations: Sequence[Observation | None], resets: Sequence[int]
-    ) -> Sequence[ActionChunk | None]:
-        """Begin new episodes in the slots ``resets``, then answer the observations, one batch at a time."""
+    def act(self, observations: Sequence[Observation | None], resets: Sequence[int], answered: OnAnswered) -> None:
+        """Begin new episodes in the slots ``resets``, then answer the observations, one batch at a time.
+
+        The running event loop calls ``answered``, at once if it must.
+        """
 
     def kill(self) -> bool:
-        """End the policy: `act` raises `PolicyDiedError`. False if it cannot be ended."""
+        """End the policy: what it was asked is answered `PolicyDiedError`. False if it cannot be ended."""
 
     async def restart(self) -> None:
         """Begin a policy anew that is gone, with nothing known of any slot; `VlaError` if it does not come back."""
@@ -63,7 +70,7 @@ class Acted:
     """Of the policy."""
     resets: tuple[int, ...]
     observations: Sequence[Observation | None]
-    chunks: Sequence[ActionChunk | None]
+    chunks: Chunks
     """As the policy gave them; none if it failed."""
     error: str = ""
     """Why it failed, if it did."""
@@ -78,6 +85,22 @@ class Acted:
 
 
 OnActed = Callable[[Acted], None]
+
+
+async def ask(engine: Engine, observations: Sequence[Observation | None], resets: Sequence[int] = ()) -> Chunks:
+    """What it answers, awaited; `VlaError` is raised."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Chunks | VlaError] = loop.create_future()
+
+    def settle(answer: Chunks | VlaError) -> None:
+        if not done.done():
+            done.set_result(answer)
+
+    engine.act(observations, resets, settle)
+    answer = await done
+    if isinstance(answer, VlaError):
+        raise answer
+    return answer
 
 
 def failure(doing: str, error: BaseException) -> ServeError:

@@ -14,25 +14,25 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from multiprocessing.reduction import DupFd
+from multiprocessing.reduction import DupFd, ForkingPickler
 from typing import Any
 
 import numpy as np
 
 from vla.core.contract import Contract
 from vla.core.errors import ConfigError, ContractError, VlaError
+from vla.core.machine.memory import keep_free
 from vla.core.machine.processes import end_with_parent
 from vla.core.machine.spawned import refuse_unguarded, spawn
 from vla.core.types import ActionChunk, Observation, Policy
 from vla.deploy.engines.channel import Channel
-from vla.deploy.engines.engine import PolicyDiedError, PolicyFailedError
+from vla.deploy.engines.engine import Chunks, OnAnswered, PolicyDiedError, PolicyFailedError
 
 _log = logging.getLogger(__name__)
 _ALIGNED = 64
 _END_S = 1.0
-Asked = list[tuple[int, Any, str, int, Any]]
-"""Slot, state, instruction, time and committed commands of each observation; its images lie in the slot's place of the
-shared memory."""
+KEPT_FREE = 8 << 20
+"""Bytes, for the images that come and go."""
 
 
 class PolicyProcess:
@@ -76,24 +76,22 @@ class PolicyProcess:
         said = self._contract.digest()
         return hashlib.blake2b(f"{said} {self.version}".encode(), digest_size=6).hexdigest() if self.version else said
 
-    async def act(
-        self, observations: Sequence[Observation | None], resets: Sequence[int]
-    ) -> Sequence[ActionChunk | None]:
-        """Ask the child; whatever it raises is raised here as `VlaError`."""
-        asked: Asked = []
+    def act(self, observations: Sequence[Observation | None], resets: Sequence[int], answered: OnAnswered) -> None:
+        """Ask the child, and hand on what it raises."""
+        asked = []
         for slot, seen in enumerate(observations):
             if seen is not None:
                 self._images.write(slot, seen)
-                asked.append((slot, seen.state, seen.instruction, seen.time_ns, seen.committed))
-        try:
-            answers = _answer(await self._channel.ask((len(observations), tuple(resets), asked)))
-        except (EOFError, OSError):
-            death = await asyncio.to_thread(self._death)
-            raise PolicyDiedError(f"the policy's process {death}") from None
-        chunks: list[ActionChunk | None] = [None] * len(observations)
-        for (slot, *_), chunk in zip(asked, answers, strict=True):
-            chunks[slot] = chunk
-        return chunks
+                committed = None if seen.committed is None else _packed(seen.committed)
+                asked.append((slot, _packed(seen.state), seen.instruction, seen.time_ns, committed))
+
+        def heard(message: Any) -> None:
+            if isinstance(message, OSError):
+                self._tell_death(answered)
+            else:
+                answered(_chunks(message, [slot for slot, *_ in asked], len(observations)))
+
+        self._channel.ask((len(observations), tuple(resets), asked), heard)
 
     def kill(self) -> bool:
         """End the child, from any thread."""
@@ -130,13 +128,27 @@ class PolicyProcess:
 
     def _started(self) -> tuple[Contract, str]:
         try:
-            contract, version = _answer(self._channel.receive(self._start_s))
+            kind, said = self._channel.receive(self._start_s)
         except TimeoutError:
             self.kill()
             raise PolicyDiedError(f"the policy did not load within {self._start_s:g} s") from None
         except (EOFError, OSError):
             raise PolicyDiedError(f"the policy's process {self._death()} while it loaded") from None
+        if kind != "done":
+            raise ConfigError(said)
+        contract, version = ForkingPickler.loads(said)
         return contract, version
+
+    def _tell_death(self, answered: OnAnswered) -> None:
+        """Once the process is over: on a thread, since that takes a moment."""
+        loop = asyncio.get_running_loop()
+
+        def wait() -> None:
+            died = PolicyDiedError(f"the policy's process {self._death()}")
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(answered, died)
+
+        threading.Thread(target=wait, name="vla-policy-end", daemon=True).start()
 
     def _end(self) -> None:
         self._process.kill()
@@ -187,27 +199,44 @@ def _padded(shape: tuple[int, ...], dtype: str) -> int:
     return -(-math.prod(shape) * np.dtype(dtype).itemsize // _ALIGNED) * _ALIGNED
 
 
-def _answer(message: tuple[str, Any]) -> Any:
-    kind, value = message
+def _packed(array: np.ndarray) -> tuple[str, tuple[int, ...], bytes]:
+    return array.dtype.str, array.shape, array.tobytes()
+
+
+def _array(packed: Any) -> np.ndarray:
+    dtype, shape, data = packed
+    return np.ndarray(tuple(shape), dtype, data)
+
+
+def _chunks(message: Any, slots: Sequence[int], count: int) -> Chunks | VlaError:
+    """What the child said of the observations in ``slots``."""
+    kind, said = message
     if kind == "refused":
-        raise ContractError(value)
-    if kind == "unable":
-        raise ConfigError(value)
+        return ContractError(said)
     if kind == "failed":
-        raise PolicyFailedError(value)
-    return value
+        return PolicyFailedError(said)
+    chunks: list[ActionChunk | None] = [None] * count
+    for slot, (actions, time_ns, signals, clipped) in zip(slots, said, strict=True):
+        chunks[slot] = ActionChunk(
+            actions=_array(actions),
+            time_ns=time_ns,
+            signals={name: _array(signal) for name, signal in signals.items()},
+            clipped=tuple(clipped),
+        )
+    return chunks
 
 
 def _serve(pipe: Connection, make: Callable[[], Policy], version: Callable[[], str], memory: Any) -> None:
     """The child: builds the policy, says its contract, and answers until the pipe ends; ``memory`` is a `DupFd`."""
     end_with_parent()
+    keep_free(KEPT_FREE)
     channel, descriptor = Channel(pipe), memory.detach()
     try:
         before = version()
         policy = make()
         if version() != before:
             raise ConfigError("the policy was replaced while it was loaded; try again")
-        channel.send(("done", (policy.contract, before)))
+        channel.send(("done", bytes(ForkingPickler.dumps((policy.contract, before)))))
     except VlaError as error:
         channel.send(("unable", str(error)))
         return
@@ -219,11 +248,15 @@ def _serve(pipe: Connection, make: Callable[[], Policy], version: Callable[[], s
             channel.send(_act(policy, images, slots, resets, asked))
 
 
-def _act(policy: Policy, images: _Images, slots: int, resets: Sequence[int], asked: Asked) -> tuple[str, Any]:
+def _act(policy: Policy, images: _Images, slots: int, resets: Sequence[int], asked: Any) -> tuple[str, Any]:
     observations: list[Observation | None] = [None] * slots
     for slot, state, instruction, time_ns, committed in asked:
         observations[slot] = Observation(
-            images=images.read(slot), state=state, instruction=instruction, time_ns=time_ns, committed=committed
+            images=images.read(slot),
+            state=_array(state).copy(),
+            instruction=instruction,
+            time_ns=time_ns,
+            committed=None if committed is None else _array(committed).copy(),
         )
     try:
         for slot in resets:
@@ -231,9 +264,20 @@ def _act(policy: Policy, images: _Images, slots: int, resets: Sequence[int], ask
         chunks = policy.act(observations)
         if len(chunks) != slots:
             return "failed", f"the policy answered {len(chunks)} of {slots} slots; it must answer all, in order"
-        return "done", [chunks[slot] for slot, *_ in asked]
+        return "done", [_said(chunks[slot]) for slot, *_ in asked]
     except VlaError as error:
         return "refused", str(error)
     except Exception as error:  # SystemExit ends the process, and with it the episode of everybody
         _log.exception("the policy failed")
         return "failed", f"the policy failed in act with {type(error).__name__}; the server's log has the details"
+
+
+def _said(chunk: ActionChunk | None) -> Any:
+    """As `_chunks` reads it."""
+    if not isinstance(chunk, ActionChunk):
+        raise ContractError(f"the policy's answer: expected a chunk of actions, got {type(chunk).__name__}")
+    arrays = {name: np.asarray(signal) for name, signal in chunk.signals.items()}
+    if any(array.dtype.hasobject for array in (np.asarray(chunk.actions), *arrays.values())):
+        raise ContractError("the policy's answer: expected numbers, got objects")
+    signals = {name: _packed(array) for name, array in arrays.items()}
+    return _packed(np.asarray(chunk.actions)), int(chunk.time_ns), signals, [int(step) for step in chunk.clipped]

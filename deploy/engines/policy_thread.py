@@ -4,19 +4,15 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from queue import SimpleQueue
 
 from vla.core.contract import Contract
 from vla.core.errors import VlaError
-from vla.core.types import ActionChunk, Observation, Policy
-from vla.deploy.engines.engine import PolicyFailedError, failure
+from vla.core.types import Observation, Policy
+from vla.deploy.engines.engine import Chunks, OnAnswered, PolicyFailedError, failure
 
-_Asked = tuple[
-    asyncio.AbstractEventLoop,
-    "asyncio.Future[Sequence[ActionChunk | None]]",
-    Sequence[Observation | None],
-    Sequence[int],
-]
+_Asked = tuple[asyncio.AbstractEventLoop, OnAnswered, Sequence[Observation | None], Sequence[int]]
 
 
 class PolicyThread:
@@ -39,14 +35,9 @@ class PolicyThread:
         """That of its contract."""
         return self._policy.contract.digest()
 
-    async def act(
-        self, observations: Sequence[Observation | None], resets: Sequence[int]
-    ) -> Sequence[ActionChunk | None]:
+    def act(self, observations: Sequence[Observation | None], resets: Sequence[int], answered: OnAnswered) -> None:
         """On the thread, after whatever it does now."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Sequence[ActionChunk | None]] = loop.create_future()
-        self._asked.put((loop, answer, observations, resets))
-        return await answer
+        self._asked.put((asyncio.get_running_loop(), answered, observations, resets))
 
     def kill(self) -> bool:
         """No thread can be ended."""
@@ -62,30 +53,23 @@ class PolicyThread:
 
     def _run(self) -> None:
         while (asked := self._asked.get()) is not None:
-            loop, answer, observations, resets = asked
-            doing, result = "reset", None
-            error: VlaError | None = None
-            try:
-                for slot in resets:
-                    self._policy.reset(slot)
-                doing = "act"
-                result = list(self._policy.act(observations))
-            except VlaError as said:
-                error = said
-            except BaseException as fault:  # also SystemExit: a dead thread would leave every client waiting
-                error = failure(doing, fault)
+            loop, answered, observations, resets = asked
             with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(_settle, answer, result, error)
+                loop.call_soon_threadsafe(answered, self._act(observations, resets))
+
+    def _act(self, observations: Sequence[Observation | None], resets: Sequence[int]) -> Chunks | VlaError:
+        doing = "reset"
+        try:
+            for slot in resets:
+                self._policy.reset(slot)
+            doing = "act"
+            return list(self._policy.act([seen and _own(seen) for seen in observations]))
+        except VlaError as error:
+            return error
+        except BaseException as error:  # also SystemExit: a dead thread would leave every client waiting
+            return failure(doing, error)
 
 
-def _settle(
-    answer: "asyncio.Future[Sequence[ActionChunk | None]]",
-    result: list | None,
-    error: VlaError | None,
-) -> None:
-    if answer.done():  # nobody waits for it any more
-        return
-    if error is not None:
-        answer.set_exception(error)
-    else:
-        answer.set_result(result or [])  # of whatever it is: the batcher looks at it
+def _own(seen: Observation) -> Observation:
+    """With images that the policy may write into, and keep."""
+    return replace(seen, images={name: image.copy() for name, image in seen.images.items()})

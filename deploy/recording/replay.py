@@ -11,7 +11,7 @@ import numpy as np
 from vla.core.contract import Contract
 from vla.core.errors import ServeError, VlaError
 from vla.core.types import ActionChunk
-from vla.deploy.engines.engine import Engine
+from vla.deploy.engines.engine import Chunks, Engine, ask
 from vla.deploy.recording.frames import read_frames
 from vla.deploy.recording.record import Kept
 
@@ -111,9 +111,10 @@ async def replay(folder: Path, engine: Engine, slots: int) -> Replayed:
 async def _again(
     kept: Kept, engine: Engine, slots: int, known: set[int], found: Replayed, names: Sequence[str]
 ) -> None:
+    chunks: Chunks
     asked = [kept.observations.get(slot) for slot in range(slots)]
     try:
-        chunks: Sequence[ActionChunk | None] = await engine.act(asked, kept.resets)
+        chunks = await ask(engine, asked, kept.resets)
     except VlaError as error:
         chunks = [None] * slots
         if not kept.error:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from vla.core.contract import differences
 from vla.core.errors import ServeError, VlaError
-from vla.deploy.engines.engine import Engine
+from vla.deploy.engines.engine import Engine, ask
 from vla.deploy.limits import Limits
 from vla.deploy.requests import neutral_observation
 from vla.deploy.serving.served import Served
@@ -77,7 +77,7 @@ async def _ready(engine: Engine, served: Served, limits: Limits) -> int:
     observations = [neutral_observation(engine.contract), *[None] * (limits.clients - 1)]
     try:
         async with asyncio.timeout(limits.start_s):
-            chunks = await engine.act(observations, (0,))
+            chunks = await ask(engine, observations, (0,))
     except TimeoutError:
         raise ServeError(f"it did not answer within {limits.start_s:g} s") from None
     if not chunks or chunks[0] is None:

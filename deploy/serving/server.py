@@ -24,6 +24,7 @@ from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response as HttpResponse
 
 from vla.core.errors import ServeError
+from vla.core.machine.memory import keep_free
 from vla.core.types import Policy
 from vla.deploy.engines.engine import Engine
 from vla.deploy.engines.policy_thread import PolicyThread
@@ -39,6 +40,8 @@ from vla.deploy.wire import wire_log
 DEFAULT_PORT = 8000
 DEFAULT = "default"
 """The name of a policy that was given none."""
+_KEPT_FREE = 8 << 20
+"""Bytes, for the messages that come and go."""
 _PATHS = ("/healthz", "/readyz", "/metrics")
 """Of the server's own."""
 _LOOK_S = 0.05
@@ -107,6 +110,7 @@ class PolicyServer:
         """Serve until SIGINT or SIGTERM; ``on_ready`` gets the address once all are warm. Main thread only."""
 
         async def main() -> None:
+            keep_free(_KEPT_FREE)
             stop = asyncio.Event()
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):

@@ -9,13 +9,17 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from vla.core.errors import ContractError
 from vla.core.files import NotPlainError, read_below
 from vla.core.policy_spec import PolicySpec
 from vla.core.sealed import MOST_BYTES, DamageError, brief, listed, number, parse_json, table, text, whole
+
+if TYPE_CHECKING:
+    import numpy as np
 
 CONTRACT_VERSION = 2
 TOLERANCE = 0.5
@@ -79,6 +83,16 @@ class Contract:
     versions: Mapping[str, str] = field(default_factory=dict)
     """Software that produced this: recorded, and compared by nobody."""
 
+    @cached_property
+    def state_limits(self) -> "tuple[np.ndarray, np.ndarray]":
+        """Lowest and highest of each dimension of the state, float32 (s,) each, to be read only."""
+        return _ends(self.state)
+
+    @cached_property
+    def action_limits(self) -> "tuple[np.ndarray, np.ndarray]":
+        """The same of the action, float32 (d,) each."""
+        return _ends(self.action)
+
     def to_json(self) -> dict[str, Any]:
         """A plain JSON object that `from_json` reads back; a tolerance that is the default is not said."""
         value = {"contract_version": CONTRACT_VERSION, **dataclasses.asdict(self)}
@@ -109,6 +123,12 @@ class Contract:
         """Twelve hexadecimal digits that change when anything but the recorded versions does."""
         value = {k: v for k, v in self.to_json().items() if k != "versions"}
         return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+
+def _ends(dimensions: Sequence[Dimension]) -> "tuple[np.ndarray, np.ndarray]":
+    import numpy as np
+
+    return np.array([d.low for d in dimensions], np.float32), np.array([d.high for d in dimensions], np.float32)
 
 
 Scope = Literal["interface", "execution", "all"]

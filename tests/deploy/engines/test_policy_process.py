@@ -1,5 +1,6 @@
 """A policy in a child: the same answers, and whatever becomes of the child is an error of one line and a new child."""
 
+import asyncio
 import os
 import threading
 import time
@@ -15,7 +16,7 @@ from tests.deploy.engines.conftest import Run
 from tests.deploy.policies import CONTRACT, ToldPolicy, once, slow_to_build, unable
 from vla.core.errors import ConfigError, ContractError
 from vla.core.types import ActionChunk, Observation
-from vla.deploy.engines.engine import PolicyDiedError, PolicyFailedError
+from vla.deploy.engines.engine import PolicyDiedError, PolicyFailedError, ask
 from vla.deploy.engines.policy_process import PolicyProcess
 
 
@@ -36,7 +37,7 @@ class Child:
         self._run = run
 
     def act(self, observations: Sequence[Observation | None], resets: Sequence[int] = ()) -> list[ActionChunk | None]:
-        return list(self._run(self.engine.act(observations, resets)))
+        return list(self._run(ask(self.engine, observations, resets)))
 
     def restart(self) -> None:
         self._run(self.engine.restart())
@@ -124,6 +125,7 @@ def test_a_start_that_fails_later_is_said(run: Run, tmp_path: Path) -> None:
 
 
 def test_closing_leaves_nothing(run: Run) -> None:
+    run(asyncio.sleep(0))  # the loop has descriptors of its own
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(2):
         child = Child(run, slots=2)
@@ -133,4 +135,5 @@ def test_closing_leaves_nothing(run: Run) -> None:
         with pytest.raises(PolicyDiedError):
             child.restart()
         del child
+    run(asyncio.sleep(0))
     assert len(os.listdir("/proc/self/fd")) <= before + 1
