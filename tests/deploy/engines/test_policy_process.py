@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.deploy.engines.conftest import Run
-from tests.deploy.policies import CONTRACT, ToldPolicy, once, slow_to_build, unable
+from tests.deploy.policies import CONTRACT, ToldPolicy, numbered, once, read, slow_to_build, unable
 from vla.core.errors import ConfigError, ContractError
 from vla.core.types import ActionChunk, Observation
 from vla.deploy.engines.engine import PolicyDiedError, PolicyFailedError, ask
@@ -137,3 +138,24 @@ def test_closing_leaves_nothing(run: Run) -> None:
         del child
     run(asyncio.sleep(0))
     assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+def test_committed_commands_cross(policy: Child) -> None:
+    rows = np.array([[0.5, -0.5]], np.float32)
+    (chunk,) = policy.act([replace(see(1, "committed"), committed=rows)])
+    assert chunk is not None
+    assert chunk.signals["committed"].tolist() == [0.5, -0.5]
+
+
+def test_the_version_is_part_of_the_digest(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "number").write_text("0.5")
+    make, version = partial(numbered, str(tmp_path / "number")), partial(read, str(tmp_path / "number"))
+    engine = PolicyProcess(make, slots=1, start_s=60.0, version=version)
+    first = engine.digest
+    assert engine.version == "0.5"
+    (tmp_path / "number").write_text("0.25")
+    engine.kill()
+    run(engine.restart())
+    assert engine.version == "0.25"
+    assert engine.digest != first
+    engine.close()
