@@ -45,6 +45,18 @@ class Replayed:
     digests: set[str] = field(default_factory=set)
     """Of the policies that answered when it was recorded."""
 
+    def said(self, policy: str, same: bool) -> str:
+        """A line for people; ``same`` is whether the policy is one of those that answered then."""
+        answers = f"{self.answers} answers of {policy}{'' if same else ', which is not the policy that answered then'}"
+        if not self.differing:
+            line = f"{answers}: all the same bits"
+        else:
+            most = ", ".join(f"{name} {apart:.3g}" for name, apart in self.largest.items() if apart)
+            line = f"{answers}: {self.differing} differ, first in batch {self.first}; most: {most or 'not in actions'}"
+        if self.unknown:
+            line += f" ({self.unknown} differ whose episode is not there from its beginning, which says nothing)"
+        return line + (f"; {self.lost} batches are not there" if self.lost else "")
+
     def differ(self, number: int, known: bool, kept: ActionChunk | None, now: ActionChunk | None, names: Any) -> None:
         """Count an answer that differs."""
         self.differing += known
@@ -55,6 +67,16 @@ class Replayed:
             return
         for name, most in zip(names, np.abs(kept.actions - now.actions).max(axis=0), strict=True):
             self.largest[name] = max(self.largest.get(name, 0.0), float(most))
+
+
+def records_in(folder: Path) -> dict[str, Path]:
+    """The records below a folder that a server kept them in, by the names of its policies; or it is one itself."""
+    if any(folder.glob("*.frames")):
+        return {folder.name: folder}
+    found = {place.name: place for place in sorted(folder.glob("*")) if any(place.glob("*.frames"))}
+    if not found:
+        raise ServeError(f"{folder} holds no record; vla serve --record writes one")
+    return found
 
 
 def read_about(folder: Path) -> About:
