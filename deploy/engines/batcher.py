@@ -9,7 +9,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from typing import Any
 
 from vla.core.errors import ServeError, VlaError
@@ -28,42 +27,11 @@ from vla.deploy.engines.engine import (
     ask,
     failure,
 )
+from vla.deploy.engines.work import Answer, Work
 from vla.deploy.requests import neutral_observation
 
 _log = logging.getLogger(__name__)
 _OF_LATE_S = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What the policy said to one request; no chunk if the request was a reset alone."""
-
-    chunk: ActionChunk | None
-    infer_ms: float
-    """Duration of the inference that this answer shared with `batch_size` requests."""
-    queue_ms: float
-    """How long the request waited for it."""
-    batch_size: int
-    version: int = 1
-    """Which of those that have been asked in turn; the first is 1."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Work:
-    slot: int
-    observation: Observation
-    reset: bool
-    answer: "asyncio.Future[Answer]"
-    since: float = field(default_factory=time.perf_counter)
-
-    def settle(self, result: Answer | ServeError) -> None:
-        if self.answer.done():  # it was given up meanwhile, or nobody waits for it any more
-            return
-        if isinstance(result, ServeError):
-            self.answer.set_exception(result)
-            self.answer.exception()  # nobody may be there to take it
-        else:
-            self.answer.set_result(result)
 
 
 class Batcher:
@@ -82,18 +50,19 @@ class Batcher:
         restarts: int = 3,
         batch: int = 64,
         batch_s: float = 0.0,
+        queue: int = 256,
         on_acted: OnActed = lambda acted: None,
         on_restart: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine, self._digest, self._slots = engine, engine.digest, slots
         self._inference_s, self._start_s, self._restarts = inference_s, start_s, restarts
-        self._most, self._batch_s = batch, batch_s
+        self._most, self._batch_s, self._queue = batch, batch_s, queue
         self._on_acted, self._on_restart = on_acted, on_restart
         self._loop = asyncio.get_running_loop()
-        self._waiting: dict[int, _Work] = {}
+        self._waiting: dict[int, Work] = {}
         self._asked_at: dict[int, float] = {}
-        self._acting: list[_Work] = []
-        self._alone: deque[_Work] = deque()  # those of a batch that was refused, who are asked one by one
+        self._acting: list[Work] = []
+        self._alone: deque[Work] = deque()  # those of a batch that was refused, who are asked one by one
         self._window: asyncio.TimerHandle | None = None
         self._deadline = Deadline(self._overdue)
         self._busy = False
@@ -136,9 +105,11 @@ class Batcher:
             self._forgotten.add(slot)
             answer.set_result(Answer(chunk=None, infer_ms=0.0, queue_ms=0.0, batch_size=0, version=self.version))
             return answer
+        if len(self._waiting) >= self._queue:
+            raise UnavailableError(f"{len(self._waiting)} requests wait for the policy already; try again soon")
         earlier = self._waiting.pop(slot, None)
         assert earlier is None or earlier.answer.done(), f"slot {slot} has two requests in flight"
-        self._waiting[slot] = _Work(slot=slot, observation=observation, reset=reset, answer=answer)
+        self._waiting[slot] = Work(slot=slot, observation=observation, reset=reset, answer=answer)
         self._asked_at[slot] = time.monotonic()
         self._consider()
         return answer
@@ -200,7 +171,7 @@ class Batcher:
         works = [self._waiting.pop(slot) for slot in first]
         self._begin([work for work in works if not work.answer.done()])
 
-    def _begin(self, batch: list[_Work]) -> None:
+    def _begin(self, batch: list[Work]) -> None:
         if not batch:
             self._consider()
             return
@@ -246,7 +217,7 @@ class Batcher:
             self._consider()
         self._on_acted(acted)
 
-    def _settle(self, batch: list[_Work], chunks: Chunks, start: float, seconds: float) -> None:
+    def _settle(self, batch: list[Work], chunks: Chunks, start: float, seconds: float) -> None:
         self._warm = True
         for work in batch:
             try:
@@ -264,7 +235,7 @@ class Batcher:
                     )
                 )
 
-    def _failed(self, batch: list[_Work], error: VlaError) -> None:
+    def _failed(self, batch: list[Work], error: VlaError) -> None:
         if isinstance(error, PolicyDiedError):
             _log.error("%s", error)
             self._down = PolicyDiedError("the policy is being started anew; try again soon")

@@ -107,7 +107,7 @@ class Channel:
 
 
 def _message(value: Any) -> bytes:
-    data = msgpack.packb(value)
+    data: bytes = msgpack.packb(value)
     return _SIZE.pack(len(data)) + data
 
 

@@ -4,11 +4,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from vla.core.contract import Contract
 from vla.core.errors import ServeError, VlaError
-from vla.core.types import ActionChunk, Observation
+from vla.core.types import ActionChunk, Observation, Policy
 
 _log = logging.getLogger(__name__)
 
@@ -112,3 +112,25 @@ def failure(doing: str, error: BaseException) -> ServeError:
     return PolicyFailedError(
         f"the policy failed in {doing} with {type(error).__name__}; the server's log has the details"
     )
+
+
+def chunks_of(
+    policy: Policy, observations: Sequence[Observation | None], resets: Sequence[int]
+) -> tuple[Literal["done", "refused", "failed"], Any]:
+    """What a policy answers, as a process tells another: ``done`` and a chunk for each observation, or why not.
+
+    `SystemExit` is not caught: it ends the process, and with it the episode of everybody.
+    """
+    try:
+        for slot in resets:
+            policy.reset(slot)
+        chunks = list(policy.act(observations))
+        if len(chunks) != len(observations):
+            said = f"the policy answered {len(chunks)} of {len(observations)} slots; it must answer all, in order"
+            return "failed", said
+        return "done", chunks
+    except VlaError as error:
+        return "refused", str(error)
+    except Exception as error:
+        _log.exception("the policy failed")
+        return "failed", f"the policy failed in act with {type(error).__name__}; the server's log has the details"

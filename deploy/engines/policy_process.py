@@ -6,7 +6,6 @@ alone would cost a millisecond for two images of 224 pixels where this costs a t
 
 import asyncio
 import hashlib
-import logging
 import math
 import mmap
 import os
@@ -26,9 +25,8 @@ from vla.core.machine.processes import end_with_parent
 from vla.core.machine.spawned import refuse_unguarded, spawn
 from vla.core.types import ActionChunk, Observation, Policy
 from vla.deploy.engines.channel import Channel
-from vla.deploy.engines.engine import Chunks, OnAnswered, PolicyDiedError, PolicyFailedError
+from vla.deploy.engines.engine import Chunks, OnAnswered, PolicyDiedError, PolicyFailedError, chunks_of
 
-_log = logging.getLogger(__name__)
 _ALIGNED = 64
 _END_S = 1.0
 KEPT_FREE = 8 << 20
@@ -258,18 +256,11 @@ def _act(policy: Policy, images: _Images, slots: int, resets: Sequence[int], ask
             time_ns=time_ns,
             committed=None if committed is None else _array(committed).copy(),
         )
+    kind, said = chunks_of(policy, observations, resets)
     try:
-        for slot in resets:
-            policy.reset(slot)
-        chunks = policy.act(observations)
-        if len(chunks) != slots:
-            return "failed", f"the policy answered {len(chunks)} of {slots} slots; it must answer all, in order"
-        return "done", [_said(chunks[slot]) for slot, *_ in asked]
-    except VlaError as error:
+        return kind, [_said(said[slot]) for slot, *_ in asked] if kind == "done" else said
+    except ContractError as error:
         return "refused", str(error)
-    except Exception as error:  # SystemExit ends the process, and with it the episode of everybody
-        _log.exception("the policy failed")
-        return "failed", f"the policy failed in act with {type(error).__name__}; the server's log has the details"
 
 
 def _said(chunk: ActionChunk | None) -> Any:

@@ -16,8 +16,9 @@ from prometheus_client import CollectorRegistry, Gauge
 from vla.core.contract import differences
 from vla.core.errors import ServeError
 from vla.core.types import ActionChunk
-from vla.deploy.engines.batcher import Answer, Batcher
+from vla.deploy.engines.batcher import Batcher
 from vla.deploy.engines.engine import Acted, Engine
+from vla.deploy.engines.work import Answer
 from vla.deploy.limits import Limits
 
 _log = logging.getLogger(__name__)

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from vla.core.contract import Contract
 from vla.core.errors import ServeError
 from vla.deploy.engines.batcher import Batcher
 from vla.deploy.engines.engine import Acted, Engine
+from vla.deploy.engines.replicas import Replicas
 from vla.deploy.limits import Limits
 from vla.deploy.requests import neutral_observation, write_metadata
 from vla.deploy.serving.metrics import PolicyMetrics
@@ -35,7 +36,7 @@ class Served:
     def __init__(
         self,
         name: str,
-        engine: Engine,
+        engines: Sequence[Engine],
         *,
         title: str,
         limits: Limits,
@@ -47,7 +48,17 @@ class Served:
         self.metadata: bytes | None = None
         """The first frame for each client, once the policy is warm."""
         self.places = Places(limits.clients, limits.idle_s)
-        self.batcher = Batcher(
+        batchers = [self._batcher(engine) for engine in engines]
+        self._engines = len(batchers)
+        self.batcher = batchers[0] if len(batchers) == 1 else Replicas(batchers)
+        metrics.queue.set_function(lambda: self.batcher.waiting)
+        metrics.clients.set_function(lambda: self.places.taken)
+        metrics.ready.set_function(lambda: not self.why_not)
+        metrics.version.set_function(lambda: self.batcher.version)
+
+    def _batcher(self, engine: Engine) -> Batcher:
+        limits = self._limits
+        return Batcher(
             engine,
             limits.clients,
             inference_s=limits.inference_s,
@@ -55,13 +66,10 @@ class Served:
             restarts=limits.restarts,
             batch=limits.batch,
             batch_s=limits.batch_s,
+            queue=limits.queue,
             on_acted=self._acted,
-            on_restart=metrics.starts.inc,
+            on_restart=self.metrics.starts.inc,
         )
-        metrics.queue.set_function(lambda: self.batcher.waiting)
-        metrics.clients.set_function(lambda: self.places.taken)
-        metrics.ready.set_function(lambda: not self.why_not)
-        metrics.version.set_function(lambda: self.batcher.version)
 
     @property
     def contract(self) -> Contract:
@@ -76,20 +84,24 @@ class Served:
         return "" if self.batcher.down is None else str(self.batcher.down)
 
     async def warm_up(self, stop: asyncio.Event) -> bool:
-        """Run the policy once and publish its metadata; false if a stop came first."""
-        answer = self.batcher.submit(0, neutral_observation(self.contract), reset=True)
+        """Run the policy once, in each replica, and publish its metadata; false if a stop came first."""
+        slots = range(min(self._engines, self._limits.clients))
+        neutral = neutral_observation(self.contract)
+        answers = asyncio.gather(*(self.batcher.submit(slot, neutral, reset=True) for slot in slots))
         stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait({answer, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        waited: set[asyncio.Future[Any]] = {answers, stopped}
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
-        if not answer.done():
-            answer.cancel()
+        if not answers.done():
+            answers.cancel()
             return False
         try:
-            chunk = answer.result().chunk
+            chunk = answers.result()[0].chunk
         except ServeError as error:
             raise ServeError(f"the warm-up failed: {error}") from None
         assert chunk is not None, "a warm-up observation has an answer"
-        self.batcher.submit(0, None, reset=True)
+        for slot in slots:
+            self.batcher.submit(slot, None, reset=True)
         self._publish(len(chunk.actions))
         return True
 

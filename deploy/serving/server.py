@@ -23,6 +23,7 @@ from websockets.frames import CloseCode
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response as HttpResponse
 
+from vla.core.contract import Contract
 from vla.core.errors import ServeError
 from vla.core.machine.memory import keep_free
 from vla.core.types import Policy
@@ -48,7 +49,9 @@ _LOOK_S = 0.05
 """How often it is looked whether a policy is past help."""
 
 _log = logging.getLogger(__name__)
-Several = Mapping[str, Policy | Engine]
+Given = Policy | Engine | Sequence[Engine]
+"""A policy that runs on a thread, an engine, or several that are replicas of each other."""
+Several = Mapping[str, Given]
 """Policies by the names that clients put behind the address; ``/`` is the first."""
 
 Watch = Callable[[str, CollectorRegistry], Sequence[Watcher]]
@@ -65,7 +68,7 @@ class PolicyServer:
 
     def __init__(
         self,
-        policy: Policy | Engine | Several,
+        policy: Given | Several,
         host: str = "127.0.0.1",
         port: int = DEFAULT_PORT,
         api_key: str | None = None,
@@ -85,9 +88,8 @@ class PolicyServer:
             raise ServeError(f"policies: expected names of letters, digits, '-' and '_', got {wrong}")
         self._titles = {key: type(given).__name__ for key, given in self._policies.items()} | dict(titles or {})
         self._limits = limits or Limits()
-        for given in self._policies.values():
-            _require_servable(given)
-        self._message_bytes = max(self._limits.most_message_bytes(p.contract) for p in self._policies.values())
+        contracts = [_contract(given) for given in self._policies.values()]
+        self._message_bytes = max(map(self._limits.most_message_bytes, contracts))
         self._exposure = Exposure(host=host, port=port, api_key=api_key, tls=tls, insecure=insecure)
         self._build, self._watch_batches = renew, watch
         self._begin()
@@ -179,11 +181,11 @@ class PolicyServer:
         finally:
             await asyncio.gather(*(served.close() for served in self._served.values()))
 
-    def _serve_one(self, key: str, given: Policy | Engine) -> Served:
-        engine = PolicyThread(given) if isinstance(given, Policy) else given
+    def _serve_one(self, key: str, given: Given) -> Served:
+        engines = [PolicyThread(given)] if isinstance(given, Policy) else given
         return Served(
             key,
-            engine,
+            engines if isinstance(engines, Sequence) else [engines],
             title=self._titles[key],
             limits=self._limits,
             metrics=self._metrics.of(key),
@@ -299,13 +301,15 @@ def is_name(text: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", text) is not None and f"/{text}" not in _PATHS
 
 
-def _require_servable(policy: Policy | Engine) -> None:
-    spec = policy.contract.policy
-    if spec is not None and spec.history > 1:
+def _contract(given: Given) -> Contract:
+    """Its contract, if a client of this protocol can ask it."""
+    contract = (given[0] if isinstance(given, Sequence) else given).contract
+    if contract.policy is not None and contract.policy.history > 1:
         raise ServeError(
-            f"the policy reads {spec.history} observations, and a request of this protocol holds one; "
+            f"the policy reads {contract.policy.history} observations, and a request of this protocol holds one; "
             "serve a policy trained with model.history=1"
         )
+    return contract
 
 
 def _text(connection: ServerConnection, problem: str) -> HttpResponse:

@@ -9,8 +9,8 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 
 from vla.core.errors import ServeError
-from vla.deploy.engines.batcher import Answer
 from vla.deploy.engines.engine import OverdueError, UnavailableError
+from vla.deploy.engines.work import Answer
 from vla.deploy.limits import Limits
 from vla.deploy.requests import Request, has_pictures, read_message, request_of, write_answer
 from vla.deploy.serving.connection import GuardedConnection
@@ -108,7 +108,8 @@ class Session:
         if not request.supersede:
             return await answer
         self._ahead = asyncio.create_task(self._place.connection.recv())
-        await asyncio.wait({answer, self._ahead}, return_when=asyncio.FIRST_COMPLETED)
+        waited: set[asyncio.Future[Any]] = {answer, self._ahead}
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if answer.done():
             return answer.result()
         answer.cancel()

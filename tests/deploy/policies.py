@@ -119,3 +119,7 @@ def numbered(path: str) -> ToldPolicy:
 
 def read(path: str) -> str:
     return Path(path).read_text()
+
+
+def told_number() -> ToldPolicy:
+    return numbered(os.environ["VLA_TEST_NUMBER"])

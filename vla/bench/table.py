@@ -146,7 +146,8 @@ BENCHES: dict[str, Bench] = {
     "server": Bench(
         config=ServerConfig,
         run=_server,
-        summary="the policy server against a bare websocket and one that blocks, and what batching saves",
+        summary="the policy server against a bare websocket and one that blocks, what batching saves and images cost",
+        show=to_both,
     ),
     "fuzz": Bench(
         config=FuzzConfig, run=_fuzz, summary="what hostile clients do to a policy server, and to a good client"

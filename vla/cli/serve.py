@@ -107,7 +107,7 @@ def main(argv: list[str]) -> int:
         def watch(name: str, registry: CollectorRegistry) -> list[Watcher]:
             watchers: list[Watcher] = []
             if arguments.record is not None:
-                about = {"policy": policies[name], "contract": engines[name].contract, "slots": limits.clients}
+                about: dict[str, Any] = {"policy": policies[name], "contract": engines[name].contract, "slots": limits.clients}
                 most_bytes = int(arguments.record_mb * 1e6)
                 watchers.append(Recorder(arguments.record / name, most_bytes=most_bytes, **about))
             if shadow is not None and name == first:

@@ -15,9 +15,10 @@ from tests.deploy.engines.conftest import Run
 from vla.core.contract import Contract
 from vla.core.errors import ContractError, ServeError
 from vla.core.types import ActionChunk, Observation
-from vla.deploy.engines.batcher import Answer, Batcher
+from vla.deploy.engines.batcher import Batcher
 from vla.deploy.engines.engine import Acted
 from vla.deploy.engines.policy_thread import PolicyThread
+from vla.deploy.engines.work import Answer
 from vla.deploy.requests import neutral_observation
 
 
