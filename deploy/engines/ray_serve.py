@@ -8,6 +8,7 @@ of 300 KB, where a handle takes 4), and speaks no protocol of openpi's.
 import asyncio
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,7 +34,8 @@ def start_serve() -> None:
     with handlers_kept():
         if not ray.is_initialized():
             start_ray()
-        from ray import serve
+        with warnings.catch_warnings(action="ignore"):  # of what Serve itself is built with
+            from ray import serve
 
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR", "enable_access_log": False})

@@ -1,5 +1,6 @@
-"""``vla serve``: serve a policy."""
+"""``vla serve``: serve policies, or ask again what was served."""
 
+import os
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -8,12 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from vla.cli.command import console, parse, show_config, write_result
+from vla.cli.command import Cluster, console, parse, show_config, write_result
+from vla.core.errors import ConfigError, ServeError
 from vla.deploy.limits import Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
     from ssl import SSLContext
 
+    from vla.core.types import Policy
+    from vla.deploy.engines.engine import Engine
     from vla.deploy.engines.policy_process import PolicyProcess
     from vla.deploy.recording.shadow import Shadow
 
@@ -21,6 +27,7 @@ _EXAMPLES = """  vla serve runs/place/checkpoint --port 8000
   vla eval --server ws://127.0.0.1:8000 --episodes 20
   vla serve mypackage.policies:Mine
   vla serve place=runs/place/checkpoint push=runs/push/checkpoint    # ws://HOST:PORT/push
+  vla serve runs/place/checkpoint --engine ray-serve --replicas 2
   vla serve runs/place/checkpoint --record runs/served
   vla serve --replay runs/served
   vla serve runs/place/checkpoint --shadow runs/newer/checkpoint
@@ -52,6 +59,11 @@ class Arguments:
     """Its key, in PEM; by default in the same file."""
     insecure: bool = False
     """Let other machines in without key or TLS, as on a network that nobody else is on."""
+    engine: Literal["process", "ray-serve"] = "process"
+    """What runs a policy: a process on this machine, or replicas of Ray Serve wherever the cluster has room."""
+    replicas: int = 1
+    """With ray-serve, of each policy; each takes a CPU, and with --device cuda a GPU."""
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
     device: str = "auto"
     """Where a checkpoint computes: auto, cpu, cuda."""
     compile: Literal["none", "default", "graphs"] = "none"
@@ -75,6 +87,8 @@ def main(argv: list[str]) -> int:
     """Load, warm up, serve."""
     arguments = parse(Arguments, argv, verb="serve", examples=_EXAMPLES)
     show_config("serve", arguments)
+    if arguments.replicas < 1 or (arguments.replicas > 1 and arguments.engine == "process"):
+        raise ConfigError("--replicas: expected at least 1, and more than that with --engine ray-serve alone")
     if arguments.replay is not None:
         return _replay(arguments, arguments.replay)
     policies = _named(arguments.policies)
@@ -95,19 +109,25 @@ def main(argv: list[str]) -> int:
     first, shadows = next(iter(policies)), list[Shadow]()
 
     def renew(name: str, now: Engine) -> PolicyProcess | None:
-        known = now.version if isinstance(now, PolicyProcess) else ""
+        if not isinstance(now, PolicyProcess):
+            raise ServeError("replicas are not exchanged while they serve; start another server beside this one")
+        known = now.version
         return None if known and known == version_of(policies[name]) else _begin(arguments, policies[name])
 
     with ExitStack() as stack:
-        engines = {name: stack.enter_context(closing(_begin(arguments, policy))) for name, policy in policies.items()}
+        engines = {name: _engines(arguments, name, policy, stack) for name, policy in policies.items()}
         shadow = stack.enter_context(closing(_begin(arguments, arguments.shadow))) if arguments.shadow else None
         if shadow is not None:
-            require_comparable(engines[first], shadow)
+            require_comparable(engines[first][0], shadow)
 
         def watch(name: str, registry: CollectorRegistry) -> list[Watcher]:
             watchers: list[Watcher] = []
             if arguments.record is not None:
-                about: dict[str, Any] = {"policy": policies[name], "contract": engines[name].contract, "slots": limits.clients}
+                about: dict[str, Any] = {
+                    "policy": policies[name],
+                    "contract": engines[name][0].contract,
+                    "slots": limits.clients,
+                }
                 most_bytes = int(arguments.record_mb * 1e6)
                 watchers.append(Recorder(arguments.record / name, most_bytes=most_bytes, **about))
             if shadow is not None and name == first:
@@ -130,7 +150,7 @@ def main(argv: list[str]) -> int:
 
         def ready(address: str) -> None:
             console().print(f"serving {', '.join(arguments.policies)} at {address} (Ctrl-C stops)")
-            contracts = {name: engine.contract.to_json() for name, engine in engines.items()}
+            contracts = {name: replicas[0].contract.to_json() for name, replicas in engines.items()}
             write_result(arguments.json, {"address": address, "contract": contracts[first], "contracts": contracts})
 
         server.serve_forever(on_ready=ready)
@@ -139,17 +159,36 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _engines(arguments: Arguments, name: str, policy: str, stack: "ExitStack") -> "Sequence[Engine]":
+    """What runs one of the policies; the stack closes it."""
+    if arguments.engine == "process":
+        return [stack.enter_context(closing(_begin(arguments, policy)))]
+    from vla.deploy.engines.ray_serve import RayReplica, start_serve
+
+    start_serve()
+    make, version = _make(arguments, policy)
+    settings: dict[str, Any] = {"start_s": arguments.limits.start_s, "version": version}
+    settings["gpus"] = 1.0 if arguments.device == "cuda" else 0.0
+    names = [f"vla-{name}-{os.getpid()}-{number}" for number in range(arguments.replicas)]
+    return [stack.enter_context(closing(RayReplica(each, make, **settings))) for each in names]
+
+
 def _begin(arguments: Arguments, policy: str, slots: int | None = None) -> "PolicyProcess":
     """A policy in a process of its own."""
+    from vla.deploy.engines.policy_process import PolicyProcess
+
+    limits, (make, version) = arguments.limits, _make(arguments, policy)
+    return PolicyProcess(make, slots=slots or limits.clients, start_s=limits.start_s, version=version)
+
+
+def _make(arguments: Arguments, policy: str) -> "tuple[Callable[[], Policy], Callable[[], str]]":
+    """What builds a policy where it is to run, and what tells its version there."""
     from functools import partial
 
-    from vla.deploy.engines.policy_process import PolicyProcess
     from vla.policies.table import build_policy, find_policy, version_of
 
-    limits = arguments.limits
     make = partial(build_policy, find_policy(policy), device=arguments.device, compile=arguments.compile)
-    version = partial(version_of, policy)
-    return PolicyProcess(make, slots=slots or limits.clients, start_s=limits.start_s, version=version)
+    return make, partial(version_of, policy)
 
 
 def _limits(arguments: Arguments) -> Limits:
@@ -160,7 +199,6 @@ def _limits(arguments: Arguments) -> Limits:
 
 
 def _tls(arguments: Arguments) -> "SSLContext | None":
-    from vla.core.errors import ConfigError
     from vla.deploy.serving.exposure import tls_context
 
     certificate = arguments.tls_cert
@@ -204,7 +242,6 @@ def _apart(shadow: "Shadow", policy: str) -> Any:
 
 def _named(policies: Sequence[str]) -> dict[str, str]:
     """The policies by name; one alone needs none."""
-    from vla.core.errors import ConfigError
     from vla.deploy.serving.server import DEFAULT, is_name
 
     named: dict[str, str] = {}

@@ -16,7 +16,7 @@ from vla.core.contract import Contract
 from vla.core.errors import ContractError, ServeError
 from vla.core.types import ActionChunk, Observation
 from vla.deploy.engines.batcher import Batcher
-from vla.deploy.engines.engine import Acted
+from vla.deploy.engines.engine import Acted, UnavailableError
 from vla.deploy.engines.policy_thread import PolicyThread
 from vla.deploy.engines.work import Answer
 from vla.deploy.requests import neutral_observation
@@ -290,6 +290,22 @@ def test_one_that_is_late_is_given_up_and_then_broken(run: Run, contract: Contra
             assert batcher.broken is None
             await asyncio.sleep(0.25)
             assert "cannot be ended" in str(batcher.broken)
+
+    run(main())
+
+
+def test_a_queue_has_an_end(run: Run, contract: Contract, seen: Observation) -> None:
+    policy = GatedPolicy(contract)
+
+    async def main() -> None:
+        async with batching(policy, 4, queue=2) as batcher:
+            asked = [batcher.submit(0, seen, reset=False)]
+            await policy.entered(1)
+            asked += [batcher.submit(slot, seen, reset=False) for slot in (1, 2)]
+            with pytest.raises(UnavailableError, match="2 requests wait for the policy already; try again soon"):
+                batcher.submit(3, seen, reset=False)
+            policy.gate.release(9)
+            await answered(*asked)
 
     run(main())
 
