@@ -27,11 +27,13 @@ from vla.deploy.engines.engine import (
     ask,
     failure,
 )
+from vla.deploy.engines.returns import Returns
 from vla.deploy.engines.work import Answer, Work
 from vla.deploy.requests import neutral_observation
 
 _log = logging.getLogger(__name__)
-_OF_LATE_S = 1.0
+_PATIENCE = 0.25
+"""Of the time of an inference: so long a request waits, at most, for those who would miss it by a moment."""
 
 
 class Batcher:
@@ -60,7 +62,8 @@ class Batcher:
         self._on_acted, self._on_restart = on_acted, on_restart
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[int, Work] = {}
-        self._asked_at: dict[int, float] = {}
+        self._returns = Returns()
+        self._seconds = 0.0  # what the last inference took
         self._acting: list[Work] = []
         self._alone: deque[Work] = deque()  # those of a batch that was refused, who are asked one by one
         self._window: asyncio.TimerHandle | None = None
@@ -110,7 +113,7 @@ class Batcher:
         earlier = self._waiting.pop(slot, None)
         assert earlier is None or earlier.answer.done(), f"slot {slot} has two requests in flight"
         self._waiting[slot] = Work(slot=slot, observation=observation, reset=reset, answer=answer)
-        self._asked_at[slot] = time.monotonic()
+        self._returns.asked(slot, time.monotonic())
         self._consider()
         return answer
 
@@ -150,15 +153,18 @@ class Batcher:
         elif not self._batch_s or self._closed is not None or self._all_there():
             self._next()
         elif self._window is None:
-            self._window = self._loop.call_later(self._batch_s, self._next)
+            self._window = self._loop.call_later(self._patience_s, self._next)
+
+    @property
+    def _patience_s(self) -> float:
+        """What it may cost to share an inference: a part of one."""
+        return min(self._batch_s, _PATIENCE * self._seconds)
 
     def _all_there(self) -> bool:
-        """Whether nobody who has asked of late is missing; alone, a client waits for nobody."""
-        if len(self._waiting) >= min(len(self._asked_at), self._most):
+        """Whether nobody is missing who should be back in a moment; alone, a client waits for nobody."""
+        if len(self._waiting) >= self._most:
             return True
-        of_late = time.monotonic() - _OF_LATE_S
-        wanted = sum(asked > of_late for asked in self._asked_at.values())
-        return len(self._waiting) >= min(wanted, self._most)
+        return not self._returns.soon(time.monotonic(), self._patience_s, self._waiting)
 
     def _next(self) -> None:
         """Those that have waited longest, unless nobody waits for their answers any more."""
@@ -185,7 +191,10 @@ class Batcher:
 
         def answered(answer: Chunks | VlaError) -> None:
             self._deadline.stop()
-            seconds = time.perf_counter() - start
+            seconds, now = time.perf_counter() - start, time.monotonic()
+            self._seconds = seconds
+            for work in batch:
+                self._returns.answered(work.slot, now)
             if isinstance(answer, VlaError):
                 self._forgotten.update(resets)
                 self._failed(batch, answer)

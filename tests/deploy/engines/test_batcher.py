@@ -231,25 +231,32 @@ def test_what_one_client_sent_is_refused_to_that_one_alone(run: Run, contract: C
     run(main())
 
 
-def test_a_request_waits_for_those_who_asked_of_late_and_no_longer(
-    run: Run, contract: Contract, seen: Observation
-) -> None:
-    policy = GatedPolicy(contract)
-    policy.gate.release(100)
+def test_who_would_miss_an_inference_by_a_moment_is_waited_for(run: Run, contract: Contract, seen: Observation) -> None:
+    def work(observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
+        time.sleep(0.2)
+        return [None if o is None else chunk(o) for o in observations]
+
+    async def client(batcher: Batcher, slot: int, pause_s: float, sizes: list[int]) -> None:
+        for _ in range(5):
+            (answer,) = await answered(batcher.submit(slot, seen, reset=False))
+            sizes.append(answer.batch_size)
+            await asyncio.sleep(pause_s)
 
     async def main() -> None:
-        async with batching(policy, 4, batch_s=0.4) as batcher:
-            start = time.monotonic()
-            assert (await answered(batcher.submit(0, seen, reset=False)))[0].batch_size == 1  # alone
-            assert time.monotonic() - start < 0.3
-            (alone,) = await answered(batcher.submit(1, seen, reset=False))  # waited for the first, who asked not
-            assert alone.batch_size == 1
-            assert time.monotonic() - start > 0.4
-            first = batcher.submit(0, seen, reset=False)
-            await asyncio.sleep(0.05)
-            both = await answered(first, batcher.submit(1, seen, reset=False))
-            assert [answer.batch_size for answer in both] == [2, 2]
-            assert both[0].queue_ms >= 50
+        policy = GatedPolicy(contract, work)
+        policy.gate.release(100)
+        async with batching(policy, 4, batch_s=1.0) as batcher:
+            alone = time.monotonic()
+            (answer,) = await answered(batcher.submit(2, seen, reset=False))
+            assert answer.queue_ms < 20  # for nobody
+            assert time.monotonic() - alone < 0.4
+            quick, quick_too = list[int](), list[int]()
+            await asyncio.gather(client(batcher, 0, 0.01, quick), client(batcher, 1, 0.02, quick_too))
+            assert quick == [1, 2, 2, 2, 2]  # they begin one after the other
+            assert quick_too == [2, 2, 2, 2, 1]
+            await asyncio.sleep(0.1)
+            (answer,) = await answered(batcher.submit(3, seen, reset=False))
+            assert answer.queue_ms < 20  # those who are long overdue are waited for no more
 
     run(main())
 
