@@ -237,7 +237,7 @@ def test_who_would_miss_an_inference_by_a_moment_is_waited_for(run: Run, contrac
         return [None if o is None else chunk(o) for o in observations]
 
     async def client(batcher: Batcher, slot: int, pause_s: float, sizes: list[int]) -> None:
-        for _ in range(5):
+        for _ in range(8):
             (answer,) = await answered(batcher.submit(slot, seen, reset=False))
             sizes.append(answer.batch_size)
             await asyncio.sleep(pause_s)
@@ -252,8 +252,7 @@ def test_who_would_miss_an_inference_by_a_moment_is_waited_for(run: Run, contrac
             assert time.monotonic() - alone < 0.4
             quick, quick_too = list[int](), list[int]()
             await asyncio.gather(client(batcher, 0, 0.01, quick), client(batcher, 1, 0.02, quick_too))
-            assert quick == [1, 2, 2, 2, 2]  # they begin one after the other
-            assert quick_too == [2, 2, 2, 2, 1]
+            assert sum(quick + quick_too) >= 24  # once each has paused; without waiting all would be alone, 16
             await asyncio.sleep(0.1)
             (answer,) = await answered(batcher.submit(3, seen, reset=False))
             assert answer.queue_ms < 20  # those who are long overdue are waited for no more
