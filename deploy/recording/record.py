@@ -3,6 +3,7 @@
 A batch is kept as a whole: who shares an inference decides the last bits of its floats, and which draws are whose.
 """
 
+import asyncio
 import logging
 import threading
 import time
@@ -22,6 +23,7 @@ from vla.deploy.recording.frames import FrameWriter
 
 _WAITING_BYTES = 64 << 20
 """Images that may wait for the disk; a batch that comes then is not kept."""
+_END_S = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -137,7 +139,7 @@ class Recorder:
     async def close(self) -> None:
         """After what waits for the disk, within a moment."""
         self._asked.put(None)
-        self._thread.join(5.0)
+        await asyncio.to_thread(self._thread.join, _END_S)
 
     def _run(self) -> None:
         while (kept := self._asked.get()) is not None:

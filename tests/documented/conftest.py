@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from tests.deploy.test_tls import certificate
 
 from tests.datasets.formats.mcap.recordings import MS, START, joints, packed, write_ros
 from tests.datasets.formats.rlds.test_source import write_bridge
+from tests.deploy.serving.test_tls import certificate
 from tests.tiny import TINY
 from vla.cli.main import main
 from vla.collection.experts import collect

@@ -26,11 +26,10 @@ if TYPE_CHECKING:
 _EXAMPLES = """  vla serve runs/place/checkpoint --port 8000
   vla eval --server ws://127.0.0.1:8000 --episodes 20
   vla serve mypackage.policies:Mine
-  vla serve place=runs/place/checkpoint push=runs/push/checkpoint    # ws://HOST:PORT/push
-  vla serve runs/place/checkpoint --engine ray-serve --replicas 2
+  vla serve place=runs/place/checkpoint new=runs/new/checkpoint
   vla serve runs/place/checkpoint --record runs/served
   vla serve --replay runs/served
-  vla serve runs/place/checkpoint --shadow runs/newer/checkpoint
+  vla serve runs/place/checkpoint --shadow runs/new/checkpoint
   vla serve runs/place/checkpoint --limits.inference-s 2 --limits.clients 8
   vla serve runs/place/checkpoint --host 0.0.0.0 --api-key-file key.txt --tls-cert cert.pem --tls-key key.pem"""
 
