@@ -276,7 +276,7 @@ class Shell:
             smaller = re.sub(pattern, replacement, smaller)
         smaller = re.sub("8000|PORT", str(self.port), smaller)
         words = [os.path.expanduser(word) for word in shlex.split(smaller)[1:]]
-        if words[0] == "serve":
+        if words[0] == "serve" and "--replay" not in words:
             self._serve(words)
             return
         if "ws://" in smaller and self._server is None:

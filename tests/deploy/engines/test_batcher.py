@@ -300,6 +300,29 @@ def test_one_that_is_late_is_given_up_and_then_broken(run: Run, contract: Contra
     run(main())
 
 
+def test_a_successor_takes_over_between_batches_and_has_seen_nothing(
+    run: Run, contract: Contract, seen: Observation
+) -> None:
+    old, new = GatedPolicy(contract), GatedPolicy(contract)
+    new.gate.release(9)
+
+    async def main() -> None:
+        async with batching(old, 3) as batcher:
+            first = batcher.submit(1, seen, reset=True)
+            await old.entered(2)
+            waiting = batcher.submit(2, seen, reset=False)
+            exchanged = batcher.exchange(PolicyThread(new))
+            old.gate.release(1)
+            assert [answer.version for answer in await answered(first, waiting)] == [1, 2]
+            await exchanged
+            assert (await answered(batcher.submit(1, seen, reset=False)))[0].version == 2
+            assert (await answered(batcher.submit(1, seen, reset=False)))[0].version == 2
+        assert old.calls == [[-1], [1]]
+        assert new.calls == [[-2], [2], [-1], [1], [1]]
+
+    run(main())
+
+
 def test_a_queue_has_an_end(run: Run, contract: Contract, seen: Observation) -> None:
     policy = GatedPolicy(contract)
 
