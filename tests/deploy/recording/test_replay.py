@@ -98,7 +98,7 @@ def test_another_policy_is_found_out(folder: Path) -> None:
 def test_other_batches_would_not_do(folder: Path) -> None:
     """What the replay is for: the policy asked one by one draws in another order."""
     kept = [batch for batch in read_batches(folder) if batch is not None]
-    assert max(len(batch.observations) for batch in kept) == SLOTS
+    assert max(len(batch.observations) for batch in kept) > 1
     assert [batch.number for batch in kept] == list(range(1, len(kept) + 1))
     assert [batch.error != "" for batch in kept].count(True) == 1
 

@@ -1,5 +1,6 @@
 """A second policy beside the first: how far apart they are is counted, and a slow or broken one harms nobody."""
 
+import asyncio
 import time
 import urllib.request
 from collections.abc import Callable
@@ -7,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
 from tests.deploy.conftest import CountingPolicy
 from tests.deploy.policies import ToldPolicy
 from vla.core.errors import ServeError
 from vla.core.types import ActionChunk, Observation
 from vla.deploy.client import PolicyClient
+from vla.deploy.engines.engine import Acted
 from vla.deploy.engines.policy_thread import PolicyThread
 from vla.deploy.limits import Limits
 from vla.deploy.recording.shadow import Distances, Shadow, require_comparable
@@ -92,6 +95,24 @@ def test_one_that_is_slow_is_left_behind_and_delays_nobody(observation: Observe)
 
     shadow = serve(Beside(sleep_s=1.0), use)
     assert shadow.dropped >= 10
+
+
+def test_an_episode_that_began_in_a_dropped_request_begins_with_the_next() -> None:
+    beside = Beside(sleep_s=0.2)
+    seen = Observation(images={}, state=np.zeros(3, np.float32), instruction="reach", time_ns=0)
+    chunk = ActionChunk(actions=np.zeros((4, 2), np.float32), time_ns=0)
+
+    async def main() -> None:
+        shadow = Shadow(PolicyThread(beside), "first", LIMITS, CollectorRegistry())
+        for resets in ((0,), (0,), ()):
+            shadow(Acted(digest="", resets=resets, observations=[seen, None], chunks=[chunk, None], seconds=0.0))
+            if resets == () or shadow.dropped:
+                await asyncio.sleep(0.4)
+        assert (shadow.answers, shadow.dropped) == (2, 1)
+        await shadow.close()
+
+    asyncio.run(main())
+    assert beside.steps[0] == 1
 
 
 def test_one_that_fails_harms_nobody(observation: Observe) -> None:
