@@ -52,6 +52,7 @@ class Latency:
 class _Asked:
     sequence: int
     acts: bool
+    supersedable: bool
     began: float
     encoded: float
 
@@ -106,9 +107,12 @@ class PolicyClient:
         self.send(observation)
         return self.receive()
 
-    def reset(self) -> None:
-        """Tell the server that a new episode begins: our extension, openpi's own server takes it for an observation."""
-        self.infer({"reset": True})
+    def reset(self, instruction: str | None = None) -> None:
+        """Tell the server that a new episode begins: our extension, openpi's own server takes it for an observation.
+
+        With ``instruction`` its requests need no ``prompt``.
+        """
+        self.infer({"reset": True} if instruction is None else {"reset": True, "prompt": instruction})
 
     def send(self, message: Mapping[str, Any]) -> None:
         """First half of `infer`, for callers who have several connections."""
@@ -119,7 +123,11 @@ class PolicyClient:
         counted = {"sequence": self._sequence} if self._metadata.get("sequence") is True else {}
         frame = pack({**message, **counted})
         asked = _Asked(
-            sequence=self._sequence, acts=message.keys() != {"reset"}, began=began, encoded=time.perf_counter()
+            sequence=self._sequence,
+            acts=not message.keys() <= {"reset", "prompt"},
+            supersedable=message.get("supersede") is True,
+            began=began,
+            encoded=time.perf_counter(),
         )
         try:
             self._refuse_unasked()
@@ -129,7 +137,11 @@ class PolicyClient:
         self._asked.append(asked)
 
     def receive(self) -> dict[str, Any]:
-        """Second half of `infer`."""
+        """Second half of `infer`: the answers come in the order of the requests.
+
+        One with ``supersede: true`` that another was sent after is answered ``{"superseded": true}`` if it is not
+        answered by then.
+        """
         self._open()
         if not self._asked:
             raise ServeError(f"nothing was asked of {self._uri}; send first")
@@ -141,7 +153,7 @@ class PolicyClient:
                 f"{self._uri} answered request {message.get('sequence')!r:.40} where {asked.sequence} was asked; "
                 "connection closed"
             )
-        if asked.acts:
+        if asked.acts and not (asked.supersedable and message.get("superseded") is True):
             self._check_actions(message.get("actions"))
         self.latency = _latency(message, asked)
         return message
@@ -212,7 +224,7 @@ class PolicyClient:
 
     def _begin_again(self) -> None:
         metadata = self._begin()
-        if metadata.get("contract") != self._metadata.get("contract"):
+        if _relied_on(metadata.get("contract")) != _relied_on(self._metadata.get("contract")):
             self.close()
             raise ServeError(f"{self._uri} now serves a policy with another contract; start again")
         self._metadata = metadata
@@ -245,7 +257,7 @@ class PolicyClient:
                 "VLA_TLS_CA or with --tls-ca"
             ) from None
         except (OSError, InvalidHandshake) as error:  # TimeoutError is an OSError
-            port = uri.rpartition(":")[2].strip("/")
+            port = uri.rpartition(":")[2].partition("/")[0]
             raise ServeError(
                 f"no policy server answers at {uri} ({type(error).__name__}); "
                 f"start one with: vla serve CHECKPOINT --port {port if port.isdigit() else 'N'}"
@@ -272,6 +284,16 @@ class PolicyClient:
         if error.rcvd is not None:
             why = f" (code {error.rcvd.code}{': ' if error.rcvd.reason else ''}{error.rcvd.reason})"
         return ServeError(f"{self._uri} closed the connection{why}; see the server's log, then connect again")
+
+
+def _relied_on(contract: Any) -> Any:
+    """What a newer version of a policy must share with the one before: all but how it came to be."""
+    if not isinstance(contract, dict):
+        return contract
+    policy = contract.get("policy")
+    how = ("horizon", "execute", "ensemble", "history", "committed")
+    kept = {key: policy.get(key) for key in how} if isinstance(policy, dict) else policy
+    return {**contract, "policy": kept, "signals": None, "versions": None}
 
 
 def _action_limits(contract: Any, uri: str) -> tuple[Any, Any] | None:

@@ -47,8 +47,11 @@ class Limits:
     """Most that waits to be read by one client, pongs among it; then it is dropped."""
     batch: int = 64
     """Most requests of one inference."""
-    batch_s: float = 0.002
-    """How long a request waits for those of others who have asked within the last second, to share an inference."""
+    batch_s: float = 0.02
+    """How long a request waits at most, to share an inference with those who should ask again by then; and at most a
+    quarter of what the last inference took."""
+    queue: int = 256
+    """Most requests that wait for a policy; one more is answered with an error. Of each client there is one at most."""
     inference_s: float = 10.0
     """The policy's time for a batch. Then its clients are told, and the policy is started anew, or the server ends."""
     start_s: float = 600.0

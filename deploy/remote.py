@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vla.core.contract import Contract
+from vla.core.contract import Contract, differences
 from vla.core.errors import ContractError, PlacesTakenError, ServeError
 from vla.core.fit import check_actions, check_chunk
 from vla.core.types import ActionChunk, Observation
@@ -90,8 +90,9 @@ class RemotePolicy:
         client = self._connect()
         with contextlib.ExitStack() as stack:
             stack.callback(client.close)
-            if _contract(client, self._uri).digest() != self._contract.digest():
-                raise ServeError(f"{self._uri} now serves a policy with another contract; start again")
+            if lines := differences(self._contract, _contract(client, self._uri), scope="execution"):
+                said = "; ".join(lines)
+                raise ServeError(f"{self._uri} now serves a policy with another contract; start again ({said})")
             stack.pop_all()
         self._clients[slot] = client
         return client
@@ -114,6 +115,8 @@ class RemotePolicy:
             "prompt": observation.instruction,
             "time_ns": int(observation.time_ns),
         }
+        if observation.committed is not None:
+            request["committed"] = observation.committed
         if slot in self._new_episode:
             request["reset"] = True
         return request

@@ -9,7 +9,7 @@ import numpy as np
 
 from vla.core.contract import Contract
 from vla.core.errors import ContractError, ServeError
-from vla.core.fit import check_images, check_state, describe
+from vla.core.fit import check_committed, check_images, check_state, describe
 from vla.core.fit import limits as limits_of
 from vla.core.types import ActionChunk, Observation
 from vla.deploy.limits import Limits
@@ -19,6 +19,8 @@ from vla.deploy.wire import unpack
 _LIMITS = Limits()
 _PREFIX = "observation/"
 _STATE_KEYS = ("observation/state", "state")
+_OPTIONAL = ("prompt", "time_ns", "reset", "sequence", "committed", "supersede")
+"""Keys that a request may leave out; the prompt if the episode has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,18 +33,24 @@ class Request:
     """The client's own count, which the answer repeats: no older answer can be taken for it."""
     state_clipped: bool = False
     """Its state was a little outside of its limits, and was brought inside."""
+    prompt: str | None = None
+    """The instruction, if the message has one: the episode keeps it for those that have none."""
+    supersede: bool = False
+    """Whether the next message, if it comes before the answer, takes the place of this one."""
 
 
-def read_request(frame: bytes | str, contract: Contract, limits: Limits = _LIMITS) -> Request:
+def read_request(
+    frame: bytes | str, contract: Contract, limits: Limits = _LIMITS, instruction: str | None = None
+) -> Request:
     """Decode and check one frame; `ServeError` names the key, what was expected and what came."""
-    return request_of(read_message(frame, limits), contract, limits)
+    return request_of(read_message(frame, limits), contract, limits, instruction)
 
 
 def read_message(frame: bytes | str, limits: Limits = _LIMITS) -> dict[str, Any]:
-    """First half of `read_request`: the map, of known keys."""
+    """First half of `read_request`: the map, of known keys; its arrays are views of what was received."""
     if isinstance(frame, str):
         raise ServeError("expected a binary frame with a msgpack map, got a text frame")
-    message = unpack(frame, depth=limits.depth, rank=limits.rank, items=limits.items)
+    message = unpack(frame, depth=limits.depth, rank=limits.rank, items=limits.items, copy=False)
     if not isinstance(message, dict):
         raise ServeError(f"expected a map, got {describe(message)}")
     _refuse_unknown_keys(message)
@@ -57,27 +65,41 @@ def has_pictures(message: Mapping[str, Any]) -> bool:
     )
 
 
-def request_of(message: Mapping[str, Any], contract: Contract, limits: Limits = _LIMITS) -> Request:
-    """Second half of `read_request`: what the map asks."""
-    reset = message.get("reset", False)
-    if not isinstance(reset, bool):
-        raise ServeError(f"reset: expected true or false, got {describe(reset)}")
-    sequence = _read_whole(message, "sequence")
-    if reset and message.keys() <= {"reset", "sequence"}:
-        return Request(observation=None, reset=True, sequence=sequence)
+def request_of(
+    message: Mapping[str, Any], contract: Contract, limits: Limits = _LIMITS, instruction: str | None = None
+) -> Request:
+    """Second half of `read_request`: what the map asks; ``instruction`` is that of the episode, if it was told."""
+    reset, sequence = _read_flag(message, "reset"), _read_whole(message, "sequence")
+    prompt = _read_prompt(message, limits.instruction_chars)
+    if reset and message.keys() <= {"reset", "sequence", "prompt"}:
+        return Request(observation=None, reset=True, sequence=sequence, prompt=prompt)
+    told = prompt if prompt is not None or reset else instruction
+    if told is None:
+        raise ServeError("expected prompt, the instruction as a string, got no such key, and the episode has none")
     images, state = _read_images(message, contract), _read_state(message, contract)
+    committed = _float32(message.get("committed"))
     try:
         check_images(images, contract, who="the request")
         inside = check_state(state, contract, who="the request")
+        if committed is not None:
+            check_committed(committed, contract, who="the request")
     except ContractError as error:
         raise ServeError(str(error)) from None
     observation = Observation(
         images={camera.name: images[camera.name] for camera in contract.cameras},
         state=inside,
-        instruction=_read_prompt(message, limits.instruction_chars),
+        instruction=told,
         time_ns=time.time_ns() if (time_ns := _read_whole(message, "time_ns")) is None else time_ns,
+        committed=committed,
     )
-    return Request(observation=observation, reset=reset, sequence=sequence, state_clipped=inside is not state)
+    return Request(
+        observation=observation,
+        reset=reset,
+        sequence=sequence,
+        state_clipped=inside is not state,
+        prompt=prompt,
+        supersede=_read_flag(message, "supersede"),
+    )
 
 
 def write_answer(chunk: ActionChunk) -> dict[str, Any]:
@@ -94,14 +116,19 @@ def write_answer(chunk: ActionChunk) -> dict[str, Any]:
     return answer
 
 
-def write_metadata(contract: Contract, *, policy: str, action_horizon: int, places: int) -> dict[str, Any]:
+def write_metadata(
+    contract: Contract, *, policy: str, action_horizon: int, places: int, version: int, digest: str
+) -> dict[str, Any]:
     """The first frame that a server sends."""
     return {
         "protocol": "openpi",
         "policy": policy,
         "action_horizon": action_horizon,
         "places": places,
+        "policy_version": version,
+        "policy_digest": digest,
         "sequence": True,
+        "optional": list(_OPTIONAL),
         "contract": contract.to_json(),
     }
 
@@ -115,12 +142,12 @@ def neutral_observation(contract: Contract) -> Observation:
 
 
 def _refuse_unknown_keys(message: Mapping[Any, Any]) -> None:
-    known = {"images", "state", "prompt", "reset", "time_ns", "sequence"}
+    known = {"images", "state", *_OPTIONAL}
     for key in message:
         if not isinstance(key, str) or not (key in known or key.startswith(_PREFIX)):
             raise ServeError(
                 f"unknown key {_quote(key)}; expected observation/<camera> or images, observation/state or state, "
-                "prompt, and optionally time_ns, reset and sequence"
+                f"and optionally {', '.join(_OPTIONAL)}"
             )
 
 
@@ -149,22 +176,33 @@ def _read_state(message: Mapping[str, Any], contract: Contract) -> Any:
     if len(keys) != 1:
         names = ", ".join(f"{s.name} [{s.unit}]" for s in contract.state)
         raise ServeError(f"expected observation/state or state ({names}), got {'both' if keys else 'neither'}")
-    state = message[keys[0]]
-    if not isinstance(state, np.ndarray) or state.dtype != np.float64:
-        return state
+    return _float32(message[keys[0]])
+
+
+def _float32(value: Any) -> Any:
+    """Of float64: openpi clients send either precision, whatever their robot's driver gives."""
+    if not isinstance(value, np.ndarray) or value.dtype != np.float64:
+        return value
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
-        return state.astype(np.float32)  # openpi clients send either precision, whatever their robot's driver gives
+        return value.astype(np.float32)
 
 
-def _read_prompt(message: Mapping[str, Any], most: int) -> str:
+def _read_prompt(message: Mapping[str, Any], most: int) -> str | None:
     if "prompt" not in message:
-        raise ServeError("expected prompt, the instruction as a string, got no such key")
+        return None
     prompt = message["prompt"]
     if not isinstance(prompt, str):
         raise ServeError(f"prompt: expected a string, got {describe(prompt)}")
     if len(prompt) > most:
         raise ServeError(f"prompt: expected at most {most} characters, got {len(prompt)}")
     return prompt
+
+
+def _read_flag(message: Mapping[str, Any], key: str) -> bool:
+    value = message.get(key, False)
+    if isinstance(value, bool):
+        return value
+    raise ServeError(f"{key}: expected true or false, got {describe(value)}")
 
 
 def _read_whole(message: Mapping[str, Any], key: str) -> int | None:

@@ -47,9 +47,14 @@ def pack(value: Any) -> bytes:
     return packed
 
 
-def unpack(data: bytes, *, depth: int = MAX_DEPTH, rank: int = MAX_RANK, items: int = MAX_ITEMS) -> Any:
-    """Decode what `pack` or an openpi client wrote; arrays are writable copies. `ServeError` says what is wrong."""
-    guard = _Guard(rank, items)
+def unpack(
+    data: bytes, *, depth: int = MAX_DEPTH, rank: int = MAX_RANK, items: int = MAX_ITEMS, copy: bool = True
+) -> Any:
+    """Decode what `pack` or an openpi client wrote; `ServeError` says what is wrong.
+
+    Arrays are writable copies, or, without ``copy``, views that may only be read.
+    """
+    guard = _Guard(rank, items, copy)
     try:
         value = msgpack.unpackb(
             data,
@@ -74,14 +79,14 @@ def unpack(data: bytes, *, depth: int = MAX_DEPTH, rank: int = MAX_RANK, items: 
 class _Guard:
     """Counts what one message makes, so that a few megabytes cannot become gigabytes."""
 
-    def __init__(self, rank: int, most: int) -> None:
-        self._rank, self._most = rank, most
+    def __init__(self, rank: int, most: int, copy: bool) -> None:
+        self._rank, self._most, self._copy = rank, most, copy
         self.items = 0
 
     def map_hook(self, value: dict[Any, Any]) -> Any:
         self._count(len(value))
         if b"__ndarray__" in value:
-            return _unpack_array(value, self._rank)
+            return _unpack_array(value, self._rank, self._copy)
         if b"__npgeneric__" in value:
             return _unpack_generic(value)
         return value
@@ -119,7 +124,7 @@ def _pack_numpy(value: Any) -> Any:
     return {b"__ndarray__": True, b"data": value.tobytes(), b"dtype": dtype, b"shape": value.shape}
 
 
-def _unpack_array(value: Mapping[Any, Any], rank: int) -> NDArray[Any]:
+def _unpack_array(value: Mapping[Any, Any], rank: int, copy: bool) -> NDArray[Any]:
     if value.keys() != _NDARRAY_KEYS:
         raise ServeError(f"array: expected the keys data, dtype and shape, got {len(value)} keys that are not these")
     data, shape = value[b"data"], value[b"shape"]
@@ -134,7 +139,8 @@ def _unpack_array(value: Mapping[Any, Any], rank: int) -> NDArray[Any]:
         raise ServeError(
             f"array data: expected {expected} bytes for shape {tuple(shape)} of {dtype.str}, got {len(data)}"
         )
-    array: NDArray[Any] = np.ndarray(tuple(shape), np.uint8 if dtype.kind == "b" else dtype, data).copy()
+    array: NDArray[Any] = np.ndarray(tuple(shape), np.uint8 if dtype.kind == "b" else dtype, data)
+    array = array.copy() if copy else array
     if dtype.kind != "b":
         return array
     if array.size and array.max() > 1:

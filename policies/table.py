@@ -78,6 +78,15 @@ def is_address(name: str) -> bool:
     return True
 
 
+def version_of(name: str) -> str:
+    """What tells what is behind this name now from what will be later: of a checkpoint its seal, else nothing."""
+    if is_address(name) or not Path(name).is_dir():
+        return ""
+    from vla.models.checkpoint import open_checkpoint
+
+    return open_checkpoint(Path(name)).digest
+
+
 def parameters(factory: Factory) -> Mapping[str, inspect.Parameter]:
     """What it can be given by name."""
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

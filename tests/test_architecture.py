@@ -248,7 +248,7 @@ def test_every_folder_is_looked_at() -> None:
         ("layers", "vla.policies.table", "def f():\n    import vla.training.loop"),
         ("layers", "vla.policies.x", "from vla.datasets.dataset import Dataset"),
         ("layers", "vla.deploy.x", "from vla.training.loop import train"),
-        ("layers", "vla.training.x", "from vla.deploy.server import serve"),
+        ("layers", "vla.training.x", "from vla.deploy.serving.server import serve"),
         ("layers", "vla.training.x", "import vla.cli.main"),
         ("layers", "vla.report.x", "from vla.models.bins import BinCodec"),
         ("layers", "vla.envs.x", "from .registry import env_spec"),

@@ -1,11 +1,13 @@
 """Asking a policy without waiting for it: one question at a time, from a thread of its own."""
 
+import asyncio
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vla.core.types import ActionChunk, Observation, Policy
-from vla.deploy.batcher import PolicyDiedError, RestartablePolicy
+from vla.deploy.engines.engine import Engine, PolicyDiedError, ask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +35,13 @@ class Answer:
 
 
 class Asking:
-    """Owns the policy from then on; a policy that never comes back holds up nobody but itself.
+    """Owns the policy from then on; one that never comes back holds up nobody but itself.
 
-    One that can be begun anew is, when it has died, or has taken longer than ``patience_s``.
+    An engine, such as a policy in a process of its own, is ended when it takes longer than ``patience_s``, and begun
+    anew when it has died.
     """
 
-    def __init__(self, policy: Policy, *, patience_s: float = 10.0) -> None:
+    def __init__(self, policy: Policy | Engine, *, patience_s: float = 10.0) -> None:
         self._policy, self._patience_s = policy, patience_s
         self._since_s = 0.0
         self._question: Question | None = None
@@ -63,11 +66,12 @@ class Asking:
 
     def poll(self, wait_s: float = 0.0) -> Answer | None:
         """The answer, if it is there or comes within ``wait_s``; each is given once."""
-        if self.busy and time.monotonic() - self._since_s > self._patience_s:
+        if not self.busy:
+            return None
+        if isinstance(self._policy, Engine) and time.monotonic() - self._since_s > max(wait_s, self._patience_s):
             self._since_s = float("inf")  # ended once
-            if isinstance(self._policy, RestartablePolicy):
-                self._policy.kill()
-        if not self.busy or not (self._answered.is_set() or (wait_s > 0 and self._answered.wait(wait_s))):
+            self._policy.kill()
+        if not (self._answered.is_set() or (wait_s > 0 and self._answered.wait(wait_s))):
             return None
         answer, self._question, self._answer = self._answer, None, None
         return answer
@@ -78,29 +82,35 @@ class Asking:
         self._asked.set()
 
     def _work(self) -> None:
-        while True:
-            self._asked.wait()
-            self._asked.clear()
-            if self._closed:
-                return
-            question = self._question
-            assert question is not None, "it was put before the event"
-            began, chunk, error = time.monotonic(), None, None
-            try:
-                if self._resets:
-                    self._policy.reset(0)
-                (chunk,) = self._policy.act([question.observation])
-            except Exception as caught:  # said to whoever asked
-                error = self._revived(caught)
-            now = time.monotonic()
-            self._answer = Answer(question=question, chunk=chunk, error=error, took_s=now - began, answered_s=now)
-            self._answered.set()
+        with asyncio.Runner() as runner:
+            while True:
+                self._asked.wait()
+                self._asked.clear()
+                if self._closed:
+                    return
+                question = self._question
+                assert question is not None, "it was put before the event"
+                began, chunk, error = time.monotonic(), None, None
+                try:
+                    (chunk,) = self._act(question.observation, runner)
+                except Exception as caught:  # said to whoever asked
+                    error = self._revived(caught, runner)
+                now = time.monotonic()
+                self._answer = Answer(question=question, chunk=chunk, error=error, took_s=now - began, answered_s=now)
+                self._answered.set()
 
-    def _revived(self, error: Exception) -> Exception:
-        """Begin a policy that has died anew; what to say of it all."""
-        if isinstance(error, PolicyDiedError) and isinstance(self._policy, RestartablePolicy):
+    def _act(self, seen: Observation, runner: asyncio.Runner) -> Sequence[ActionChunk | None]:
+        if isinstance(self._policy, Engine):
+            return runner.run(ask(self._policy, [seen], [0] if self._resets else []))
+        if self._resets:
+            self._policy.reset(0)
+        return self._policy.act([seen])
+
+    def _revived(self, error: Exception, runner: asyncio.Runner) -> Exception:
+        """Begin an engine that has died anew; what to say of it all."""
+        if isinstance(error, PolicyDiedError) and isinstance(self._policy, Engine):
             try:
-                self._policy.restart()
+                runner.run(self._policy.restart())
             except Exception as worse:
                 return worse
         return error

@@ -32,6 +32,7 @@ from vla.deploy.control.cadence import Cadence
 from vla.deploy.control.drive import Drive, Tally
 from vla.deploy.control.operator import Operator, Order
 from vla.deploy.control.travel import Travel
+from vla.deploy.engines.engine import Engine
 from vla.deploy.robots.gate import Gate, Verdict
 from vla.deploy.robots.robot import Robot, Scenes
 
@@ -39,6 +40,8 @@ _AGAIN_S = 0.2
 """After which a policy that failed is asked again."""
 _SPARE = 0.1
 """Share of a servo period that is kept for sending what is there, when an answer is waited for."""
+_START_S = 600.0
+"""At most, for the first answer of a policy."""
 _HALT_S = 5.0
 """At most, for coming to rest at the end."""
 
@@ -89,7 +92,7 @@ class ControlLoop:
 
     def __init__(
         self,
-        policy: Policy,
+        policy: Policy | Engine,
         robot: Robot,
         *,
         instruction: str | None = None,
@@ -109,8 +112,13 @@ class ControlLoop:
         self._delay = Delay(1 / self._contract.control_hz)
         # A first inference allocates and compiles, which is no part of any period, nor of any delay.
         here = check_observation(robot.observe(), self._contract, who="the robot")
-        policy.act([here if instruction is None else replace(here, instruction=instruction)])
+        first = here if instruction is None else replace(here, instruction=instruction)
         self._asking = Asking(policy)
+        self._asking.ask(Question(observation=first, step=0, looked_s=time.monotonic()), reset=True)
+        warm = self._asking.poll(_START_S)
+        if warm is None or warm.error is not None:
+            self._asking.close()
+            raise RobotError(f"the policy did not answer within {_START_S:g} s") if warm is None else warm.error
         self.gate = Gate(self._contract, robot.motion, where=here.state)
         self._home = self.gate.sent
         self._paused = False

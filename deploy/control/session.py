@@ -11,6 +11,7 @@ from vla.deploy.control.drive import Drive
 from vla.deploy.control.loop import ControlLoop, Pace, Step
 from vla.deploy.control.operator import Operator
 from vla.deploy.control.recording import DriveRecorder
+from vla.deploy.engines.engine import Engine
 from vla.deploy.robots.robot import Robot, Scenes
 
 
@@ -27,7 +28,7 @@ class Driven:
 
 
 def drive_episodes(
-    policy: Policy,
+    policy: Policy | Engine,
     robot: Robot,
     *,
     episodes: int | None,

@@ -7,7 +7,7 @@ import pytest
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.policy_spec import PolicySpec
 from vla.core.types import ActionChunk, Observation
-from vla.deploy.server import PolicyServer
+from vla.deploy.serving.server import PolicyServer
 
 HORIZON = 4
 CONTRACT = Contract(

@@ -3,6 +3,8 @@
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -53,6 +55,8 @@ class ToldPolicy:
             "count": np.array([self.counts[slot]], np.float32),
             "process": np.array([os.getpid()], np.float32),
         }
+        if observation.committed is not None:
+            signals["committed"] = observation.committed.ravel()
         actions = np.repeat(observation.state[None], 3, axis=0)
         return ActionChunk(actions=actions, time_ns=observation.time_ns, signals=signals)
 
@@ -85,3 +89,37 @@ def once(path: str) -> ToldPolicy:
 def slow_to_build() -> ToldPolicy:
     time.sleep(60)
     return ToldPolicy()
+
+
+class NumberedPolicy(ToldPolicy):
+    """Commands the number that was in a file when it was built."""
+
+    def __init__(self, number: float) -> None:
+        super().__init__()
+        self.number = number
+
+    def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
+        chunk = np.full((3, 2), self.number, np.float32)
+        return [None if o is None else ActionChunk(actions=chunk, time_ns=o.time_ns) for o in observations]
+
+
+class OtherRobot(ToldPolicy):
+    @property
+    def contract(self) -> Contract:
+        return replace(CONTRACT, robot="three-link")
+
+
+def numbered(path: str) -> ToldPolicy:
+    """What a file says: a number, ``other`` or ``unable``."""
+    said = Path(path).read_text()
+    if said == "unable":
+        raise ContractError("there is no checkpoint")
+    return OtherRobot() if said == "other" else NumberedPolicy(float(said))
+
+
+def read(path: str) -> str:
+    return Path(path).read_text()
+
+
+def told_number() -> ToldPolicy:
+    return numbered(os.environ["VLA_TEST_NUMBER"])

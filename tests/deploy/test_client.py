@@ -11,7 +11,7 @@ from websockets.sync.server import serve
 
 from vla.core.errors import ServeError
 from vla.deploy.client import PolicyClient
-from vla.deploy.server import PolicyServer
+from vla.deploy.serving.server import PolicyServer
 from vla.deploy.wire import pack, unpack
 
 

@@ -8,7 +8,7 @@ from websockets.sync.server import serve
 from vla.core.errors import ServeError
 from vla.core.types import Observation, Policy
 from vla.deploy.remote import RemotePolicy
-from vla.deploy.server import PolicyServer
+from vla.deploy.serving.server import PolicyServer
 from vla.deploy.wire import pack
 
 

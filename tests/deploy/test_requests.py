@@ -98,7 +98,7 @@ def test_only_actions_travel_as_an_array():
 
 
 def test_metadata_carries_the_contract(contract):
-    metadata = unpack(pack(write_metadata(contract, policy="p", action_horizon=4, places=3)))
+    metadata = unpack(pack(write_metadata(contract, policy="p", action_horizon=4, places=3, version=1, digest="ab")))
     assert Contract.from_json(metadata["contract"], where="test").digest() == contract.digest()
     assert metadata["protocol"] == "openpi"
 

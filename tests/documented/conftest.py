@@ -26,7 +26,7 @@ import yaml
 
 from tests.datasets.formats.mcap.recordings import MS, START, joints, packed, write_ros
 from tests.datasets.formats.rlds.test_source import write_bridge
-from tests.deploy.test_tls import certificate
+from tests.deploy.serving.test_tls import certificate
 from tests.tiny import TINY
 from vla.cli.main import main
 from vla.collection.experts import collect
@@ -276,7 +276,7 @@ class Shell:
             smaller = re.sub(pattern, replacement, smaller)
         smaller = re.sub("8000|PORT", str(self.port), smaller)
         words = [os.path.expanduser(word) for word in shlex.split(smaller)[1:]]
-        if words[0] == "serve":
+        if words[0] == "serve" and "--replay" not in words:
             self._serve(words)
             return
         if "ws://" in smaller and self._server is None:

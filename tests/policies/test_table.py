@@ -11,7 +11,7 @@ from vla.core.contract import Contract
 from vla.core.errors import CheckpointError, ConfigError, ContractError, UnknownNameError
 from vla.core.types import ActionChunk, Observation, Policy
 from vla.deploy.remote import RemotePolicy
-from vla.deploy.server import PolicyServer
+from vla.deploy.serving.server import PolicyServer
 from vla.envs.registry import env_spec
 from vla.envs.spec import to_observation
 from vla.policies.checker import check_policy

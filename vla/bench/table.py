@@ -153,7 +153,8 @@ BENCHES: dict[str, Bench] = {
     "server": Bench(
         config=ServerConfig,
         run=_server,
-        summary="the policy server against a bare websocket and one that blocks, and what batching saves",
+        summary="the policy server against a bare websocket and one that blocks, what batching saves and images cost",
+        show=to_both,
     ),
     "loop": Bench(config=LoopConfig, run=_loop, summary="how the control loop keeps its rate beside a loaded core"),
     "fuzz": Bench(

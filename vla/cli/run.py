@@ -14,6 +14,7 @@ from vla.cli.command import console, parse, parse_settings, write_result
 if TYPE_CHECKING:
     from vla.core.types import Policy
     from vla.deploy.control.session import Driven
+    from vla.deploy.engines.engine import Engine
     from vla.deploy.robots.robot import Robot
 
 _START_S = 600.0
@@ -134,19 +135,19 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _policy(name: str, robot: "Robot", stack: ExitStack) -> "Policy":
+def _policy(name: str, robot: "Robot", stack: ExitStack) -> "Policy | Engine":
     """In a process of its own: what computes there does not hold up the loop, and what hangs there is begun anew."""
     from vla.core.types import ClosablePolicy
-    from vla.deploy.policy_process import PolicyProcess
+    from vla.deploy.engines.policy_process import PolicyProcess
     from vla.policies.table import build_policy, find_policy, is_address
 
     factory = find_policy(name)
     make = partial(build_policy, factory, contract=robot.contract)
     if not is_address(name):
-        policy: Policy = stack.enter_context(closing(PolicyProcess(make, slots=1, start_s=_START_S)))
-        spec = policy.contract.policy
+        process = stack.enter_context(closing(PolicyProcess(make, slots=1, start_s=_START_S)))
+        spec = process.contract.policy
         if spec is None or spec.history == 1:
-            return policy
+            return process
         console().print("the policy reads several observations: it computes beside the loop, in the same process")
     policy = make()
     if isinstance(policy, ClosablePolicy):

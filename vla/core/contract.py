@@ -9,13 +9,17 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from vla.core.errors import ContractError
 from vla.core.files import NotPlainError, read_below
 from vla.core.policy_spec import PolicySpec
 from vla.core.sealed import MOST_BYTES, DamageError, brief, listed, number, parse_json, table, text, whole
+
+if TYPE_CHECKING:
+    import numpy as np
 
 CONTRACT_VERSION = 2
 TOLERANCE = 0.5
@@ -79,6 +83,16 @@ class Contract:
     versions: Mapping[str, str] = field(default_factory=dict)
     """Software that produced this: recorded, and compared by nobody."""
 
+    @cached_property
+    def state_limits(self) -> "tuple[np.ndarray, np.ndarray]":
+        """Lowest and highest of each dimension of the state, float32 (s,) each, to be read only."""
+        return _ends(self.state)
+
+    @cached_property
+    def action_limits(self) -> "tuple[np.ndarray, np.ndarray]":
+        """The same of the action, float32 (d,) each."""
+        return _ends(self.action)
+
     def to_json(self) -> dict[str, Any]:
         """A plain JSON object that `from_json` reads back; a tolerance that is the default is not said."""
         value = {"contract_version": CONTRACT_VERSION, **dataclasses.asdict(self)}
@@ -111,13 +125,22 @@ class Contract:
         return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
-Scope = Literal["interface", "all"]
+def _ends(dimensions: Sequence[Dimension]) -> "tuple[np.ndarray, np.ndarray]":
+    import numpy as np
+
+    return np.array([d.low for d in dimensions], np.float32), np.array([d.high for d in dimensions], np.float32)
+
+
+Scope = Literal["interface", "execution", "all"]
+_EXECUTION = ("horizon", "execute", "ensemble", "history", "committed")
+"""What a driver of a robot goes by."""
 
 
 def differences(ours: Contract, theirs: Contract, *, scope: Scope = "interface") -> list[str]:
     """Each disagreement as one line ``field: ours ≠ theirs``; an empty list means that they fit.
 
-    ``interface`` compares what a robot shows and takes; ``all`` also what the policy part says (resuming a run).
+    ``interface`` compares what a robot shows and takes; ``execution`` also how chunks are asked for and executed (one
+    policy in the place of another); ``all`` also what else the policy part says (resuming a run).
     """
     lines = []
     for key in ("robot", "gripper", "control_hz"):
@@ -129,6 +152,13 @@ def differences(ours: Contract, theirs: Contract, *, scope: Scope = "interface")
     for name, signal in ours.signals.items():
         if name in theirs.signals:  # a robot that cannot give a signal still fits a policy trained with it
             lines += _item_differences(f"signals.{name}", signal, theirs.signals[name])
+    if scope == "execution":
+        for key in _EXECUTION:
+            a, b = (getattr(c.policy, key, None) for c in (ours, theirs))
+            if a != b:
+                lines.append(f"policy.{key}: {a!r} ≠ {b!r}")
+        if ours.tolerance != theirs.tolerance:
+            lines.append(f"tolerance: {ours.tolerance!r} ≠ {theirs.tolerance!r}")
     if scope == "all" and ours.policy != theirs.policy:
         ours_policy, theirs_policy = ({} if p is None else dataclasses.asdict(p) for p in (ours.policy, theirs.policy))
         keys = sorted(ours_policy.keys() | theirs_policy.keys())

@@ -63,10 +63,10 @@ def check_chunk(chunk: ActionChunk | None, contract: Contract, *, who: str) -> A
     if chunk is None:
         raise ContractError(f"{who}: expected a chunk of actions for the observation, got none")
     check_actions(chunk.actions, contract, who=who)
-    low, high = limits(contract.action)
-    inside = np.clip(chunk.actions, low, high)
-    if np.array_equal(inside, chunk.actions):
+    low, high = contract.action_limits
+    if ((chunk.actions >= low) & (chunk.actions <= high)).all():
         return chunk
+    inside = np.clip(chunk.actions, low, high)
     outside = (_beyond(chunk.actions, contract.action) > _ROUNDING).any(axis=1)
     steps = {*chunk.clipped, *np.flatnonzero(outside).tolist()}
     return replace(chunk, actions=inside, clipped=tuple(sorted(steps)))
@@ -74,8 +74,7 @@ def check_chunk(chunk: ActionChunk | None, contract: Contract, *, who: str) -> A
 
 def check_images(images: Mapping[str, Any], contract: Contract, *, who: str) -> None:
     """Refuse images unless each camera of the contract has one of its shape and type; others may be there too."""
-    missing = [camera.name for camera in contract.cameras if camera.name not in images]
-    if missing:
+    if missing := [camera.name for camera in contract.cameras if camera.name not in images]:
         raise ContractError(
             f"{who}: expected cameras {', '.join(camera.name for camera in contract.cameras)}, "
             f"got {', '.join(map(str, images)) or 'none'}; send {', '.join(missing)}"
@@ -88,7 +87,7 @@ def check_state(state: Any, contract: Contract, *, who: str) -> np.ndarray:
     """The state within its limits; refused unless it is finite float32 (s,), and nowhere far outside of them."""
     _check_vector(state, contract, who)
     assert isinstance(state, np.ndarray)
-    low, high = limits(contract.state)
+    low, high = contract.state_limits
     if ((state >= low) & (state <= high)).all():  # most are, and a server asks thousands of times a second
         return state
     check_limits(state[None], contract.state, contract.tolerance, what=f"{who}: state")
@@ -99,11 +98,11 @@ def check_state(state: Any, contract: Contract, *, who: str) -> np.ndarray:
 
 
 def _check_vector(state: Any, contract: Contract, who: str) -> None:
-    names = ", ".join(f"{d.name} [{d.unit}]" for d in contract.state)
     if not _is(state, np.float32, (len(contract.state),)):
+        names = ", ".join(f"{d.name} [{d.unit}]" for d in contract.state)
         raise ContractError(f"{who}: state: expected float32 ({len(contract.state)},) ({names}), got {describe(state)}")
-    bad = [d.name for d, finite in zip(contract.state, np.isfinite(state), strict=True) if not finite]
-    if bad:
+    if not np.isfinite(state).all():
+        bad = [d.name for d, finite in zip(contract.state, np.isfinite(state), strict=True) if not finite]
         raise ContractError(f"{who}: state: expected finite numbers, got NaN or infinity for {', '.join(bad)}")
 
 

@@ -45,6 +45,10 @@ def test_the_server_bench_has_its_rows() -> None:
     batched = rows["requests of 3 clients, batched"]
     assert batched.ratio is not None
     assert batched.ratio > 1.2
+    sizes = [rows[f"{way}: message"].value for way in ("raw", "PNG", "JPEG")]
+    assert sizes == sorted(sizes, reverse=True)
+    assert 300 < sizes[0] < 303
+    assert all(rows[f"{way}: {what} in"].value > 0 for way in ("raw", "JPEG", "PNG") for what in ("encoded", "decoded"))
     with pytest.raises(ConfigError, match="bench server: clients"):
         ServerConfig(clients=0)
 

@@ -85,7 +85,8 @@ def _other(rng: Rng, good: bytes) -> bytes:
         np.zeros((2, 2, 2, 2)),
     ]
     message: dict[str, Any] = dict(request())
-    message[str(rng.choice([*message, "reset", "time_ns", "sequence", "unknown"]))] = odd[int(rng.integers(len(odd)))]
+    keys = [*message, "reset", "time_ns", "sequence", "committed", "supersede", "unknown"]
+    message[str(rng.choice(keys))] = odd[int(rng.integers(len(odd)))]
     return pack(message)
 
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import numpy as np
 
 from vla.bench.measure import Note, Row, compare
+from vla.bench.serving.pictures import bench_pictures
 from vla.bench.serving.policies import request
 from vla.bench.serving.servers import UNPACED, blocking_server, vla_serve
 from vla.bench.settings import ServerConfig
@@ -17,8 +18,8 @@ _TURNS = 10
 
 
 def bench_server(config: ServerConfig, note: Note) -> list[Row]:
-    """Round trips of one client, latency of several, throughput of many."""
-    return [*_round_trips(config, note), *_several(config, note), *_many(config, note)]
+    """Round trips of one client, latency of several, throughput of many, and what images cost."""
+    return [*_round_trips(config, note), *_several(config, note), *_many(config, note), *bench_pictures(note)]
 
 
 def _round_trips(config: ServerConfig, note: Note) -> list[Row]:

@@ -24,6 +24,21 @@ def resident_bytes(pid: int | str = "self") -> dict[str, int]:
     return {name: int(lines.get(key, "0").split()[0]) * 1024 for name, key in keys}
 
 
+_TRIM, _MMAP = -1, -3
+"""M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt(3)."""
+
+
+def keep_free(size: int) -> None:
+    """Keep up to ``size`` bytes that are free, for what comes and goes, such as images.
+
+    By default they go back to the system each time, and new pages cost more than what is done with them.
+    """
+    with suppress(OSError, AttributeError):  # another C library
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_TRIM, size)
+        libc.mallopt(_MMAP, size)
+
+
 def give_back() -> None:
     """Free what only cycles hold, and give what is free to the system: the C library alone would keep it for later."""
     gc.collect()

@@ -28,6 +28,7 @@ EXTRAS: Mapping[str, str] = {
     "obstore": "s3",
     "ray": "ray",
     "tensorboard": "ray",
+    "starlette": "fleet",
     "transformers": "hf",
     "dynamixel_sdk": "robot",
     "scservo_sdk": "robot",

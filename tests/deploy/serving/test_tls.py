@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from vla.core.errors import ServeError
 from vla.deploy.client import PolicyClient
 from vla.deploy.remote import RemotePolicy
-from vla.deploy.server import PolicyServer, tls_context
+from vla.deploy.serving.exposure import tls_context
+from vla.deploy.serving.server import PolicyServer
 
 
 def certificate(folder: Path, name: str, key_name: str = "") -> tuple[Path, Path]:

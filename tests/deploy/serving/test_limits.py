@@ -20,8 +20,8 @@ from vla.bench.serving.raw import dial, frame, is_open, raw_client
 from vla.core.errors import ServeError
 from vla.deploy.client import PolicyClient
 from vla.deploy.limits import Limits, image_bytes
-from vla.deploy.places import Pace
-from vla.deploy.server import PolicyServer
+from vla.deploy.serving.places import Pace
+from vla.deploy.serving.server import PolicyServer
 from vla.deploy.wire import pack, unpack
 
 Observe = Callable[..., dict[str, Any]]
@@ -99,7 +99,7 @@ def test_idle_clients_give_their_places_to_newcomers(policy: Any, observation: O
                 assert client.infer(observation())["actions"].shape == (4, 2)
             with pytest.raises(ServeError, match="idle: a newcomer needed the place"):
                 idle[0].infer(observation())
-            assert metric(address, "vla_clients ") == 3
+            assert metric(address, 'vla_clients{policy="default"} ') == 3
             assert metric(address, 'vla_dropped_total{reason="idle"}') == 2
             for client in (*idle, *newcomers):
                 client.close()
@@ -128,7 +128,7 @@ def test_who_does_not_read_answers_is_dropped(policy: Any, observation: Observe)
             for _ in range(20):
                 connection.sendall(frame(Opcode.BINARY, pack(observation("long"))))
             wait_until(lambda: metric(address, 'vla_dropped_total{reason="answers"}') == 1)
-        wait_until(lambda: metric(address, "vla_clients ") == 0)
+        wait_until(lambda: metric(address, 'vla_clients{policy="default"} ') == 0)
 
 
 def test_who_sends_more_than_a_few_messages_that_nobody_takes_is_dropped(policy: Any) -> None:
@@ -214,7 +214,7 @@ def test_a_message_without_an_end_does_not_keep_its_place(policy: Any, observati
 PROGRAM = """
 import sys
 from tests.deploy.policies import ToldPolicy
-from vla.deploy.server import PolicyServer
+from vla.deploy.serving.server import PolicyServer
 server = PolicyServer(ToldPolicy(), port=0)
 server.serve_forever(on_ready=lambda address: (sys.stdout.write(address + chr(10)), sys.stdout.flush()))
 """

@@ -16,9 +16,9 @@ import pytest
 from tests.deploy.policies import ToldPolicy, once
 from vla.core.errors import ServeError
 from vla.deploy.client import PolicyClient
+from vla.deploy.engines.policy_process import PolicyProcess
 from vla.deploy.limits import Limits
-from vla.deploy.policy_process import PolicyProcess
-from vla.deploy.server import PolicyServer
+from vla.deploy.serving.server import PolicyServer
 
 
 def see(told: str = "go") -> dict[str, Any]:
@@ -83,8 +83,8 @@ def test_one_that_hangs_is_begun_anew(address: str) -> None:
             assert get(address, "/readyz") == (503, "all places are taken\n")
             assert get(address, "/healthz") == (200, "OK\n")
         metrics = get(address, "/metrics")[1]
-        assert 'vla_errors_total{kind="late"} 2.0' in metrics
-        assert "vla_policy_restarts_total 1.0" in metrics
+        assert 'vla_errors_total{kind="late",policy="default"} 2.0' in metrics
+        assert 'vla_policy_restarts_total{policy="default"} 1.0' in metrics
 
 
 def test_one_that_dies_is_begun_anew(address: str) -> None:
@@ -110,8 +110,9 @@ def test_a_client_that_leaves_a_hanging_policy_behind_frees_its_place(address: s
         client = PolicyClient(address)
         client.send(see("hang"))
         client.close()
-    wait_until(lambda: "vla_policy_restarts_total 1.0" in get(address, "/metrics")[1])
-    wait_until(lambda: get(address, "/readyz")[0] == 200 and "vla_clients 0.0" in get(address, "/metrics")[1])
+    wait_until(lambda: 'vla_policy_restarts_total{policy="default"} 1.0' in get(address, "/metrics")[1])
+    free = 'vla_clients{policy="default"} 0.0'
+    wait_until(lambda: get(address, "/readyz")[0] == 200 and free in get(address, "/metrics")[1])
     with PolicyClient(address) as client:
         assert client.infer(see())["actions"].shape == (3, 2)
 
@@ -148,7 +149,7 @@ PROGRAM = """
 import sys
 from tests.deploy.policies import ToldPolicy
 from vla.deploy.limits import Limits
-from vla.deploy.server import PolicyServer
+from vla.deploy.serving.server import PolicyServer
 server = PolicyServer(ToldPolicy(), port=0, limits=Limits(inference_s=0.5))
 server.serve_forever(on_ready=lambda address: (sys.stdout.write(address + chr(10)), sys.stdout.flush()))
 """

@@ -4,7 +4,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from vla.deploy.connection import GuardedConnection
+from vla.deploy.serving.connection import GuardedConnection
 
 
 @dataclass(kw_only=True)

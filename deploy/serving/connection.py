@@ -11,7 +11,7 @@ from websockets.protocol import Event
 from websockets.server import ServerProtocol
 
 from vla.deploy.limits import Limits
-from vla.deploy.metrics import Metrics
+from vla.deploy.serving.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 _UNREAD = 4

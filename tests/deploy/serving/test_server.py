@@ -23,7 +23,7 @@ from vla.core.contract import Contract
 from vla.core.errors import ServeError
 from vla.deploy.client import PolicyClient
 from vla.deploy.limits import Limits
-from vla.deploy.server import PolicyServer
+from vla.deploy.serving.server import PolicyServer
 from vla.deploy.wire import pack, unpack
 
 # The stock client opens its connection in a way that websockets 17 deprecates; its own code is not ours to change.
@@ -297,7 +297,7 @@ def test_stopping_waits_for_the_inference_in_flight(policy, observation):
 PROGRAM = """
 import sys
 from vla.core.contract import Camera, Contract, Dimension
-from vla.deploy.server import PolicyServer
+from vla.deploy.serving.server import PolicyServer
 from vla.policies.random import RandomPolicy
 joint = (Dimension(name="joint", unit="rad", low=-1.0, high=1.0),)
 contract = Contract(robot="r", cameras=(), state=joint, action=joint, control_hz=20.0)
@@ -346,12 +346,14 @@ def test_metrics_count_what_was_asked_and_need_the_key(policy: Any, observation:
                 assert response.headers["Content-Type"].startswith("text/plain; version=")
                 found = {family.name: family for family in text_string_to_metric_families(response.read().decode())}
     samples = {(s.name, *s.labels.values()): s.value for family in found.values() for s in family.samples}
-    assert samples["vla_requests_total",] == 3
-    assert samples["vla_errors_total", "request"] == samples["vla_errors_total", "policy"] == 1
-    assert samples["vla_clients",] == samples["vla_ready",] == 1
-    assert samples["vla_queue",] == 0
-    assert samples["vla_batch_size_count",] == samples["vla_inference_seconds_count",] == 2  # with the warm-up
-    assert samples["vla_request_seconds_count",] == 3
+    assert samples["vla_requests_total", "default"] == 3
+    assert samples["vla_errors_total", "request", "default"] == samples["vla_errors_total", "policy", "default"] == 1
+    assert samples["vla_clients", "default"] == samples["vla_ready", "default"] == 1
+    assert samples["vla_queue", "default"] == 0
+    assert (
+        samples["vla_batch_size_count", "default"] == samples["vla_inference_seconds_count", "default"] == 2
+    )  # with the warm-up
+    assert samples["vla_request_seconds_count", "default"] == 3
 
 
 def test_ready_is_not_the_same_as_healthy(policy: Any) -> None:
