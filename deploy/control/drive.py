@@ -1,12 +1,55 @@
-"""What a drive was like: counted while it goes on, told when it is over."""
+"""What goes into a drive and what comes of it: how to run a policy, each step, and what it all was like."""
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Float32
 
+from vla.core.chunks import Execution
+from vla.core.types import Observation
 from vla.deploy.control.cadence import Rhythm
+from vla.deploy.robots.gate import Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One control period, as it went."""
+
+    seen: Observation
+    asked: Float32[np.ndarray, " d"] | None
+    """What the policy wants; None where nobody is listened to."""
+    verdict: Verdict
+    """What passed the gate last in this period."""
+    looked_ns: int
+    """When the observation was taken, and"""
+    sent_ns: int
+    """when that was sent, both on the monotonic clock."""
+    mode: str
+    """``policy``, ``hold``, ``travel``, ``pause`` or ``stop``."""
+    late_s: float
+    """How late the loop woke up for it."""
+    inference_s: float | None
+    """What the last answer took; None before the first."""
+    unsure: float | None
+    """How far it disagreed with what it replaced, as a share of an action's range."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How a loop runs a policy."""
+
+    execution: Execution | None = None
+    """By default what the policy says."""
+    ahead: bool = False
+    """Do not wait for answers."""
+    committed: bool = True
+    """Running ahead, tell the policy what will run until its answer is there, if it was trained for that."""
+    refuse: bool = False
+    """Refuse a first target that is far from where the robot stands (`Motion.jump`), instead of going there slowly."""
+    unsure: float = np.inf
+    """Pause where overlapping chunks disagree by more than this share of an action's range."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float32
@@ -29,7 +29,7 @@ from vla.core.fit import check_chunk, check_observation
 from vla.core.types import Observation, Policy
 from vla.deploy.control.asking import Answer, Asking, Question
 from vla.deploy.control.cadence import Cadence
-from vla.deploy.control.drive import Drive, Tally
+from vla.deploy.control.drive import Drive, Pace, Step, Tally
 from vla.deploy.control.operator import Operator, Order
 from vla.deploy.control.travel import Travel
 from vla.deploy.engines.engine import Engine
@@ -46,45 +46,6 @@ _HALT_S = 5.0
 """At most, for coming to rest at the end."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """One control period, as it went."""
-
-    seen: Observation
-    asked: Float32[np.ndarray, " d"] | None
-    """What the policy wants; None where nobody is listened to."""
-    verdict: Verdict
-    """What passed the gate last in this period."""
-    looked_ns: int
-    """When the observation was taken, and"""
-    sent_ns: int
-    """when that was sent, both on the monotonic clock."""
-    mode: str
-    """``policy``, ``hold``, ``travel``, ``pause`` or ``stop``."""
-    late_s: float
-    """How late the loop woke up for it."""
-    inference_s: float | None
-    """What the last answer took; None before the first."""
-    unsure: float | None
-    """How far it disagreed with what it replaced, as a share of an action's range."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pace:
-    """How a loop runs a policy."""
-
-    execution: Execution | None = None
-    """By default what the policy says."""
-    ahead: bool = False
-    """Do not wait for answers."""
-    committed: bool = True
-    """Running ahead, tell the policy what will run until its answer is there, if it was trained for that."""
-    refuse: bool = False
-    """Refuse a first target that is far from where the robot stands (`Motion.jump`), instead of going there slowly."""
-    unsure: float = np.inf
-    """Pause where overlapping chunks disagree by more than this share of an action's range."""
 
 
 class ControlLoop:

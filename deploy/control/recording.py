@@ -10,7 +10,7 @@ from typing import Any, cast
 from vla.core.contract import Contract
 from vla.datasets.dataset import create_dataset
 from vla.datasets.recorder.episode_writer import EpisodeWriter
-from vla.deploy.control.loop import Step
+from vla.deploy.control.drive import Step
 
 
 class DriveRecorder:

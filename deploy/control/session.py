@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from vla.core.errors import ConfigError
 from vla.core.types import Policy
-from vla.deploy.control.drive import Drive
-from vla.deploy.control.loop import ControlLoop, Pace, Step
+from vla.deploy.control.drive import Drive, Pace, Step
+from vla.deploy.control.loop import ControlLoop
 from vla.deploy.control.operator import Operator
 from vla.deploy.control.recording import DriveRecorder
 from vla.deploy.engines.engine import Engine

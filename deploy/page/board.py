@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vla.core.contract import Contract
-from vla.deploy.control.loop import Step
+from vla.deploy.control.drive import Step
 
 _EVENTS = 100
 

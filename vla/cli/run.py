@@ -84,7 +84,7 @@ def main(argv: list[str]) -> int:
     arguments = parse(Arguments, argv, verb="run", examples=_EXAMPLES)
     from vla.core.chunks import Execution
     from vla.core.secret import hand_on
-    from vla.deploy.control.loop import Pace
+    from vla.deploy.control.drive import Pace
     from vla.deploy.control.operator import HELP, Operator, keyboard
     from vla.deploy.control.realtime import real_time
     from vla.deploy.control.recording import DriveRecorder

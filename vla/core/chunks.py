@@ -102,8 +102,9 @@ class ChunkBuffer:
         behind = self.latency if committed is None else committed
         begins = max(self.step, start + behind if self._chunks else start)
         if max(begins, start + behind) >= start + len(chunk.actions):
+            late = max(begins - start, behind)
             raise ContractError(
-                f"a chunk of {len(chunk.actions)} steps ends before one that is asked for now begins, {max(begins - start, behind)} "
+                f"a chunk of {len(chunk.actions)} steps ends before one that is asked for now begins, {late} "
                 "steps later; use a policy with a longer horizon, or a shorter latency"
             )
         self._chunks.appendleft(_Pending(start, begins, chunk))

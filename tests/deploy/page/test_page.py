@@ -20,7 +20,8 @@ from tests.browser import CHROMIUM, browse
 from tests.deploy.control.arms import Arm, Right
 from vla.core.contract import Contract
 from vla.core.types import ActionChunk, Observation
-from vla.deploy.control.loop import ControlLoop, Step
+from vla.deploy.control.drive import Step
+from vla.deploy.control.loop import ControlLoop
 from vla.deploy.control.operator import Operator, Order
 from vla.deploy.page.board import Board
 from vla.deploy.page.server import OperatorPage

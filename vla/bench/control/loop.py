@@ -118,7 +118,8 @@ class Waves:
 def measure_loop(hz: float, seconds: float, priority: int, load: int) -> Kept:
     """Drive for so long, beside ``load`` processes that never rest."""
     from vla.core.chunks import Execution
-    from vla.deploy.control.loop import ControlLoop, Pace
+    from vla.deploy.control.drive import Pace
+    from vla.deploy.control.loop import ControlLoop
     from vla.deploy.control.realtime import real_time
 
     steps = round(seconds * hz)
