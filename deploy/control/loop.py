@@ -77,9 +77,10 @@ class ControlLoop:
         self._asking = Asking(policy)
         self._asking.ask(Question(observation=first, step=0, looked_s=time.monotonic()), reset=True)
         warm = self._asking.poll(_START_S)
-        if warm is None or warm.error is not None:
+        late = RobotError(f"the policy did not answer within {_START_S:g} s")
+        if (error := late if warm is None else warm.error) is not None:
             self._asking.close()
-            raise RobotError(f"the policy did not answer within {_START_S:g} s") if warm is None else warm.error
+            raise error
         self.gate = Gate(self._contract, robot.motion, where=here.state)
         self._home = self.gate.sent
         self._paused = False

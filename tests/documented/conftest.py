@@ -59,6 +59,7 @@ _SMALL_BENCH = {
     "crash": "--kills 1 --power-cuts 0",
     "damage": "--times 1",
     "server": "--requests 20 --seconds 0.2",
+    "loop": "--rates 50 --seconds 0.5",
     "fuzz": "--frames 200 --clients 2 --seconds 0.3",
     "policy": "--sizes default --heads bins --seconds 0.02 --threads 1 --no-generate",
 }
@@ -71,7 +72,10 @@ _SMALLER: Sequence[tuple[str, Any]] = (
     (r"--seconds \d+(?![\d.])", "--seconds 0.5"),
     (r"^vla collect(?!.*metaworld)(.*)--episodes 2", r"vla collect\1--episodes 4"),
     (r"^vla eval(?!.*--(episodes|diff))(.*)", r"vla eval\2 --episodes 2"),
-    (r"^vla run(?!.*--seconds)(.*)", r"vla run\1 --seconds 0.5"),
+    (r"^vla (run|emulate)(?!.*--seconds)(.*)", r"vla \1\2 --seconds 0.5"),
+    (r"--page$", "--page --episodes 1"),
+    (r"--page (?!--)", "--page --episodes 1 "),
+    (r"/tmp/|/dev/shm/", ""),
     (r"^vla data bench(.*)", r"vla data bench\1 --seconds 0.2 --batch 4"),
     (r"--env (all|'tabletop/\*')", "--env 'tabletop/p*'"),
     (r"--env 'metaworld/\*' --episodes 2", "--env 'metaworld/drawer-*' --episodes 1"),
@@ -210,7 +214,7 @@ def complete_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         collect(CollectConfig(episodes=4 if name == "place" else 1, workers=1, seed=seed), world / "data" / name)
     (world / "tiny.yaml").write_text(yaml.safe_dump(TINY | {"data": {"path": str(world / "data" / "place")}}))
     train(load_recipe(TrainConfig, world / "tiny.yaml"), world / "runs" / "place")
-    for name in ("demo", "new", "old"):
+    for name in ("demo", "new", "old", "realtime"):
         shutil.copytree(world / "runs" / "place" / "checkpoint", world / "runs" / name / "checkpoint")
     return world
 
