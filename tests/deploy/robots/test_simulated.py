@@ -21,9 +21,10 @@ def robot() -> Iterator[Robot]:
     robot.close()
 
 
-@pytest.mark.parametrize("name", ROBOTS)
-def test_every_robot(name: str) -> None:
-    check_robot(make_robot(name, SMALL))
+def test_it_keeps_every_promise() -> None:
+    """The others of the table are tested with what stands at the other end of their bus."""
+    assert "simulated" in ROBOTS
+    check_robot(make_robot("simulated", SMALL))
 
 
 @pytest.mark.parametrize(
