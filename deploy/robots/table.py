@@ -7,9 +7,14 @@ from vla.core.errors import ConfigError
 from vla.core.lookup import lookup
 from vla.deploy.robots.lerobot import LeRobotRobot
 from vla.deploy.robots.robot import Robot
+from vla.deploy.robots.rosbridge import RosBridgeRobot
 from vla.deploy.robots.simulated import SimulatedRobot
 
-ROBOTS: dict[str, Callable[..., Robot]] = {"lerobot": LeRobotRobot, "simulated": SimulatedRobot}
+ROBOTS: dict[str, Callable[..., Robot]] = {
+    "simulated": SimulatedRobot,
+    "lerobot": LeRobotRobot,
+    "rosbridge": RosBridgeRobot,
+}
 
 
 def make_robot(name: str, settings: Mapping[str, Any]) -> Robot:
