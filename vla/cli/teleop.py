@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """  vla teleop data/mine --env tabletop/place --episodes 20
   vla teleop data/mine --robot my_package:MyArm --instruction "put the red block on the blue plate"
-  vla teleop data/mine --robot my_package:MyArm --by leader --by-set arm=my_package:MyLeader --instruction "…" """
+  vla teleop data/mine --robot my_package:MyArm --instruction "fold it" --by leader --by-set arm=my_package:MyArm"""
 
 
 @dataclass(frozen=True, kw_only=True)
