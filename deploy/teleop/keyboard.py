@@ -24,6 +24,8 @@ _TOOL = {"w": (0, 1), "s": (0, -1), "a": (1, 1), "d": (1, -1), "r": (2, 1), "f":
 """Axis of the base frame (x forward, y left, z up), and direction."""
 _STILL = 0.01
 """Of a range: a joint that is so near to where it was seen last has not been moved by others."""
+_LEAD = 4
+"""Steps that a target may be ahead of its joint: one that does not follow is not pushed further (a gripper may be)."""
 _NEAR_M = 0.01
 """A place that the tool does not come so close to is out of reach."""
 
@@ -113,6 +115,16 @@ class Keyboard:
             self._target, pressed = self._found(here), set()  # what was typed before is not meant for now
             self._tool_m, self._anew = None, False
         self._seen = here
+        before, tool_m = self._target.copy(), self._tool_m
+        self._move(pressed)
+        ahead = np.abs(self._target - here) > np.maximum(np.abs(before - here), _LEAD * self._steps)
+        if np.delete(ahead, [] if self._gripper is None else [self._gripper]).any():
+            self._target, self._tool_m = before, tool_m
+        return ActionChunk(actions=self._target[None].astype(np.float32), time_ns=seen.time_ns)
+
+    def _move(self, pressed: set[str]) -> None:
+        """What each key is for."""
+        assert self._target is not None, "there is an observation"
         way = np.zeros(3)
         for key in pressed:
             if self.moves_tool and key in _TOOL:
@@ -125,7 +137,6 @@ class Keyboard:
         if way.any():
             self._reach(way)
         self._target = np.clip(self._target, self._low, self._high)
-        return ActionChunk(actions=self._target[None].astype(np.float32), time_ns=seen.time_ns)
 
     def _found(self, here: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, " d"]:
         """Where to go on from: a joint that was not moved keeps its target, as a gripper does that holds something."""

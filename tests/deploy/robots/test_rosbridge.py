@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from tests.deploy.robots.rosbridge_peer import ARRAY_ORDER, NAMES, Peer
 from vla.core.contract import Contract
 from vla.core.errors import ConfigError, RobotError
+from vla.core.machine.packages import MissingPackageError
 from vla.core.types import ActionChunk
 from vla.deploy.control.loop import ControlLoop, Step
 from vla.deploy.robots.robot import check_robot
@@ -216,6 +218,12 @@ def test_where_nobody_listens_is_said() -> None:
         port = free.getsockname()[1]
     with pytest.raises(RobotError, match=rf"ws://127.0.0.1:{port} cannot be reached \(.*refused"):
         make_robot("rosbridge", {**SETTINGS, "port": port})
+
+
+def test_without_roslibpy_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "roslibpy", None)
+    with pytest.raises(MissingPackageError, match=r"the rosbridge robot.*pip install 'vla\[ros\]'"):
+        make_robot("rosbridge", SETTINGS)
 
 
 def _until(true: Any) -> None:

@@ -81,6 +81,23 @@ def test_a_gripper_that_holds_something_keeps_its_target_over_a_pause() -> None:
     assert asked(keyboard, arm, "q") == pytest.approx({"pan": 0.5, "jaw": 0.06, "tilt": 0})  # typed before
 
 
+def test_a_joint_that_does_not_follow_is_not_pushed_further() -> None:
+    arm = Gripping()
+    keyboard = Keyboard(arm, step_rad=0.1)
+    asked(keyboard, arm)
+    for _ in range(20):
+        found = asked(keyboard, arm, "q")
+        arm.state[:] = 0, 0.08, 0  # something is in its way
+    assert found["pan"] == pytest.approx(0.4)
+    found = asked(keyboard, arm, "a")
+    arm.state[:] = 0, 0.08, 0
+    assert found["pan"] == pytest.approx(0.3)
+    for _ in range(20):
+        found = asked(keyboard, arm, ",")
+        arm.state[:] = 0, 0.08, 0  # it holds something
+    assert found["jaw"] == 0.0
+
+
 def test_the_same_keys_move_the_same_joints_in_another_order() -> None:
     keys = {"pan": "ud", "tilt": ["+", "-"], "jaw": "oc"}
     one, other = Gripping(), Gripping(order=(2, 0, 1))
