@@ -14,6 +14,7 @@ from vla.deploy.control.terminal import listening, split_keys
 
 def test_an_arrow_is_one_key() -> None:
     assert split_keys("a\x1b[Ab\x1b[5~\x1b") == ["a", "\x1b[A", "b", "\x1b[5~", "\x1b"]
+    assert split_keys("a\n\r") == ["a", "\n", "\r"]
 
 
 def test_what_is_typed_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:

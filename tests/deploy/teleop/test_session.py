@@ -115,6 +115,27 @@ def test_a_stop_outlasts_the_episode_and_a_pause_does_not(tmp_path: Path) -> Non
     assert not episode.valid[-4:].any()  # nothing to learn from who is stopped
 
 
+def test_what_was_meant_for_a_drive_that_is_over_ends_no_other() -> None:
+    director = Director()
+    director.begin("free", stopped=False)
+    assert list(director.operator.heard()) == [Order.GO]
+    director.give(Mark.BEGIN)  # as the drive ends by itself, so that nobody hears it
+    director.end()
+    director.give(Mark.DISCARD)
+    director.give(Order.PAUSE)
+    director.operator.say("fold it")
+    director.begin("recording", stopped=False)
+    assert list(director.operator.heard()) == [Order.GO, Order.PAUSE, "fold it"]
+    director.give(Order.STOP)
+    director.begin("recording", stopped=False)
+    assert list(director.operator.heard()) == [Order.STOP]
+    director.begin("recording", stopped=True)
+    assert not list(director.operator.heard())
+    director.give(Order.QUIT)
+    director.begin("free", stopped=False)
+    assert list(director.operator.heard())[-1] is Order.QUIT
+
+
 def test_a_robot_without_a_task_wants_to_be_told(tmp_path: Path) -> None:
     arm = Arm()
     arm.instruction = ""
