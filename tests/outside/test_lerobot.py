@@ -27,7 +27,7 @@ SETTINGS: dict[str, Any] = {
     "config": "vla_example.lerobot_arm:PlanarArmConfig",
     "joints": JOINTS,
     "control_hz": 50,
-    "motion": {"speed": {"shoulder": 2.0, "elbow": 3.0, "gripper": 2.0}, "acceleration": 40.0},
+    "motion": {"speed": {"gripper": 2.5, "elbow": 3.0, "shoulder": 2.0}, "acceleration": 40.0},
     "instruction": "wave",
 }
 
@@ -59,6 +59,7 @@ def test_it_keeps_what_every_robot_promises() -> None:
     robot = make_robot("lerobot", SETTINGS)
     assert robot.contract.robot == "planar_arm"
     assert robot.contract.gripper == "gripper"
+    assert robot.motion.speed == (2.0, 3.0, 2.5)
     assert [d.unit for d in robot.contract.action] == ["rad", "rad", "1"]
     assert [(c.name, c.height, c.width) for c in robot.contract.cameras] == [("top", 24, 32)]
     ControlLoop(RandomPolicy(robot.contract, 4, 0), robot).close()
