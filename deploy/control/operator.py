@@ -1,15 +1,12 @@
 """What a person says to a running robot: from the keyboard, from a page, from a program; heard once in each step."""
 
 import contextlib
-import os
-import select
-import sys
-import termios
 import threading
-import tty
 from collections import deque
 from collections.abc import Iterator
 from enum import Enum
+
+from vla.deploy.control.terminal import Ask, listening
 
 
 class Order(Enum):
@@ -70,40 +67,15 @@ HELP = "keys: space pause, g go on, s or Esc stop, h home, i new instruction, n 
 @contextlib.contextmanager
 def keyboard(operator: Operator) -> Iterator[bool]:
     """Listen to the terminal while the block runs, if there is one; gives whether there is."""
-    if not sys.stdin.isatty():
-        yield False
-        return
-    source = sys.stdin.fileno()
-    before = termios.tcgetattr(source)
-    end, ender = os.pipe()
-    listener = threading.Thread(target=_listen, args=(operator, source, end, before), name="vla-keys", daemon=True)
-    tty.setcbreak(source)
-    try:
-        listener.start()
-        yield True
-    finally:
-        os.write(ender, b".")
-        listener.join(1.0)
-        termios.tcsetattr(source, termios.TCSADRAIN, before)
-        os.close(ender)
-        os.close(end)
 
-
-def _listen(operator: Operator, source: int, end: int, cooked: list[object]) -> None:
-    while True:
-        ready, _, _ = select.select([source, end], [], [])
-        if end in ready:
-            return
-        key = os.read(source, 1).decode(errors="ignore")
+    def on_key(key: str, ask: Ask) -> None:
         if key == "i":
             operator.give(Order.PAUSE)
-            termios.tcsetattr(source, termios.TCSADRAIN, cooked)  # type: ignore[arg-type]  # what tcgetattr gave
-            sys.stderr.write("instruction: ")
-            sys.stderr.flush()
-            line = sys.stdin.readline().strip()
-            tty.setcbreak(source)
-            if line:
+            if line := ask("instruction: "):
                 operator.say(line)
             operator.give(Order.GO)
         elif key in KEYS:
             operator.give(KEYS[key])
+
+    with listening(on_key) as there:
+        yield there

@@ -56,6 +56,12 @@ class DriveRecorder:
             writer.finish(success)
             self.episodes += 1
 
+    def discard(self) -> None:
+        """Throw the episode that is open away, if one is."""
+        writer, self._writer, self._instruction = self._writer, None, None
+        if writer is not None:
+            writer.abandon()
+
     def __enter__(self) -> "DriveRecorder":
         return self
 

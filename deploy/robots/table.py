@@ -6,8 +6,10 @@ from typing import Any
 from vla.core.errors import ConfigError
 from vla.core.lookup import lookup
 from vla.deploy.robots.emulated import emulated_dynamixel, emulated_feetech
+from vla.deploy.robots.lerobot import LeRobotRobot
 from vla.deploy.robots.real import servo_robot, so101
 from vla.deploy.robots.robot import Robot
+from vla.deploy.robots.rosbridge import RosBridgeRobot
 from vla.deploy.robots.simulated import SimulatedRobot
 
 ROBOTS: dict[str, Callable[..., Robot]] = {
@@ -17,6 +19,8 @@ ROBOTS: dict[str, Callable[..., Robot]] = {
     "emulated-feetech": emulated_feetech,
     "servos": servo_robot,
     "so101": so101,
+    "lerobot": LeRobotRobot,
+    "rosbridge": RosBridgeRobot,
 }
 
 

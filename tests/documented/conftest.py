@@ -28,6 +28,7 @@ from tests.datasets.formats.mcap.recordings import MS, START, joints, packed, wr
 from tests.datasets.formats.rlds.test_source import write_bridge
 from tests.deploy.serving.test_tls import certificate
 from tests.tiny import TINY
+from tests.typist import Typist
 from vla.cli.main import main
 from vla.collection.experts import collect
 from vla.collection.settings import CollectConfig
@@ -175,6 +176,19 @@ def _lab(shell: "Shell") -> None:
             shell.bucket.upload_file(str(file), f"place/{file.relative_to('data/place')}")
 
 
+def _demonstrate(words: Sequence[str]) -> None:
+    """One episode, by hand."""
+    hands = Typist(*words)
+    try:
+        for heard, key in (("ready", "\r"), ("recording", "\r"), ("success.*steps(.|\n)*ready", "\x04")):
+            hands.wait_for(heard)
+            hands.type(key)
+        hands.wait_for("1 episode in data/")
+        assert hands.process.wait(60) == 0
+    finally:
+        hands.close()
+
+
 _THINGS: "dict[str, Callable[[Shell], None]]" = {
     r"demo\.hdf5": _robomimic,
     r"pusht": _pusht,
@@ -282,6 +296,9 @@ class Shell:
         words = [os.path.expanduser(word) for word in shlex.split(smaller)[1:]]
         if words[0] == "serve" and "--replay" not in words:
             self._serve(words)
+            return
+        if words[0] == "teleop":
+            _demonstrate(words)
             return
         if "ws://" in smaller and self._server is None:
             self._serve(["serve", "runs/place/checkpoint", "--port", str(self.port)])

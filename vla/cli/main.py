@@ -14,6 +14,7 @@ VERBS = {
     "data": "inspect, check, repair, convert, edit and replay datasets",
     "info": "say what a checkpoint is",
     "upgrade": "convert a checkpoint that an earlier version wrote",
+    "teleop": "drive a robot by keys or a leader arm, and record what you do into a dataset",
     "run": "let a policy drive a robot, real or simulated",
     "emulate": "emulate servos on a line that any program can open",
     "serve": "serve a policy to robots and simulators over a websocket",

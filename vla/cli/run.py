@@ -12,10 +12,12 @@ import tyro
 from vla.cli.command import console, parse, parse_settings, write_result
 
 if TYPE_CHECKING:
+    from vla.core.contract import Contract
     from vla.core.types import Policy
     from vla.deploy.control.session import Driven
     from vla.deploy.engines.engine import Engine
     from vla.deploy.robots.robot import Robot
+    from vla.policies.table import Factory
 
 _START_S = 600.0
 """For loading a policy."""
@@ -139,10 +141,10 @@ def _policy(name: str, robot: "Robot", stack: ExitStack) -> "Policy | Engine":
     """In a process of its own: what computes there does not hold up the loop, and what hangs there is begun anew."""
     from vla.core.types import ClosablePolicy
     from vla.deploy.engines.policy_process import PolicyProcess
-    from vla.policies.table import build_policy, find_policy, is_address
+    from vla.policies.table import find_policy, is_address
 
-    factory = find_policy(name)
-    make = partial(build_policy, factory, contract=robot.contract)
+    # Whether a server fits is for the loop to say: here it would be refused for its order.
+    make = partial(_ordered, find_policy(name), robot.contract, offer=not is_address(name))
     if not is_address(name):
         process = stack.enter_context(closing(PolicyProcess(make, slots=1, start_s=_START_S)))
         spec = process.contract.policy
@@ -153,6 +155,13 @@ def _policy(name: str, robot: "Robot", stack: ExitStack) -> "Policy | Engine":
     if isinstance(policy, ClosablePolicy):
         stack.callback(policy.close)
     return policy
+
+
+def _ordered(factory: "Factory", robot: "Contract", *, offer: bool) -> "Policy":
+    from vla.deploy.control.by_name import by_name
+    from vla.policies.table import build_policy
+
+    return by_name(build_policy(factory, **({"contract": robot} if offer else {})), robot)
 
 
 def _line(driven: "Driven") -> str:

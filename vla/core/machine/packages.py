@@ -37,6 +37,7 @@ EXTRAS: Mapping[str, str] = {
     "websockets": "serve",
     "msgpack": "serve",
     "prometheus_client": "serve",
+    "roslibpy": "ros",
 }
 """Extra by the name that is imported."""
 
