@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vla.core.types import ActionChunk, Observation, Policy
+from vla.deploy.control.realtime import unbound
 from vla.deploy.engines.engine import Engine, PolicyDiedError, ask
 
 
@@ -49,6 +50,8 @@ class Asking:
         self._resets = False
         self._asked, self._answered = threading.Event(), threading.Event()
         self._closed = False
+        self.reviving = False
+        """Whether an engine that has died is being begun anew."""
         threading.Thread(target=self._work, name="vla-asking", daemon=True).start()
 
     @property
@@ -68,7 +71,8 @@ class Asking:
         """The answer, if it is there or comes within ``wait_s``; each is given once."""
         if not self.busy:
             return None
-        if isinstance(self._policy, Engine) and time.monotonic() - self._since_s > max(wait_s, self._patience_s):
+        slow = not self.reviving and time.monotonic() - self._since_s > max(wait_s, self._patience_s)
+        if slow and isinstance(self._policy, Engine):
             self._since_s = float("inf")  # ended once
             self._policy.kill()
         if not (self._answered.is_set() or (wait_s > 0 and self._answered.wait(wait_s))):
@@ -82,6 +86,7 @@ class Asking:
         self._asked.set()
 
     def _work(self) -> None:
+        unbound()
         with asyncio.Runner() as runner:
             while True:
                 self._asked.wait()
@@ -109,8 +114,11 @@ class Asking:
     def _revived(self, error: Exception, runner: asyncio.Runner) -> Exception:
         """Begin an engine that has died anew; what to say of it all."""
         if isinstance(error, PolicyDiedError) and isinstance(self._policy, Engine):
+            self.reviving = True
             try:
                 runner.run(self._policy.restart())
             except Exception as worse:
                 return worse
+            finally:
+                self.reviving = False
         return error

@@ -1,5 +1,6 @@
 """What goes into a drive and what comes of it: how to run a policy, each step, and what it all was like."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,9 +9,12 @@ import numpy as np
 from jaxtyping import Float32
 
 from vla.core.chunks import Execution
+from vla.core.policy_spec import PolicySpec
 from vla.core.types import Observation
 from vla.deploy.control.cadence import Rhythm
 from vla.deploy.robots.gate import Verdict
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,3 +124,16 @@ def _typical(values: list[float]) -> tuple[float | None, float | None]:
 
 def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else 1e3 * seconds
+
+
+def note_stale_steps(execution: Execution, spec: PolicySpec | None, control_hz: float, stale_s: float) -> None:
+    """Warn where the last steps of each chunk rest on an observation that the gate finds too old."""
+    steps = execution.execute or (spec.horizon if spec else 0)
+    if steps / control_hz > stale_s:
+        _log.warning(
+            "%d steps of a chunk at %g Hz rest on one observation for longer than the robot's stale_s=%g: the gate "
+            "stops the last of them",
+            steps,
+            control_hz,
+            stale_s,
+        )

@@ -29,7 +29,7 @@ from vla.core.fit import check_chunk, check_observation
 from vla.core.types import Observation, Policy
 from vla.deploy.control.asking import Answer, Asking, Question
 from vla.deploy.control.cadence import Cadence
-from vla.deploy.control.drive import Drive, Pace, Step, Tally
+from vla.deploy.control.drive import Drive, Pace, Step, Tally, note_stale_steps
 from vla.deploy.control.operator import Operator, Order
 from vla.deploy.control.travel import Travel
 from vla.deploy.engines.engine import Engine
@@ -68,22 +68,24 @@ class ControlLoop:
         self._pace, self._operator, self._on_step = pace or Pace(), operator or Operator(), on_step
         self.instruction = instruction
         self._execution = self._pace.execution or Execution.of(self._spec)
+        note_stale_steps(self._execution, self._spec, self._contract.control_hz, robot.motion.stale_s)
         self._ticks = robot.motion.ticks(self._contract.control_hz)
         self._cadence = Cadence(float(self._contract.control_hz * self._ticks))
         self._delay = Delay(1 / self._contract.control_hz)
         # A first inference allocates and compiles, which is no part of any period, nor of any delay.
         here = check_observation(robot.observe(), self._contract, who="the robot")
         first = here if instruction is None else replace(here, instruction=instruction)
-        self._asking = Asking(policy)
+        self._asking = Asking(policy, patience_s=robot.motion.hold_s / 2)
         self._asking.ask(Question(observation=first, step=0, looked_s=time.monotonic()), reset=True)
         warm = self._asking.poll(_START_S)
         late = RobotError(f"the policy did not answer within {_START_S:g} s")
         if (error := late if warm is None else warm.error) is not None:
             self._asking.close()
             raise error
-        self.gate = Gate(self._contract, robot.motion, where=here.state)
+        self.gate = Gate(self._contract, robot.motion, where=self._measured())  # where it stands by now
         self._home = self.gate.sent
         self._paused = False
+        self._carried = 0
         self._travel: Travel | None = None
         self._begin()
 
@@ -97,10 +99,12 @@ class ControlLoop:
         self._cadence.begin()
         self._fresh_s = time.monotonic()
         try:
-            for _ in range(steps):
-                self._step()
-                if isinstance(self._robot, Scenes) and self._robot.finished:
-                    self._ended = "success" if self._robot.success else "failure"
+            while steps > 0:
+                mode = self._step()
+                # Who pauses a robot that stands somewhere has all the time in the world.
+                steps -= not (mode in ("pause", "stop") and self._operator.listeners and not self._scenes)
+                if self._ended == "time" and self._scenes and self._scenes.finished:
+                    self._ended = "success" if self._scenes.success else "failure"
                 if self._ended != "time":
                     break
         finally:
@@ -108,10 +112,22 @@ class ControlLoop:
         return self._tally.drive(self._cadence.rhythm(), self.gate.gated, self._ended)
 
     def begin_anew(self) -> None:
-        """The robot was moved by others, as where a scene is laid out: take it as it stands."""
-        self.gate = Gate(self._contract, self._robot.motion, where=self._robot.measure())
-        self._home = self.gate.sent
-        self._paused, self._travel = False, None
+        """The robot was moved by others, as where a scene is laid out: take it as it stands; a stop stays one."""
+        before = self.gate
+        self.gate = Gate(self._contract, self._robot.motion, where=self._measured(), before=before.sent)
+        if before.stopped:
+            self.gate.stop()
+        self._home, self._travel = self.gate.sent, None
+
+    @property
+    def _scenes(self) -> Scenes | None:
+        return self._robot if isinstance(self._robot, Scenes) else None
+
+    def _measured(self) -> Float32[np.ndarray, " s"]:
+        state = self._robot.measure()
+        if not np.isfinite(state).all():
+            raise RobotError("the robot measures NaN or infinity; nothing is sent before it knows where it stands")
+        return state
 
     def close(self) -> None:
         """Let go of the policy."""
@@ -129,7 +145,7 @@ class ControlLoop:
         self._before_s: float | None = None
         self._again_s = 0.0
 
-    def _step(self) -> None:
+    def _step(self) -> str:
         for order in self._operator.heard():
             self._obey(order)
         shown = self._robot.observe()
@@ -138,10 +154,11 @@ class ControlLoop:
         self._tally.counts["states_clipped"] += seen is not shown
         seen = seen if self.instruction is None else replace(seen, instruction=self.instruction)
         self._take(self._asking.poll())
-        if self._buffer.wants_chunk and not self._asking.busy and self._listens and looked_s >= self._again_s:
+        listens = self._listens and bool(seen.instruction)
+        if self._buffer.wants_chunk and not self._asking.busy and listens and looked_s >= self._again_s:
             self._ask(seen, looked_s)
         self._past.append(seen)
-        asked, age_s, mode = self._decide()
+        asked, age_s, mode = self._decide(told=bool(seen.instruction))
         verdict = self._move(asked, seen, age_s)
         self._tally.counts["steps"] += 1
         self._on_step(
@@ -157,6 +174,7 @@ class ControlLoop:
                 unsure=next(reversed(self._tally.unsure), None),
             )
         )
+        return mode
 
     @property
     def _listens(self) -> bool:
@@ -218,8 +236,8 @@ class ControlLoop:
             _log.warning("unsure: chunks disagree by %.2f of an action's range; pausing", unsure)
             self._operator.give(Order.PAUSE)
 
-    def _decide(self) -> tuple[Float32[np.ndarray, " d"] | None, float, str]:
-        """The target of this period, how old what it rests on is, and whose it is."""
+    def _decide(self, *, told: bool) -> tuple[Float32[np.ndarray, " d"] | None, float, str]:
+        """The target of this period, how old what it rests on is, and whose: nobody's before it is told what to do."""
         now = time.monotonic()
         if self.gate.stopped or self._operator.stopping.is_set():
             return None, 0.0, "stop"
@@ -230,17 +248,19 @@ class ControlLoop:
                 self._paused, self._travel = self._travel.then_pause, None
                 self._begin_again()
             return target, 0.0, "travel"
-        if self._paused:
+        if self._paused or not told:
             self._fresh_s = now
             return None, 0.0, "pause"
         if self._buffer.empty:
             self._tally.counts["starved"] += 1
+            if self._asking.reviving:  # what takes its own time, and is bounded
+                self._fresh_s = now
             if now - self._fresh_s > self._robot.motion.hold_s:
                 raise RobotError(
                     f"no command for {now - self._fresh_s:.1f} s: the robot was held where it is; see why the policy "
                     "does not answer"
                 )
-            return self._target, self._age(now), "hold"
+            return (self._target if self._guarded else None), self._age(now), "hold"
         self._fresh_s = now
         looked_s = self._looked_s[self._buffer.time_ns]
         if looked_s != self._before_s and self._before_s is not None:
@@ -272,8 +292,8 @@ class ControlLoop:
 
     def _move(self, target: Float32[np.ndarray, " d"] | None, seen: Observation, age_s: float) -> Verdict:
         """Send what passes the gate on the straight way from the last target to this one, at the servo rate."""
-        start, state = self._target, seen.state
-        for tick in range(1, self._ticks + 1):
+        start, state, tick = self._target, seen.state, 1 + self._carried
+        while True:
             if self._operator.stopping.is_set():
                 self.gate.stop()
             if target is None:
@@ -285,31 +305,36 @@ class ControlLoop:
             self._robot.command(verdict.command)
             self._sent_ns = time.monotonic_ns()
             self._tally.counts["late"] += self._cadence.left_s < self._cadence.period_s / 2
-            missed = self._cadence.wait()
-            if tick + missed >= self._ticks:  # of the ticks that went by, none is caught up
+            tick += 1 + self._cadence.wait()  # of the ticks that went by, none is caught up
+            if tick > self._ticks:
                 break
             state = self._robot.measure()
+        self._carried = (tick - self._ticks - 1) % self._ticks  # a period is as long as it is
         self._target = self.gate.sent if target is None else target
         return verdict
 
     def _obey(self, order: Order | str) -> None:
+        stopped = self.gate.stopped or self._operator.stopping.is_set()
         if isinstance(order, str):
-            self.instruction = order
+            self.instruction, self._travel = order, None
+            self._paused &= stopped  # whoever says what to do means now, but a stop is taken back by GO alone
             self._begin_again()
-        elif order is Order.GO:
-            self.gate.release()
+        elif order is Order.GO and (stopped or self._paused or self._travel):
             self._operator.stopping.clear()
-            self._paused = False
+            self.gate.release()
+            self._paused, self._travel = False, None
             self._begin_again()
         elif order is Order.STOP:
+            self._operator.stopping.set()
             self.gate.stop()
-        elif order is Order.HOME and not self.gate.stopped:
+            self._travel = None
+        elif order is Order.HOME and not stopped:
             motion = self._robot.motion
             self._travel = Travel(self.gate.sent, self._home, motion, self._contract, then_pause=True)
         elif order in (Order.QUIT, Order.NEXT):
-            self._paused, self._ended = True, order.value
+            self._ended = order.value
         elif order is Order.PAUSE:
-            self._paused = True
+            self._paused, self._travel = True, None
 
     def _begin_again(self) -> None:
         """What was decided is not valid any more."""
@@ -318,7 +343,7 @@ class ControlLoop:
 
     def _halt(self) -> None:
         """Come to rest, however the drive ended; where the scene is over, nothing moves any more."""
-        if isinstance(self._robot, Scenes) and self._robot.finished:
+        if self._scenes and self._scenes.finished:
             return
         deadline = time.monotonic() + _HALT_S
         with suppress(RobotError):  # the one that ended it is told

@@ -31,25 +31,35 @@ class Operator:
 
     def __init__(self) -> None:
         self._waiting: deque[Order | str] = deque()
+        self._lock = threading.Lock()
         self.stopping = threading.Event()
         """Set at once by `STOP`, before the loop has come around to it."""
+        self.listeners = 0
+        """How many keyboards and pages there are: with one, a robot that pauses waits for it."""
 
     def give(self, order: Order) -> None:
-        """An order; a stop goes before all that waits."""
-        if order is Order.STOP:
+        """An order; a stop goes before all that waits, and what said go before it does not."""
+        if order is not Order.STOP:
+            with self._lock:
+                self._waiting.append(order)
+            return
+        self.stopping.set()
+        with self._lock:
+            others = [waiting for waiting in self._waiting if waiting is not Order.GO]
             self._waiting.clear()
-            self.stopping.set()
-        self._waiting.append(order)
+            self._waiting.extend((order, *others))
 
     def say(self, instruction: str) -> None:
-        """A new instruction, beginning a new episode."""
-        self._waiting.append(instruction)
+        """A new instruction, beginning a new episode; it ends a pause, and no stop."""
+        with self._lock:
+            self._waiting.append(instruction)
 
     def heard(self) -> Iterator[Order | str]:
         """What has come since, in order."""
-        with contextlib.suppress(IndexError):
-            while True:
-                yield self._waiting.popleft()
+        with self._lock:
+            found = list(self._waiting)
+            self._waiting.clear()
+        yield from found
 
 
 KEYS = {
@@ -73,9 +83,10 @@ def keyboard(operator: Operator) -> Iterator[bool]:
             operator.give(Order.PAUSE)
             if line := ask("instruction: "):
                 operator.say(line)
-            operator.give(Order.GO)
         elif key in KEYS:
             operator.give(KEYS[key])
 
     with listening(on_key) as there:
+        operator.listeners += there
         yield there
+        operator.listeners -= there

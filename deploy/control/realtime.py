@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator
 
 _CURRENT, _FUTURE = 1, 2
+_everywhere: set[int] | None = None
+"""Where the process ran before one of its threads was bound."""
 _SWITCH_S = 5e-4
 """After which another Python thread must let the loop run; 5 ms by default."""
 
@@ -31,8 +33,8 @@ def real_time(*, priority: int = 50, core: int | None = None) -> Iterator[str]:
         ):
             try:
                 took = take()
-            except OSError as error:
-                refused.append(f"{what} ({error.strerror or error})")
+            except (OSError, ValueError, OverflowError) as error:
+                refused.append(f"{what} ({getattr(error, 'strerror', None) or error})")
             else:
                 granted += [what] if took else []
         gc.collect()
@@ -46,11 +48,18 @@ def real_time(*, priority: int = 50, core: int | None = None) -> Iterator[str]:
         yield f"granted: {line}" + (f"; not permitted: {', '.join(refused)}" if refused else "")
 
 
+def unbound() -> None:
+    """For a thread that is begun from a bound one, and is not to stay with it."""
+    if _everywhere is not None:
+        os.sched_setaffinity(0, _everywhere)
+
+
 def _fifo(priority: int, undo: contextlib.ExitStack) -> bool:
     if not priority:
         return False
     policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
-    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+    # Whatever thread or process is begun from here is an ordinary one.
+    os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
     undo.callback(os.sched_setscheduler, 0, policy, parameter)
     return True
 
@@ -67,7 +76,8 @@ def _lock(undo: contextlib.ExitStack) -> bool:
 def _bind(core: int | None, undo: contextlib.ExitStack) -> bool:
     if core is None:
         return False
-    before = os.sched_getaffinity(0)
+    global _everywhere
+    before = _everywhere = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     undo.callback(os.sched_setaffinity, 0, before)
     return True

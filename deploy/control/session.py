@@ -1,6 +1,7 @@
 """A session at a robot: episode after episode of one policy, each drive told, recorded and, where one can, judged."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ def drive_episodes(
 
     Without a number of episodes it goes on until the operator ends it.
     """
-    if (episodes is not None and episodes < 1) or seconds <= 0:
+    if (episodes is not None and episodes < 1) or not 0 < seconds < math.inf:
         raise ConfigError(f"episodes={episodes} must be at least 1, and seconds={seconds:g} above 0")
     scenes = robot if isinstance(robot, Scenes) else None
     if (episodes or 1) > 1 and scenes is None:
@@ -63,9 +64,8 @@ def drive_episodes(
     loop = ControlLoop(policy, robot, instruction=instruction, pace=pace, operator=operator, on_step=each)
     with closing(loop):
         for episode in itertools.count() if episodes is None else range(episodes):
-            if episode:
-                if scenes is not None:
-                    scenes.begin(seed + episode)
+            if episode and scenes is not None:
+                scenes.begin(seed + episode)
                 loop.begin_anew()
             drive = loop.run(steps)
             success = scenes.success if scenes is not None else None

@@ -55,7 +55,10 @@ class OperatorPage:
         thread = threading.Thread(target=lambda: asyncio.run(self._serve(address, ends)), name="vla-page", daemon=True)
         thread.start()
         try:
-            yield address.result()
+            where = address.result()
+            self._operator.listeners += 1
+            yield where
+            self._operator.listeners -= 1
         finally:
             if ends.done():
                 loop, end = ends.result()
@@ -65,7 +68,7 @@ class OperatorPage:
     async def _serve(self, address: Future[str], ends: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
         try:
             server = await self._listen()
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             address.set_exception(ServeError(f"the page cannot be served on port {self._port}: {error}"))
             return
         async with server:
@@ -121,7 +124,6 @@ class OperatorPage:
             if "say" in said:
                 if text := " ".join(str(said["say"]).split())[:_MOST_CHARS]:
                     self._operator.say(text)
-                    self._operator.give(Order.GO)
             else:
                 self._operator.give(Order(said["order"]))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float64
 
-_LOOKS = 16
+_LOOKS = 256
 """Places along the part of a way that is braked with full strength, where somebody wants to see it."""
 
 
@@ -31,7 +31,8 @@ class Brake:
         """What is braked, over dt, from full strength on while that fades."""
         self._still = 1e-9 * speed
         self._most = 6 * int(np.ceil(acceleration / self._change).max()) + 12
-        self._long = np.ceil(2 * speed / (acceleration * dt) / _LOOKS)
+        self._steps = self._most + int(np.ceil(2 * speed / (acceleration * dt)).max())
+        self._long = self._steps // _LOOKS
 
     def next(self, w: Float64[np.ndarray, "*k d"], a: Float64[np.ndarray, "*k d"]) -> Float64[np.ndarray, "*k d"]:
         """The acceleration of the next step: the hardest from which it can be back at none when the speed is."""
@@ -61,18 +62,19 @@ class Brake:
         *,
         looks: bool = False,
     ) -> Iterator[Float64[np.ndarray, "*k d"]]:
-        """Where it is, from ``u`` on, until all are at rest; joints need not be shown at the same time.
+        """Where it is, from ``u`` on, until all are at rest: of each joint, all that is passed lies between two places.
 
-        All that is passed lies between the places shown, which with ``looks`` are closer together.
+        With ``looks`` all joints are shown at the same time, and often; without, each in as few steps as it takes.
         """
         yield u
-        for _ in range(self._most + (_LOOKS if looks else 0)):
+        for _ in range(self._steps if looks else self._most):
             pace = np.abs(w)
             if (pace <= self._still).all():
                 return
             full = (w * a < 0) & (np.abs(a) >= self.acceleration)  # steps of full strength are taken at once
             n = np.where(full, np.floor(np.maximum(pace / self.dt - self._fading, 0) / self.acceleration), 0)
-            n = np.minimum(n, self._long) if looks else n
+            if looks:  # as many for all that still move
+                n = np.full_like(n, np.minimum(np.where(pace > self._still, n, np.inf).min(), self._long))
             u = u + np.sign(w) * self.dt * (n * pace - self.acceleration * self.dt * n * (n + 1) / 2)
             w = w - np.sign(w) * n * self.acceleration * self.dt
             a = self.next(w, a)

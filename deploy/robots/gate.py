@@ -32,6 +32,8 @@ _ROUNDING = float(np.finfo(np.float32).eps) / 2
 """Share of a number by which its float32 may lie beside it."""
 _TRIED = np.linspace(0, 1, 17)[:, None]
 _HALVINGS = 6
+_SLACK = 0.01
+"""Of its range, by which a joint may be measured outside of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +48,18 @@ class Verdict:
 class Gate:
     """Remembers what was sent; one for each robot, asked before each command."""
 
-    def __init__(self, contract: Contract, motion: Motion, *, where: Float32[np.ndarray, " s"]) -> None:
-        """The arm rests at the state ``where``; a `ContractError` says that it stands where it may not."""
+    def __init__(
+        self,
+        contract: Contract,
+        motion: Motion,
+        *,
+        where: Float32[np.ndarray, " s"],
+        before: Float32[np.ndarray, " d"] | None = None,
+    ) -> None:
+        """The arm rests at the state ``where``; a `ContractError` says that it stands where it may not.
+
+        What no state measures was commanded ``before``, or is taken to be in the middle of its range.
+        """
         self._names = tuple(d.name for d in contract.action)
         self._dt = dt = 1 / (contract.control_hz * motion.ticks(contract.control_hz))
         self._motion = motion
@@ -68,7 +80,7 @@ class Gate:
         *_, self._reach = self._brake.way(np.zeros_like(low), self._limit, acceleration)
         states = [d.name for d in contract.state]
         self._measured = [states.index(name) if name in states else None for name in self._names]
-        self._u = self._start(self._of(where), contract.tolerance)
+        self._u = self._start(self._of(where), (low + high) / 2 if before is None else before.astype(np.float64))
         self._w = self._a = np.zeros(len(self._names))
         self._target = self._u
         self._stopped = False
@@ -222,9 +234,15 @@ class Gate:
             self._note(reasons, name, changed & joints)
         self._note(reasons, "approach", changed & ~np.any(list(broken.values()), axis=0))
 
-    def _start(self, here: Float64[np.ndarray, " d"], tolerance: float) -> Float64[np.ndarray, " d"]:
-        """Where the arm is taken to rest: where it is measured, and in the middle of what is not."""
-        low, high, room = self._low, self._high, tolerance * (self._high - self._low)
+    def _start(
+        self, here: Float64[np.ndarray, " d"], otherwise: Float64[np.ndarray, " d"]
+    ) -> Float64[np.ndarray, " d"]:
+        """Where the arm is taken to rest: where it is measured, and ``otherwise`` of what is not.
+
+        A little outside it is brought inside with the first command, which is no faster than any other.
+        """
+        low, high = self._low, self._high
+        room = self._limit * self._dt + _SLACK * (high - low)
         astray = np.flatnonzero((here < low - room) | (here > high + room))
         if len(astray):
             name, at = self._names[astray[0]], here[astray[0]]
@@ -232,7 +250,7 @@ class Gate:
                 f"the robot: {name} stands at {at:g}, outside of {low[astray[0]]:g} to {high[astray[0]]:g}; move it "
                 "inside by hand, or calibrate it"
             )
-        start = np.where(np.isfinite(here), np.clip(here, low, high), (low + high) / 2)
+        start = np.clip(np.where(np.isfinite(here), here, otherwise), low, high)
         if (space := self._motion.workspace) is not None and not space.holds(start[None]):
             x, y, z = space.forward(start[None])[0]
             raise ContractError(

@@ -47,7 +47,7 @@ class Going:
 
 
 def drive(robot: LeRobotRobot, steps: int, **pose: float) -> dict[str, float]:
-    loop = ControlLoop(Going(robot.contract, **pose), robot)
+    loop = ControlLoop(Going(robot.contract, **pose), robot, instruction="move")
     try:
         loop.run(steps)
     finally:
@@ -62,7 +62,7 @@ def test_it_keeps_what_every_robot_promises() -> None:
     assert robot.motion.speed == (2.0, 3.0, 2.5)
     assert [d.unit for d in robot.contract.action] == ["rad", "rad", "1"]
     assert [(c.name, c.height, c.width) for c in robot.contract.cameras] == [("top", 24, 32)]
-    ControlLoop(RandomPolicy(robot.contract, 4, 0), robot).close()
+    ControlLoop(RandomPolicy(robot.contract, 4, 0), robot, instruction="move").close()
     check_robot(robot)
 
 

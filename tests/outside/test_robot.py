@@ -13,7 +13,7 @@ def test_it_is_driven() -> None:
     check_robot(robot)
     sent: list[np.ndarray] = []
     policy = RandomPolicy(robot.contract, 4, 0)
-    loop = ControlLoop(policy, robot, on_step=lambda step: sent.append(step.verdict.command))
+    loop = ControlLoop(policy, robot, on_step=lambda step: sent.append(step.verdict.command), instruction="move")
     assert loop.run(5).steps == 5
     loop.close()
     np.testing.assert_array_equal(robot.observe().state, sent[-1])

@@ -111,6 +111,11 @@ def main(argv: list[str]) -> int:
         operator = Operator()
         if stack.enter_context(keyboard(operator)):
             console().print(HELP, style="dim")
+        episodes = 1 if arguments.episodes is None and not arguments.page else arguments.episodes
+        board = Board(robot.contract, arguments.policy)
+        if arguments.page:
+            address = stack.enter_context(OperatorPage(board, operator, port=arguments.page_port).running())
+            console().print(f"operator's page: [bold]{address}[/]")
         granted = stack.enter_context(real_time(priority=arguments.priority, core=arguments.core))
         console().print(granted, style="dim")
         pace = Pace(
@@ -120,20 +125,17 @@ def main(argv: list[str]) -> int:
             refuse=arguments.refuse,
             unsure=arguments.unsure,
         )
-        board = Board(robot.contract, arguments.policy)
-        if arguments.page:
-            address = stack.enter_context(OperatorPage(board, operator, port=arguments.page_port).running())
-            console().print(f"operator's page: [bold]{address}[/]")
-        for driven in drive_episodes(
-            policy, robot, episodes=arguments.episodes or (None if arguments.page else 1), seconds=arguments.seconds,
-            seed=arguments.seed, instruction=arguments.instruction, pace=pace, operator=operator, recorder=recorder,
-            on_step=board,
-        ):  # fmt: skip
-            done.append(driven)
-            board.note(f"“{driven.instruction}”: {driven.drive.ended}")
-            console().print(_line(driven))
-    _report(done)
-    write_result(arguments.json, {"granted": granted, "episodes": [asdict(driven) for driven in done]})
+        try:
+            for driven in drive_episodes(
+                policy, robot, episodes=episodes, seconds=arguments.seconds, seed=arguments.seed, pace=pace,
+                instruction=arguments.instruction, operator=operator, recorder=recorder, on_step=board,
+            ):  # fmt: skip
+                done.append(driven)
+                board.note(f"“{driven.instruction}”: {driven.drive.ended}")
+                console().print(_line(driven))
+        finally:  # also of a session that an error ends
+            _report(done)
+            write_result(arguments.json, {"granted": granted, "episodes": [asdict(driven) for driven in done]})
     return 0
 
 

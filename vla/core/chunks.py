@@ -35,8 +35,10 @@ class Execution:
 
         More steps than the policy's chunks have are a `ConfigError`.
         """
-        if execute and spec:
-            Execution(execute=execute).require_within(spec.horizon)
+        if execute is not None:
+            asked = Execution(execute=execute)
+            if spec:
+                asked.require_within(spec.horizon)
         return Execution(
             execute=execute or (spec.execute if spec else None),
             ensemble=ensemble if ensemble is not None else spec.ensemble if spec else 0.0,

@@ -33,7 +33,6 @@ class _Coming(NamedTuple):
 
     due: int
     """The step before which it is there."""
-    start: int
     committed: int
     chunk: ActionChunk
 
@@ -75,6 +74,7 @@ class Slot:
         if self._lateness.steps:
             self._delay.measured(self._lateness.steps * self._period_s)
         self._coming: _Coming | None = None
+        self._first, self._consumed = True, 0
         self._actions: list[np.ndarray] = []
         self._latencies_ms: list[float] = []
         self._info: dict[str, Any] = {}
@@ -139,6 +139,7 @@ class Slot:
             self._buffer.skip()
         else:
             action = self._buffer.pop()
+            self._consumed += 1
         self._actions.append(action)
         self._arrive()
         try:
@@ -154,7 +155,8 @@ class Slot:
 
     def _hold_back(self, chunk: ActionChunk) -> None:
         """Let the chunk come as late as it does; for the first one everybody waits."""
-        if not self._lateness or self._buffer.empty:
+        first, self._first = self._first, False
+        if not self._lateness or first:
             self._buffer.add(chunk)
             return
         seconds = self._lateness.seconds(self._late, self._period_s)
@@ -164,10 +166,8 @@ class Slot:
         committed = (
             0 if self.observation is None or self.observation.committed is None else len(self.observation.committed)
         )
-        start = self._buffer.step
-        self._coming = _Coming(
-            due=start + whole_steps(seconds, self._period_s), start=start, committed=committed, chunk=chunk
-        )
+        due = self._buffer.step + whole_steps(seconds, self._period_s)
+        self._coming, self._consumed = _Coming(due=due, committed=committed, chunk=chunk), 0
 
     def _arrive(self) -> None:
         """Take a chunk that is there now; of one that is over already, nothing is left."""
@@ -175,7 +175,8 @@ class Slot:
             return
         self._coming = None
         with suppress(ContractError):
-            self._buffer.add(coming.chunk, asked=coming.start, committed=coming.committed)
+            start = self._buffer.step - self._consumed  # what was held is not consumed
+            self._buffer.add(coming.chunk, asked=start, committed=coming.committed)
 
     def _look(self, raw: Mapping[str, Any]) -> None:
         """Take what the environment shows; what does not fit its own contract ends the episode as a crash."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from vla.deploy.server import PolicyServer
 
 from tests.deploy.control.arms import FAST, Arm, spec
 from tests.deploy.robots.rosbridge_peer import NAMES, Peer
@@ -20,6 +19,7 @@ from vla.deploy.control.loop import ControlLoop, Pace, Step
 from vla.deploy.remote import RemotePolicy
 from vla.deploy.robots.robot import Robot
 from vla.deploy.robots.rosbridge import RosBridgeRobot
+from vla.deploy.serving.server import PolicyServer
 
 LIMITS = {"base": 1.0, "shoulder": 1.5, "elbow": 2.0}
 ORDERS = [NAMES, ("elbow", "base", "shoulder")]
@@ -75,7 +75,9 @@ class Stepping:
 def motion(policy: Policy, robot: Robot, steps: int = 10, **pace: Any) -> list[dict[str, float]]:
     """What was asked of each joint in each step, by name."""
     done: list[Step] = []
-    loop = ControlLoop(by_name(policy, robot.contract), robot, pace=Pace(**pace), on_step=done.append)
+    loop = ControlLoop(
+        by_name(policy, robot.contract), robot, pace=Pace(**pace), on_step=done.append, instruction="move"
+    )
     try:
         loop.run(steps)
     finally:

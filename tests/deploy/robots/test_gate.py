@@ -239,6 +239,46 @@ def test_the_tool_does_not_leave_its_box(name: str, motion: Motion) -> None:
     _keeps_its_promises(_gate(motion), motion, 50.0, DRIVERS[name](np.random.default_rng(4)), 80)
 
 
+@pytest.mark.parametrize("acceleration", [(8.0, 2.0, 2.0), (20.0, 1.0, 2.0), (1.0, 30.0, 2.0)])
+@pytest.mark.parametrize("jerk", [np.inf, 100.0])
+def test_joints_that_brake_differently_stay_in_the_box_together(acceleration: tuple[float, ...], jerk: float) -> None:
+    def forward(commands: np.ndarray) -> np.ndarray:
+        x = commands[:, 0] + commands[:, 1] + 1.5
+        return np.stack([x, np.zeros_like(x), np.zeros_like(x)], axis=1)
+
+    box = Workspace(forward=forward, low_m=(-0.3, -1.0, -1.0), high_m=(0.3, 1.0, 1.0))
+    gate = _gate(replace(MOTION, acceleration=acceleration, jerk=jerk, workspace=box))
+    rng, sent = np.random.default_rng(5), [HOME]
+    while len(sent) < 300:
+        asked = np.where(rng.random(3) < 0.5, LOW, HIGH).astype(np.float32)
+        sent += [gate.check(asked, state=sent[-1], age_s=0.0).command for _ in range(int(rng.integers(1, 40)))]
+    assert np.abs(forward(np.stack(sent).astype(np.float64))[:, 0]).max() < 0.302
+
+
+def test_the_first_command_is_no_faster_than_any_other() -> None:
+    """An arm that is measured outside is refused, unless a step brings it inside."""
+    for beyond, refused in ((0.04, False), (0.5, True)):
+        where = np.array([2.9 + beyond, -1.5, 0.04], np.float32)
+        if refused:
+            with pytest.raises(ContractError, match=r"shoulder stands at 3\.4, outside"):
+                _ = _gate_at(where)
+        else:
+            sent = _gate_at(where).check(where, state=where, age_s=0.0).command
+            assert abs(sent[0] - where[0]) <= 2.0 / 50 + 0.01 * 5.8
+
+
+def _gate_at(where: np.ndarray) -> Gate:
+    return Gate(_contract(), MOTION, where=where)
+
+
+def test_what_no_state_measures_stays_where_it_was_sent() -> None:
+    contract = _contract()
+    blind = replace(contract, state=contract.state[:2])
+    gate = Gate(blind, MOTION, where=HOME[:2], before=np.array([0, 0, 0.01], np.float32))
+    assert gate.sent[2] == np.float32(0.01)
+    assert Gate(blind, MOTION, where=HOME[:2]).sent[2] == pytest.approx(0.04)
+
+
 def test_an_arm_whose_tool_is_outside_of_its_box_is_refused() -> None:
     with pytest.raises(ContractError, match=r"its tool is at \(0\.799, -0\.028, 0\.000\) m, outside of the workspace"):
         Gate(_contract(), replace(MOTION, workspace=BOX), where=np.array([0, -0.07, 0.04], np.float32))

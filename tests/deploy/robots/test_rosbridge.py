@@ -60,7 +60,7 @@ class Going:
 
 
 def drive(robot: RosBridgeRobot, steps: int, on_step: Any = lambda step: None) -> None:
-    loop = ControlLoop(Going(robot.contract), robot, on_step=on_step)
+    loop = ControlLoop(Going(robot.contract), robot, on_step=on_step, instruction="move")
     try:
         loop.run(steps)
     finally:

@@ -65,5 +65,5 @@ def test_scenes_follow_each_other(robot: SimulatedRobot) -> None:
 def test_wrong_names_and_settings_are_named() -> None:
     with pytest.raises(UnknownNameError, match=r"did you mean 'simulated'\?"):
         make_robot("simulate", {})
-    with pytest.raises(ConfigError, match="does not take these settings"):
+    with pytest.raises(ConfigError, match="colour"):
         make_robot("simulated", {"colour": "red"})

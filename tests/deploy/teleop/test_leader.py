@@ -45,7 +45,7 @@ def test_the_follower_goes_where_the_leader_is() -> None:
     def move(step: object) -> None:
         Hand.last.state = Hand.last.state + np.array([0.01, 1.0, -0.02], np.float32)
 
-    loop = ControlLoop(leader, arm, on_step=move)
+    loop = ControlLoop(leader, arm, on_step=move, instruction="move")
     assert loop.run(10).inferences == 10
     loop.close()
     np.testing.assert_allclose(arm.commands[-1], [-0.1 - 9 * 0.02, 0.2 + 9 * 0.01], atol=1e-6)
@@ -57,7 +57,7 @@ def test_a_leader_that_stands_elsewhere_is_approached_slowly() -> None:
     arm = Arm(Motion(speed=5.0, acceleration=100.0, jump=0.1))
     leader = make_teleoperator("leader", arm, {"arm": HAND})
     modes: list[str] = []
-    loop = ControlLoop(leader, arm, on_step=lambda step: modes.append(step.mode))
+    loop = ControlLoop(leader, arm, on_step=lambda step: modes.append(step.mode), instruction="move")
     loop.run(15)
     loop.close()
     assert "travel" in modes
@@ -99,7 +99,7 @@ def test_a_leader_that_measures_nothing_ends_the_drive() -> None:
     def unplug(step: object) -> None:
         Hand.last.state = np.full(3, np.nan, np.float32)
 
-    loop = ControlLoop(leader, arm, on_step=unplug)
+    loop = ControlLoop(leader, arm, on_step=unplug, instruction="move")
     with pytest.raises(RobotError, match="the leader: expected 3 finite numbers"):
         loop.run(50)
     loop.close()
