@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float64
 
-_LOOKS = 256
+_LOOKS = 512
 """Places along the part of a way that is braked with full strength, where somebody wants to see it."""
 
 

@@ -73,8 +73,11 @@ def test_it_keeps_what_every_robot_promises(peer: Peer) -> None:
     assert (seen.images["front"] == [200, 0, 0]).all()
     check_robot(robot)
     assert not peer.complaints
-    ops = {message["op"] for message in peer.heard}
-    assert ops == {"subscribe", "advertise", "publish", "unsubscribe", "unadvertise"}
+    expected = {"subscribe", "advertise", "publish", "unsubscribe", "unadvertise"}
+    deadline = time.monotonic() + 10
+    while {message["op"] for message in peer.heard} != expected and time.monotonic() < deadline:
+        time.sleep(0.05)  # what was said last may still be on its way
+    assert {message["op"] for message in peer.heard} == expected
     assert all(m["queue_length"] == 1 for m in peer.heard if m["op"] == "subscribe")
 
 
