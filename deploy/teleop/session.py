@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from vla.core.errors import ConfigError
 from vla.core.types import Policy
-from vla.deploy.control.drive import Drive
-from vla.deploy.control.loop import ControlLoop, Pace, Step
+from vla.deploy.control.drive import Drive, Pace, Step
+from vla.deploy.control.loop import ControlLoop
 from vla.deploy.control.recording import DriveRecorder
 from vla.deploy.robots.robot import Robot, Scenes
 from vla.deploy.teleop.director import Director, Mark
