@@ -40,7 +40,7 @@ class Kept:
     ticks: int
     missed: int
     uncounted: int
-    """Deadlines between the first command and the last that are neither a tick nor missed."""
+    """Periods between the first deadline and the last that are neither a tick nor missed."""
     ungated: int
     """Commands that were faster or harder accelerated than the robot's motion allows, at their rate."""
     p50_ms: float
@@ -131,15 +131,16 @@ def measure_loop(hz: float, seconds: float, priority: int, load: int) -> Kept:
         process.start()
     try:
         with real_time(priority=priority) as granted:
-            began, used = time.monotonic(), time.thread_time()
+            used = time.thread_time()
             drive = loop.run(steps)
-            took, used = time.monotonic() - began, time.thread_time() - used
+            used = time.thread_time() - used
     finally:
         for process in busy:
             process.kill()
             process.join()
         loop.close()
     rhythm = drive.rhythm
+    drift_ms = rhythm.drift_ms - rhythm.missed * 1e3 / hz  # what neither ticks nor misses account for
     sent = np.concatenate([np.zeros((2, len(_JOINTS))), robot.sent[: robot.count].astype(np.float64)])
     speed = np.diff(sent, axis=0) * hz
     hard = np.abs(np.diff(speed, axis=0)) * hz > np.asarray(_MOTION.acceleration)
@@ -147,12 +148,12 @@ def measure_loop(hz: float, seconds: float, priority: int, load: int) -> Kept:
         granted=granted,
         ticks=rhythm.ticks,
         missed=rhythm.missed,
-        uncounted=abs(round(took * hz) - rhythm.ticks - rhythm.missed),
+        uncounted=int(abs(drift_ms) * hz / 1e3),
         ungated=int(((np.abs(speed[1:]) > np.asarray(_MOTION.speed)) | hard).any(axis=1).sum()),
         p50_ms=rhythm.lateness_p50_ms,
         p99_ms=rhythm.lateness_p99_ms,
         max_ms=rhythm.lateness_max_ms,
-        drift_ms=rhythm.drift_ms - rhythm.missed * 1e3 / hz,
+        drift_ms=drift_ms,
         gate_ms=1e3 * used / max(1, rhythm.ticks),
     )
 
