@@ -97,7 +97,6 @@ class ControlLoop:
         self.gate.gated.clear()
         self._begin()
         self._cadence.begin()
-        self._fresh_s = time.monotonic()
         try:
             while steps > 0:
                 mode = self._step()
@@ -134,7 +133,8 @@ class ControlLoop:
         self._asking.close()
 
     def _begin(self) -> None:
-        """A new episode."""
+        """A new episode: what was decided is not valid any more."""
+        self._fresh_s = time.monotonic()
         self._buffer = ChunkBuffer(self._execution)
         self._past: deque[Observation] = deque(maxlen=(self._spec.history if self._spec else 1) - 1)
         self._new, self._guarded = True, False
@@ -246,7 +246,7 @@ class ControlLoop:
             target = self._travel.next()
             if self._travel.there:
                 self._paused, self._travel = self._travel.then_pause, None
-                self._begin_again()
+                self._begin()
             return target, 0.0, "travel"
         if self._paused or not told:
             self._fresh_s = now
@@ -318,12 +318,12 @@ class ControlLoop:
         if isinstance(order, str):
             self.instruction, self._travel = order, None
             self._paused &= stopped  # whoever says what to do means now, but a stop is taken back by GO alone
-            self._begin_again()
+            self._begin()
         elif order is Order.GO and (stopped or self._paused or self._travel):
             self._operator.stopping.clear()
             self.gate.release()
             self._paused, self._travel = False, None
-            self._begin_again()
+            self._begin()
         elif order is Order.STOP:
             self._operator.stopping.set()
             self.gate.stop()
@@ -335,11 +335,6 @@ class ControlLoop:
             self._ended = order.value
         elif order is Order.PAUSE:
             self._paused, self._travel = True, None
-
-    def _begin_again(self) -> None:
-        """What was decided is not valid any more."""
-        self._begin()
-        self._fresh_s = time.monotonic()
 
     def _halt(self) -> None:
         """Come to rest, however the drive ended; where the scene is over, nothing moves any more."""
