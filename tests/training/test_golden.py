@@ -19,7 +19,13 @@ from vla.training.recipe import TrainConfig
 
 GOLDEN = Path(__file__).with_name("golden")
 RECIPES = Path(__file__).resolve().parents[2] / "configs"
-DATASETS = {"demo": "dataset", "labels-from-logs": "renamed", "metaworld-mt50": "bare", "tabletop": "dataset"}
+DATASETS = {
+    "demo": "dataset",
+    "labels-from-logs": "renamed",
+    "metaworld-mt50": "bare",
+    "realtime": "dataset",
+    "tabletop": "dataset",
+}
 """The fixture that each recipe learns from; Meta-World offers no signal."""
 STEPS = 20
 CHANGES: dict[str, Any] = {

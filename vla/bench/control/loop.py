@@ -58,9 +58,9 @@ def _rows(title: str, found: Kept, *, real_time: bool) -> list[Row]:
         Row(name=f"{title}: lateness p99", value=found.p99_ms, unit="ms", bar=1.0 if real_time else None),
         Row(name=f"{title}: lateness max", value=found.max_ms, unit="ms"),
         Row(name=f"{title}: work of a tick", value=found.gate_ms, unit="ms"),
-        Row(name=f"{title}: deadlines missed", value=found.missed, unit=f"of {found.ticks + found.missed}"),
-        Row(name=f"{title}: misses not counted", value=found.uncounted, unit="", bar=0.0),
-        Row(name=f"{title}: commands not gated", value=found.ungated, unit="", bar=0.0),
+        Row(name=f"{title}: deadlines missed", value=float(found.missed), unit=f"of {found.ticks + found.missed}"),
+        Row(name=f"{title}: misses not counted", value=float(found.uncounted), unit="", bar=0.0),
+        Row(name=f"{title}: commands not gated", value=float(found.ungated), unit="", bar=0.0),
     ]
 
 
