@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 from vla.deploy.emulators.bus import Reply
-from vla.deploy.emulators.dynamixel_frames import BROADCAST, Frame, Frames, fast_status, status
+from vla.deploy.emulators.dynamixel_frames import BROADCAST, fast_status, new_frames, status
 from vla.deploy.emulators.dynamixel_servo import ACCESS, DAMAGED, FAILED, LENGTH, UNKNOWN, DynamixelServo
+from vla.deploy.emulators.frames import Frame
 
 PING, READ, WRITE, REG_WRITE, ACTION, FACTORY_RESET, REBOOT = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x08
 SYNC_READ, SYNC_WRITE, FAST_SYNC_READ = 0x82, 0x83, 0x8A
@@ -23,7 +24,7 @@ class DynamixelBus:
     def __init__(self, servos: Mapping[int, DynamixelServo]) -> None:
         self.servos = dict(sorted(servos.items()))
         self.counts: Counter[str] = Counter()
-        self._frames = Frames()
+        self._frames = new_frames()
         self._alone: dict[int, Callable[[DynamixelServo, bytes], tuple[int, bytes]]] = {
             PING: _ping,
             READ: _read,

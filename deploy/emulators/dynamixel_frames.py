@@ -6,7 +6,7 @@ The length counts all that follows it. ``FF FF FD`` is written ``FF FF FD FD`` w
 https://emanual.robotis.com/docs/en/dxl/protocol2/
 """
 
-from dataclasses import dataclass
+from vla.deploy.emulators.frames import Frame, Frames
 
 HEADER = b"\xff\xff\xfd\x00"
 BROADCAST = 0xFE
@@ -78,53 +78,19 @@ def _sealed(frame: bytes) -> bytes:
     return frame + crc16(frame).to_bytes(2, "little")
 
 
-@dataclass(frozen=True)
-class Frame:
-    """One instruction or status, as it was received."""
-
-    identifier: int
-    instruction: int
-    parameters: bytes
-    size: int
-    """Bytes on the wire."""
-    intact: bool = True
-    """Whether the checksum fits; if not, nothing in it can be trusted."""
+def new_frames() -> Frames:
+    """What finds them in a stream."""
+    return Frames(HEADER, _size_of, _parse)
 
 
-class Frames:
-    """Finds frames in a stream of bytes that may have lost or gained some."""
+def _size_of(data: bytes) -> int | None:
+    if len(data) < 7:
+        return None
+    size = 7 + int.from_bytes(data[5:7], "little")
+    return size if 10 <= size <= _MOST else 0
 
-    def __init__(self) -> None:
-        self._bytes = b""
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """The frames that end in ``data``."""
-        self._bytes += data
-        found = []
-        while (frame := self._next()) is not None:
-            found.append(frame)
-        return found
-
-    def clear(self) -> None:
-        """Forget what was begun: the line has been silent for too long."""
-        self._bytes = b""
-
-    def _next(self) -> Frame | None:
-        while True:
-            start = self._bytes.find(HEADER)
-            if start < 0:
-                self._bytes = self._bytes[-3:]  # may be the beginning of one
-                return None
-            data = self._bytes = self._bytes[start:]
-            if len(data) < 7:
-                return None
-            size = 7 + int.from_bytes(data[5:7], "little")
-            if not 10 <= size <= _MOST:
-                self._bytes = data[1:]
-                continue
-            if len(data) < size:
-                return None
-            self._bytes = data[size:]
-            body = unstuffed(data[7 : size - 2])
-            intact = crc16(data[: size - 2]) == int.from_bytes(data[size - 2 : size], "little")
-            return Frame(data[4], body[0], body[1:], size, intact)
+def _parse(data: bytes) -> Frame:
+    body = unstuffed(data[7:-2])
+    intact = crc16(data[:-2]) == int.from_bytes(data[-2:], "little")
+    return Frame(data[4], body[0], body[1:], len(data), intact)

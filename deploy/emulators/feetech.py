@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from vla.deploy.emulators.bus import Reply
-from vla.deploy.emulators.feetech_frames import BROADCAST, Frame, Frames, pack
+from vla.deploy.emulators.feetech_frames import BROADCAST, new_frames, pack
 from vla.deploy.emulators.feetech_servo import FeetechServo
+from vla.deploy.emulators.frames import Frame
 
 PING, READ, WRITE, REG_WRITE, ACTION, SYNC_READ, SYNC_WRITE = 0x01, 0x02, 0x03, 0x04, 0x05, 0x82, 0x83
 
@@ -18,7 +19,7 @@ class FeetechBus:
     def __init__(self, servos: Mapping[int, FeetechServo]) -> None:
         self.servos = dict(sorted(servos.items()))
         self.counts: Counter[str] = Counter()
-        self._frames = Frames()
+        self._frames = new_frames()
 
     def hear(self, data: bytes, baud: int) -> list[Reply]:
         """See `vla.deploy.emulators.bus.Bus`."""

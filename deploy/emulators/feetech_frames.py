@@ -5,7 +5,7 @@
 The length counts all that follows it.
 """
 
-from dataclasses import dataclass
+from vla.deploy.emulators.frames import Frame, Frames
 
 HEADER = b"\xff\xff"
 BROADCAST = 0xFE
@@ -23,52 +23,17 @@ def pack(identifier: int, instruction: int, parameters: bytes = b"") -> bytes:
     return HEADER + body + bytes([checksum(body)])
 
 
-@dataclass(frozen=True)
-class Frame:
-    """One instruction or status, as it was received."""
-
-    identifier: int
-    instruction: int
-    parameters: bytes
-    size: int
-    """Bytes on the wire."""
-    intact: bool = True
-    """Whether the checksum fits."""
+def new_frames() -> Frames:
+    """What finds them in a stream."""
+    return Frames(HEADER, _size_of, _parse)
 
 
-class Frames:
-    """Finds frames in a stream of bytes that may have lost or gained some."""
+def _size_of(data: bytes) -> int | None:
+    if len(data) < 4:
+        return None
+    # A third FF: the header begins one byte later.
+    return 0 if data[2] == 0xFF or not 2 <= data[3] <= _MOST_LENGTH else 4 + data[3]
 
-    def __init__(self) -> None:
-        self._bytes = b""
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """The frames that end in ``data``."""
-        self._bytes += data
-        found = []
-        while (frame := self._next()) is not None:
-            found.append(frame)
-        return found
-
-    def clear(self) -> None:
-        """Forget what was begun: the line has been silent for too long."""
-        self._bytes = b""
-
-    def _next(self) -> Frame | None:
-        while True:
-            start = self._bytes.find(HEADER)
-            if start < 0:
-                self._bytes = self._bytes[-1:]
-                return None
-            data = self._bytes = self._bytes[start:]
-            if len(data) < 4:
-                return None
-            if data[2] == 0xFF or not 2 <= data[3] <= _MOST_LENGTH:  # a third FF: the header begins one byte later
-                self._bytes = data[1:]
-                continue
-            size = 4 + data[3]
-            if len(data) < size:
-                return None
-            self._bytes = data[size:]
-            intact = checksum(data[2 : size - 1]) == data[size - 1]
-            return Frame(data[2], data[4], data[5 : size - 1], size, intact)
+def _parse(data: bytes) -> Frame:
+    return Frame(data[2], data[4], data[5:-1], len(data), checksum(data[2:-1]) == data[-1])

@@ -218,12 +218,12 @@ def test_it_answers_as_much_as_it_is_told_to(bench: Bench) -> None:
 
 
 def test_unknown_and_damaged_instructions_are_said_to_be(bench: Bench) -> None:
-    from vla.deploy.emulators.dynamixel_frames import Frames, pack
+    from vla.deploy.emulators.dynamixel_frames import new_frames, pack
 
     damaged = pack(1, 0x01)[:-1] + b"\x00"
     for sent, error in ((pack(1, 0x77), UNKNOWN), (damaged, DAMAGED), (pack(1, 0x02, b"\0"), LENGTH)):
         (reply,) = bench.bus.hear(sent, bench.baud)
-        (frame,) = Frames().feed(reply.data)
+        (frame,) = new_frames().feed(reply.data)
         assert frame.parameters[0] == error
 
 

@@ -5,7 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.deploy.emulators.wire import Wire
-from vla.deploy.emulators.dynamixel_frames import Frames, crc16, fast_status, pack, status, stuffed, unstuffed
+from vla.deploy.emulators.dynamixel_frames import crc16, fast_status, new_frames, pack, status, stuffed, unstuffed
 
 sdk = pytest.importorskip("dynamixel_sdk", reason="needs the extra robot")
 PACKETS = sdk.PacketHandler(2.0)
@@ -28,7 +28,7 @@ def test_a_write_of_theirs_is_a_frame_of_ours(identifier: int, address: int, dat
     said = address.to_bytes(2, "little") + data
     assert wire.sent == pack(identifier, 0x03, said) or stuffed(said) != said
     assume(b"\xff\xff\xfd\xfd" not in said)
-    (frame,) = Frames().feed(wire.sent)
+    (frame,) = new_frames().feed(wire.sent)
     assert (frame.identifier, frame.instruction, frame.parameters, frame.intact) == (identifier, 0x03, said, True)
     assert frame.size == len(wire.sent)
 
@@ -66,7 +66,7 @@ def test_what_is_stuffed_shows_no_header(data: bytes) -> None:
 @given(st.lists(BODY, min_size=1, max_size=4), st.lists(st.integers(1, 9), min_size=1), st.binary(max_size=5))
 def test_frames_are_found_however_the_bytes_come(bodies: list[bytes], sizes: list[int], noise: bytes) -> None:
     noise = noise.replace(b"\xff", b"")
-    stream, frames, found = b"".join(noise + pack(7, 0x03, body) for body in bodies), Frames(), []
+    stream, frames, found = b"".join(noise + pack(7, 0x03, body) for body in bodies), new_frames(), []
     while stream:
         size = sizes[len(stream) % len(sizes)]
         found += frames.feed(stream[:size])
@@ -78,11 +78,11 @@ def test_frames_are_found_however_the_bytes_come(bodies: list[bytes], sizes: lis
 def test_a_flipped_bit_is_seen(body: bytes, place: int, bit: int) -> None:
     frame = bytearray(pack(7, 0x03, body))
     frame[place % len(frame)] ^= 1 << bit
-    assert not any(found.intact for found in Frames().feed(bytes(frame)))
+    assert not any(found.intact for found in new_frames().feed(bytes(frame)))
 
 
 def test_a_frame_that_was_begun_is_forgotten() -> None:
-    frames = Frames()
+    frames = new_frames()
     frames.feed(pack(1, 0x03, bytes(20))[:12])
     frames.clear()
     assert [frame.identifier for frame in frames.feed(pack(2, 0x01))] == [2]
