@@ -108,11 +108,10 @@ class OperatorPage:
         self._pages.add(connection)
         shows = asyncio.create_task(self._show(connection))
         try:
-            await connection.send(json.dumps(self._board.about()))
-            async for message in connection:
-                self._hear(message)
-        except ConnectionClosed:
-            pass
+            with contextlib.suppress(ConnectionClosed):
+                await connection.send(json.dumps(self._board.about()))
+                async for message in connection:
+                    self._hear(message)
         finally:
             shows.cancel()
             self._pages.discard(connection)

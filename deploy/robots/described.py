@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from vla.core.contract import Dimension
+from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import ConfigError
 from vla.deploy.robots.motion import Motion
 
@@ -18,6 +18,23 @@ def dimension(name: str, *, unit: str, low: float, high: float) -> Dimension:
     if not low < high or abs(low) == float("inf") or abs(high) == float("inf"):
         raise ConfigError(f"joints.{name}: expected finite low < high, got low={low}, high={high}")
     return Dimension(name=name, unit=unit, low=low, high=high)
+
+
+def contract_of(
+    robot: str, joints: Sequence[Dimension], cameras: Sequence[Camera], *, gripper: str | None, control_hz: int | float
+) -> Contract:
+    """Of a robot whose joints are commanded as they are measured; the gripper is by default the joint of that name."""
+    names = [joint.name for joint in joints]
+    if gripper not in (None, *names):
+        raise ConfigError(f"gripper={gripper} is none of the joints {', '.join(names)}")
+    return Contract(
+        robot=robot,
+        cameras=tuple(cameras),
+        state=tuple(joints),
+        action=tuple(joints),
+        gripper=gripper or ("gripper" if "gripper" in names else None),
+        control_hz=float(control_hz),
+    )
 
 
 def motion_of(names: Sequence[str], said: Mapping[str, Any]) -> Motion:

@@ -24,13 +24,12 @@ import numpy as np
 from jaxtyping import Float32
 
 from vla.core.config import from_dict
-from vla.core.contract import Camera, Contract
+from vla.core.contract import Camera
 from vla.core.errors import ConfigError, RobotError
 from vla.core.lookup import lookup
 from vla.core.sealed import parse_json
 from vla.core.types import Observation
-from vla.deploy.robots.described import dimension, motion_of
-from vla.deploy.robots.motion import Motion
+from vla.deploy.robots.described import contract_of, dimension, motion_of
 
 _NEEDS = ("observation_features", "action_features", "is_connected", "connect", "get_observation", "send_action",
           "disconnect")  # fmt: skip
@@ -107,40 +106,18 @@ class LeRobotRobot:
         self.changed: Counter[str] = Counter()
         """Commands that the driver did not send as they were, by joint."""
         _check_features(self._robot, self._keys)
-        self._motion, self._instruction = motion_of(list(found), motion), instruction
-        self._contract = Contract(
-            robot=name or str(getattr(self._robot, "name", None) or make.rpartition(":")[2]),
-            cameras=_cameras(self._robot, cameras),
-            state=self._joints,
-            action=self._joints,
-            gripper=gripper or ("gripper" if "gripper" in found else None),
-            control_hz=float(control_hz),
-        )
-        if self._contract.gripper not in (None, *found):
-            raise ConfigError(f"gripper={gripper} is none of the joints {', '.join(found)}")
+        self.motion, self.instruction = motion_of(list(found), motion), instruction
+        known = name or str(getattr(self._robot, "name", None) or make.rpartition(":")[2])
+        views = _cameras(self._robot, cameras)
+        self.contract = contract_of(known, self._joints, views, gripper=gripper, control_hz=control_hz)
         self._connect()
-
-    @property
-    def contract(self) -> Contract:
-        """What the settings and the robot's features say."""
-        return self._contract
-
-    @property
-    def motion(self) -> Motion:
-        """That of the settings."""
-        return self._motion
-
-    @property
-    def instruction(self) -> str:
-        """That of the settings."""
-        return self._instruction
 
     def observe(self) -> Observation:
         """Joints and cameras, as the robot reads them."""
         found = self._read()
-        images = {camera.name: np.array(self._of(found, camera.name)) for camera in self._contract.cameras}
+        images = {camera.name: np.array(self._of(found, camera.name)) for camera in self.contract.cameras}
         return Observation(
-            images=images, state=self._state(found), instruction=self._instruction, time_ns=time.monotonic_ns()
+            images=images, state=self._state(found), instruction=self.instruction, time_ns=time.monotonic_ns()
         )
 
     def measure(self) -> Float32[np.ndarray, " s"]:

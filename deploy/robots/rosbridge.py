@@ -29,12 +29,11 @@ import numpy as np
 from jaxtyping import Float32
 
 from vla.core.config import from_dict
-from vla.core.contract import Camera, Contract
+from vla.core.contract import Camera
 from vla.core.errors import ConfigError, RobotError
 from vla.core.types import Observation
 from vla.deploy.robots.bridge import Bridge, Received
-from vla.deploy.robots.described import dimension, motion_of
-from vla.deploy.robots.motion import Motion
+from vla.deploy.robots.described import contract_of, dimension, motion_of
 from vla.deploy.robots.ros_messages import image_of, positions_of, stamp_of, to_array, to_trajectory
 
 STATE = "sensor_msgs/msg/JointState"
@@ -101,21 +100,15 @@ class RosBridgeRobot:
         found = {n: from_dict(JointConfig, dict(said), where=f"joints.{n}") for n, said in joints.items()}
         self._joints = tuple(dimension(n, unit=j.unit, low=j.low, high=j.high) for n, j in found.items())
         self._ros_names = [joint.ros or n for n, joint in found.items()]
-        self._motion, self._instruction = motion_of(list(found), motion), instruction
+        self.motion, self.instruction = motion_of(list(found), motion), instruction
         self._views = {
             n: from_dict(CameraConfig, dict(said), where=f"cameras.{n}") for n, said in (cameras or {}).items()
         }
         self._cameras = {n: Camera(name=n, height=view.height, width=view.width) for n, view in self._views.items()}
-        self._contract = Contract(
-            robot=name,
-            cameras=tuple(self._cameras.values()),
-            state=self._joints,
-            action=self._joints,
-            gripper=gripper or ("gripper" if "gripper" in found else None),
-            control_hz=float(control_hz),
-        )
+        views = list(self._cameras.values())
+        self.contract = contract_of(name, self._joints, views, gripper=gripper, control_hz=control_hz)
         self._places = _places(found, command, order)
-        self._reach_s = reach_s or 1 / (control_hz * self._motion.ticks(float(control_hz)))
+        self._reach_s = reach_s or 1 / (control_hz * self.motion.ticks(float(control_hz)))
         self._stale_s, self._state_topic, self._command_topic = stale_s, state_topic, command_topic
         self._positions: dict[str, Received[float]] = {}
         self._newest: dict[str, float] = {}
@@ -132,26 +125,11 @@ class RosBridgeRobot:
             self._bridge.close()
             raise
 
-    @property
-    def contract(self) -> Contract:
-        """That of the settings."""
-        return self._contract
-
-    @property
-    def motion(self) -> Motion:
-        """That of the settings."""
-        return self._motion
-
-    @property
-    def instruction(self) -> str:
-        """That of the settings."""
-        return self._instruction
-
     def observe(self) -> Observation:
         """The newest of each joint and camera, none older than the settings allow."""
         state = self.measure()
         images = {name: self._picture(name) for name in self._views}
-        return Observation(images=images, state=state, instruction=self._instruction, time_ns=time.monotonic_ns())
+        return Observation(images=images, state=state, instruction=self.instruction, time_ns=time.monotonic_ns())
 
     def measure(self) -> Float32[np.ndarray, " s"]:
         """The newest of each joint."""

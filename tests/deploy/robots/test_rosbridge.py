@@ -209,6 +209,7 @@ def test_what_the_server_complains_of_is_said(peer: Peer, caplog: pytest.LogCapt
         ({"command": "torque"}, "expected one of trajectory, array"),
         ({"joints": {"base": {"low": 0.0}}}, r"joints\.base.*high"),
         ({"cameras": {"front": {"height": 1, "width": 1}}}, r"cameras\.front.*topic"),
+        ({"gripper": "jaw"}, "gripper=jaw is none of the joints"),
     ],
 )
 def test_wrong_settings_are_named(change: dict[str, Any], message: str) -> None:
