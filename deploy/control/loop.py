@@ -280,7 +280,7 @@ class ControlLoop:
             return True
         self._guarded = True
         away = np.abs(first - self.gate.sent)
-        far = np.flatnonzero(away > np.asarray(self._robot.motion.jump))
+        far = np.flatnonzero(away > self._robot.motion.most_jump)
         if not len(far):
             return True
         name, by = self._contract.action[far[0]].name, away[far[0]]

@@ -8,6 +8,8 @@ from jaxtyping import Float64
 
 from vla.core.errors import ConfigError
 
+_JUMP_S = 0.25
+
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
@@ -42,20 +44,25 @@ class Motion:
     """A command rests on an observation that is no older; then the robot comes to rest."""
     servo_hz: float | None = None
     """How often commands are sent; by default once in each control period."""
-    jump: float | tuple[float, ...] = np.inf
-    """How far the first target may be from where the robot stands: beyond, it is approached slowly, or refused."""
+    jump: float | tuple[float, ...] | None = None
+    """How far the first target may be from where the robot stands: beyond, it is approached slowly, or refused. By
+    default what it would be a quarter of a second on its way at its highest speed."""
     hold_s: float = 10.0
     """How long the robot holds still without a command that may pass, before it is let go of."""
 
     def __post_init__(self) -> None:
         for name in ("speed", "acceleration", "jerk", "deviation", "stale_s", "jump", "hold_s"):
-            value = np.asarray(getattr(self, name), float)
-            if not (value > 0).all():
+            if (value := getattr(self, name)) is not None and not (np.asarray(value, float) > 0).all():
                 raise ConfigError(f"motion: {name}={getattr(self, name)} must be positive")
         if not 0 <= self.margin < 0.5:
             raise ConfigError(f"motion: margin={self.margin} must be at least 0 and below 0.5")
         if self.servo_hz is not None and not 0 < self.servo_hz < np.inf:
             raise ConfigError(f"motion: servo_hz={self.servo_hz} must be positive")
+
+    @property
+    def most_jump(self) -> Float64[np.ndarray, "*d"]:
+        """`jump`, or what it is by default."""
+        return np.asarray(np.multiply(self.speed, _JUMP_S) if self.jump is None else self.jump, float)
 
     def ticks(self, control_hz: float) -> int:
         """Commands in each control period; a `ConfigError` if they are no whole number."""

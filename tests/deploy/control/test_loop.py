@@ -97,7 +97,7 @@ def test_the_gate_stands_before_the_robot() -> None:
         def command(look: int) -> np.ndarray:
             return np.full(2, 10 if look % 7 < 3 else -10, np.float32)
 
-    arm = Arm(Motion(speed=0.5, acceleration=2.0, jerk=40.0))
+    arm = Arm(Motion(speed=0.5, acceleration=2.0, jerk=40.0, jump=np.inf))
     found, _ = drive(Jumping(arm), arm, 60)
     sent = np.stack([np.zeros(2)] * 3 + arm.commands).astype(np.float64)
     speed = np.diff(sent, axis=0) * HZ
@@ -322,11 +322,11 @@ def test_a_far_first_target_is_approached_slowly_or_refused() -> None:
         def command(look: int) -> np.ndarray:
             return np.array([1.0, 0.1], np.float32)
 
-    motion = Motion(speed=8.0, acceleration=200.0, jump=0.5)
+    motion = Motion(speed=2.0, acceleration=200.0)  # a quarter of a second at that speed
     arm = Arm(motion)
-    _, steps = drive(Far(arm), arm, 60)
+    _, steps = drive(Far(arm), arm, 100)
     assert "travel" in {step.mode for step in steps}
-    assert np.abs(np.diff(np.stack(arm.commands), axis=0)).max() * HZ <= 8.0 / 4 * 1.01
+    assert np.abs(np.diff(np.stack(arm.commands), axis=0)).max() * HZ <= 2.0 / 4 * 1.01
     np.testing.assert_allclose(arm.commands[-1], [1.0, 0.1], atol=1e-5)
     assert steps[-1].mode == "policy"
     with pytest.raises(RobotError, match="first target of pan is 1 from where it stands"):
@@ -354,7 +354,7 @@ def test_chunks_that_disagree_are_noted_and_may_pause() -> None:
 def test_reaction_is_from_what_was_seen_to_what_rests_on_the_next_look() -> None:
     arm = Arm()
     found, _ = drive(Right(arm, 16, execute=10), arm, 45)
-    assert found.reaction_p50_ms == pytest.approx(10 * 1e3 / HZ, abs=1e3 * PERIOD_S)
+    assert found.reaction_p50_ms == pytest.approx(10 * 1e3 / HZ, abs=4e3 * PERIOD_S)
     arm = Arm()
     found, _ = drive(Right(arm, 16, execute=2, periods=[2.5]), arm, 60, pace=AHEAD)
     assert found.reaction_p50_ms is not None
