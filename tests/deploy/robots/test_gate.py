@@ -59,10 +59,23 @@ def _hostile(rng: np.random.Generator) -> Iterator[Any]:
         yield from [bad[rng.integers(len(bad))]] * int(rng.integers(1, 9))
 
 
+def _glide(rng: np.random.Generator) -> Iterator[Any]:
+    """As fast as is allowed and as smooth as is asked for, and on beyond the ends: only what comes next is wrong."""
+    at, speed = HOME.astype(np.float64), np.zeros(3)
+    while True:
+        goal = np.asarray(MOTION.speed) * np.where(rng.random(3) < 0.5, -0.95, 0.95)
+        for _ in range(int(rng.integers(40, 160))):
+            most = np.asarray(MOTION.acceleration) / 10 / 50  # a tenth of it: within the jerk, too
+            speed = speed + np.clip(goal - speed, -most, most)
+            at = np.clip(at + speed / 50, LOW - 0.5, HIGH + 0.5)
+            yield at.astype(np.float32)
+
+
 DRIVERS: dict[str, Callable[[np.random.Generator], Iterator[Any]]] = {
     "random": _random,
     "bang": _bang,
     "walk": _walk,
+    "glide": _glide,
     "hostile": _hostile,
 }
 
