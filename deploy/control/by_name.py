@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from vla.core.contract import Camera, Contract, Dimension
+from vla.core.contract import Contract, Dimension
 from vla.core.types import ActionChunk, ClosablePolicy, Observation, Policy
-
-_T = TypeVar("_T", Dimension, Camera)
 
 
 def by_name(policy: Policy, robot: Contract) -> Policy:
@@ -18,12 +16,9 @@ def by_name(policy: Policy, robot: Contract) -> Policy:
     What differs beside the order is for `vla.core.contract.require_match` to say. A policy that can be begun anew is
     given its order where it is made, inside its process.
     """
-    own = policy.contract
-    pairs = ((own.state, robot.state), (own.action, robot.action), (own.cameras, robot.cameras))
-    names = [([item.name for item in ours], [item.name for item in theirs]) for ours, theirs in pairs]
-    if all(ours == theirs for ours, theirs in names) or any(sorted(ours) != sorted(theirs) for ours, theirs in names):
-        return policy
-    return _InOrder(policy, robot)
+    own, there = (_names(contract) for contract in (policy.contract, robot))
+    same = all(sorted(ours) == sorted(theirs) for ours, theirs in zip(own, there, strict=True))
+    return _InOrder(policy, robot) if same and own != there else policy
 
 
 class _InOrder:
@@ -34,16 +29,7 @@ class _InOrder:
         self._policy = policy
         self._state_in = _places(own.state, robot.state)
         self._action_in, self._action_out = _places(own.action, robot.action), _places(robot.action, own.action)
-        spec = own.policy
-        if spec is not None:
-            spec = replace(spec, relative_to=tuple(spec.relative_to[place] for place in self._action_out))
-        self._contract = replace(
-            own,
-            state=_ordered(own.state, robot.state),
-            action=_ordered(own.action, robot.action),
-            cameras=_ordered(own.cameras, robot.cameras),
-            policy=spec,
-        )
+        self._contract = own.in_order_of(robot)
 
     @property
     def contract(self) -> Contract:
@@ -70,12 +56,11 @@ class _InOrder:
         return replace(seen, state=seen.state[self._state_in], committed=committed, history=history)
 
 
+def _names(contract: Contract) -> list[list[str]]:
+    return [[item.name for item in items] for items in (contract.cameras, contract.state, contract.action)]
+
+
 def _places(wanted: Sequence[Dimension], there: Sequence[Dimension]) -> Any:
     """Where each of ``wanted`` stands in ``there``."""
     names = [dimension.name for dimension in there]
     return [names.index(dimension.name) for dimension in wanted]
-
-
-def _ordered(items: Sequence[_T], like: Sequence[_T]) -> tuple[_T, ...]:
-    known = {item.name: item for item in items}
-    return tuple(known[item.name] for item in like)

@@ -15,6 +15,7 @@ from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import CheckpointError, ConfigError, ContractError
 from vla.core.scaling import Statistics
 from vla.core.types import ActionChunk, Observation, Policy, SeededPolicy
+from vla.deploy.control.by_name import by_name
 from vla.models.checkpoint import Blueprint, load_model, write_checkpoint
 from vla.models.codecs.config import BinsConfig
 from vla.models.config import UnifiedConfig
@@ -124,6 +125,19 @@ def _observe(seed: int, robot: Contract = _ARM, **changes: Any) -> Observation:
         "time_ns": 100 + seed,
     }
     return Observation(**(values | changes))
+
+
+def test_a_robot_with_its_joints_in_another_order_is_driven_by_name(make_checkpoint: MakeCheckpoint) -> None:
+    path = make_checkpoint()
+    turned = dataclasses.replace(_ARM, cameras=_ARM.cameras[::-1], state=_JOINTS[::-1], action=_JOINTS[::-1])
+    policy = by_name(LearnedPolicy(path, robot=turned), turned)
+    assert [d.name for d in policy.contract.action] == ["wrist", "elbow", "shoulder"]
+    seen = _observe(1)
+    (ours,) = LearnedPolicy(path).act([seen])
+    (theirs,) = policy.act([dataclasses.replace(seen, state=seen.state[::-1].copy())])
+    assert ours is not None
+    assert theirs is not None
+    np.testing.assert_array_equal(theirs.actions[:, ::-1], ours.actions)
 
 
 def _one(policy: LearnedPolicy, observation: Observation) -> ActionChunk:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from vla.core.errors import ContractError
 from vla.core.files import NotPlainError, read_below
@@ -60,6 +60,9 @@ class Camera:
         return "uint8" if self.kind == "rgb" else "uint16"
 
 
+_Named = TypeVar("_Named", Dimension, Camera)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Contract:
     """What a robot shows and takes, and, for a policy, how it was trained to read it."""
@@ -93,6 +96,15 @@ class Contract:
         """The same of the action, float32 (d,) each."""
         return _ends(self.action)
 
+    def in_order_of(self, other: "Contract") -> "Contract":
+        """The same, its cameras, state and action in the order of ``other``; a list of other names stays as it is."""
+        spec, action = self.policy, _ordered(self.action, other.action)
+        if spec is not None:
+            relative = dict(zip((d.name for d in self.action), spec.relative_to, strict=True))
+            spec = dataclasses.replace(spec, relative_to=tuple(relative[d.name] for d in action))
+        cameras, state = _ordered(self.cameras, other.cameras), _ordered(self.state, other.state)
+        return dataclasses.replace(self, cameras=cameras, state=state, action=action, policy=spec)
+
     def to_json(self) -> dict[str, Any]:
         """A plain JSON object that `from_json` reads back; a tolerance that is the default is not said."""
         value = {"contract_version": CONTRACT_VERSION, **dataclasses.asdict(self)}
@@ -123,6 +135,12 @@ class Contract:
         """Twelve hexadecimal digits that change when anything but the recorded versions does."""
         value = {k: v for k, v in self.to_json().items() if k != "versions"}
         return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+
+def _ordered(items: tuple[_Named, ...], like: Sequence[_Named]) -> tuple[_Named, ...]:
+    known = {item.name: item for item in items}
+    same = known.keys() == {item.name for item in like} and len(known) == len(items) == len(like)
+    return tuple(known[item.name] for item in like) if same else items
 
 
 def _ends(dimensions: Sequence[Dimension]) -> "tuple[np.ndarray, np.ndarray]":

@@ -131,8 +131,11 @@ class Preprocessor:
         return found
 
     def embodiment_for(self, contract: Contract) -> int:
-        """Which robot of this preprocessor fits ``contract``; a `ContractError` with the differences of the nearest."""
-        lines = [differences(e.contract, contract) for e in self.embodiments]
+        """Which robot of this preprocessor fits ``contract``, in whatever order that has its joints and cameras.
+
+        None: a `ContractError` with the differences of the nearest.
+        """
+        lines = [differences(e.contract, contract.in_order_of(e.contract)) for e in self.embodiments]
         best = min(range(len(lines)), key=lambda i: len(lines[i]))
         if lines[best]:
             known = ", ".join(e.contract.robot for e in self.embodiments)
