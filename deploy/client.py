@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 from websockets.frames import CloseCode
 from websockets.sync.client import ClientConnection, connect
 
@@ -256,7 +256,7 @@ class PolicyClient:
                 f"{uri}: its certificate is not trusted ({error.verify_message}); name that of its authority in "
                 "VLA_TLS_CA or with --tls-ca"
             ) from None
-        except (OSError, InvalidHandshake) as error:  # TimeoutError is an OSError
+        except (OSError, WebSocketException) as error:  # a TimeoutError is an OSError; also one that is closed at once
             port = uri.rpartition(":")[2].partition("/")[0]
             raise ServeError(
                 f"no policy server answers at {uri} ({type(error).__name__}); "

@@ -129,10 +129,10 @@ def places_of(name: str) -> int | None:
     return places if isinstance(places, int) and places > 0 else None
 
 
-def _server(address: str, *, env: str = "", contract: Contract | None = None) -> Policy:
+def _server(address: str, *, env: str = "", contract: Contract | None = None, timeout_s: float = 30.0) -> Policy:
     from vla.deploy.remote import RemotePolicy
 
-    remote = RemotePolicy(address, read_api_key(), tls_ca=read_tls_ca())
+    remote = RemotePolicy(address, read_api_key(), timeout_s, tls_ca=read_tls_ca())
     if contract is not None:
         require_match(remote.contract, contract, who=f"server {address}", whom=f"environment {env}", fix=_FIX)
     return remote

@@ -1,6 +1,6 @@
 """``vla run``: a policy drives a robot."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -145,8 +145,10 @@ def _policy(name: str, robot: "Robot", stack: ExitStack) -> "Policy | Engine":
     from vla.deploy.engines.policy_process import PolicyProcess
     from vla.policies.table import find_policy, is_address
 
-    # Whether a server fits is for the loop to say: here it would be refused for its order.
-    make = partial(_ordered, find_policy(name), robot.contract, offer=not is_address(name))
+    # Whether a server fits is for the loop to say: here it would be refused for its order. One that says nothing any
+    # more is asked through a new connection before the robot is let go of.
+    offers = {"timeout_s": robot.motion.hold_s / 2} if is_address(name) else {"contract": robot.contract}
+    make = partial(_ordered, find_policy(name), robot.contract, offers)
     if not is_address(name):
         process = stack.enter_context(closing(PolicyProcess(make, slots=1, start_s=_START_S)))
         spec = process.contract.policy
@@ -159,11 +161,11 @@ def _policy(name: str, robot: "Robot", stack: ExitStack) -> "Policy | Engine":
     return policy
 
 
-def _ordered(factory: "Factory", robot: "Contract", *, offer: bool) -> "Policy":
+def _ordered(factory: "Factory", robot: "Contract", offers: "Mapping[str, Any]") -> "Policy":
     from vla.deploy.control.by_name import by_name
     from vla.policies.table import build_policy
 
-    return by_name(build_policy(factory, **({"contract": robot} if offer else {})), robot)
+    return by_name(build_policy(factory, **offers), robot)
 
 
 def _line(driven: "Driven") -> str:

@@ -85,3 +85,16 @@ class Right:
             raise error
         actions = np.stack([self.command(seen.time_ns + k) for k in range(self._horizon)])
         return [ActionChunk(actions=actions, time_ns=seen.time_ns)]
+
+
+class Sweeping:
+    """To be served: from wherever the arm is, on at a fifth of a radian a second, sixteen steps ahead."""
+
+    contract = replace(Arm().contract, policy=spec(16, execute=4))
+
+    def reset(self, slot: int) -> None:
+        pass
+
+    def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
+        way = np.arange(1, 17, dtype=np.float32)[:, None] * 0.01
+        return [None if o is None else ActionChunk(actions=o.state + way, time_ns=o.time_ns) for o in observations]
