@@ -74,8 +74,7 @@ _SMALLER: Sequence[tuple[str, Any]] = (
     (r"^vla collect(?!.*metaworld)(.*)--episodes 2", r"vla collect\1--episodes 4"),
     (r"^vla eval(?!.*--(episodes|diff))(.*)", r"vla eval\2 --episodes 2"),
     (r"^vla (run|emulate)(?!.*--seconds)(.*)", r"vla \1\2 --seconds 0.5"),
-    (r"--page$", "--page --episodes 1"),
-    (r"--page (?!--)", "--page --episodes 1 "),
+    (r"^vla run(?!.*--episodes)(.*--page)", r"vla run --episodes 1\1"),  # or it would wait for a person
     (r"/tmp/|/dev/shm/", ""),
     (r"^vla data bench(.*)", r"vla data bench\1 --seconds 0.2 --batch 4"),
     (r"--env (all|'tabletop/\*')", "--env 'tabletop/p*'"),

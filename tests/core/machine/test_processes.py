@@ -194,6 +194,21 @@ def test_in_this_process_silence_is_interrupted(adder: Any) -> None:
     time.sleep(0.6)  # nothing rings any more
 
 
+def test_somebody_elses_alarm_rings_all_the_same(adder: Any) -> None:
+    rung: list[int] = []
+    timer = signal.getitimer(signal.ITIMER_REAL)
+    earlier = signal.signal(signal.SIGALRM, lambda number, frame: rung.append(number))
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        (future,) = run_shares(adder, [0.05], workers=1, engine="inline", silence_s=5.0)
+        assert future.result()[0] == 0.05
+        time.sleep(0.4)
+    finally:
+        signal.signal(signal.SIGALRM, earlier)
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+    assert rung == [signal.SIGALRM]
+
+
 def test_the_kernels_count_of_kills_for_memory_is_part_of_the_message(
     adder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -88,6 +89,8 @@ def _alarm(work: Work) -> Iterator[Report]:
         signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
         work.on_report(value)
 
+    began_s = time.monotonic()
+    left_s, every_s = signal.setitimer(signal.ITIMER_REAL, 0)
     earlier = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
     try:
@@ -95,6 +98,8 @@ def _alarm(work: Work) -> Iterator[Report]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, earlier)
+        if left_s:  # somebody else's alarm: it rings when it would have, or at once where that is past
+            signal.setitimer(signal.ITIMER_REAL, max(1e-3, left_s - (time.monotonic() - began_s)), every_s)
 
 
 def _run_in_processes(work: Work) -> list[Future[Any]]:
