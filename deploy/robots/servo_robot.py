@@ -63,5 +63,6 @@ def motion_of(description: Description, *, servo_hz: float | None) -> Motion:
     return Motion(
         speed=tuple(joint.speed for joint in joints),
         acceleration=tuple(joint.acceleration for joint in joints),
+        deviation=tuple(joint.deviation for joint in joints),
         servo_hz=servo_hz,
     )

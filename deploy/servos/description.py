@@ -43,6 +43,9 @@ class Joint:
     """The most, in units a second."""
     acceleration: float = 20.0
     """The most, in units a second squared."""
+    deviation: float = math.inf
+    """How far from where the joint is its target may be: a servo pushes by this distance, against what hinders it and
+    when it comes free."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.id <= _MOST_ID:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.running import running
 from vla.bench.envs.evaluation import write_random_checkpoint
 from vla.evaluation.folder import EPISODES, RESULT, read_episodes
 from vla.evaluation.trials import TIMES
@@ -76,7 +77,7 @@ def test_other_settings_are_refused_with_the_difference(call: Callable, tmp_path
 def test_ctrl_c_keeps_what_has_ended_and_the_same_command_goes_on(call: Callable, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = ["eval", "expert", "--episodes", "30", "--workers", "2", "--batch", "2", "--out", str(out)]
-    with subprocess.Popen(
+    with running(
         [sys.executable, "-m", "vla.cli.main", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         deadline = time.monotonic() + 100

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.running import running
 from vla.core.sealed import seal_folder
 from vla.deploy.client import PolicyClient
 from vla.deploy.recording.frames import read_frames
@@ -32,7 +33,7 @@ def serving(folder: Path, *arguments: object) -> Iterator[tuple[str, int]]:
     ready.unlink(missing_ok=True)
     options = ("--port", "0", "--json", ready, "--limits.clients", "4")
     command = [sys.executable, "-m", "vla.cli.main", "serve", *map(str, (*arguments, *options))]
-    with said.open("w") as out, subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, text=True) as process:
+    with said.open("w") as out, running(command, stdout=out, stderr=subprocess.PIPE, text=True) as process:
         try:
             wait_until(lambda: ready.exists() or process.poll() is not None)
             assert process.poll() is None, process.communicate()[1]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.running import running
 from vla.core.secret import VARIABLE
 
 _EPISODES = ("--episodes", "3", "--workers", "1", "--seed", "900", "--set", "image_size=32", "max_steps=12")
@@ -25,7 +26,7 @@ def _serving(checkpoint: Path, folder: Path, *arguments: str) -> Iterator[str]:
     command += arguments
     with (
         said.open("w") as out,
-        subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, text=True) as process,
+        running(command, stdout=out, stderr=subprocess.PIPE, text=True) as process,
     ):
         deadline = time.monotonic() + 100
         while not ready.exists():
@@ -96,11 +97,16 @@ def test_the_key_reaches_the_server_and_nothing_that_is_written(
             "--json",
             tmp_path / "run.json",
         )
-        told.append(call("run", address, *drive))
+        told.append(call("run", "--policy", address, *drive))
+        assert told[-1].code == 0, told[-1].err
         monkeypatch.setenv(VARIABLE, f"{key}-not")
-        told.append(call("run", address, *drive))
+        told.append(call("run", "--policy", address, *drive))
         assert told[-1].code == 2
-        for command in (("run", f"{address}/?key={key}", *drive), ("eval", "--server", f"{address}/?key={key}", *many)):
+        assert "401" in told[-1].err
+        for command in (
+            ("run", "--policy", f"{address}/?key={key}", *drive),
+            ("eval", "--server", f"{address}/?key={key}", *many),
+        ):
             told.append(call(*command))
             assert "an address holds no password" in told[-1].err
     written = [path for path in tmp_path.rglob("*") if path.is_file()]

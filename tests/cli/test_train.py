@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.running import running
 from vla.models.checkpoint import load_model, read_blueprint
 from vla.training.metrics import read_metrics
 from vla.training.state import states
@@ -64,7 +65,7 @@ def place(dataset: Path, tmp_path: Path) -> Path:
 def test_a_run_that_is_told_to_end_saves_and_can_go_on(place: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "vla.cli.main", "train", place, "--out", run, "--steps", "100000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while not read_metrics(run):
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.running import running
 from vla.core.errors import VlaError
 from vla.core.machine import spawned
 from vla.core.machine.processes import Engine, run_shares
@@ -132,7 +133,7 @@ def test_workers_end_with_their_parent(tmp_path: Path, number: signal.Signals) -
         "import os, time\ndef sleep(share, report):\n    report(os.getpid())\n    time.sleep(60)\n"
     )
     (tmp_path / "main.py").write_text(_SLEEPER.format(folder=str(tmp_path)))
-    with subprocess.Popen(
+    with running(
         [sys.executable, str(tmp_path / "main.py")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None

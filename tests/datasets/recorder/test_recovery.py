@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.running import running
 from vla.core.contract import Contract
 from vla.core.types import Episode
 from vla.datasets.dataset import Dataset, create_dataset
@@ -90,7 +91,7 @@ def assert_is_recording(episode: Episode, steps: int) -> None:
 @pytest.mark.parametrize("handed_over", [1, 1000])
 def test_killed_while_recording(tmp_path: Path, handed_over: int) -> None:
     root = tmp_path / "größe 1"
-    with subprocess.Popen([sys.executable, SCRIPT, "record", root], stdout=subprocess.PIPE) as process:
+    with running([sys.executable, SCRIPT, "record", root], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         for i in range(handed_over):
             assert int(process.stdout.readline()) == i

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import zarr
 
+from tests.running import running
 from vla.core.contract import Contract
 from vla.core.errors import ContractError, DatasetError, UnknownNameError
 from vla.core.sealed import Entry
@@ -300,7 +301,7 @@ def test_kill_leaves_no_half_segment(tmp_path: Path) -> None:
     root = tmp_path / "data"
     rng = random.Random(0)
     for sealed in range(4):
-        with subprocess.Popen([sys.executable, SCRIPT, "endless", root], stdout=subprocess.PIPE) as process:
+        with running([sys.executable, SCRIPT, "endless", root], stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             for _ in range(1 + sealed):
                 assert process.stdout.readline() == b"sealed\n"

@@ -1,6 +1,6 @@
 """The gate keeps its promises whatever is asked, and does nothing where nothing is wrong."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.deploy.robots.hostile_commands import DRIVERS, Course
 from vla.core.contract import Contract, Dimension
 from vla.core.errors import ConfigError, ContractError
 from vla.deploy.robots.gate import Gate
@@ -19,6 +20,7 @@ MOTION = Motion(speed=(2.0, 3.0, 0.5), acceleration=(10.0, 4.0, 2.0))
 SMOOTH = replace(MOTION, jerk=(60.0, 100.0, 30.0))
 HOME = np.array([0.0, -1.5, 0.04], np.float32)
 LOW, HIGH = (np.array([joint[i] for joint in JOINTS]) for i in (2, 3))
+COURSE = Course(low=LOW, high=HIGH, home=HOME, motion=MOTION, hz=50.0)
 
 
 def _contract(hz: float = 50.0) -> Contract:
@@ -28,56 +30,6 @@ def _contract(hz: float = 50.0) -> Contract:
 
 def _gate(motion: Motion = MOTION, hz: float = 50.0) -> Gate:
     return Gate(_contract(hz), motion, where=HOME)
-
-
-def _random(rng: np.random.Generator) -> Iterator[Any]:
-    while True:
-        yield rng.uniform(LOW - 1, HIGH + 1).astype(np.float32)
-
-
-def _bang(rng: np.random.Generator) -> Iterator[Any]:
-    """From end to end, for as long as is worst."""
-    while True:
-        end, steps = np.where(rng.random(3) < 0.5, LOW, HIGH), int(rng.integers(1, 90))
-        yield from [end.astype(np.float32)] * steps
-
-
-def _walk(rng: np.random.Generator) -> Iterator[Any]:
-    at = HOME.copy()
-    while True:
-        at = at + rng.normal(0, 0.05, 3).astype(np.float32)
-        yield at
-
-
-def _hostile(rng: np.random.Generator) -> Iterator[Any]:
-    bad = [
-        np.full(3, np.nan, np.float32), np.array([np.inf, 0, 0], np.float32), np.full(3, 1e30, np.float32),
-        np.full(3, -3e38, np.float32), np.full(3, 1e-42, np.float32), np.zeros(4, np.float32), np.zeros((3, 1)),
-        np.array(["a", "b", "c"], object), np.arange(3), None, "left", [0.0, 0.0, 0.0], HIGH.astype(np.float32),
-    ]  # fmt: skip
-    while True:
-        yield from [bad[rng.integers(len(bad))]] * int(rng.integers(1, 9))
-
-
-def _glide(rng: np.random.Generator) -> Iterator[Any]:
-    """As fast as is allowed and as smooth as is asked for, and on beyond the ends: only what comes next is wrong."""
-    at, speed = HOME.astype(np.float64), np.zeros(3)
-    while True:
-        goal = np.asarray(MOTION.speed) * np.where(rng.random(3) < 0.5, -0.95, 0.95)
-        for _ in range(int(rng.integers(40, 160))):
-            most = np.asarray(MOTION.acceleration) / 10 / 50  # a tenth of it: within the jerk, too
-            speed = speed + np.clip(goal - speed, -most, most)
-            at = np.clip(at + speed / 50, LOW - 0.5, HIGH + 0.5)
-            yield at.astype(np.float32)
-
-
-DRIVERS: dict[str, Callable[[np.random.Generator], Iterator[Any]]] = {
-    "random": _random,
-    "bang": _bang,
-    "walk": _walk,
-    "glide": _glide,
-    "hostile": _hostile,
-}
 
 
 def _keeps_its_promises(gate: Gate, motion: Motion, hz: float, driver: Iterator[Any], steps: int) -> None:
@@ -98,14 +50,14 @@ def _keeps_its_promises(gate: Gate, motion: Motion, hz: float, driver: Iterator[
 @pytest.mark.parametrize("name", DRIVERS)
 def test_no_command_breaks_a_promise(name: str, motion: Motion) -> None:
     rng = np.random.default_rng(0)
-    _keeps_its_promises(_gate(motion), motion, 50.0, DRIVERS[name](rng), 600)
+    _keeps_its_promises(_gate(motion), motion, 50.0, DRIVERS[name](rng, COURSE), 600)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", DRIVERS)
 def test_a_million_commands_break_none(name: str) -> None:
     for motion in (MOTION, SMOOTH):
-        _keeps_its_promises(_gate(motion), motion, 50.0, DRIVERS[name](np.random.default_rng(1)), 125_000)
+        _keeps_its_promises(_gate(motion), motion, 50.0, DRIVERS[name](np.random.default_rng(1), COURSE), 125_000)
 
 
 @given(
@@ -122,7 +74,7 @@ def test_whatever_the_robot_and_its_rate(
 ) -> None:
     """``jerk`` counts accelerations in a second: a robot that needs longer than half of one is none."""
     motion = Motion(speed=speed, acceleration=acceleration, jerk=max(jerk * acceleration, 50.0), margin=margin)
-    _keeps_its_promises(_gate(motion, hz), motion, hz, DRIVERS[name](np.random.default_rng(seed)), 60)
+    _keeps_its_promises(_gate(motion, hz), motion, hz, DRIVERS[name](np.random.default_rng(seed), COURSE), 60)
 
 
 @pytest.mark.parametrize("motion", [MOTION, SMOOTH], ids=["plain", "smooth"])

@@ -16,6 +16,7 @@ import pytest
 from websockets.frames import Opcode
 from websockets.sync.client import connect
 
+from tests.running import running
 from vla.bench.serving.raw import dial, frame, is_open, raw_client
 from vla.core.errors import ServeError
 from vla.deploy.client import PolicyClient
@@ -223,7 +224,7 @@ server.serve_forever(on_ready=lambda address: (sys.stdout.write(address + chr(10
 def test_a_stop_under_load_takes_a_moment() -> None:
     images = {"front": np.zeros((8, 6, 3), np.uint8), "wrist": np.zeros((4, 4, 3), np.uint8)}
     message = {"images": {**images, "depth": np.zeros((5, 3, 1), np.uint16)}, "state": np.zeros(2), "prompt": "wait"}
-    with subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE) as process:
+    with running([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             address = process.stdout.readline().decode().strip()

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from tests.running import running
 from vla.core.contract import Contract
 from vla.core.errors import ServeError
 from vla.deploy.client import PolicyClient
@@ -309,7 +310,7 @@ sys.stdout.write("stopped")
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_stop_the_server_cleanly(number):
-    with subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with running([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         address = process.stdout.readline().decode().strip()
         try:
             with PolicyClient(address) as client:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.deploy.policies import ToldPolicy, once
+from tests.running import running
 from vla.core.errors import ServeError
 from vla.deploy.client import PolicyClient
 from vla.deploy.engines.policy_process import PolicyProcess
@@ -157,7 +158,7 @@ server.serve_forever(on_ready=lambda address: (sys.stdout.write(address + chr(10
 
 def test_on_a_thread_one_that_hangs_ends_the_server_with_an_error() -> None:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", PROGRAM], **pipes) as process:
+    with running([sys.executable, "-c", PROGRAM], **pipes) as process:
         try:
             assert process.stdout is not None
             address = process.stdout.readline().decode().strip()

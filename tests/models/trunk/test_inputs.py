@@ -15,10 +15,11 @@ MakeBatch = Callable[..., Batch]
 
 @pytest.fixture
 def whole(make_batch: MakeBatch) -> Batch:
-    """With all that an input may have."""
+    """With all that an input and a target may have."""
     batch = make_batch(size=7)
     committed = Committed(actions=batch.targets.actions, steps=torch.arange(7) % 3)
-    return replace(batch, inputs=replace(batch.inputs, committed=committed, seeds=torch.arange(7)))
+    inputs = replace(batch.inputs, committed=committed, seeds=torch.arange(7))
+    return Batch(inputs=inputs, targets=replace(batch.targets, executed=batch.targets.actions + 1))
 
 
 def _tensors(value: Any) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.running import running
 from vla.core.errors import DatasetError
 from vla.datasets.formats.robomimic.file import is_hdf5, open_hdf5
 from vla.datasets.formats.robomimic.source import open_robomimic, recognise
@@ -72,7 +73,7 @@ os._exit(0)
 def test_a_file_that_is_still_written(tmp_path: Path) -> None:
     path = tmp_path / "x.hdf5"
     command = [sys.executable, "-c", _WRITER, str(path), "open"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+    with running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "ready\n"
         assert "open for writing" in said_of(path)
