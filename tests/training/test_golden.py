@@ -40,8 +40,8 @@ CHANGES: dict[str, Any] = {
     "warmup_steps": 5,
     "log_steps": 1,
     # Slow: at the rates of the recipes each of the first steps magnifies tenfold what rounding does, and a golden curve
-    # would be that of one processor. So one thread or two, and SSE or AVX2 (ATEN_CPU_CAPABILITY=default), curves differ by
-    # less than a tenth of what is allowed.
+    # would be that of one processor. So one thread or two, and SSE or AVX2 (ATEN_CPU_CAPABILITY=default), curves differ
+    # by less than a tenth of what is allowed.
     "optimiser": {"lr": 3e-5, "muon_lr": 3e-4},
 }
 
