@@ -1,4 +1,4 @@
-"""Commands that nobody should give: at random, from end to end, gliding beyond the ends, and what is no command at all."""
+"""Commands that nobody should give: at random, from end to end, gliding beyond the ends, and what is none at all."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Hostile commands through gate, vendor's SDK and line: servos are told nothing, and do nothing, that is not allowed."""
+"""Hostile commands through gate, SDK and line: servos are told nothing, and do nothing, that is not allowed."""
 
 import time
 from collections.abc import Iterator
