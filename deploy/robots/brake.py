@@ -73,8 +73,9 @@ class Brake:
                 return
             full = (w * a < 0) & (np.abs(a) >= self.acceleration)  # steps of full strength are taken at once
             n = np.where(full, np.floor(np.maximum(pace / self.dt - self._fading, 0) / self.acceleration), 0)
-            if looks:  # as many for all that still move
-                n = np.full_like(n, np.minimum(np.where(pace > self._still, n, np.inf).min(), self._long))
+            if looks:  # as many for all joints that still move
+                moving = pace > self._still
+                n = np.minimum(np.where(moving, n, np.inf).min(axis=-1, keepdims=True), self._long) * moving
             u = u + np.sign(w) * self.dt * (n * pace - self.acceleration * self.dt * n * (n + 1) / 2)
             w = w - np.sign(w) * n * self.acceleration * self.dt
             a = self.next(w, a)

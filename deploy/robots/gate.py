@@ -26,12 +26,12 @@ from vla.core.contract import Contract
 from vla.core.errors import ConfigError, ContractError
 from vla.core.fit import limits
 from vla.deploy.robots.brake import Brake
-from vla.deploy.robots.motion import Motion
+from vla.deploy.robots.motion import Motion, Workspace
 
 _ROUNDING = float(np.finfo(np.float32).eps) / 2
 """Share of a number by which its float32 may lie beside it."""
 _TRIED = np.linspace(0, 1, 17)[:, None]
-_HALVINGS = 6
+_EIGHTHS = np.arange(1, 8)[:, None] / 8
 _SLACK = 0.01
 """Of its range, by which a joint may be measured outside of it."""
 
@@ -192,18 +192,21 @@ class Gate:
 
     def _in_workspace(self, speed: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, " d"]:
         """``speed``, or as much of it as keeps the tool inside; the rest is braking, of which that is known."""
-        if (space := self._motion.workspace) is None or space.holds(self._way(speed)):
+        if (space := self._motion.workspace) is None or self._inside(space, speed[None])[0]:
             return speed
         braked, share = self._braked, 0.0
-        for halving in range(1, _HALVINGS):
-            more = share + 0.5**halving
-            share = more if space.holds(self._way(braked + more * (speed - braked))) else share
+        for finer in (1, 8):
+            shares = share + _EIGHTHS / finer  # (k, 1)
+            inside = self._inside(space, braked + shares * (speed - braked))
+            share = shares[inside].max(initial=share)
         return np.asarray(braked + share * (speed - braked))
 
-    def _way(self, speed: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, "k d"]:
-        """Where all joints are from the next step on, if they brake after it."""
+    def _inside(self, space: Workspace, speed: Float64[np.ndarray, "k d"]) -> Bool[np.ndarray, " k"]:
+        """Whether the tool stays inside with each next speed, if all joints brake after it."""
         u, a = self._u + speed * self._dt, (speed - self._w) / self._dt
-        return np.stack(list(self._brake.way(u, speed, a, looks=True)))
+        way = np.stack(list(self._brake.way(u, speed, a, looks=True)))  # (steps, k, d)
+        held: np.ndarray = space.holds(way.reshape(-1, way.shape[-1])).reshape(way.shape[:2]).all(axis=0)
+        return held
 
     @property
     def _braked(self) -> Float64[np.ndarray, " d"]:
@@ -251,7 +254,7 @@ class Gate:
                 "inside by hand, or calibrate it"
             )
         start = np.clip(np.where(np.isfinite(here), here, otherwise), low, high)
-        if (space := self._motion.workspace) is not None and not space.holds(start[None]):
+        if (space := self._motion.workspace) is not None and not space.holds(start[None])[0]:
             x, y, z = space.forward(start[None])[0]
             raise ContractError(
                 f"the robot: its tool is at ({x:.3f}, {y:.3f}, {z:.3f}) m, outside of the workspace from "

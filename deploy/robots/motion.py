@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 from vla.core.errors import ConfigError
 
@@ -20,10 +20,10 @@ class Workspace:
     low_m: tuple[float, float, float]
     high_m: tuple[float, float, float]
 
-    def holds(self, commands: Float64[np.ndarray, "k d"]) -> bool:
-        """Whether the tool is inside with all of them."""
+    def holds(self, commands: Float64[np.ndarray, "k d"]) -> Bool[np.ndarray, " k"]:
+        """Whether the tool is inside with each of them."""
         places = self.forward(commands)
-        return bool(((places >= self.low_m) & (places <= self.high_m)).all())
+        return ((places >= self.low_m) & (places <= self.high_m)).all(axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)

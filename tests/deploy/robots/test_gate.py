@@ -192,7 +192,7 @@ BOX = Workspace(forward=_planar, low_m=(0.2, -0.6, -0.1), high_m=(0.7, 0.25, 0.1
 @pytest.mark.parametrize("name", ["random", "bang", "walk"])
 def test_the_tool_does_not_leave_its_box(name: str, motion: Motion) -> None:
     motion = replace(motion, workspace=BOX)
-    gate, driver, sent = _gate(motion), DRIVERS[name](np.random.default_rng(3)), [HOME]
+    gate, driver, sent = _gate(motion), DRIVERS[name](np.random.default_rng(3), COURSE), [HOME]
     for _ in range(250):
         sent.append(gate.check(next(driver), state=sent[-1], age_s=0.0).command)
     places = _planar(np.stack(sent).astype(np.float64))
@@ -201,7 +201,7 @@ def test_the_tool_does_not_leave_its_box(name: str, motion: Motion) -> None:
     assert (places <= np.array(BOX.high_m) + 2e-3).all()
     assert gate.gated["workspace"] > 10
     assert len(np.unique(places.round(2), axis=0)) > 10  # it is not stuck
-    _keeps_its_promises(_gate(motion), motion, 50.0, DRIVERS[name](np.random.default_rng(4)), 80)
+    _keeps_its_promises(_gate(motion), motion, 50.0, DRIVERS[name](np.random.default_rng(4), COURSE), 80)
 
 
 @pytest.mark.parametrize("acceleration", [(8.0, 2.0, 2.0), (20.0, 1.0, 2.0), (1.0, 30.0, 2.0)])
