@@ -27,6 +27,7 @@ class Brake:
         # From one end of the acceleration to the other within a step: more is no limit.
         self.jerk = np.minimum(jerk, 2 * acceleration / dt)
         self._change = self.jerk * dt
+        self._pace = acceleration * dt
         self._fading = _sum(acceleration, self._change)
         """What is braked, over dt, from full strength on while that fades."""
         self._still = 1e-9 * speed
@@ -36,9 +37,9 @@ class Brake:
 
     def next(self, w: Float64[np.ndarray, "*k d"], a: Float64[np.ndarray, "*k d"]) -> Float64[np.ndarray, "*k d"]:
         """The acceleration of the next step: the hardest from which it can be back at none when the speed is."""
-        wanted = -np.sign(w) * _highest(np.abs(w) / self.dt, self._change)
-        least, most = np.maximum(a - self._change, -self.acceleration), np.minimum(a + self._change, self.acceleration)
-        braking: np.ndarray = np.minimum(np.maximum(wanted, least), most)
+        wanted = np.copysign(_highest(np.abs(w) / self.dt, self._change), -w)
+        wanted = np.minimum(np.maximum(wanted, -self.acceleration), self.acceleration)
+        braking: np.ndarray = np.minimum(np.maximum(wanted, a - self._change), a + self._change)
         return braking
 
     def range(self, w: Float64[np.ndarray, " d"], a: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, "2 d"]:
@@ -71,13 +72,15 @@ class Brake:
             pace = np.abs(w)
             if (pace <= self._still).all():
                 return
-            full = (w * a < 0) & (np.abs(a) >= self.acceleration)  # steps of full strength are taken at once
-            n = np.where(full, np.floor(np.maximum(pace / self.dt - self._fading, 0) / self.acceleration), 0)
-            if looks:  # as many for all joints that still move
-                moving = pace > self._still
-                n = np.minimum(np.where(moving, n, np.inf).min(axis=-1, keepdims=True), self._long) * moving
-            u = u + np.sign(w) * self.dt * (n * pace - self.acceleration * self.dt * n * (n + 1) / 2)
-            w = w - np.sign(w) * n * self.acceleration * self.dt
+            full = (w * a < 0) & (np.abs(a) >= self.acceleration)
+            if full.any():  # steps of full strength are taken at once
+                n = np.where(full, np.floor(np.maximum(pace / self.dt - self._fading, 0) / self.acceleration), 0)
+                if looks:  # as many for all joints that still move
+                    moving = pace > self._still
+                    n = np.minimum(np.where(moving, n, np.inf).min(axis=-1, keepdims=True), self._long) * moving
+                way = np.sign(w) * n
+                u = u + way * self.dt * (pace - self._pace * (n + 1) / 2)
+                w = w - way * self._pace
             a = self.next(w, a)
             w = w + a * self.dt
             u = u + w * self.dt
@@ -93,6 +96,7 @@ def _sum(first: Float64[np.ndarray, " d"], change: Float64[np.ndarray, " d"]) ->
 
 def _highest(total: Float64[np.ndarray, "*k d"], change: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, "*k d"]:
     """The first of numbers whose sum in that sense is ``total``."""
-    n = np.floor((np.sqrt(1 + 8 * total / change) - 1) / 2)
-    highest: np.ndarray = (total + change * n * (n + 1) / 2) / (n + 1)
+    shares = total / change
+    n = np.floor(np.sqrt(2 * shares + 0.25) - 0.5)
+    highest: np.ndarray = total / (n + 1) + change * (n / 2)
     return highest
