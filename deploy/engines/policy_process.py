@@ -29,8 +29,6 @@ from vla.deploy.engines.engine import Chunks, OnAnswered, PolicyDiedError, Polic
 
 _ALIGNED = 64
 _END_S = 1.0
-KEPT_FREE = 8 << 20
-"""Bytes, for the images that come and go."""
 
 
 class PolicyProcess:
@@ -227,7 +225,7 @@ def _chunks(message: Any, slots: Sequence[int], count: int) -> Chunks | VlaError
 def _serve(pipe: Connection, make: Callable[[], Policy], version: Callable[[], str], memory: Any) -> None:
     """The child: builds the policy, says its contract, and answers until the pipe ends; ``memory`` is a `DupFd`."""
     end_with_parent()
-    keep_free(KEPT_FREE)
+    keep_free()
     channel, descriptor = Channel(pipe), memory.detach()
     try:
         before = version()

@@ -41,8 +41,6 @@ from vla.deploy.wire import wire_log
 DEFAULT_PORT = 8000
 DEFAULT = "default"
 """The name of a policy that was given none."""
-_KEPT_FREE = 8 << 20
-"""Bytes, for the messages that come and go."""
 _PATHS = ("/healthz", "/readyz", "/metrics")
 """Of the server's own."""
 _LOOK_S = 0.05
@@ -112,7 +110,7 @@ class PolicyServer:
         """Serve until SIGINT or SIGTERM; ``on_ready`` gets the address once all are warm. Main thread only."""
 
         async def main() -> None:
-            keep_free(_KEPT_FREE)
+            keep_free()
             stop = asyncio.Event()
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):

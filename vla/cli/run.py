@@ -180,8 +180,11 @@ def _line(driven: "Driven") -> str:
 
 
 def _report(done: Sequence["Driven"]) -> None:
-    """The cadence of the whole session."""
+    """The cadence of the whole session; nothing where nothing was driven."""
     from rich.table import Table
+
+    if not done:
+        return
 
     table = Table(title="cadence", title_justify="left")
     for column in ("rate", "late by p50", "p99", "max", "deadlines missed", "late commands", "inference p50", "max",

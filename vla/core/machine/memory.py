@@ -28,8 +28,8 @@ _TRIM, _MMAP = -1, -3
 """M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt(3)."""
 
 
-def keep_free(size: int) -> None:
-    """Keep up to ``size`` bytes that are free, for what comes and goes, such as images.
+def keep_free(size: int = 8 << 20) -> None:
+    """Keep up to ``size`` bytes that are free, for what comes and goes: by default some images.
 
     By default they go back to the system each time, and new pages cost more than what is done with them.
     """
