@@ -77,7 +77,7 @@ class Gate:
             )
         self._brake = Brake(dt=dt, speed=self._limit, acceleration=acceleration, jerk=jerk)
         self._deviation = self._each(motion.deviation)
-        *_, self._reach = self._brake.way(np.zeros_like(low), self._limit, acceleration)
+        self._reach = self._brake.ends(np.zeros((1, len(low))), self._limit[None], acceleration[None])[0, 0]
         states = [d.name for d in contract.state]
         self._measured = [states.index(name) if name in states else None for name in self._names]
         self._u = self._start(self._of(where), (low + high) / 2 if before is None else before.astype(np.float64))
@@ -184,11 +184,10 @@ class Gate:
         """
         pace = np.clip((target - self._target) / self._dt, -self._limit, self._limit)
         u, a = self._u + tried * self._dt, (tried - self._w) / self._dt
-        start = np.stack([u, u - target]), np.stack([tried, tried - pace]), np.stack([a, a])  # (2, k, d)
-        way = np.stack(list(self._brake.way(*start)))  # (steps, 2, k, d)
+        _, lowest, highest = self._brake.ends(u, tried, a)
         slack = self._grain / 8
-        fits = (way[:, 0] >= self._low - slack).all(axis=0) & (way[:, 0] <= self._high + slack).all(axis=0)
-        return way[-1, 1], fits
+        fits = (lowest >= self._low - slack) & (highest <= self._high + slack)
+        return self._brake.ends(u - target, tried - pace, a)[0], fits
 
     def _in_workspace(self, speed: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, " d"]:
         """``speed``, or as much of it as keeps the tool inside; the rest is braking, of which that is known."""
@@ -204,8 +203,8 @@ class Gate:
     def _inside(self, space: Workspace, speed: Float64[np.ndarray, "k d"]) -> Bool[np.ndarray, " k"]:
         """Whether the tool stays inside with each next speed, if all joints brake after it."""
         u, a = self._u + speed * self._dt, (speed - self._w) / self._dt
-        way = np.stack(list(self._brake.way(u, speed, a, looks=True)))  # (steps, k, d)
-        held: np.ndarray = space.holds(way.reshape(-1, way.shape[-1])).reshape(way.shape[:2]).all(axis=0)
+        ways = self._brake.ways(u, speed, a)  # (k, s, d)
+        held: np.ndarray = space.holds(ways.reshape(-1, ways.shape[-1])).reshape(ways.shape[:2]).all(axis=1)
         return held
 
     @property

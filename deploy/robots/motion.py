@@ -23,7 +23,8 @@ class Workspace:
     def holds(self, commands: Float64[np.ndarray, "k d"]) -> Bool[np.ndarray, " k"]:
         """Whether the tool is inside with each of them."""
         places = self.forward(commands)
-        return ((places >= self.low_m) & (places <= self.high_m)).all(axis=1)
+        inside: np.ndarray = ((places >= self.low_m) & (places <= self.high_m)).all(axis=1)
+        return inside
 
 
 @dataclass(frozen=True, kw_only=True)
