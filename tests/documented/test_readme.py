@@ -32,6 +32,7 @@ def _python(block: str, shell: Any) -> None:
     env.close()
 
 
+@pytest.mark.timeout(1200)  # all of them in one test: minutes on a busy machine
 @pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager:DeprecationWarning")  # openpi-client's
 def test_every_command_runs_in_the_order_shown(shell: Any) -> None:
     for made in ("data/place", "runs"):  # what README itself makes

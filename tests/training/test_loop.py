@@ -168,7 +168,7 @@ def test_time_ends_a_run_too(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     train(make_recipe(steps=1_000_000, minutes=0.005, log_steps=1000), tmp_path)
     origin = json.loads((tmp_path / "checkpoint" / "provenance.json").read_text())
     assert 0 < origin["training"]["step"] < 1_000_000
-    assert origin["training"]["seconds"] == pytest.approx(0.3, abs=0.3)
+    assert 0.3 <= origin["training"]["seconds"] < 60  # one step of a busy machine more
 
 
 def test_validation_looks_at_the_average_and_leaves_the_weights_alone(make_recipe: MakeRecipe, tmp_path: Path) -> None:
