@@ -118,3 +118,10 @@ def test_it_learns_to_go_on_from_what_is_decided(make_model: MakeModel, make_bat
 def test_without_the_setting_nothing_is_built(make_model: MakeModel) -> None:
     assert not [name for name in make_model(committed=0).state_dict() if "committed" in name]
     assert [name for name in make_model(committed=2).state_dict() if name.startswith("committed.")]
+
+
+def test_what_is_decided_is_what_was_sent_and_not_its_label(interface: Interface, make_batch: MakeBatch) -> None:
+    """Labels put faults right, and what runs already has them."""
+    reader, targets = CommittedReader(2, interface, 8), make_batch(size=3).targets
+    sent = targets.actions + 0.25
+    assert torch.equal(reader.draw(replace(targets, executed=sent)).actions, sent)
