@@ -2,6 +2,7 @@
 
 import math
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -144,22 +145,20 @@ class Timed:
 
 
 def drive(
-    policy: Policy, *, hz: float, seconds: float, robot: Witness | None = None, begin: Callable[[], object] = int
+    policy: Policy, *, hz: float, until: Callable[[], object], most_s: float, robot: Witness | None = None
 ) -> Counted:
-    """Drive a robot for so long, ahead of the policy; ``begin`` is called when all is ready."""
+    """Drive a robot ahead of the policy; ``until`` is waited for on a thread, and for ``most_s`` there is room."""
     robot, operator = robot or Witness(hz), Operator()
-    timed, until_s = Timed(policy, 1000 + int(seconds * hz)), math.inf
+    timed = Timed(policy, 1000 + int(most_s * hz))
 
-    def on_step(step: object) -> None:
-        if time.monotonic() > until_s:
-            operator.give(Order.QUIT)
+    def wait() -> None:
+        until()
+        operator.give(Order.QUIT)
 
-    loop = ControlLoop(timed, robot, pace=Pace(ahead=True), operator=operator, on_step=on_step)
-    with closing(loop), real_time(priority=0):
-        begin()
+    with closing(ControlLoop(timed, robot, pace=Pace(ahead=True), operator=operator)) as loop, real_time(priority=0):
+        threading.Thread(target=wait, daemon=True).start()
         robot.begin()
         before_s = time.monotonic()
-        until_s = before_s + seconds
         found = loop.run(sys.maxsize)
         after_s = time.monotonic()
     rhythm = found.rhythm
@@ -180,16 +179,16 @@ def drive(
     )
 
 
-def drive_remotely(pipe: Connection, address: str, hz: float, seconds: float) -> None:
-    """In a process of its own: says when it is ready, waits for a word, and answers with `Counted` or an error."""
+def drive_remotely(pipe: Connection, address: str, hz: float, most_s: float) -> None:
+    """In a process of its own: says when it drives, goes on until it hears a word, and answers with `Counted`."""
     end_with_parent()
 
-    def begin() -> None:
-        pipe.send("ready")
+    def until() -> None:
+        pipe.send("driving")
         pipe.recv()
 
     try:
         with closing(RemotePolicy(address)) as policy:
-            pipe.send(drive(policy, hz=hz, seconds=seconds, begin=begin))
+            pipe.send(drive(policy, hz=hz, until=until, most_s=most_s))
     except VlaError as error:
         pipe.send(error)

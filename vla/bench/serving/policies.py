@@ -67,7 +67,7 @@ class Working:
 
 
 class Swinging:
-    """Slow waves from where time stands, and every few seconds a jump that no arm should follow; costs next to nothing.
+    """From where the arm is to slow waves, which jump every few seconds as no arm should; costs next to nothing.
 
     It looks at both pictures, of 128 pixels, and goes on from what is decided.
     """
@@ -84,8 +84,10 @@ class Swinging:
 
     def _chunk(self, seen: Observation) -> ActionChunk:
         light = sum(float(image.mean()) for image in seen.images.values()) / 1e6
-        time_s = seen.time_ns / 1e9 + np.arange(_SPEC.horizon)[:, None] / self.contract.control_hz
-        actions = 0.5 * np.sin(time_s * np.linspace(0.3, 1.2, len(_JOINTS))) + (time_s % 5 > 4) + light
+        steps = np.arange(_SPEC.horizon)[:, None]  # (h, 1)
+        time_s = seen.time_ns / 1e9 + steps / self.contract.control_hz
+        waves = 0.5 * np.sin(time_s * np.linspace(0.3, 1.2, len(_JOINTS))) + (time_s % 5 > 4) + light  # (h, d)
+        actions = seen.state + (waves - seen.state) * (steps + 1) / _SPEC.horizon
         if seen.committed is not None:
             actions[: len(seen.committed)] = seen.committed
         return ActionChunk(actions=actions.astype(np.float32), time_ns=seen.time_ns)

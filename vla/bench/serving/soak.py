@@ -19,8 +19,6 @@ from vla.core.machine.spawned import spawn
 _EVERY_S = 5.0
 _SAMPLES = 20
 """At least, in a run that is shorter."""
-_LONGER_S = 0.5
-"""That clients go on when nobody watches any more: what they hold to tell what they counted is no leak."""
 _READY_S, _END_S = 120.0, 60.0
 Held = dict[str, int]
 
@@ -31,14 +29,16 @@ def bench_soak(config: SoakConfig, note: Note, *, policy: str = "Swinging") -> l
     with vla_serve(policy, environment={HZ_VARIABLE: str(config.hz)}) as (address, server):
         note(f"{config.clients} robots at {config.hz:g} Hz, {config.minutes:g} min")
         with ExitStack() as stack:
-            clients = [stack.enter_context(_client(address, config.hz, seconds + _LONGER_S)) for _ in range(config.clients)]
-            for _, pipe in clients:
-                if (said := _hear(pipe, _READY_S)) != "ready":
-                    raise VlaError(f"bench soak: a client was never ready: {said}")
-            for _, pipe in clients:
-                pipe.send("go")
-            seen = _watch(server, [pid for pid, _ in clients], seconds, note)
-            answers = [_hear(pipe, _END_S) for _, pipe in clients]
+            processes = [stack.enter_context(_client(address, config.hz, seconds)) for _ in range(config.clients)]
+            pids, pipes = zip(*processes, strict=True)
+            for pipe in pipes:
+                if (said := _hear(pipe, _READY_S)) != "driving":
+                    raise VlaError(f"bench soak: a client did not come to drive: {said}")
+            seen = _watch(server, pids, seconds)
+            for pipe in pipes:
+                with suppress(OSError):  # it ended before its time, and has said why
+                    pipe.send("enough")
+            answers = [_hear(pipe, _END_S) for pipe in pipes]
         failed = metric(address, "vla_errors_total"), metric(address, "vla_policy_restarts_total")
     counted = [answer for answer in answers if isinstance(answer, Counted)]
     for answer in answers:
@@ -71,7 +71,7 @@ def _hear(pipe: Connection, within_s: float) -> Any:
     return "its process is gone"
 
 
-def _watch(server: int, clients: Sequence[int], seconds: float, note: Note) -> list[tuple[Held, Held]]:
+def _watch(server: int, clients: Sequence[int], seconds: float) -> list[tuple[Held, Held]]:
     """What the server with its children and what the clients hold, again and again until the time is over."""
     from rich.console import Console
     from rich.progress import Progress
