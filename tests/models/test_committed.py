@@ -36,6 +36,9 @@ def test_what_may_not_be_learned_is_not_decided_either(
     valid[:100], valid[100:200, 1:], valid[:, :, 3] = False, False, False
     steps = reader.draw(change(batch, valid=valid).targets).steps
     assert [int(steps[i : i + 100].max()) for i in (0, 100, 200)] == [0, 1, 2]
+    gap = torch.ones_like(valid)
+    gap[:, 0] = False  # nor what comes behind it
+    assert not reader.draw(change(batch, valid=gap).targets).steps.any()
 
 
 def test_its_tokens_stand_between_the_inputs_and_the_actions(interface: Interface, make_batch: MakeBatch) -> None:

@@ -107,20 +107,35 @@ def test_a_policy_that_hangs_is_ended_once_and_begun_anew(
     asking.close()
 
 
-def test_a_policy_that_died_is_not_ended_while_it_is_begun_anew(
+def test_a_policy_that_died_is_not_ended_while_it_is_begun_anew_nor_when_it_is_back(
     engine: PolicyProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which takes longer than an answer may."""
-    asking = Asking(engine, patience_s=0.05)
+    asking = Asking(engine, patience_s=0.3)
     kills = watch_kills(engine, asking, monkeypatch)
     put(asking, "die", reset=True)
-    revived = False
-    while (answer := asking.poll(0.01)) is None:
+    began_s, revived = time.monotonic(), False
+    while (answer := asking.poll()) is None:
         revived |= asking.reviving
+        time.sleep(0.02)
     assert isinstance(answer.error, PolicyDiedError)
     assert revived
+    assert time.monotonic() - began_s > 0.3
     assert True not in kills
     assert not asking.reviving
+    put(asking, "go", reset=True)
+    assert count(hear(asking)) == 1
+    asking.close()
+
+
+def test_an_answer_that_is_there_is_not_too_late(engine: PolicyProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever somebody comes to take it."""
+    asking = Asking(engine, patience_s=0.3)
+    kills = watch_kills(engine, asking, monkeypatch)
+    put(asking, "go", reset=True)
+    time.sleep(0.5)
+    assert count(hear(asking)) == 1
+    assert not kills
     asking.close()
 
 
