@@ -53,10 +53,19 @@ def test_its_tokens_stand_between_the_inputs_and_the_actions(interface: Interfac
     assert not nothing.valid.any()
 
 
+def test_the_same_command_is_another_token_at_another_step(interface: Interface, make_batch: MakeBatch) -> None:
+    reader, batch = CommittedReader(2, interface, 8), make_batch(size=1)
+    decided = Committed(actions=torch.full_like(batch.targets.actions, 0.3), steps=torch.tensor([2]))
+    x = reader(replace(batch.inputs, committed=decided)).x
+    assert not torch.allclose(x[0, 0], x[0, 1])
+
+
 def test_what_was_decided_stands_in_the_place_of_what_was_written() -> None:
     given, written = torch.ones(3, 4, 2), torch.zeros(3, 4, 2)
     answer = kept(Committed(actions=given, steps=torch.tensor([0, 1, 3])), written)
     assert answer.sum(dim=2).tolist() == [[0, 0, 0, 0], [2, 0, 0, 0], [2, 2, 2, 0]]
+    coarse = kept(Committed(actions=given, steps=torch.tensor([0, 1, 3])), written.bfloat16())
+    assert coarse.dtype == torch.bfloat16  # what is written says in which precision
 
 
 @torch.no_grad()

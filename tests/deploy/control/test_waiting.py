@@ -3,12 +3,13 @@
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.deploy.control.arms import HZ, PERIOD_S, Arm, Mortal, Right
+from tests.deploy.control.arms import FAST, HZ, PERIOD_S, Arm, Mortal, Right
 from vla.core.errors import RobotError
 from vla.core.types import ActionChunk, Observation
 from vla.deploy.control.drive import Drive, Pace, Step
@@ -126,6 +127,21 @@ def test_commands_that_leave_late_are_counted() -> None:
     found, _ = drive(Right(arm), arm, 12)
     assert found.late >= 3
     assert found.rhythm.ticks * 1 / HZ >= 0.5
+
+
+def test_ticks_that_a_period_lost_at_its_end_are_not_done_by_the_next() -> None:
+    """A period is as long as it is, however slow the line to the servos."""
+
+    class Slow(Arm):
+        def measure(self) -> np.ndarray:
+            time.sleep(1.5 * PERIOD_S / 4)  # of one tick and a half
+            return super().measure()
+
+    arm = Slow(replace(FAST, servo_hz=4 * HZ))
+    with closing(ControlLoop(Right(arm), arm)) as loop:
+        began_s = time.monotonic()
+        loop.run(24)
+        assert time.monotonic() - began_s < 27 * PERIOD_S  # and not five ticks of four
 
 
 def test_where_a_scene_is_over_nothing_moves_any_more() -> None:

@@ -1,4 +1,4 @@
-"""Where the gate ends: margins of ranges, joints that nothing measures, and commands at the servos' own rate."""
+"""Where the gate ends: margins, walls, joints that nothing measures, and commands at the servos' own rate."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 
 from vla.core.contract import Contract, Dimension
 from vla.deploy.robots.gate import Gate
-from vla.deploy.robots.motion import Motion
+from vla.deploy.robots.motion import Motion, Workspace
 
 LOW, HIGH, HOME = np.array([-2.0, 0.0]), np.array([2.0, 0.08]), np.array([0.5, 0.03], np.float32)
 DIMENSIONS = tuple(
@@ -58,3 +58,26 @@ def test_at_the_rate_of_the_servos_it_is_as_fast_as_at_that_of_the_policy(jerk: 
         assert (np.abs(np.diff(acceleration, axis=0)) * servo_hz <= jerk).all()
         ways.append(way[-1])
     np.testing.assert_allclose(ways[0], ways[1], atol=0.06)
+
+
+def test_what_is_allowed_in_itself_does_not_go_through_the_wall() -> None:
+    """Slow enough for every joint, so that none but the workspace has anything against it."""
+
+    def forward(commands: np.ndarray) -> np.ndarray:
+        x = commands[:, 0] + 10 * commands[:, 1]
+        return np.stack([x, 0 * x, 0 * x], axis=1)
+
+    box = Workspace(forward=forward, low_m=(-3.0, -1.0, -1.0), high_m=(1.0, 1.0, 1.0))  # it stands at 0.8
+    gate, asked = Gate(CONTRACT, replace(MOTION, workspace=box), where=HOME), HOME.astype(np.float64)
+    places, passed = [HOME], 0
+    for step in range(200):
+        asked = np.minimum(asked + np.array([0.004, 0.0002]) * min(1.0, step / 20), HIGH)
+        verdict = gate.check(asked.astype(np.float32), state=places[-1], age_s=0.0)
+        passed += not verdict.reasons
+        places.append(verdict.command)
+    x = forward(np.stack(places).astype(np.float64))[:, 0]
+    assert passed > 20
+    assert gate.gated["workspace"] > 20
+    assert x.max() <= 1.001
+    assert x[-1] > 0.98  # and it is not far from it
+    assert (np.abs(np.diff(np.stack(places).astype(np.float64), axis=0)) * 50 <= MOTION.speed).all()
