@@ -71,8 +71,8 @@ class Asking:
         """The answer, if it is there or comes within ``wait_s``; each is given once."""
         if not self.busy:
             return None
-        slow = not self.reviving and time.monotonic() - self._since_s > max(wait_s, self._patience_s)
-        if slow and isinstance(self._policy, Engine):
+        slow = time.monotonic() - self._since_s > max(wait_s, self._patience_s)
+        if slow and isinstance(self._policy, Engine) and not (self.reviving or self._answered.is_set()):
             self._since_s = float("inf")  # ended once
             self._policy.kill()
         if not (self._answered.is_set() or (wait_s > 0 and self._answered.wait(wait_s))):
@@ -114,7 +114,7 @@ class Asking:
     def _revived(self, error: Exception, runner: asyncio.Runner) -> Exception:
         """Begin an engine that has died anew; what to say of it all."""
         if isinstance(error, PolicyDiedError) and isinstance(self._policy, Engine):
-            self.reviving = True
+            self.reviving, self._since_s = True, float("inf")  # the one that comes back was not asked this
             try:
                 runner.run(self._policy.restart())
             except Exception as worse:

@@ -15,6 +15,8 @@ from vla.deploy.control.cadence import Rhythm
 from vla.deploy.robots.gate import Verdict
 
 _log = logging.getLogger(__name__)
+KEPT = 1 << 14
+"""Numbers of which the median is taken: more than twenty minutes of ten answers a second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,20 +92,44 @@ class Drive:
     """Why it is over."""
 
 
+class Recent:
+    """Numbers of a drive that may go on for days: the last ones, and the most of all."""
+
+    def __init__(self) -> None:
+        self._values = np.full(KEPT, np.nan)  # all of its room is taken now, and none while a robot is driven
+        self._count = 0
+        self._most = -np.inf
+
+    def append(self, value: float) -> None:
+        """One more; the oldest that is kept makes room."""
+        self._values[self._count % KEPT] = value
+        self._count += 1
+        self._most = max(self._most, value)
+
+    @property
+    def last(self) -> float | None:
+        """The newest."""
+        return float(self._values[(self._count - 1) % KEPT]) if self._count else None
+
+    def typical(self) -> tuple[float | None, float | None]:
+        """The median of those that are kept, and the most of all."""
+        return (float(np.median(self._values[: self._count])), float(self._most)) if self._count else (None, None)
+
+
 @dataclass
 class Tally:
     """The counts of a drive that goes on."""
 
     counts: Counter[str] = field(default_factory=Counter)
     """Of what `Drive` counts, by the name there."""
-    inference_s: list[float] = field(default_factory=list)
-    reaction_s: list[float] = field(default_factory=list)
-    unsure: list[float] = field(default_factory=list)
+    inference_s: Recent = field(default_factory=Recent)
+    reaction_s: Recent = field(default_factory=Recent)
+    unsure: Recent = field(default_factory=Recent)
 
     def drive(self, rhythm: Rhythm, gated: Mapping[str, int], ended: str) -> Drive:
         """All of it."""
         names = ("steps", "inferences", "late", "starved", "wasted", "failures", "clipped", "states_clipped")
-        inference, reaction, unsure = _typical(self.inference_s), _typical(self.reaction_s), _typical(self.unsure)
+        inference, reaction, unsure = self.inference_s.typical(), self.reaction_s.typical(), self.unsure.typical()
         return Drive(
             **{name: self.counts[name] for name in names},
             gated=dict(gated),
@@ -116,10 +142,6 @@ class Tally:
             unsure_max=unsure[1],
             ended=ended,
         )
-
-
-def _typical(values: list[float]) -> tuple[float | None, float | None]:
-    return (float(np.median(values)), max(values)) if values else (None, None)
 
 
 def _ms(seconds: float | None) -> float | None:

@@ -170,8 +170,8 @@ class ControlLoop:
                 sent_ns=self._sent_ns,
                 mode=mode,
                 late_s=self._cadence.late_s,
-                inference_s=next(reversed(self._tally.inference_s), None),
-                unsure=next(reversed(self._tally.unsure), None),
+                inference_s=self._tally.inference_s.last,
+                unsure=self._tally.unsure.last,
             )
         )
         return mode

@@ -62,6 +62,7 @@ _SMALL_BENCH = {
     "server": "--requests 20 --seconds 0.2",
     "loop": "--rates 50 --seconds 0.5",
     "fuzz": "--frames 200 --clients 2 --seconds 0.3",
+    "soak": "--minutes 0.01 --clients 2",
     "policy": "--sizes default --heads bins --seconds 0.02 --threads 1 --no-generate",
 }
 _SMALLER: Sequence[tuple[str, Any]] = (

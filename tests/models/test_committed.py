@@ -36,6 +36,9 @@ def test_what_may_not_be_learned_is_not_decided_either(
     valid[:100], valid[100:200, 1:], valid[:, :, 3] = False, False, False
     steps = reader.draw(change(batch, valid=valid).targets).steps
     assert [int(steps[i : i + 100].max()) for i in (0, 100, 200)] == [0, 1, 2]
+    gap = torch.ones_like(valid)
+    gap[:, 0] = False  # nor what comes behind it
+    assert not reader.draw(change(batch, valid=gap).targets).steps.any()
 
 
 def test_its_tokens_stand_between_the_inputs_and_the_actions(interface: Interface, make_batch: MakeBatch) -> None:
@@ -50,10 +53,19 @@ def test_its_tokens_stand_between_the_inputs_and_the_actions(interface: Interfac
     assert not nothing.valid.any()
 
 
+def test_the_same_command_is_another_token_at_another_step(interface: Interface, make_batch: MakeBatch) -> None:
+    reader, batch = CommittedReader(2, interface, 8), make_batch(size=1)
+    decided = Committed(actions=torch.full_like(batch.targets.actions, 0.3), steps=torch.tensor([2]))
+    x = reader(replace(batch.inputs, committed=decided)).x
+    assert not torch.allclose(x[0, 0], x[0, 1])
+
+
 def test_what_was_decided_stands_in_the_place_of_what_was_written() -> None:
     given, written = torch.ones(3, 4, 2), torch.zeros(3, 4, 2)
     answer = kept(Committed(actions=given, steps=torch.tensor([0, 1, 3])), written)
     assert answer.sum(dim=2).tolist() == [[0, 0, 0, 0], [2, 0, 0, 0], [2, 2, 2, 0]]
+    coarse = kept(Committed(actions=given, steps=torch.tensor([0, 1, 3])), written.bfloat16())
+    assert coarse.dtype == torch.bfloat16  # what is written says in which precision
 
 
 @torch.no_grad()
@@ -118,3 +130,10 @@ def test_it_learns_to_go_on_from_what_is_decided(make_model: MakeModel, make_bat
 def test_without_the_setting_nothing_is_built(make_model: MakeModel) -> None:
     assert not [name for name in make_model(committed=0).state_dict() if "committed" in name]
     assert [name for name in make_model(committed=2).state_dict() if name.startswith("committed.")]
+
+
+def test_what_is_decided_is_what_was_sent_and_not_its_label(interface: Interface, make_batch: MakeBatch) -> None:
+    """Labels put faults right, and what runs already has them."""
+    reader, targets = CommittedReader(2, interface, 8), make_batch(size=3).targets
+    sent = targets.actions + 0.25
+    assert torch.equal(reader.draw(replace(targets, executed=sent)).actions, sent)

@@ -1,5 +1,6 @@
 """What the measurements of ``vla bench`` can be told."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -262,3 +263,20 @@ class FuzzConfig:
 
     def __post_init__(self) -> None:
         require_at_least_one(self, "frames", "clients", where="bench fuzz: ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoakConfig:
+    """A server and the robots that it drives, for long: what grows, and what is not counted."""
+
+    minutes: float = 20.0
+    """How long they are driven; what is measured of memory is of the second half."""
+    clients: int = 4
+    """Robots, each with a control loop in a process of its own."""
+    hz: float = 50.0
+    """Of each of them."""
+
+    def __post_init__(self) -> None:
+        require_at_least_one(self, "clients", where="bench soak: ")
+        if not (0 < self.minutes < math.inf and 0 < self.hz < math.inf):
+            raise ConfigError(f"bench soak: minutes={self.minutes} and hz={self.hz} must be above 0")

@@ -19,6 +19,7 @@ from vla.bench.settings import (
     PrecisionConfig,
     RecorderConfig,
     ServerConfig,
+    SoakConfig,
 )
 
 
@@ -113,6 +114,12 @@ def _fuzz(config: FuzzConfig, note: Note) -> list[Row]:
     return bench_fuzz(config, note)
 
 
+def _soak(config: SoakConfig, note: Note) -> list[Row]:
+    from vla.bench.serving.soak import bench_soak
+
+    return bench_soak(config, note)
+
+
 BENCHES: dict[str, Bench] = {
     "precision": Bench(
         config=PrecisionConfig,
@@ -159,6 +166,11 @@ BENCHES: dict[str, Bench] = {
     "loop": Bench(config=LoopConfig, run=_loop, summary="how the control loop keeps its rate beside a loaded core"),
     "fuzz": Bench(
         config=FuzzConfig, run=_fuzz, summary="what hostile clients do to a policy server, and to a good client"
+    ),
+    "soak": Bench(
+        config=SoakConfig,
+        run=_soak,
+        summary="a policy server and several robots for long: what grows, and whether every deadline is counted",
     ),
     "damage": Bench(config=DamageConfig, run=_damage, summary="what readers make of damaged files of every kind"),
     "crash": Bench(config=CrashConfig, run=_crash, summary="what is lost when that which writes is killed"),

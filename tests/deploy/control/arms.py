@@ -1,5 +1,6 @@
 """A robot without physics: registers that go where they are told, at once; and policies that know what is right."""
 
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -98,3 +99,12 @@ class Sweeping:
     def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
         way = np.arange(1, 17, dtype=np.float32)[:, None] * 0.01
         return [None if o is None else ActionChunk(actions=o.state + way, time_ns=o.time_ns) for o in observations]
+
+
+class Mortal(Sweeping):
+    """As `Sweeping`, until it is told to die."""
+
+    def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
+        if any(seen is not None and seen.instruction == "die" for seen in observations):
+            os._exit(1)
+        return super().act(observations)

@@ -55,3 +55,36 @@ def test_on_a_real_clock_it_does_not_drift() -> None:
     rhythm = ticking.rhythm()
     assert (rhythm.ticks + rhythm.missed) / 200 == pytest.approx(0.5, abs=0.02)
     assert rhythm.lateness_max_ms >= rhythm.lateness_p99_ms >= rhythm.lateness_p50_ms >= 0
+
+
+def test_a_new_beginning_knows_nothing_of_what_was_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(late_s=0.05)
+    monkeypatch.setattr(cadence, "time", clock)
+    ticking = Cadence(10.0)
+    for busy in (0.0, 0.25, 0.0):
+        clock.now += busy
+        ticking.wait()
+    assert ticking.late_s == pytest.approx(0.05)
+    clock.late_s = 0.001
+    ticking.begin()
+    assert ticking.late_s == 0
+    assert ticking.rhythm().lateness_max_ms == 0
+    ticking.wait()
+    rhythm = ticking.rhythm()
+    assert (rhythm.ticks, rhythm.missed) == (1, 0)
+    assert rhythm.lateness_p99_ms == rhythm.lateness_max_ms == pytest.approx(1)
+    assert rhythm.rate_hz == pytest.approx(1 / 0.101)
+
+
+def test_of_very_many_ticks_the_last_ones_say_how_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(late_s=0.004)
+    monkeypatch.setattr(cadence, "time", clock)
+    monkeypatch.setattr(cadence, "_KEPT", 8)
+    ticking = Cadence(10.0)
+    for tick in range(30):
+        clock.late_s = 0.004 if tick < 20 else 0.002
+        ticking.wait()
+    rhythm = ticking.rhythm()
+    assert rhythm.lateness_p50_ms == rhythm.lateness_p99_ms == pytest.approx(2)
+    assert rhythm.lateness_max_ms == pytest.approx(4)
+    assert rhythm.ticks == 30

@@ -1,15 +1,14 @@
 """``vla bench fuzz``: hostile clients at ``vla serve``, and what becomes of it and of a good client meanwhile."""
 
 import time
-import urllib.request
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import numpy as np
 
 from vla.bench.measure import Note, Row
 from vla.bench.serving.attackers import attack
 from vla.bench.serving.policies import request
-from vla.bench.serving.servers import UNPACED, held_by, vla_serve
+from vla.bench.serving.servers import UNPACED, held_by, metric, vla_serve
 from vla.bench.settings import FuzzConfig
 from vla.core.errors import ServeError
 from vla.core.machine.spawned import spawn
@@ -39,7 +38,7 @@ def _flood(config: FuzzConfig, note: Note) -> list[Row]:
         after = held_by(pid)
         with PolicyClient(address) as client:
             client.infer(request())
-        restarts = _metric(address, "vla_policy_restarts_total")
+        restarts = metric(address, "vla_policy_restarts_total")
     return [
         Row(name="hostile messages", value=sent / took, unit="messages/s"),
         Row(name="hostile messages sent, of those to be sent", value=sent / (each * config.clients), unit="share"),
@@ -123,10 +122,3 @@ def _at_rate(client: PolicyClient, hz: float, seconds: float) -> list[float]:
             times.append(float("nan"))
         due += 1 / hz
     return times
-
-
-def _metric(address: str, name: str) -> float:
-    with suppress(StopIteration), urllib.request.urlopen(address.replace("ws://", "http://") + "/metrics") as response:
-        line = next(line for line in response.read().decode().splitlines() if line.startswith(name))
-        return float(line.rpartition(" ")[2])
-    return float("nan")

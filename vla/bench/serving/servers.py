@@ -8,10 +8,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -26,13 +26,14 @@ UNPACED = ("--limits.requests-per-s", "1e6", "--limits.bytes-per-s", "1e12", "--
 
 
 @contextlib.contextmanager
-def vla_serve(policy: str, *options: str) -> Iterator[tuple[str, int]]:
-    """``vla serve vla.bench.serving.policies:POLICY``: its address and its process."""
+def vla_serve(policy: str, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[tuple[str, int]]:
+    """``vla serve vla.bench.serving.policies:POLICY``, or ``module:POLICY``: its address and its process."""
     with tempfile.TemporaryDirectory() as folder:
         ready, log = Path(folder) / "ready.json", Path(folder) / "log.txt"
-        name = f"vla.bench.serving.policies:{policy}"
+        name = policy if ":" in policy else f"vla.bench.serving.policies:{policy}"
         command = [sys.executable, "-m", "vla.cli.main", "serve", name, "--port", "0", "--json", str(ready), *options]
-        with log.open("w") as said, subprocess.Popen(command, stdout=said, stderr=said) as process:
+        variables = {**os.environ, **(environment or {})}
+        with log.open("w") as said, subprocess.Popen(command, stdout=said, stderr=said, env=variables) as process:
             try:
                 deadline = time.monotonic() + _READY_S
                 while not ready.exists():
@@ -82,7 +83,26 @@ def _serve_blocking(pipe: Connection, works: bool) -> None:
     asyncio.run(main())
 
 
-def held_by(pid: int) -> dict[str, Any]:
-    """Open descriptors and resident bytes of a process."""
+def held_by(pid: int) -> dict[str, int]:
+    """Open descriptors, threads and resident bytes of a process."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return {"descriptors": len(os.listdir(f"/proc/{pid}/fd")), "bytes": pages * os.sysconf("SC_PAGE_SIZE")}
+    return {
+        "descriptors": len(os.listdir(f"/proc/{pid}/fd")),
+        "threads": len(os.listdir(f"/proc/{pid}/task")),
+        "bytes": pages * os.sysconf("SC_PAGE_SIZE"),
+    }
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that a process has begun."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for file in lists for child in file.read_text().split()]
+
+
+def metric(address: str, name: str) -> float:
+    """What a server counts under this name, all labels together; NaN where it knows no such count."""
+    with urllib.request.urlopen(address.replace("ws://", "http://") + "/metrics", timeout=10) as response:
+        lines = response.read().decode().splitlines()
+    if not any(line.startswith(f"# TYPE {name} ") for line in lines):
+        return float("nan")
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
