@@ -11,6 +11,7 @@ from vla.deploy.robots.real import servo_robot, so101
 from vla.deploy.robots.robot import Robot
 from vla.deploy.robots.rosbridge import RosBridgeRobot
 from vla.deploy.robots.simulated import SimulatedRobot
+from vla.deploy.robots.ur import UrRobot
 
 ROBOTS: dict[str, Callable[..., Robot]] = {
     "simulated": SimulatedRobot,
@@ -21,6 +22,7 @@ ROBOTS: dict[str, Callable[..., Robot]] = {
     "so101": so101,
     "lerobot": LeRobotRobot,
     "rosbridge": RosBridgeRobot,
+    "ur": UrRobot,
 }
 
 

@@ -38,6 +38,8 @@ EXTRAS: Mapping[str, str] = {
     "msgpack": "serve",
     "prometheus_client": "serve",
     "roslibpy": "ros",
+    "rtde_control": "ur",
+    "rtde_receive": "ur",
 }
 """Extra by the name that is imported."""
 
