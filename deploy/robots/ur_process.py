@@ -137,8 +137,8 @@ class _Arm:
         self._stamp, self._heard_s = -1.0, time.monotonic()
         self._ended: Look | None = None
         self._receive = RTDEReceiveInterface(host, HZ, TELLS, False, False, _REALTIME)
-        if not self._now().on:
-            self._ended = self._now()  # a program would not run
+        if not (now := self._now()).on:
+            self._ended = now  # a program would not run
             return
         flags = RTDEControlInterface.FLAG_UPLOAD_SCRIPT | RTDEControlInterface.FLAG_NO_EXT_FT
         self._control = RTDEControlInterface(host, HZ, flags, 50002, _REALTIME)

@@ -163,6 +163,7 @@ class Peer:
                     self._commanding.add(writer)
                     recipes.append(_names(body))
                     answer = _types(recipes[-1], _INPUTS, self.claimed, len(recipes))
+                    self.complaints += [f"RTDE: no input {name}" for name in recipes[-1] if name not in _INPUTS]
                 case "S":
                     answer = bytes([outputs is not None])
                     if outputs is not None:

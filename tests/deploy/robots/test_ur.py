@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -100,6 +101,7 @@ def test_it_keeps_what_every_robot_promises(peer: Peer, tmp_path: Path) -> None:
     assert peer.heard == ["set_watchdog", "servo_stop", "stop_script"]
     assert (peer.programs, peer.runtime, peer.complaints) == (1, 1, [])
     until(lambda: peer.connections == 0)
+    assert "camera-wrist" not in [thread.name for thread in threading.enumerate()]
     with pytest.raises(RobotError, match="it is closed"):
         robot.measure()
 
@@ -108,7 +110,7 @@ def test_it_keeps_what_every_robot_promises(peer: Peer, tmp_path: Path) -> None:
 def test_a_loop_drives_it_by_name(peer: Peer, order: tuple[str, ...]) -> None:
     robot = robot_of(peer, joints={name: {} for name in order})
     assert [d.name for d in robot.contract.action] == list(order)
-    drive(robot, Going(robot.contract), 12)
+    drive(robot, Going(robot.contract), 9)
     until(lambda: by_joint(peer.q) == pytest.approx(POSE, abs=0.01))
     time.sleep(0.05)
     assert by_joint(robot.measure().tolist(), order) == pytest.approx(POSE, abs=0.02)
@@ -123,7 +125,7 @@ def test_a_policy_in_another_order_drives_the_same(peer: Peer, robot: UrRobot) -
     own = robot.contract
     places = [JOINTS.index(name) for name in ORDERS[1]]
     turned = replace(own, state=tuple(own.state[i] for i in places), action=tuple(own.action[i] for i in places))
-    drive(robot, by_name(Going(turned), own), 12)
+    drive(robot, by_name(Going(turned), own), 9)
     until(lambda: by_joint(peer.q) == pytest.approx(POSE, abs=0.01))
 
 
@@ -165,7 +167,7 @@ def test_what_stops_it_is_said_at_once_and_is_final(
     def on_step(step: Step) -> None:
         nonlocal stopped_s
         steps.append(step)
-        if len(steps) == 5:
+        if len(steps) == 3:
             stop(peer)
             stopped_s = time.monotonic()
 
@@ -185,13 +187,25 @@ def test_what_stops_it_is_said_at_once_and_is_final(
     assert peer.q == pytest.approx(where, abs=0.05)  # it may reach what was its target before
 
 
+def test_a_stop_that_is_over_before_it_is_asked_for_is_final(peer: Peer, robot: UrRobot) -> None:
+    robot.command(np.array(HOME, np.float32))
+    until(lambda: len(peer.servoed) == 1)
+    peer.runtime = 1
+    time.sleep(0.2)
+    peer.runtime = 2
+    time.sleep(0.1)
+    with pytest.raises(RobotError, match="its program is stopped"):
+        robot.command(np.array(HOME, np.float32) + 0.1)
+    assert len(peer.servoed) == 1
+
+
 def test_silence_ends_the_drive_at_rest(peer: Peer) -> None:
     robot = robot_of(peer, stale_s=0.3, watchdog_s=0.5)
     steps: list[Step] = []
 
     def on_step(step: Step) -> None:
         steps.append(step)
-        if len(steps) == 4:
+        if len(steps) == 3:
             peer.silent.set()
 
     began_s = time.monotonic()
@@ -220,16 +234,19 @@ def test_one_that_hangs_is_not_waited_for(peer: Peer) -> None:
     began_s = time.monotonic()
     with pytest.raises(RobotError, match=r"ur_rtde did not answer within 0\.3 s"):
         robot.measure()
-    robot.close()
     assert time.monotonic() < began_s + 2.0
-    assert not robot._process.is_alive()
+    robot._process.join(2.0)
+    assert not robot._process.is_alive()  # it might go on, and give the program signs
+    with pytest.raises(RobotError, match=r"ur_rtde did not answer within 0\.3 s"):
+        robot.measure()
+    robot.close()
 
 
 def test_waiting_does_not_trip_the_watchdog(peer: Peer) -> None:
-    robot = robot_of(peer, watchdog_s=0.3)
+    robot = robot_of(peer, watchdog_s=0.3, stale_s=0.5)
     assert peer.watchdog_s == pytest.approx(0.3)
     robot.command(np.array(HOME, np.float32))
-    time.sleep(0.8)
+    time.sleep(0.6)
     robot.measure()
     assert (peer.heard, peer.runtime, peer.servoing) == (["set_watchdog"], 2, True)
     robot.close()
@@ -270,8 +287,8 @@ def test_one_that_cannot_be_driven_is_not_begun_with(peer: Peer, prepare: Callab
 def test_one_that_says_nothing_is_not_waited_for(peer: Peer) -> None:
     peer.silent.set()
     began_s = time.monotonic()
-    with pytest.raises(RobotError, match=r"ur_rtde did not answer within 0\.7 s"):
-        robot_of(peer, connect_s=0.7)
+    with pytest.raises(RobotError, match=r"ur_rtde did not answer within 0\.5 s"):
+        robot_of(peer, connect_s=0.5)
     assert time.monotonic() < began_s + 4.0
 
 
