@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vla.core.contract import Contract, Dimension
+from vla.core.errors import ContractError
 from vla.deploy.robots.gate import Gate
 from vla.deploy.robots.motion import Motion, Workspace
 
@@ -33,6 +34,24 @@ def test_a_share_of_the_range_stays_free_at_both_ends(end: np.ndarray) -> None:
     assert (commands <= HIGH - free).all()
     np.testing.assert_allclose(commands[-1], np.clip(end, LOW + free, HIGH - free), atol=1e-5)
     assert set(gate.gated) >= {"position"}
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_an_arm_that_stands_outside_of_either_end_is_refused(side: int) -> None:
+    with pytest.raises(ContractError, match=r"elbow stands at -?2\.5, outside of -2 to 2"):
+        Gate(CONTRACT, MOTION, where=np.array([side * 2.5, 0.03], np.float32))
+
+
+def test_who_has_come_to_rest_goes_on_from_there() -> None:
+    """And not from what was asked for before: what is allowed passes at once."""
+    gate = Gate(CONTRACT, MOTION, where=HOME)
+    sent(gate, LOW, 20)
+    while gate.moving:
+        gate.rest()
+    asked = (gate.sent + np.float32([-0.003, 0.0005])).astype(np.float32)
+    verdict = gate.check(asked, state=HOME, age_s=0.0)
+    assert not verdict.reasons
+    assert np.array_equal(verdict.command, asked)
 
 
 def test_what_nothing_measures_is_moved_and_deviates_from_nothing() -> None:
