@@ -3,7 +3,6 @@
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +34,6 @@ class DriveRecorder:
         create_dataset(root, self._contract)
         self._waiting: queue.Queue[Callable[[], None] | None] = queue.Queue(_MOST_WAITING)
         self._failure: BaseException | None = None
-        self._stack = ExitStack()
         self._writer: EpisodeWriter | None = None
         self._instruction: str | None = None
         self.episodes = 0
@@ -67,11 +65,13 @@ class DriveRecorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.finish(None)
+        if kind is None:  # however far behind the disk is: no robot waits for it any more
+            self._waiting.put(lambda: self._finish(None))
         self._waiting.put(None)
         self._thread.join()
-        self._stack.__exit__(kind, error, trace)
+        error = error or self._failure
+        if self._writer is not None:  # what an error has cut short is left for ``vla data repair``
+            self._writer.__exit__(error and type(error), error, trace)
         if kind is None:
             self._raise()
 
@@ -105,10 +105,8 @@ class DriveRecorder:
         if self._writer is None or step.seen.instruction != self._instruction:
             self._finish(None)
             self._instruction = step.seen.instruction
-            self._writer = self._stack.enter_context(
-                EpisodeWriter(
-                    self._root, self._contract, self._provenance, instruction=self._instruction, task=self._task
-                )
+            self._writer = EpisodeWriter(
+                self._root, self._contract, self._provenance, instruction=self._instruction, task=self._task
             )
         sent = step.verdict.command
         self._writer.add(
@@ -122,12 +120,12 @@ class DriveRecorder:
         )
 
     def _finish(self, success: bool | None) -> None:
-        writer, self._writer, self._instruction = self._writer, None, None
-        if writer is not None:
-            writer.finish(success)
+        if self._writer is not None:
+            self._writer.finish(success)
+            self._writer, self._instruction = None, None
             self.episodes += 1
 
     def _discard(self) -> None:
-        writer, self._writer, self._instruction = self._writer, None, None
-        if writer is not None:
-            writer.abandon()
+        if self._writer is not None:
+            self._writer.abandon()
+            self._writer, self._instruction = None, None

@@ -21,7 +21,7 @@ _EXAMPLES = """  vla bench loader --json loader.json
   vla bench server --json server.json
   vla bench loop --seconds 60
   vla bench fuzz --json fuzz.json
-  vla bench soak --minutes 20 --strict --json soak.json
+  vla bench soak --minutes 20 --json soak.json
   vla bench damage --strict
   vla bench crash --kills 200 --strict --json crash.json"""
 

@@ -45,6 +45,7 @@ def test_deadlines_that_go_by_are_skipped_and_counted(monkeypatch: pytest.Monkey
         woke.append(round(clock.now - 100, 6))
     assert woke == [0.1, 0.4, 0.5, 0.6, 1.0, 1.1]
     assert ticking.rhythm().missed == 5
+    assert ticking.rhythm().rate_hz == pytest.approx(6 / 1.1)
     assert ticking.rhythm().ticks == 6
 
 
@@ -82,9 +83,10 @@ def test_of_very_many_ticks_the_last_ones_say_how_late(monkeypatch: pytest.Monke
     monkeypatch.setattr(cadence, "_KEPT", 8)
     ticking = Cadence(10.0)
     for tick in range(30):
-        clock.late_s = 0.004 if tick < 20 else 0.002
+        clock.late_s = 0.004 if tick < 20 else 0.003 if tick == 23 else 0.002
         ticking.wait()
     rhythm = ticking.rhythm()
-    assert rhythm.lateness_p50_ms == rhythm.lateness_p99_ms == pytest.approx(2)
+    assert rhythm.lateness_p50_ms == pytest.approx(2)
+    assert 2.5 < rhythm.lateness_p99_ms < 3  # one of the last eight
     assert rhythm.lateness_max_ms == pytest.approx(4)
     assert rhythm.ticks == 30

@@ -1,7 +1,9 @@
 """A drive as an episode: the label is what was asked for, what was sent is kept beside it, and no failure is lost."""
 
+import gc
 import threading
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from tests.deploy.control.arms import Arm, spec
 from vla.core.contract import Dimension
 from vla.core.errors import DatasetError
 from vla.core.types import Observation
+from vla.datasets.care.repair import repair
 from vla.datasets.dataset import Dataset
 from vla.deploy.control import recording
 from vla.deploy.control.drive import Step
@@ -104,6 +107,37 @@ def test_what_fails_on_the_thread_is_raised_with_the_next_step_and_spoils_nothin
                 pytest.fail("it was not told")
 
 
+def test_what_a_failure_has_cut_short_is_left_for_repair(tmp_path: Path) -> None:
+    """And nobody is left behind who would still write."""
+    threads = threading.active_count()
+    with pytest.raises(DatasetError, match="time"), recorder_of(tmp_path / "d") as recorder:  # noqa: PT012
+        for number in (1, 2, 3, 3):
+            recorder(step(number))
+    assert threading.active_count() == threads
+    assert repair(tmp_path / "d").done
+    assert len(Dataset.open(tmp_path / "d").read_episode(0)) == 3
+
+
+def test_episodes_that_are_published_are_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session may have thousands."""
+    writers = weakref.WeakSet[recording.EpisodeWriter]()
+
+    class Known(recording.EpisodeWriter):
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            super().__init__(*arguments, **settings)
+            writers.add(self)
+
+    monkeypatch.setattr(recording, "EpisodeWriter", Known)
+    with recorder_of(tmp_path / "d") as recorder:
+        for number in range(1, 5):
+            recorder(step(number))
+            recorder.finish(None)
+        recorder(step(9))
+        recorder.wait()
+        gc.collect()
+        assert len(writers) == 1
+
+
 def test_a_disk_that_is_too_slow_is_an_error_and_holds_up_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,5 +162,4 @@ def test_a_disk_that_is_too_slow_is_an_error_and_holds_up_nobody(
             recorder(step(10))
         assert time.monotonic() - began < 2
         go_on.set()
-        recorder.wait()
     assert Dataset.open(tmp_path / "d").episodes[0].length == 9

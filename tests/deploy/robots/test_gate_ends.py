@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vla.core.contract import Contract, Dimension
+from vla.core.errors import ContractError
 from vla.deploy.robots.gate import Gate
 from vla.deploy.robots.motion import Motion, Workspace
 
@@ -33,6 +34,24 @@ def test_a_share_of_the_range_stays_free_at_both_ends(end: np.ndarray) -> None:
     assert (commands <= HIGH - free).all()
     np.testing.assert_allclose(commands[-1], np.clip(end, LOW + free, HIGH - free), atol=1e-5)
     assert set(gate.gated) >= {"position"}
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_an_arm_that_stands_outside_of_either_end_is_refused(side: int) -> None:
+    with pytest.raises(ContractError, match=r"elbow stands at -?2\.5, outside of -2 to 2"):
+        Gate(CONTRACT, MOTION, where=np.array([side * 2.5, 0.03], np.float32))
+
+
+def test_who_has_come_to_rest_goes_on_from_there() -> None:
+    """And not from what was asked for before: what is allowed passes at once."""
+    gate = Gate(CONTRACT, MOTION, where=HOME)
+    sent(gate, LOW, 20)
+    while gate.moving:
+        gate.rest()
+    asked = (gate.sent + np.float32([-0.003, 0.0005])).astype(np.float32)
+    verdict = gate.check(asked, state=HOME, age_s=0.0)
+    assert not verdict.reasons
+    assert np.array_equal(verdict.command, asked)
 
 
 def test_what_nothing_measures_is_moved_and_deviates_from_nothing() -> None:
@@ -68,7 +87,8 @@ def test_what_is_allowed_in_itself_does_not_go_through_the_wall() -> None:
         return np.stack([x, 0 * x, 0 * x], axis=1)
 
     box = Workspace(forward=forward, low_m=(-3.0, -1.0, -1.0), high_m=(1.0, 1.0, 1.0))  # it stands at 0.8
-    gate, asked = Gate(CONTRACT, replace(MOTION, workspace=box), where=HOME), HOME.astype(np.float64)
+    motion = replace(MOTION, speed=(2.0, 0.05), workspace=box)  # so that the ends of its range are far for the gripper
+    gate, asked = Gate(CONTRACT, motion, where=HOME), HOME.astype(np.float64)
     places, passed = [HOME], 0
     for step in range(200):
         asked = np.minimum(asked + np.array([0.004, 0.0002]) * min(1.0, step / 20), HIGH)
@@ -80,4 +100,4 @@ def test_what_is_allowed_in_itself_does_not_go_through_the_wall() -> None:
     assert gate.gated["workspace"] > 20
     assert x.max() <= 1.001
     assert x[-1] > 0.98  # and it is not far from it
-    assert (np.abs(np.diff(np.stack(places).astype(np.float64), axis=0)) * 50 <= MOTION.speed).all()
+    assert (np.abs(np.diff(np.stack(places).astype(np.float64), axis=0)) * 50 <= motion.speed).all()

@@ -105,4 +105,5 @@ def metric(address: str, name: str) -> float:
         lines = response.read().decode().splitlines()
     if not any(line.startswith(f"# TYPE {name} ") for line in lines):
         return float("nan")
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+    found = (line.rpartition(" ")[2] for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+    return sum(map(float, found), 0.0)

@@ -100,14 +100,14 @@ def _memory(whose: str, seen: Sequence[Held], seconds: float) -> list[Row]:
     """Of the second half: how far apart the least and the most are, and where it is going."""
     half = seen[len(seen) // 2 :]
     resident = np.array([held["bytes"] for held in half]) / 1e6
-    slope = np.polyfit(np.linspace(0, seconds / 120, len(half)), resident, 1)[0]
+    slope = round(float(np.polyfit(np.linspace(0, seconds / 120, len(half)), resident, 1)[0]), 3)
     more = {name: float(max(held[name] for held in half) - half[0][name]) for name in ("descriptors", "threads")}
     return [
         Row(name=f"{whose}: RSS", value=float(resident[-1]), unit="MB"),
         Row(
             name=f"{whose}: RSS, most less least of the second half", value=float(np.ptp(resident)), unit="MB", bar=1.0
         ),
-        Row(name=f"{whose}: slope of it", value=float(slope), unit="MB a minute"),
+        Row(name=f"{whose}: slope of it", value=slope, unit="MB a minute"),
         *(Row(name=f"{whose}: more {name}", value=value, unit="", bar=0.0) for name, value in more.items()),
     ]
 
