@@ -27,6 +27,7 @@ a number alone is that, after ± it is a deviation from zero, and layers of PyTo
     MipHead         step_position ±0.02, refine ±0.02
     FlowHead        step_position ±0.02
     CommittedReader position ±0.02
+    LoraLinear      lora_a ±0.58 / sqrt(inputs), lora_b 0
 """
 
 from collections.abc import Mapping, Sequence

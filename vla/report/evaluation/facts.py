@@ -74,7 +74,7 @@ def subject(results: Sequence[Loaded]) -> Evaluated | None:
 
 
 def policy_name(policy: PolicyIdentity) -> str:
-    """Short, but telling: the run's folder, where the checkpoint is called ``checkpoint``; paths in settings by name."""
+    """Short, but telling: the run's folder for a path that ends in ``checkpoint``; paths in settings by their names."""
     name, path = policy.name, Path(policy.name)
     if "," in name:
         kind, *settings = name.split(",")
