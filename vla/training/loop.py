@@ -33,7 +33,7 @@ from vla.training.parallel import Parallel
 from vla.training.precision import autocast
 from vla.training.recipe import AugmentationConfig, TrainConfig
 from vla.training.samples import Samples, open_samples
-from vla.training.state import Position, load_state, save_state, settle_precision, write_final
+from vla.training.state import Position, load_state, newest_state, save_state, settle_precision, write_final
 from vla.training.step import lr_scale, train_step, update_average
 from vla.training.wording import Wording
 
@@ -67,6 +67,8 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
     # -- model and optimiser -----------------------------------------------------------------------------------------
     torch.manual_seed(config.seed)  # every rank builds the same weights
     model = blueprint.build()
+    if newest_state(run) is None:
+        model.begin()
     fates = [*samples.fates, *transfer(samples.parent, blueprint, model)] if samples.parent else []
     parameters = sum(parameter.numel() for parameter in model.parameters())
     frozen = _freeze(model.to(device), config)
