@@ -14,9 +14,8 @@ from vla.core.types import ActionChunk, Observation
 from vla.models.checkpoint import load_model
 from vla.models.device import choose_device
 from vla.models.runtime import Compile, acting
+from vla.policies.draws import Draws
 
-_MOST_CHUNKS = 1 << 20
-"""Of an episode, before it draws as the next seed does."""
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -47,8 +46,7 @@ class LearnedPolicy:
         except ContractError as error:
             raise ContractError(f"checkpoint {checkpoint} does not fit: {error}") from None
         self._contract = blueprint.contract_of(self._embodiment)
-        self._draws: dict[int, tuple[int, int]] = {}
-        """Of each slot the seed of its episode, and how many chunks have been drawn since."""
+        self._draws = Draws()
 
     @property
     def contract(self) -> Contract:
@@ -57,11 +55,11 @@ class LearnedPolicy:
 
     def reset(self, slot: int) -> None:
         """The episode draws as every first one does, until `seed` says otherwise."""
-        self._draws[slot] = 0, 0
+        self._draws.begin(slot)
 
     def seed(self, slot: int, seed: int) -> None:
         """Heads that draw, such as ``flow``, draw the episode's chunks by this seed."""
-        self._draws[slot] = seed, 0
+        self._draws.begin(slot, seed)
 
     def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
         """One inference for all observations at once."""
@@ -71,16 +69,10 @@ class LearnedPolicy:
         for observation in live:
             if observation.committed is not None:
                 check_committed(observation.committed, self._contract, who="the policy")
-        seeds = torch.tensor([self._draw(slot) for slot, shown in enumerate(observations) if shown is not None])
+        seeds = torch.tensor([self._draws.next(slot) for slot, shown in enumerate(observations) if shown is not None])
         inputs = replace(self._preprocessor.observations(live, self._embodiment), seeds=seeds).to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
             answer = self._answer(inputs)
         wanted = self._preprocessor.chunks(answer, live, self._embodiment)
         chunks = iter([check_chunk(chunk, self._contract, who="the policy") for chunk in wanted])
         return [None if observation is None else next(chunks) for observation in observations]
-
-    def _draw(self, slot: int) -> int:
-        """What the next chunk of a slot is drawn by: another number for each chunk of each episode."""
-        seed, drawn = self._draws.get(slot, (0, 0))
-        self._draws[slot] = seed, drawn + 1
-        return (seed * _MOST_CHUNKS + drawn) % 2**63

@@ -4,18 +4,27 @@ A factory is called with those of its parameters that are on offer: ``env`` (the
 environments themselves, one for each slot), ``contract`` (theirs) and ``batch`` (observations at once). One that needs
 none of them can act anywhere and be served; a parameter with a default says what it takes where it can get it.
 
+A policy with settings of its own says them behind its name, ``hf-pi0,folder=models/pi0,contract=pi0.yaml``, wherever a
+policy is named: so results, servers and records tell it from one with others. Its factory has a parameter ``settings``
+that is annotated with a frozen dataclass, which they fill strictly.
+
 This is a registry: beside the command line the one place that knows evaluation and deploy from here.
 """
 
+import dataclasses
 import inspect
+import typing
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vla.core.config import from_dict, parse_settings
 from vla.core.contract import Contract, require_match
 from vla.core.errors import CheckpointError, ConfigError, ContractError, UnknownNameError
 from vla.core.lookup import known_names, lookup
+from vla.core.provenance import folder_digest
 from vla.core.secret import read_api_key, read_tls_ca
 from vla.core.types import Policy
 
@@ -44,7 +53,36 @@ def _random(contract: Contract) -> "RandomPolicy":
     return RandomPolicy(contract)
 
 
-POLICIES: dict[str, Factory] = {"expert": _expert, "random": _random}
+@dataclass(frozen=True, kw_only=True)
+class HfPi0Settings:
+    """What ``hf-pi0`` is told."""
+
+    folder: Path
+    """As ``save_pretrained`` of transformers writes it."""
+    contract: Path
+    """What the weights do not say: see `vla.policies.contract_file`."""
+
+    def __post_init__(self) -> None:
+        if not self.folder.is_dir():
+            raise CheckpointError(f"hf-pi0: folder {self.folder} does not exist; nothing is downloaded: copy it there")
+        if not self.contract.is_file():
+            raise ConfigError(f"hf-pi0: contract {self.contract} does not exist; policies/contract_file.py shows one")
+
+
+def _hf_pi0(
+    settings: HfPi0Settings,
+    *,
+    contract: Contract | None = None,
+    batch: int | None = None,
+    device: str = "auto",
+    precision: "Precision" = "float32",
+) -> Policy:
+    from vla.policies.hf_pi0 import HfPi0Policy
+
+    return _repeatable(HfPi0Policy(settings, robot=contract, device=device, precision=precision), batch)
+
+
+POLICIES: dict[str, Factory] = {"expert": _expert, "random": _random, "hf-pi0": _hf_pi0}
 """Those that have a name of their own; a checkpoint goes by its folder, and a server by its address."""
 
 
@@ -54,8 +92,9 @@ def find_policy(name: str) -> Factory:
         return partial(_server, name)
     if Path(name).is_dir():
         return partial(_checkpoint, Path(name))
+    name, pairs = _split(name)
     try:
-        return lookup("policy", name, POLICIES, group=GROUP)
+        return _told(lookup("policy", name, POLICIES, group=GROUP), name, pairs)
     except UnknownNameError as error:
         if ":" in name:
             raise
@@ -64,6 +103,41 @@ def find_policy(name: str) -> Factory:
             f"policy {name} does not exist; give a checkpoint folder, {known}, ws://HOST:PORT of a server, or "
             "module:Name; vla train makes checkpoints"
         ) from error
+
+
+def _split(name: str) -> tuple[str, list[str]]:
+    """A name, and the settings behind it."""
+    name, *pairs = name.split(",")
+    return name, pairs
+
+
+def _told(factory: Factory, name: str, pairs: Sequence[str]) -> Factory:
+    """The factory with its settings; too few, too many or wrong ones are a `ConfigError`."""
+    asked = parameters(factory).get("settings")
+    cls = None if asked is None else asked.annotation
+    if isinstance(cls, str):  # a module whose annotations are not evaluated
+        cls = getattr(inspect.getmodule(factory), cls, None)
+    if not dataclasses.is_dataclass(cls):
+        if pairs:
+            raise ConfigError(f"policy {name} has no settings, got {', '.join(pairs)}; leave them out")
+        return factory
+    fields = dataclasses.fields(cls)
+    given = parse_settings(pairs)
+    missing = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING and f.name not in given]
+    if missing:
+        shown = "".join(f",{name}=…" for name in missing)
+        raise ConfigError(f"policy {name} needs {' and '.join(missing)}: {','.join((name, *pairs))}{shown}")
+    return partial(factory, settings=from_dict(typing.cast(type, cls), given, where=f"policy {name}"))
+
+
+def files_of(name: str) -> tuple[Path, ...]:
+    """What a policy of this name is read from on this machine: a checkpoint's folder, or the paths in its settings."""
+    if is_address(name):
+        return ()
+    if Path(name).is_dir():
+        return (Path(name),)
+    settings = getattr(find_policy(name), "keywords", {}).get("settings")
+    return tuple(value for value in vars(settings).values() if isinstance(value, Path)) if settings else ()
 
 
 def is_address(name: str) -> bool:
@@ -79,9 +153,9 @@ def is_address(name: str) -> bool:
 
 
 def version_of(name: str) -> str:
-    """What tells what is behind this name now from what will be later: of a checkpoint its seal, else nothing."""
+    """What tells what is behind this name now from what will be later: of a checkpoint its seal, else of its files."""
     if is_address(name) or not Path(name).is_dir():
-        return ""
+        return " ".join(folder_digest(path) for path in files_of(name))
     from vla.models.checkpoint import open_checkpoint
 
     return open_checkpoint(Path(name)).digest
@@ -158,6 +232,11 @@ def _checkpoint(
         except ContractError as error:
             raise ContractError(f"checkpoint {path} does not fit environment {env}: {error}. {_FIX}") from None
     policy = LearnedPolicy(path, robot=contract, device=device, precision=precision, compile=compile)
+    return _repeatable(policy, batch)
+
+
+def _repeatable(policy: Policy, batch: int | None) -> Policy:
+    """A network whose answers do not rest on how many are asked for at once, where ``batch`` is the most of them."""
     if batch is None:
         return policy
     from vla.evaluation.baselines import SameBatch

@@ -80,3 +80,15 @@ def test_any_trunk_is_measured(trunk: dict[str, Any], make_model: MakeModel, mak
     plain = _norms(make_model(), make_batch())
     if "recompute" in trunk:
         torch.testing.assert_close(found, plain)
+
+
+def test_a_loss_that_reaches_nothing_that_is_trained_does_not_pull(
+    make_model: MakeModel, make_batch: MakeBatch
+) -> None:
+    """Maps that point are a reader's alone: with all but the trunk frozen their loss has no gradient at all."""
+    model = scaled(make_model())
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("trunk."))
+    found = _norms(model, make_batch())
+    assert found["gradient_norm/pointing"] == 0
+    assert found["gradient_norm/action"] > 0

@@ -1,11 +1,13 @@
 """Every name of the table makes a policy that keeps what policies promise, wherever it is asked for."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.policies.pi0 import write_contract, write_pi0
 from vla.bench.envs.evaluation import write_random_checkpoint
 from vla.core.contract import Contract
 from vla.core.errors import CheckpointError, ConfigError, ContractError, UnknownNameError
@@ -53,10 +55,20 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_random_checkpoint(tmp_path_factory.mktemp("network") / "checkpoint", 0, _SETTINGS)
 
 
+def _said(name: str, checkpoint: Path, folder: Path) -> str:
+    """A name as a user gives it: with the settings that it needs."""
+    if name != "hf-pi0":
+        return str(checkpoint) if name == "checkpoint" else name
+    pytest.importorskip("transformers.models.pi0", reason="π0 is transformers'")
+    return f"hf-pi0,folder={write_pi0(folder / 'pi0')},contract={write_contract(folder / 'pi0.yaml', _SETTINGS)}"
+
+
 @pytest.mark.parametrize("name", [*POLICIES, "checkpoint", f"{__name__}:Still"])
-def test_every_name_makes_a_policy_that_keeps_its_promise(name: str, scene: Any, checkpoint: Path) -> None:
+def test_every_name_makes_a_policy_that_keeps_its_promise(
+    name: str, scene: Any, checkpoint: Path, tmp_path: Path
+) -> None:
     offers, observations = scene
-    policy = build_policy(find_policy(str(checkpoint) if name == "checkpoint" else name), **offers)
+    policy = build_policy(find_policy(_said(name, checkpoint, tmp_path)), **offers)
     assert isinstance(policy, Policy)
     check_policy(policy, observations)
 
@@ -92,7 +104,11 @@ def test_a_server_is_called_by_its_address(scene: Any, checkpoint: Path) -> None
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("runs/nowhere", CheckpointError, "does not exist; give a checkpoint folder, expert, random, ws://HOST:PORT"),
+        (
+            "runs/nowhere",
+            CheckpointError,
+            "does not exist; give a checkpoint folder, expert, random, hf-pi0, ws://HOST",
+        ),
         ("expret", CheckpointError, "expert"),
         ("no.module:Name", UnknownNameError, "cannot be imported"),
     ],
@@ -100,6 +116,35 @@ def test_a_server_is_called_by_its_address(scene: Any, checkpoint: Path) -> None
 def test_wrong_names_are_explained(name: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         find_policy(name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pace:
+    """Settings of a policy of somebody else's."""
+
+    speed: float = 1.0
+    words: tuple[str, ...] = ()
+
+
+def paced(contract: Contract, *, settings: _Pace) -> Policy:
+    """A policy that is told its settings."""
+    policy = Still(contract)
+    policy.settings = settings  # type: ignore[attr-defined]
+    return policy
+
+
+def test_settings_stand_behind_a_name_and_are_strict(scene: Any) -> None:
+    offers, _ = scene
+    for name, expected in (("", _Pace()), (",speed=2,words=[a]", _Pace(speed=2.0, words=("a",)))):
+        policy = build_policy(find_policy(f"{__name__}:paced{name}"), **offers)
+        assert vars(policy)["settings"] == expected
+    for wrong, message in (
+        (",sped=2", "unknown key 'sped': did you mean 'speed'"),
+        (",speed=fast", "speed must be float, got 'fast'"),
+        (",speed", "'speed' must be key=value"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            find_policy(f"{__name__}:paced{wrong}")
 
 
 def test_a_factory_is_given_what_it_asks_for(scene: Any) -> None:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from vla.cli.command import console, parse, parse_settings, progress, show_config, write_result
+from vla.cli.command import console, parse, progress, show_config, write_result
 from vla.collection.settings import CollectConfig
+from vla.core.config import parse_settings
 
 if TYPE_CHECKING:
     from vla.collection.experts import Collected

@@ -125,19 +125,3 @@ def write_result(path: Path | None, value: Any) -> None:
         from vla.core.files import write_json
 
         write_json(path, value)
-
-
-def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """``key=value`` pairs of environment settings; values are YAML."""
-    import yaml
-
-    settings = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise ConfigError(f"setting {pair!r} must be key=value, as in blocks=3")
-        try:
-            settings[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"setting {pair!r} is not valid YAML: {' '.join(str(error).split())}") from None
-    return settings

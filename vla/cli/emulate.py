@@ -6,7 +6,8 @@ from typing import Annotated
 
 import tyro
 
-from vla.cli.command import console, parse, parse_settings, write_result
+from vla.cli.command import console, parse, write_result
+from vla.core.config import parse_settings
 
 _EXAMPLES = """  vla emulate dynamixel --servos 3 --link /tmp/ttyARM
   vla emulate feetech --env tabletop/place --link /tmp/ttyARM --fault silent:3@5s+0.2s --fault corrupt=0.001@10s

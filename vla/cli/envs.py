@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vla.cli.command import console, parse, parse_settings, write_result
+from vla.cli.command import console, parse, write_result
+from vla.core.config import parse_settings
 
 _EXAMPLES = """  vla envs
   vla envs --json envs.json

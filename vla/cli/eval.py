@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from vla.cli.command import Cluster, console, parse, parse_settings, progress, show_config, write_result
-from vla.core.config import to_dict
+from vla.cli.command import Cluster, console, parse, progress, show_config, write_result
+from vla.core.config import parse_settings, to_dict
 from vla.core.errors import ConfigError
 from vla.core.secret import hand_on
 from vla.envs.spec import Language

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from vla.cli.command import console, parse, parse_settings, write_result
+from vla.cli.command import console, parse, write_result
+from vla.core.config import parse_settings
 
 if TYPE_CHECKING:
     from vla.core.contract import Contract

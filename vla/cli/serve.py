@@ -246,7 +246,7 @@ def _named(policies: Sequence[str]) -> dict[str, str]:
     named: dict[str, str] = {}
     for given in policies:
         name, equals, policy = given.partition("=")
-        if not equals or Path(given).is_dir():
+        if not equals or "," in name or Path(given).is_dir():  # what stands behind a comma is a setting of the policy
             name, policy = DEFAULT, given
             if len(policies) > 1:
                 raise ConfigError(f"serve {given}: several policies have names, as in place={given}")

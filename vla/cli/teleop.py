@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from vla.cli.command import console, parse, parse_settings, write_result
+from vla.cli.command import console, parse, write_result
+from vla.core.config import parse_settings
 
 if TYPE_CHECKING:
     from vla.deploy.control.terminal import Ask

@@ -11,7 +11,7 @@ removes one.
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -145,6 +145,20 @@ def find_recipe(recipe: str | Path) -> Path:
     what = "is a folder" if path.is_dir() else "does not exist"
     there = f"; recipes there: {', '.join(beside[:8])}" if beside else ""
     raise ConfigError(f"recipe {recipe} {what}: {hint}recipes that come with vla: {', '.join(ours)}{there}")
+
+
+def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` pairs of settings, of an environment, a robot or a policy; values are YAML."""
+    settings = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"setting {pair!r} must be key=value, as in blocks=3")
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"setting {pair!r} is not valid YAML: {' '.join(str(error).split())}") from None
+    return settings
 
 
 def nested(value: Any, changes: Mapping[str, Any]) -> Any:

@@ -55,13 +55,13 @@ def git_commit() -> str | None:
 
 
 def folder_digest(path: Path) -> str:
-    """Sixteen hexadecimal digits of all files below ``path``, their names and what is in them.
+    """Sixteen hexadecimal digits of all files below ``path``, or of this one, their names and what is in them.
 
     Where it comes from (``provenance.json``: command, date) and the seal, which covers that, are left out: the same
     content made twice is the same.
     """
     digest = hashlib.blake2b(digest_size=8)
-    for file in sorted(path.rglob("*")):
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if file.is_file() and file.name not in ("provenance.json", COMMIT):
             name = file.relative_to(path).as_posix()
             digest.update(f"{len(name)} {name} {file.stat().st_size} ".encode())

@@ -144,7 +144,7 @@ def _conditions(
 
 
 def _contender(policy: PolicyLike, run: RunConfig) -> Contender:
-    from vla.policies.table import find_policy, maker, parameters
+    from vla.policies.table import files_of, find_policy, maker, parameters
 
     factory = find_policy(str(policy)) if isinstance(policy, str | Path) else policy
     taken: Collection[str] = ()
@@ -159,7 +159,8 @@ def _contender(policy: PolicyLike, run: RunConfig) -> Contender:
     ignored = [key for key in run.computing if key not in taken]
     if ignored:
         raise ConfigError(f"policy {name} takes no {' and no '.join(ignored)}: a checkpoint does; leave it out")
-    return Contender(name=name, make=make)
+    files = files_of(name) if isinstance(policy, str | Path) else ()
+    return Contender(name=name, make=make, files=files)
 
 
 def _how(run: RunConfig | None, out: str | Path | None, note: Note, *policies: PolicyLike) -> RunConfig:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,13 @@ class Contender:
 
     name: str
     make: MakePolicy
+    files: tuple[Path, ...] = ()
+    """What it is read from: a checkpoint's folder, or what its settings name."""
 
-    @property
+    @cached_property
     def identity(self) -> PolicyIdentity:
-        """Its name, and the digest of a checkpoint's files."""
-        path = Path(self.name)
-        return PolicyIdentity(name=self.name, digest=folder_digest(path) if path.is_dir() else "")
+        """Its name, and the digest of its files as they are now."""
+        return PolicyIdentity(name=self.name, digest=" ".join(folder_digest(path) for path in self.files))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Weights that stay as they are: no gradient, no decay, no average, and norms that keep their statistics."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -12,13 +12,12 @@ from vla.core.errors import ConfigError, UnknownNameError
 class Frozen:
     """The tensors of a model, weights and buffers, whose names fit one of the patterns."""
 
-    def __init__(self, model: nn.Module, patterns: Sequence[str]) -> None:
-        """Stop their gradients; a pattern that fits nothing is an `UnknownNameError` with what is near."""
+    def __init__(self, model: nn.Module, patterns: Sequence[str], *, but: Collection[str] = ()) -> None:
+        """Stop their gradients, except those named in ``but``; a pattern that fits nothing is an `UnknownNameError`."""
         own = list(model.state_dict())
-        for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in own):
-                raise UnknownNameError(_unknown(pattern, own))
-        self.names = frozenset(name for name in own for pattern in patterns if fnmatchcase(name, pattern))
+        require_known(patterns, own, what="freeze", of="weight")
+        fitting = {name for name in own for pattern in patterns if fnmatchcase(name, pattern)}
+        self.names = frozenset(fitting.difference(but))
         for name, parameter in model.named_parameters():
             if name in self.names:
                 parameter.requires_grad_(False)
@@ -37,11 +36,18 @@ class Frozen:
             module.training = False
 
 
-def _unknown(pattern: str, names: Sequence[str]) -> str:
+def require_known(patterns: Sequence[str], names: Sequence[str], *, what: str, of: str) -> None:
+    """`UnknownNameError` with what is near for a pattern that fits none of ``names``; ``what`` says who gave it."""
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise UnknownNameError(_unknown(pattern, names, what, of))
+
+
+def _unknown(pattern: str, names: Sequence[str], what: str, of: str) -> str:
     parts = dict.fromkeys(
         f"{name.rsplit('.', depth)[0]}.*" for name in names for depth in range(1, name.count(".") + 1)
     )
     near = difflib.get_close_matches(pattern, [*parts, *names], n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     top = dict.fromkeys(f"{name.split('.')[0]}.*" for name in names)
-    return f"freeze {pattern!r} fits no weight of this model: {hint}parts: {', '.join(top)}"
+    return f"{what} {pattern!r} fits no {of} of this model: {hint}parts: {', '.join(top)}"

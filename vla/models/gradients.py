@@ -9,11 +9,11 @@ Each loss is computed again for its gradient: a graph that is kept for a second 
 and lives longer than its memory is there for. So it costs about a step for each loss, and is done once in many steps.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from vla.models.model import Model
 from vla.models.trunk.inputs import Inputs, Metrics, Targets
@@ -29,12 +29,17 @@ def gradient_norms(model: Model, inputs: Inputs, targets: Targets) -> Metrics:
     terms = _terms(model, inputs, targets) if shared else {}
     names = list(terms) if len(terms) > 1 else []
     for name in names:
-        pulls = torch.autograd.grad(terms[name], shared, allow_unused=True)
-        norms = [torch.linalg.vector_norm(pull.float()) for pull in pulls if pull is not None]
-        found[f"gradient_norm/{name}"] = torch.linalg.vector_norm(torch.stack(norms))
+        found[f"gradient_norm/{name}"] = _norm(terms[name], shared)
         if name != names[-1]:
             terms = _terms(model, inputs, targets)
     return found
+
+
+def _norm(term: Float[Tensor, ""], shared: Sequence[nn.Parameter]) -> Float[Tensor, ""]:
+    """Of the gradient of ``term``; 0 where all that it reaches is frozen."""
+    pulls = torch.autograd.grad(term, shared, allow_unused=True) if term.requires_grad else ()
+    norms = [torch.linalg.vector_norm(pull.float()) for pull in pulls if pull is not None]
+    return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros_like(term)
 
 
 def _terms(model: Model, inputs: Inputs, targets: Targets) -> Mapping[str, Float[Tensor, ""]]:

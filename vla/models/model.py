@@ -54,6 +54,9 @@ class Model(nn.Module, ABC):
             if training:
                 self.train()
 
+    def begin(self) -> None:
+        """Take weights that were trained elsewhere, for a run that begins; a checkpoint and a state bring their own."""
+
     def meaning(self, name: str) -> str:
         """The name of a tensor with names in the place of numbers that differ between models, such as a camera's."""
         return name

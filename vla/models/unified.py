@@ -27,6 +27,9 @@ a number alone is that, after ± it is a deviation from zero, and layers of PyTo
     MipHead         step_position ±0.02, refine ±0.02
     FlowHead        step_position ±0.02
     CommittedReader position ±0.02
+    LayerScale      weight 1
+    HfTowerReader   time 0
+    LoraLinear      lora_a ±0.58 / sqrt(inputs), lora_b 0
 """
 
 from collections.abc import Mapping, Sequence
@@ -115,6 +118,11 @@ class UnifiedTransformer(Model):
             actions = kept(inputs.committed, actions)
         beliefs = {a.signal: a.predict(activations, self.table) for a in self.auxiliaries.values()}
         return Prediction(actions=actions, signals=beliefs)
+
+    def begin(self) -> None:
+        """See `Model.begin`: what the readers are said to begin with."""
+        for reader in self.readers.values():
+            reader.begin()
 
     def meaning(self, name: str) -> str:
         """See `Model.meaning`: an image tokenizer is its camera's."""

@@ -139,7 +139,9 @@ def finished(run: Path, config: TrainConfig) -> bool:
     if states(run) or not (run / "checkpoint").exists():
         return False
     origin = read_object(open_checkpoint(run / "checkpoint"), "provenance.json")
-    if origin.get("recipe") != to_dict(config):
+    # Read as a recipe is: what the version that wrote it did not know has its default.
+    theirs = from_dict(TrainConfig, origin.get("recipe") or {}, where=str(run / "checkpoint" / "provenance.json"))
+    if to_dict(theirs) != to_dict(config):
         raise CheckpointError(
             f"{run} has a checkpoint, but no states to go on from; start from its weights with "
             f"--init {run / 'checkpoint'} and another --out"

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import torch
 from torch import Tensor
 
 from vla.core.config import to_dict
+from vla.core.errors import ConfigError
 from vla.core.lookup import lookup
 from vla.core.provenance import provenance
 from vla.datasets.sampling.loader import iterate_steps
 from vla.models.checkpoint import write_checkpoint
-from vla.models.freezing import Frozen
+from vla.models.freezing import Frozen, require_known
 from vla.models.gradients import gradient_norms
+from vla.models.lora import adapt, merged
 from vla.models.model import Model
 from vla.models.preprocessor import Preprocessor
 from vla.models.transfer import Fate, transfer
@@ -30,7 +33,7 @@ from vla.training.parallel import Parallel
 from vla.training.precision import autocast
 from vla.training.recipe import AugmentationConfig, TrainConfig
 from vla.training.samples import Samples, open_samples
-from vla.training.state import Position, load_state, save_state, settle_precision, write_final
+from vla.training.state import Position, load_state, newest_state, save_state, settle_precision, write_final
 from vla.training.step import lr_scale, train_step, update_average
 from vla.training.wording import Wording
 
@@ -64,9 +67,11 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
     # -- model and optimiser -----------------------------------------------------------------------------------------
     torch.manual_seed(config.seed)  # every rank builds the same weights
     model = blueprint.build()
+    if newest_state(run) is None:
+        model.begin()
     fates = [*samples.fates, *transfer(samples.parent, blueprint, model)] if samples.parent else []
-    model.to(device)
-    frozen = Frozen(model, config.freeze)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    frozen = _freeze(model.to(device), config)
     frozen.train(model)
     wrapped = parallel.wrap(model)
     optimisers = build_optimisers(model, config.optimiser)
@@ -86,9 +91,9 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
     means = Means(samples=config.batch * parallel.world)
 
     def write(path: Path) -> None:
-        parameters = sum(parameter.numel() for parameter in model.parameters())
         training = vars(position) | {"device": str(device), "precision": precision}
-        write_checkpoint(path, blueprint, average, _origin(config, run, samples, fates, training, parameters))
+        plain = merged(average, config.lora.alpha)
+        write_checkpoint(path, blueprint, plain, _origin(config, run, samples, fates, training, parameters))
 
     driving = None
     if first and config.closed_loop.env:
@@ -135,6 +140,20 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
         write_final(run, write)
         if driving is not None:
             driving.finish(position.step, position.seconds, write)
+
+
+def _freeze(model: Model, config: TrainConfig) -> Frozen:
+    """What stays as it is; with low-rank adaptation all but its factors, and what the recipe names beside them."""
+    lora = config.lora
+    if not lora.rank:
+        return Frozen(model, config.freeze)
+    plain = list(model.state_dict())
+    require_known(lora.train, plain, what="lora.train", of="weight")
+    whole = {name for name in plain for pattern in lora.train if fnmatchcase(name, pattern)}
+    factors = adapt(model, lora.targets, rank=lora.rank, alpha=lora.alpha)
+    if lost := whole.difference(model.state_dict()):
+        raise ConfigError(f"train.lora.train: {min(lost)} is adapted by lora.targets; name it in one of them")
+    return Frozen(model, ("*",), but=factors | whole)
 
 
 def _altering(

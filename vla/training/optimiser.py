@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vla.models.lora import is_factor
 from vla.models.model import Model
 from vla.training.recipe import OptimiserConfig
 
@@ -60,7 +61,8 @@ def orthogonalise(matrices: Float[Tensor, "k rows columns"]) -> Float[Tensor, "k
 
 def build_optimisers(model: Model, config: OptimiserConfig) -> list[torch.optim.Optimizer]:
     """Muon for what the model calls its matrices, AdamW for all else; each parameter that is trained once."""
-    matrices = model.matrices() if config.muon_lr else set()
+    # Orthogonalised factors would make the largest step of a low rank in every direction at once.
+    matrices = {name for name in model.matrices() if not is_factor(name)} if config.muon_lr else set()
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     rest = [p for name, p in trained if name not in matrices]
     hidden = [p for name, p in trained if name in matrices]

@@ -136,6 +136,28 @@ class AugmentationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """Low-rank adaptation of linear layers instead of training the whole model; see `vla.models.lora`."""
+
+    rank: int = 0
+    """Of what is added to each layer; 0 adapts none, and trains the model itself."""
+    alpha: float = 16.0
+    """What is added is weighted by alpha / rank."""
+    targets: tuple[str, ...] = ("trunk.*",)
+    """Patterns of names of weights: each linear layer that fits one is adapted."""
+    train: tuple[str, ...] = ()
+    """Patterns of names of weights that are trained whole beside it, such as ``head.*``; all else is frozen."""
+
+    def __post_init__(self) -> None:
+        if self.rank < 0:
+            raise ConfigError(f"train.lora.rank={self.rank} must be at least 0")
+        if not self.alpha > 0:
+            raise ConfigError(f"train.lora.alpha={self.alpha} must be positive")
+        if self.rank and not self.targets:
+            raise ConfigError("train.lora.targets names no layer; give patterns such as trunk.*")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClosedLoopConfig:
     """Episodes that the averaged weights drive beside the training, to choose the best of them."""
 
@@ -170,6 +192,7 @@ class TrainConfig:
     """A checkpoint to start from: its weights, words and scales, as far as they mean the same for this data."""
     freeze: tuple[str, ...] = ()
     """Patterns such as ``trunk.*`` of names of weights that stay as they are, with the statistics of their norms."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     engine: Literal["ray", "inline"] = "ray"
@@ -216,6 +239,11 @@ class TrainConfig:
         for name in positive:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"train.{name}={getattr(self, name)} must be positive")
+        if self.lora.rank and self.freeze:
+            raise ConfigError(
+                f"train.freeze={list(self.freeze)}: lora freezes all that it does not adapt; leave freeze out, and "
+                "name what is to be trained beside it in lora.train"
+            )
         if self.engine == "inline" and self.workers != 1:
             raise ConfigError(f"train.workers={self.workers}: engine inline has one worker; set workers to 1")
         if not 0 <= self.constant < 1:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from vla.cli.command import Cluster, console, parse, parse_settings, progress, write_result
+from vla.cli.command import Cluster, console, parse, progress, write_result
+from vla.core.config import parse_settings
 from vla.core.errors import ConfigError
 from vla.core.machine.engines import EngineChoice
 from vla.core.machine.processes import cores

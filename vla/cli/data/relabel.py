@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from vla.cli.command import console, parse, parse_settings, write_result
+from vla.cli.command import console, parse, write_result
+from vla.core.config import parse_settings
 from vla.core.errors import ConfigError
 from vla.datasets.selection import Selection
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from vla.cli.command import console, parse, parse_settings, progress, write_result
+from vla.cli.command import console, parse, progress, write_result
+from vla.core.config import parse_settings
 from vla.core.errors import ConfigError
 
 _EXAMPLES = """  vla data replay data/place --episodes 20

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from vla.core.config import Kinded, require_at_least_one
 from vla.core.errors import ConfigError
@@ -142,10 +143,81 @@ class StateBinsConfig(ReaderConfig):
         return StateBinsReader(self, interface, width)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TowerConfig:
+    """A vision transformer; see `vla.models.readers.tower`."""
+
+    width: int
+    layers: int
+    heads: int
+    hidden: int
+    """Units of the MLP."""
+    patch: int
+    """Side of a patch in pixels."""
+    image: int
+    """Side of a picture in pixels."""
+    activation: Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu"] = "gelu_tanh"
+    norm_eps: float = 1e-6
+    whole: bool = False
+    """A token for the whole picture stands before those of its patches."""
+    patch_bias: bool = True
+    """The projection of patches has a bias."""
+    norm_first: bool = False
+    """Patches are normed before the first block."""
+    norm_last: bool = True
+    """They are normed behind the last one."""
+    scaled: bool = False
+    """What is added has a factor for each channel (arXiv 2103.17239)."""
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    """Of each colour of the pictures that it was trained on, from 0 to 1."""
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        names = ("width", "layers", "heads", "hidden", "patch", "image")
+        require_at_least_one(self, *names, where="model.readers.hf-tower.tower.")
+        for many, of in (("width", "heads"), ("image", "patch")):
+            if getattr(self, many) % getattr(self, of):
+                raise ConfigError(
+                    f"model.readers.hf-tower.tower.{many}={getattr(self, many)} must be a multiple of "
+                    f"{of}={getattr(self, of)}"
+                )
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if len(values) != 3 or (name == "std" and min(values) <= 0):
+                raise ConfigError(f"model.readers.hf-tower.tower.{name}: expected three numbers, got {list(values)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HfTowerConfig(ReaderConfig):
+    """A pretrained vision tower of Hugging Face: SigLIP, SigLIP 2, DINOv2 or CLIP; instead of ``images``."""
+
+    kind: str = "hf-tower"
+    folder: str = ""
+    """Of the model, as ``save_pretrained`` writes it: its weights are what a run begins with. Nothing is downloaded."""
+    tower: TowerConfig | None = None
+    """What it is; by default what the folder says."""
+
+    def __post_init__(self) -> None:
+        if self.tower is not None:
+            return
+        if not self.folder:
+            raise ConfigError("model.readers.hf-tower: name the folder of a vision model, as folder")
+        from vla.models.readers.tower_grafting import read_tower_config
+
+        object.__setattr__(self, "tower", read_tower_config(Path(self.folder)))
+
+    def build(self, interface: Interface, width: int) -> "Reader":
+        """See `ReaderConfig.build`."""
+        from vla.models.readers.hf_tower import HfTowerReader
+
+        return HfTowerReader(self, interface, width)
+
+
 READERS: dict[str, type[ReaderConfig]] = {
     "text": TextConfig,
     "images": ImagesConfig,
     "patches": PatchesConfig,
     "state": StateConfig,
     "state-bins": StateBinsConfig,
+    "hf-tower": HfTowerConfig,
 }

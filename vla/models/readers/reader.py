@@ -24,3 +24,6 @@ class Reader(nn.Module, ABC):
         self, inputs: Inputs, context: Mapping[str, Segment], table: TokenTable, activations: Activations
     ) -> Segment:
         """Tokens of the inputs, in the light of ``context``: the segments of the readers before it, by name."""
+
+    def begin(self) -> None:
+        """Take weights that were trained elsewhere, for a run that begins; a checkpoint and a state bring their own."""

@@ -74,8 +74,12 @@ def subject(results: Sequence[Loaded]) -> Evaluated | None:
 
 
 def policy_name(policy: PolicyIdentity) -> str:
-    """Short, but telling: the run's folder, where the checkpoint is called ``checkpoint``."""
+    """Short, but telling: the run's folder for a path that ends in ``checkpoint``; paths in settings by their names."""
     name, path = policy.name, Path(policy.name)
+    if "," in name:
+        kind, *settings = name.split(",")
+        pairs = (setting.partition("=") for setting in settings)
+        return ",".join([kind, *(f"{key}{equals}{Path(value).name}" for key, equals, value in pairs)])
     if name.startswith(("ws://", "wss://")) or not path.name:
         return name
     return path.parent.name if path.name == "checkpoint" and path.parent.name else path.name

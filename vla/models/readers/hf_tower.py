@@ -1,0 +1,67 @@
+"""Pictures through a pretrained vision tower: the vector of each patch, projected, is a token.
+
+As PaliGemma and LLaVA read pictures: one tower and one projection for all cameras. Where a patch is, the tower says
+itself; through which camera and when it was seen is added here. When a run begins, the tower's weights are those of the
+folder that the recipe names; a checkpoint holds them, and what the tower is, so it needs no folder.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import nn
+
+from vla.core.errors import CheckpointError
+from vla.models.readers.config import HfTowerConfig
+from vla.models.readers.images import Views
+from vla.models.readers.patches import patch_positions
+from vla.models.readers.reader import Activations, Reader
+from vla.models.readers.tower import Tower
+from vla.models.trunk.initialisation import initialise
+from vla.models.trunk.inputs import Inputs
+from vla.models.trunk.interface import Interface
+from vla.models.trunk.sequence import Segment
+from vla.models.trunk.vocabulary import TokenTable
+
+
+class HfTowerReader(Reader):
+    """Every picture is stretched to the size of the tower."""
+
+    def __init__(self, config: HfTowerConfig, interface: Interface, width: int) -> None:
+        super().__init__()
+        assert config.tower is not None
+        self._folder = config.folder
+        self.tower = Tower(config.tower)
+        self.project = nn.Linear(config.tower.width, width)
+        self.view = Views(len(interface.cameras), width)
+        self.time = nn.Parameter(torch.empty(interface.history, width))
+        initialise(self)
+
+    def forward(
+        self, inputs: Inputs, context: Mapping[str, Segment], table: TokenTable, activations: Activations
+    ) -> Segment:
+        """Tokens (t n p), of each observation and camera row by row."""
+        b, t, n = inputs.images.shape[:3]
+        seen = self.tower(rearrange(inputs.images, "b t n y x c -> (b t n) y x c"))
+        tokens = rearrange(self.project(seen), "(b t n) p e -> b t n p e", b=b, t=t)
+        tokens = tokens + self.view.weight[:, None] + self.time[:, None, None]
+        valid = (inputs.observed[:, :, None] & inputs.camera_valid[:, None])[..., None]  # (b, t, n, 1)
+        side = self.tower.config.image // self.tower.config.patch
+        return Segment(
+            x=rearrange(tokens, "b t n p e -> b (t n p) e"),
+            valid=rearrange(valid.expand(*valid.shape[:3], side * side), "b t n p -> b (t n p)"),
+            block=0,
+            position=patch_positions(t * n, side, side, inputs.images.device),
+        )
+
+    def begin(self) -> None:
+        """See `Reader.begin`: the tower of the folder."""
+        from vla.models.readers.tower_grafting import tower_from_hf
+
+        if not self._folder:
+            return
+        tower = tower_from_hf(Path(self._folder))
+        if tower.config != self.tower.config:
+            raise CheckpointError(f"{self._folder} holds another tower than the recipe says: {tower.config}")
+        self.tower.load_state_dict(tower.state_dict())
