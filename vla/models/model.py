@@ -24,6 +24,9 @@ class Model(nn.Module, ABC):
         """The same as `loss`: what data-parallel wrappers call."""
         return self.loss(inputs, targets)
 
+    def begin(self) -> None:
+        """Fill what was made elsewhere and stays, such as image codecs, when training begins; by default nothing."""
+
     @abstractmethod
     def loss(self, inputs: Inputs, targets: Targets) -> tuple[Float[Tensor, ""], Metrics]:
         """The mean loss of the batch, and what to log of it; ``action_loss`` among them."""

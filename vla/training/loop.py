@@ -64,6 +64,7 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
     # -- model and optimiser -----------------------------------------------------------------------------------------
     torch.manual_seed(config.seed)  # every rank builds the same weights
     model = blueprint.build()
+    model.begin()
     fates = [*samples.fates, *transfer(samples.parent, blueprint, model)] if samples.parent else []
     model.to(device)
     frozen = Frozen(model, config.freeze)

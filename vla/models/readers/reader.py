@@ -19,6 +19,13 @@ class Reader(nn.Module, ABC):
     ranges: Mapping[str, int] = {}
     """Ids that it needs in the vocabulary, by the names of their ranges; none where it reads numbers, or text."""
 
+    def begin(self) -> None:
+        """Fill what was made elsewhere and travels with the weights, when a model begins; by default there is none."""
+
+    def meanings(self) -> Mapping[str, str]:
+        """Of parts and ranges whose content is not learned here but was made elsewhere: what they stand for."""
+        return {}
+
     @abstractmethod
     def forward(
         self, inputs: Inputs, context: Mapping[str, Segment], table: TokenTable, activations: Activations
