@@ -69,7 +69,7 @@ def test_what_is_learned_of_is_what_is_decoded_and_gradients_go_straight_through
 
 
 def test_the_weight_of_the_commitment_is_on_what_the_encoder_says() -> None:
-    """arXiv 1711.00937: the codebook is pulled with weight 1, the encoder with ``commitment``."""
+    """The codebook is pulled with weight 1, the encoder with ``commitment`` (arXiv 1711.00937)."""
     quantiser = NearestVectors(1, 2, codebook="gradient", commitment=0.25, patience=10**6)
     quantiser.idle.zero_()
     with torch.no_grad():
@@ -130,7 +130,7 @@ def test_using_it_moves_nothing() -> None:
         "w": quantiser.embedding.weight.clone()
     }
     quantiser.vectors(quantiser.ids(_vectors(2, 3, 2)))
-    after = {name: value for name, value in quantiser.named_buffers()} | {"w": quantiser.embedding.weight}
+    after = dict(quantiser.named_buffers()) | {"w": quantiser.embedding.weight}
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 

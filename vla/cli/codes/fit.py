@@ -1,7 +1,7 @@
 """``vla codes fit``: an image codec of a dataset's pictures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,8 +51,7 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Fit with a progress bar, and print how good it is."""
-    default = Arguments(dataset=tyro.MISSING, out=tyro.MISSING, codec=_default(argv))
-    arguments = parse(Arguments, argv, verb="codes fit", examples=_EXAMPLES, default=default)
+    arguments = parse(_asking_for(_default(argv)), argv, verb="codes fit", examples=_EXAMPLES)
     import torch
 
     from vla.datasets.dataset import Dataset
@@ -94,6 +93,14 @@ def print_measured(measured: "Measured") -> None:
         f"{measured.pictures:,} pictures, {measured.object_share:.0%} of their pixels of objects; {measured.tokens} "
         f"tokens a picture, {measured.used:,} of {measured.codes:,} codes used, perplexity {measured.perplexity:.0f}"
     )
+
+
+def _asking_for(codec: ImageCodecConfig) -> type[Arguments]:
+    """`Arguments` of which the codec is by default this one, while the dataset and the folder have no default."""
+    own = ("codec", Annotated[ImageCodecConfig, tyro.conf.arg(name="")], field(default_factory=lambda: codec))
+    made = make_dataclass("Arguments", [own], bases=(Arguments,), frozen=True, kw_only=True)
+    made.__doc__ = Arguments.__doc__
+    return made
 
 
 def _default(argv: Sequence[str]) -> ImageCodecConfig:

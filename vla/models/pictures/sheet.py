@@ -28,7 +28,7 @@ def contact_sheet(codec: ImageCodec, pictures: Pictures, *, each: int = 6) -> by
     return bytes(png_encode(np.ascontiguousarray(sheet.repeat(scale, 0).repeat(scale, 1))))
 
 
-def _row(images: UInt8[np.ndarray, "b y x 3"]) -> UInt8[np.ndarray, "y x 3"]:
+def _row(images: UInt8[np.ndarray, "b y x 3"]) -> UInt8[np.ndarray, "v u 3"]:
     """Side by side on white."""
     framed = np.pad(images, ((0, 0), (0, _GAP), (0, _GAP), (0, 0)), constant_values=_BORDER)
     row: np.ndarray = np.concatenate(list(framed), axis=1)

@@ -46,14 +46,15 @@ def read_frames(dataset: Dataset, config: FramesConfig, seed: int) -> Frames:
 
 def _cameras(dataset: Dataset, names: Sequence[str]) -> list[Camera]:
     known = {camera.name: camera for camera in dataset.contract.cameras}
-    chosen = [lookup("camera", name, known) for name in names] or list(known.values())
+    rgb = [camera for camera in known.values() if camera.kind == "rgb"]
+    chosen = [lookup("camera", name, known) for name in names] or rgb
     if not chosen or not len(dataset):
-        raise DatasetError(f"dataset {dataset.url} has no pictures to make codes of")
+        raise DatasetError(f"dataset {dataset.url} has no colour pictures to make codes of")
     for camera in chosen:
-        if camera.dtype != "uint8" or camera.shape[-1] != 3:
+        if camera.kind != "rgb":
+            seen = ", ".join(other.name for other in rgb) or "none"
             raise ConfigError(
-                f"camera {camera.name!r} gives {camera.dtype} {tuple(camera.shape)}, and codes are made of uint8 "
-                "(y, x, 3); name the others with --cameras"
+                f"camera {camera.name!r} sees {camera.kind}, and codes are made of colours; cameras: {seen}"
             )
     if len({camera.shape for camera in chosen}) > 1:
         sizes = ", ".join(f"{camera.name} {camera.shape[0]} x {camera.shape[1]}" for camera in chosen)

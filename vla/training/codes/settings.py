@@ -10,7 +10,7 @@ class FramesConfig:
     """Which pictures of a dataset."""
 
     cameras: tuple[str, ...] = ()
-    """These cameras, of one size; by default all."""
+    """These cameras, of one size; by default all that see colours."""
     pictures: int = 2000
     """Of each camera, to fit to; a tenth as many of held-out episodes are what is reported."""
     split: str | None = None
