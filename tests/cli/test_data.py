@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.datasets.formats.mcap.recordings import MS, START, joints, write_ros
-from vla.cli.data_group import VERBS
+from vla.cli.data.group import VERBS
 from vla.collection.experts import collect
 from vla.collection.settings import CollectConfig
 from vla.datasets.dataset import Dataset

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.documented.conftest import bare, readme_blocks
-from vla.cli.data_group import VERBS as DATA_VERBS
+from vla.cli.data.group import VERBS as DATA_VERBS
 from vla.cli.main import VERBS
 
 

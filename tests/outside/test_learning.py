@@ -1,5 +1,7 @@
 """Codecs, heads, readers and whole kinds of models from another package: trained, written, read and acting."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from vla.core.types import Observation
 from vla.models.checkpoint import read_blueprint
 from vla.models.codecs.checker import check_codec
 from vla.models.codecs.config import CodecConfig
+from vla.models.pictures.checker import check_image_codec
+from vla.models.pictures.folder import load_image_codec
 from vla.policies.learned import LearnedPolicy
 from vla.training.engines import train
 from vla.training.recipe import TrainConfig
@@ -49,6 +53,23 @@ def test_it_trains_and_acts(name: str, dataset: Path, tmp_path: Path) -> None:
     assert chunk is not None
     assert chunk.actions.shape == (blueprint.config.horizon, len(policy.contract.action))
     assert np.isfinite(chunk.actions).all()
+
+
+def test_pictures_are_coded_and_read_by_it(dataset: Path, tmp_path: Path) -> None:
+    """On the command line, and by a policy that has no need of the folder any more."""
+    command = ["codes", "fit", str(dataset), str(tmp_path / "codes"), "--kind", "example-means", "--cell", "8"]
+    run = subprocess.run([sys.executable, "-m", "vla.cli.main", *command], capture_output=True, text=True, timeout=200)
+    assert run.returncode == 0, run.stderr
+    codec = load_image_codec(tmp_path / "codes")
+    assert (codec.size, codec.grid) == (216, (4, 4))
+    images = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    check_image_codec(codec, images, most_off=90.0)
+    readers = {**SMALL["readers"], "images": {"kind": "codes", "path": str(tmp_path / "codes")}}
+    MODELS["codes"] = {**SMALL, "readers": readers, "auxiliaries": {"pointing": None}}
+    try:
+        test_it_trains_and_acts("codes", dataset, tmp_path)
+    finally:
+        del MODELS["codes"]
 
 
 def test_the_codec_keeps_what_every_codec_promises() -> None:

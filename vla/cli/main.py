@@ -12,6 +12,7 @@ VERBS = {
     "eval": "run a policy in closed loop and report its success rate",
     "report": "put results of evaluations on one page and into Markdown",
     "data": "inspect, check, repair, convert, edit and replay datasets",
+    "codes": "make codes of pictures, and say how good they are",
     "info": "say what a checkpoint is",
     "upgrade": "convert a checkpoint that an earlier version wrote",
     "teleop": "drive a robot by keys or a leader arm, and record what you do into a dataset",
@@ -21,8 +22,8 @@ VERBS = {
     "envs": "list the environments",
     "bench": "measure speed against peers and floors",
 }
-GROUPS = {"data"}
-"""Verbs that are a folder of verbs, each with a module ``<verb>_group`` that chooses among them."""
+GROUPS = {"data", "codes"}
+"""Verbs that are a folder of verbs, each with a module ``group`` that chooses among them."""
 _EXAMPLES = """examples:
   vla demo
   vla collect data/place --episodes 2000
@@ -48,7 +49,7 @@ def main() -> int:
             print(_version() if name == "--version" else _help(), flush=True)
             return 0 if argv else 2
         lookup("command", name, VERBS)
-        verb = importlib.import_module(f"vla.cli.{name}_group" if name in GROUPS else f"vla.cli.{name}")
+        verb = importlib.import_module(f"vla.cli.{name}.group" if name in GROUPS else f"vla.cli.{name}")
         with requests_go_to(interrupt):
             return int(verb.main(argv[1:]))
     except BrokenPipeError:

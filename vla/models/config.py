@@ -1,7 +1,7 @@
 """Kinds and sizes of models: what a recipe says under ``model``. Free of heavy imports, so that help is instant."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vla.core.config import Kinded, require_at_least_one
@@ -56,6 +56,10 @@ class ModelConfig(Kinded):
         """The kinds of this project."""
         return MODELS
 
+    def resolved(self) -> "ModelConfig":
+        """The same with paths that hold in any folder."""
+        return self
+
     def fit(self, chunks: "torch.Tensor") -> dict[str, Any]:
         """What is fitted to scaled chunks (w, h, d) beside the weights, as JSON: it travels in the contract."""
         return {}
@@ -104,9 +108,14 @@ class UnifiedConfig(ModelConfig):
         """See `ModelConfig.most_committed`."""
         return self.committed
 
+    def resolved(self) -> "UnifiedConfig":
+        """See `ModelConfig.resolved`."""
+        return replace(self, readers={name: reader.resolved() for name, reader in self.readers.items()})
+
     def fit(self, chunks: "torch.Tensor") -> dict[str, Any]:
         """See `ModelConfig.fit`."""
-        return {"head": self.head.fit(chunks)}
+        readers = {name: made for name, reader in self.readers.items() if (made := reader.fit())}
+        return {"head": self.head.fit(chunks)} | ({"readers": readers} if readers else {})
 
     def build(self, interface: Interface, fitted: Mapping[str, Any]) -> "Model":
         """See `ModelConfig.build`."""

@@ -55,7 +55,7 @@ class Model(nn.Module, ABC):
                 self.train()
 
     def begin(self) -> None:
-        """Take weights that were trained elsewhere, for a run that begins; a checkpoint and a state bring their own."""
+        """Take what was made elsewhere, weights or image codecs, for a run that begins; a state brings its own."""
 
     def meaning(self, name: str) -> str:
         """The name of a tensor with names in the place of numbers that differ between models, such as a camera's."""

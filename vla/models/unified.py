@@ -14,6 +14,7 @@ a number alone is that, after ± it is a deviation from zero, and layers of PyTo
     StateReader     position ±0.02, time 0, embodiment 0
     StateBinsReader time 0, embodiment 0
     PatchesReader   time 0
+    CodesReader     time 0
     ImagesReader    position ±0.02, time 0
     ImageTokenizer  score.weight ±0.6, seekers ±0.5, look.weight ±1.8 / sqrt(inputs), films.* 0
     FurtherLook     look.weight ±0.5 / sqrt(inputs)
@@ -65,7 +66,9 @@ class UnifiedTransformer(Model):
         super().__init__()
         width = config.trunk.width
         self.config, self.interface = config, interface
-        self.readers: Mapping[str, Reader] = _named({n: c.build(interface, width) for n, c in config.readers.items()})
+        made = fitted.get("readers", {})
+        readers = {n: c.build_fitted(interface, width, made.get(n, {})) for n, c in config.readers.items()}
+        self.readers: Mapping[str, Reader] = _named(readers)
         # A weight of zero, or data without the signal: then nothing is built, and the checkpoint has no untaught part.
         offered = {name: c for name, c in config.auxiliaries.items() if c.weight and interface.signals.get(c.signal)}
         self.auxiliaries: Mapping[str, Auxiliary] = _named({n: c.build(interface, width) for n, c in offered.items()})
@@ -125,7 +128,11 @@ class UnifiedTransformer(Model):
             reader.begin()
 
     def meaning(self, name: str) -> str:
-        """See `Model.meaning`: an image tokenizer is its camera's."""
+        """See `Model.meaning`: an image tokenizer is its camera's, what was made elsewhere is what made it."""
+        for reader, part in self.readers.items():
+            for own, meaning in part.meanings().items():
+                if name.startswith(prefix := f"readers.{reader}.{own}."):
+                    return f"readers.{reader}.{meaning}.{name.removeprefix(prefix)}"
         before, found, after = name.partition(_CAMERAS)
         if not found or before:
             return name
@@ -177,7 +184,8 @@ class UnifiedTransformer(Model):
         if name == "special":
             return [f"special {special}" for special in SPECIALS]
         of = ", ".join(d.name for d in self.interface.signals.get(name, ()))
-        return [f"{name} {i} of {len(ids)} {of}".rstrip() for i in range(len(ids))]
+        made = {range_: meaning for reader in self.readers.values() for range_, meaning in reader.meanings().items()}
+        return [f"{made.get(name, name)} {i} of {len(ids)} {of}".rstrip() for i in range(len(ids))]
 
     def blocks(self) -> list[nn.Module]:
         """See `Model.blocks`: the trunk's, then the head's."""

@@ -253,5 +253,6 @@ class TrainConfig:
                 raise ConfigError(f"train.{name}={getattr(self, name)} must be at least 0")
 
     def resolved(self) -> "TrainConfig":
-        """The same with paths as `DataConfig.resolved` gives them."""
-        return replace(self, data=self.data.resolved(), init=self.init and str(Path(self.init).resolve()))
+        """The same with paths as `DataConfig.resolved` and `ModelConfig.resolved` give them."""
+        init = self.init and str(Path(self.init).resolve())
+        return replace(self, data=self.data.resolved(), model=self.model.resolved(), init=init)

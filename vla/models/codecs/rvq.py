@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from vla.core.errors import ConfigError
 from vla.models.codecs.codec import ActionCodec, as_one, held, require_chunks, require_tokens, turns
 from vla.models.codecs.fitted import MOST_STEPS, fitted_array, fitted_whole, fitting_chunks, plain
+from vla.models.k_means import k_means, nearest
 
-_FIT_CHUNKS, _ROUNDS = 8192, 15
-"""Chunks that k-means sees, and how often it moves its centroids."""
+_FIT_CHUNKS = 8192
+"""Chunks that k-means sees."""
 
 
 class ResidualVectors(ActionCodec):
@@ -47,9 +48,9 @@ class ResidualVectors(ActionCodec):
         found = np.zeros((groups, levels, min(codes, len(left)), left.shape[-1]), np.float32)
         for group in range(groups):
             for level in range(levels):
-                centroids = np.round(_k_means(left[:, group], found.shape[2], rng), 4)
+                centroids = np.round(k_means(left[:, group], found.shape[2], rng), 4)
                 found[group, level] = centroids
-                left[:, group] -= centroids[_nearest(left[:, group], centroids)]
+                left[:, group] -= centroids[nearest(left[:, group], centroids)]
         return ResidualVectors(torch.from_numpy(found), horizon=h, dims=d)
 
     def encode(
@@ -62,9 +63,9 @@ class ResidualVectors(ActionCodec):
         for level in self._centroids.unbind(dim=1):  # (g, c, n)
             # |x - c|² without the |x|², which is the same for all.
             distance = level.square().sum(dim=-1) - 2 * torch.einsum("bgn,gcn->bgc", left, level)
-            nearest = distance.argmin(dim=-1)  # (b, g)
-            left = left - level[torch.arange(len(level), device=level.device), nearest]
-            ids.append(nearest)
+            closest = distance.argmin(dim=-1)  # (b, g)
+            left = left - level[torch.arange(len(level), device=level.device), closest]
+            ids.append(closest)
         codes = rearrange(torch.stack(ids, dim=-1), "b g q -> b (g q)")
         return codes + self._starts(codes.device), as_one(valid, self.length)
 
@@ -115,38 +116,3 @@ def _grouped(chunk: Float[Tensor, "b h d"], groups: int) -> Float[Tensor, "b g n
     missing = -(-h // groups) * groups - h
     whole = torch.cat([chunk, repeat(chunk[:, -1], "b d -> b m d", m=missing)], dim=1)
     return rearrange(whole, "b (g s) d -> b g (s d)", g=groups)
-
-
-def _nearest(points: Float32[np.ndarray, "w n"], centroids: Float32[np.ndarray, "c n"]) -> Int64[np.ndarray, " w"]:
-    distance = np.square(centroids).sum(axis=1) - 2 * points @ centroids.T
-    nearest: np.ndarray = distance.argmin(axis=1)
-    return nearest
-
-
-def _k_means(points: Float32[np.ndarray, "w n"], count: int, rng: np.random.Generator) -> Float32[np.ndarray, "c n"]:
-    """Lloyd's rounds; a centroid that loses all its points moves to one of the worst served."""
-    centroids = _beginnings(points, count, rng)
-    for _ in range(_ROUNDS):
-        owner = _nearest(points, centroids)
-        sizes = np.bincount(owner, minlength=count)
-        served = sizes > 0
-        starts = (np.cumsum(sizes) - sizes)[served]
-        sums = np.add.reduceat(points[np.argsort(owner, kind="stable")], starts, axis=0)
-        centroids[served] = sums / sizes[served, None]
-        error = np.square(points - centroids[owner]).sum(axis=1)
-        worst = np.argsort(-error, kind="stable")[: int((~served).sum())]
-        centroids[~served] = points[worst]
-    return centroids
-
-
-def _beginnings(points: Float32[np.ndarray, "w n"], count: int, rng: np.random.Generator) -> Float32[np.ndarray, "c n"]:
-    """Points drawn by their squared distance to those before them (k-means++), so that all clusters are met."""
-    chosen = [int(rng.integers(len(points)))]
-    distance = np.full(len(points), np.inf)
-    while len(chosen) < count:
-        distance = np.minimum(distance, np.square(points - points[chosen[-1]]).sum(axis=1))
-        reached = np.cumsum(distance)
-        # Where all points are chosen already, the first stands in.
-        chosen.append(int(np.searchsorted(reached, rng.random() * reached[-1], side="right")) % len(points))
-    found: np.ndarray = points[chosen].copy()
-    return found

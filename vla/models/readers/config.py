@@ -1,9 +1,9 @@
 """Readers by kind: what turns inputs into tokens. Free of heavy imports."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from vla.core.config import Kinded, require_at_least_one
 from vla.core.errors import ConfigError
@@ -25,9 +25,21 @@ class ReaderConfig(Kinded):
         """The kinds of this project."""
         return READERS
 
+    def resolved(self) -> "ReaderConfig":
+        """The same with paths that hold in any folder."""
+        return self
+
+    def fit(self) -> dict[str, Any]:
+        """What it is built from besides its settings, as JSON: it travels in the contract. By default nothing."""
+        return {}
+
     def build(self, interface: Interface, width: int) -> "Reader":
         """The reader, which gives tokens of ``width``."""
         raise NotImplementedError
+
+    def build_fitted(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> "Reader":
+        """As `build`, of what `fit` gave: to be written instead of it where that is something."""
+        return self.build(interface, width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +225,34 @@ class HfTowerConfig(ReaderConfig):
         return HfTowerReader(self, interface, width)
 
 
+@dataclass(frozen=True, kw_only=True)
+class CodesConfig(ReaderConfig):
+    """The cameras' pictures as ids of the vocabulary, by a codec that ``vla codes fit`` made; instead of ``images``."""
+
+    kind: str = "codes"
+    path: str = ""
+    """The folder of the codec; a model that has learned carries the codec with it and needs the folder no more."""
+
+    def resolved(self) -> "CodesConfig":
+        """See `ReaderConfig.resolved`."""
+        return replace(self, path=self.path and str(Path(self.path).resolve()))
+
+    def fit(self) -> dict[str, Any]:
+        """The codec's settings, the size of its pictures, and the digest of its weights."""
+        from vla.models.pictures.folder import read_image_codec
+
+        if not self.path:
+            raise ConfigError("model.readers.codes.path: which codec? Make one with: vla codes fit DATA FOLDER")
+        return read_image_codec(Path(self.path))[0].to_json()
+
+    def build_fitted(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> "Reader":
+        """See `ReaderConfig.build_fitted`."""
+        from vla.models.pictures.folder import fitted_codec
+        from vla.models.readers.codes import CodesReader
+
+        return CodesReader(self, interface, width, fitted_codec(fitted))
+
+
 READERS: dict[str, type[ReaderConfig]] = {
     "text": TextConfig,
     "images": ImagesConfig,
@@ -220,4 +260,5 @@ READERS: dict[str, type[ReaderConfig]] = {
     "state": StateConfig,
     "state-bins": StateBinsConfig,
     "hf-tower": HfTowerConfig,
+    "codes": CodesConfig,
 }

@@ -19,6 +19,10 @@ class Reader(nn.Module, ABC):
     ranges: Mapping[str, int] = {}
     """Ids that it needs in the vocabulary, by the names of their ranges; none where it reads numbers, or text."""
 
+    def meanings(self) -> Mapping[str, str]:
+        """Of parts and ranges whose content is not learned here but was made elsewhere: what they stand for."""
+        return {}
+
     @abstractmethod
     def forward(
         self, inputs: Inputs, context: Mapping[str, Segment], table: TokenTable, activations: Activations
@@ -26,4 +30,4 @@ class Reader(nn.Module, ABC):
         """Tokens of the inputs, in the light of ``context``: the segments of the readers before it, by name."""
 
     def begin(self) -> None:
-        """Take weights that were trained elsewhere, for a run that begins; a checkpoint and a state bring their own."""
+        """Take what was made elsewhere, weights or image codecs, for a run that begins; a state brings its own."""

@@ -48,6 +48,7 @@ INITIAL: Mapping[str, Mapping[str, Rule]] = {
     "StateReader": {"position": Normal(0.02), "time": Constant(0.0), "embodiment": Constant(0.0)},
     "StateBinsReader": {"time": Constant(0.0), "embodiment": Constant(0.0)},
     "PatchesReader": {"time": Constant(0.0)},
+    "CodesReader": {"time": Constant(0.0)},
     "ImagesReader": {"position": Normal(0.02), "time": Constant(0.0)},
     # Sharp and different maps from the start: with PyTorch's default they are all nearly flat, every token is the mean
     # of the image, and finding anything takes several times as many samples.

@@ -1,0 +1,78 @@
+"""Pictures as ids: each is coded as a codec was fitted to, and read through the one table, in the range ``image``.
+
+What is read so can be written so: the rows that a code is read by are those by which a head would choose it. The codec
+does not learn here. Its state is in that of the model, so a checkpoint holds all of it, and the contract says of what
+kind it is; only where a model begins is it read from the folder that it was fitted into.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import nn
+
+from vla.core.errors import ConfigError
+from vla.models.pictures.folder import CodecSpec, read_image_codec
+from vla.models.readers.config import CodesConfig
+from vla.models.readers.images import Views
+from vla.models.readers.patches import patch_positions
+from vla.models.readers.reader import Activations, Reader
+from vla.models.trunk.initialisation import initialise
+from vla.models.trunk.inputs import Inputs
+from vla.models.trunk.interface import Interface
+from vla.models.trunk.points import WAVES, cell_grid, waves
+from vla.models.trunk.sequence import Segment
+from vla.models.trunk.vocabulary import TokenTable
+
+RANGE = "image"
+"""The range of the vocabulary that codes of pictures have, whoever reads or writes them."""
+
+
+class CodesReader(Reader):
+    """A token for each code of each picture, which says where it is and through which camera it is seen."""
+
+    def __init__(self, config: CodesConfig, interface: Interface, width: int, spec: CodecSpec) -> None:
+        super().__init__()
+        self.spec, self._path = spec, config.path
+        self.codec = spec.build().requires_grad_(False)
+        self.ranges = {RANGE: self.codec.size}
+        self.place = nn.Linear(WAVES, width)
+        self.view = Views(len(interface.cameras), width)
+        self.time = nn.Parameter(torch.empty(interface.history, width))
+        initialise(self)
+
+    def forward(
+        self, inputs: Inputs, context: Mapping[str, Segment], table: TokenTable, activations: Activations
+    ) -> Segment:
+        """Tokens (t n p), of each observation and camera row by row; pictures of another size are a `ConfigError`."""
+        t, n, height, width = inputs.images.shape[1:5]
+        if (height, width) != self.codec.image_size:
+            fitted = " x ".join(map(str, self.codec.image_size))
+            raise ConfigError(
+                f"model.readers: the codec {self._path} was fitted to pictures of {fitted}, and these are {height} x "
+                f"{width}: fit one to this dataset with vla codes fit"
+            )
+        rows, columns = self.codec.grid
+        ids = self.codec.encode(rearrange(inputs.images, "b t n y x c -> (b t n) y x c"))
+        tokens = table.embed(RANGE, rearrange(ids, "(b t n) p -> b t n p", t=t, n=n))
+        places = self.place(waves(cell_grid(rows, columns, like=self.view.weight)))  # (p, e)
+        tokens = tokens + places + self.view.weight[:, None] + self.time[:, None, None]
+        seen = (inputs.observed[:, :, None] & inputs.camera_valid[:, None])[..., None]  # (b, t, n, 1)
+        return Segment(
+            x=rearrange(tokens, "b t n p e -> b (t n p) e"),
+            valid=rearrange(seen.expand(*seen.shape[:3], rows * columns), "b t n p -> b (t n p)"),
+            block=0,
+            position=patch_positions(t * n, rows, columns, inputs.images.device),
+        )
+
+    def begin(self) -> None:
+        """See `Reader.begin`: the codec's weights are read from the folder that it was fitted into."""
+        spec, weights = read_image_codec(Path(self._path))
+        if spec != self.spec:
+            raise ConfigError(f"model.readers: {self._path} holds another codec than when its settings were read")
+        self.codec.load_state_dict(weights)
+
+    def meanings(self) -> Mapping[str, str]:
+        """See `Reader.meanings`: ids and weights of another codec mean something else."""
+        return {"codec": f"codec {self.spec.digest}", RANGE: f"{RANGE} of {self.spec.digest}"}
