@@ -32,11 +32,14 @@ def test_there_is_always_an_acceleration_that_keeps_all_limits(dt: float, jerk: 
         assert (np.abs(w) <= speed + 1e-9).all()
 
 
+@pytest.mark.parametrize("faster", [0.0, 1.0])
 @pytest.mark.parametrize("jerk", [150.0, 1e9])
-def test_a_way_that_is_looked_at_shows_all_joints_at_the_same_time(jerk: float) -> None:
+def test_a_way_that_is_looked_at_shows_all_joints_at_the_same_time(jerk: float, faster: float) -> None:
+    """Also of joints that have become faster until now."""
     dt = 0.0005  # so often that not every place is shown
     brake = brake_of(dt, jerk)
-    u, w, a = np.zeros(3), np.array([1.9, -2.5, 0.3]), np.zeros(3)
+    u, w = np.zeros(3), np.array([1.5, -2.5, 0.3])
+    a = faster * np.sign(w) * ACCELERATION
     shown = np.stack(list(brake.way(u, w, a, looks=True)))
     passed = [u]
     while (np.abs(w) > 1e-9).any():
