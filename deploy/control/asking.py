@@ -72,7 +72,7 @@ class Asking:
         if not self.busy:
             return None
         slow = time.monotonic() - self._since_s > max(wait_s, self._patience_s)
-        if slow and isinstance(self._policy, Engine) and not (self.reviving or self._answered.is_set()):
+        if slow and isinstance(self._policy, Engine) and not self._answered.is_set():
             self._since_s = float("inf")  # ended once
             self._policy.kill()
         if not (self._answered.is_set() or (wait_s > 0 and self._answered.wait(wait_s))):

@@ -71,7 +71,7 @@ class DriveRecorder:
         self._thread.join()
         error = error or self._failure
         if self._writer is not None:  # what an error has cut short is left for ``vla data repair``
-            self._writer.__exit__(error and type(error), error, trace)
+            self._writer.__exit__(type(error) if error else None, error, trace)
         if kind is None:
             self._raise()
 

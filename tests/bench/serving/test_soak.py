@@ -57,25 +57,29 @@ def test_a_policy_that_leaks_is_seen() -> None:
     assert rows["the server and its policy: slope of it"].value == pytest.approx(120, rel=0.4)
 
 
+SLOW_HZ = 20.0
+"""So that what a busy machine adds is little of a period."""
+
+
 class Stalling(Witness):
-    """Takes two and a half periods for its twentieth look."""
+    """Takes five periods and a half for its sixth look."""
 
     def observe(self) -> Observation:
         seen = super().observe()
-        if self.commands == 20:
-            time.sleep(2.5 / HZ)
+        if self.commands == 5:
+            time.sleep(5.5 / SLOW_HZ)
         return seen
 
 
 @pytest.fixture
 def stalled(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Counted]:
-    monkeypatch.setenv(HZ_VARIABLE, str(HZ))
-    return lambda: drive(Swinging(), hz=HZ, until=lambda: time.sleep(0.8), most_s=1.0, robot=Stalling(HZ))
+    monkeypatch.setenv(HZ_VARIABLE, str(SLOW_HZ))
+    return lambda: drive(Swinging(), hz=SLOW_HZ, until=lambda: time.sleep(1), most_s=2.0, robot=Stalling(SLOW_HZ))
 
 
 def test_a_deadline_that_goes_by_is_counted_as_missed(stalled: Callable[[], Counted]) -> None:
     found = stalled()
-    assert found.missed >= 2
+    assert found.missed >= 5
     assert (found.uncounted, found.unsent, found.hurried, found.ungated) == (0, 0, 0, 0)
 
 
@@ -88,7 +92,7 @@ def test_a_loop_that_does_not_say_what_it_missed_is_seen(
         return replace(rhythm(self), missed=0)
 
     monkeypatch.setattr(Cadence, "rhythm", silent)
-    assert stalled().uncounted >= 2
+    assert stalled().uncounted >= 5
 
 
 def test_a_loop_that_begins_its_deadlines_anew_when_it_is_late_is_seen(
@@ -101,7 +105,7 @@ def test_a_loop_that_begins_its_deadlines_anew_when_it_is_late_is_seen(
         return wait(self)
 
     monkeypatch.setattr(Cadence, "wait", drifting)
-    assert stalled().uncounted >= 1
+    assert stalled().uncounted >= 4
 
 
 def test_a_loop_that_catches_up_is_seen(stalled: Callable[[], Counted], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,9 +102,12 @@ class Sweeping:
 
 
 class Mortal(Sweeping):
-    """As `Sweeping`, until it is told to die."""
+    """As `Sweeping`, until it is told to die, or to hang."""
 
     def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
-        if any(seen is not None and seen.instruction == "die" for seen in observations):
+        told = {seen.instruction for seen in observations if seen is not None}
+        if "die" in told:
             os._exit(1)
+        if "hang" in told:
+            time.sleep(60)
         return super().act(observations)

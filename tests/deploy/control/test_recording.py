@@ -138,28 +138,49 @@ def test_episodes_that_are_published_are_let_go_of(tmp_path: Path, monkeypatch: 
         assert len(writers) == 1
 
 
-def test_a_disk_that_is_too_slow_is_an_error_and_holds_up_nobody(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    go_on, writing = threading.Event(), threading.Event()
-    monkeypatch.setattr(recording, "_MOST_WAITING", 8)
+class Slow(recording.EpisodeWriter):
+    """Waits for a word before each step."""
 
-    class Slow(recording.EpisodeWriter):
-        def add(self, **row: Any) -> None:
-            writing.set()
-            assert go_on.wait(30)
-            super().add(**row)
+    writing, go_on = threading.Event(), threading.Event()
 
+    def add(self, **row: Any) -> None:
+        self.writing.set()
+        assert self.go_on.wait(30)
+        super().add(**row)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> type[Slow]:
+    Slow.writing.clear()
+    Slow.go_on.clear()
     monkeypatch.setattr(recording, "EpisodeWriter", Slow)
+    return Slow
+
+
+def test_an_episode_with_a_hole_is_not_published(tmp_path: Path, slow: type[Slow]) -> None:
+    with pytest.raises(DatasetError, match="time"), recorder_of(tmp_path / "d") as recorder:  # noqa: PT012
+        for number in (5, 5, 6):
+            recorder(step(number))
+        recorder.finish(True)  # handed over before anybody knows
+        slow.go_on.set()
+    assert recorder.episodes == 0
+    with pytest.raises(DatasetError, match="nothing has been published"):
+        Dataset.open(tmp_path / "d")
+
+
+def test_a_disk_that_is_too_slow_is_an_error_and_holds_up_nobody(
+    tmp_path: Path, slow: type[Slow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "_MOST_WAITING", 8)
     with recorder_of(tmp_path / "d") as recorder:
         recorder(step(1))
-        assert writing.wait(10)
+        assert slow.writing.wait(10)
         for number in range(2, 10):
             recorder(step(number))
-        threading.Timer(5.0, go_on.set).start()  # so that who waits for it is seen to
+        threading.Timer(5.0, slow.go_on.set).start()  # so that who waits for it is seen to
         began = time.monotonic()
         with pytest.raises(DatasetError, match="8 steps behind the robot; use a faster disk"):
             recorder(step(10))
         assert time.monotonic() - began < 2
-        go_on.set()
+        slow.go_on.set()
     assert Dataset.open(tmp_path / "d").episodes[0].length == 9

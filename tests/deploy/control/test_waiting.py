@@ -59,15 +59,16 @@ def test_an_answer_to_what_it_was_told_before_is_not_run() -> None:
     assert sides == {("wave", 0.5), ("nod", -0.5)}
 
 
-def test_a_policy_that_is_begun_anew_may_take_its_time() -> None:
+@pytest.mark.parametrize("told", ["die", "hang"])
+def test_a_policy_that_is_begun_anew_may_take_its_time(told: str) -> None:
     """Longer than the robot is held otherwise."""
     operator, arm = Operator(), Arm(Motion(speed=2.0, acceleration=20.0, hold_s=0.6))
     engine = PolicyProcess(Mortal, slots=1, start_s=60.0)
 
     def on_step(done: list[Step]) -> None:
         if len(done) == 10:
-            operator.say("die")
-        if len(done) > 15 and done[-1].mode == "hold" and done[-1].seen.instruction == "die":
+            operator.say(told)
+        if len(done) > 15 and done[-1].mode == "hold" and done[-1].seen.instruction == told:
             operator.say("wave")
         if len(done) > 30 and done[-1].mode == "policy":
             operator.give(Order.QUIT)
