@@ -66,7 +66,7 @@ class HfPi0Settings:
         if not self.folder.is_dir():
             raise CheckpointError(f"hf-pi0: folder {self.folder} does not exist; nothing is downloaded: copy it there")
         if not self.contract.is_file():
-            raise ConfigError(f"hf-pi0: contract {self.contract} does not exist; policies/contract_file.py shows one")
+            raise ConfigError(f"hf-pi0: contract {self.contract} does not exist; vla.policies.contract_file shows one")
 
 
 def _hf_pi0(
@@ -92,7 +92,9 @@ def find_policy(name: str) -> Factory:
         return partial(_server, name)
     if Path(name).is_dir():
         return partial(_checkpoint, Path(name))
-    name, pairs = _split(name)
+    name, *pairs = name.split(",")
+    if pairs and Path(name).is_dir():
+        raise ConfigError(f"checkpoint {name} has no settings, got {', '.join(pairs)}; leave them out")
     try:
         return _told(lookup("policy", name, POLICIES, group=GROUP), name, pairs)
     except UnknownNameError as error:
@@ -103,12 +105,6 @@ def find_policy(name: str) -> Factory:
             f"policy {name} does not exist; give a checkpoint folder, {known}, ws://HOST:PORT of a server, or "
             "module:Name; vla train makes checkpoints"
         ) from error
-
-
-def _split(name: str) -> tuple[str, list[str]]:
-    """A name, and the settings behind it."""
-    name, *pairs = name.split(",")
-    return name, pairs
 
 
 def _told(factory: Factory, name: str, pairs: Sequence[str]) -> Factory:

@@ -133,11 +133,13 @@ def paced(contract: Contract, *, settings: _Pace) -> Policy:
     return policy
 
 
-def test_settings_stand_behind_a_name_and_are_strict(scene: Any) -> None:
+def test_settings_stand_behind_a_name_and_are_strict(scene: Any, tmp_path: Path) -> None:
     offers, _ = scene
     for name, expected in (("", _Pace()), (",speed=2,words=[a]", _Pace(speed=2.0, words=("a",)))):
         policy = build_policy(find_policy(f"{__name__}:paced{name}"), **offers)
         assert vars(policy)["settings"] == expected
+    with pytest.raises(ConfigError, match="has no settings, got device=cpu"):
+        find_policy(f"{tmp_path},device=cpu")
     for wrong, message in (
         (",sped=2", "unknown key 'sped': did you mean 'speed'"),
         (",speed=fast", "speed must be float, got 'fast'"),

@@ -41,7 +41,8 @@ class Arguments:
     """Run a policy in closed loop on held-out scenes and report its success rate with a 95 % Wilson interval."""
 
     policy: Annotated[str, tyro.conf.Positional] = ""
-    """A checkpoint folder, ``expert``, ``random``, ws://HOST:PORT of a server, or module:Name of your own."""
+    """A checkpoint folder, ``expert``, ``random``, ws://HOST:PORT of a server, or module:Name of your own; settings of
+    a policy stand behind its name, here as everywhere: hf-pi0,folder=models/pi0,contract=pi0.yaml."""
     server: str | None = None
     """The same as its address for POLICY."""
     api_key_file: Path | None = None

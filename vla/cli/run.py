@@ -37,7 +37,8 @@ class Arguments:
     """
 
     policy: str
-    """A checkpoint folder, the address of a server, a name, or module:Name; it computes in a process of its own."""
+    """A checkpoint folder, the address of a server, a name, or module:Name; settings stand behind it, as in
+    hf-pi0,folder=models/pi0,contract=pi0.yaml. It computes in a process of its own."""
     robot: str = "simulated"
     """A name of ROBOTS, of an entry point, or module:Name."""
     env: str | None = None

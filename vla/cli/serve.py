@@ -45,8 +45,9 @@ class Arguments:
     """
 
     policies: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """A checkpoint folder, or module:Name of a policy that needs no environment; several as NAME=POLICY, each of which
-    clients reach at ws://HOST:PORT/NAME, and the first without a name."""
+    """A checkpoint folder, or module:Name of a policy that needs no environment, with settings behind it as in
+    hf-pi0,folder=models/pi0,contract=pi0.yaml; several as NAME=POLICY, each of which clients reach at
+    ws://HOST:PORT/NAME, and the first without a name."""
     host: str = "127.0.0.1"
     """Address to listen on; others than this machine's own need an API key and TLS."""
     port: int = 8000
