@@ -72,6 +72,7 @@ _SMALLER: Sequence[tuple[str, Any]] = (
     (r"--episodes \d+", "--episodes 2"),
     (r"--minutes \d+(?![\d.])", "--minutes 0.05"),
     (r"--seconds \d+(?![\d.])", "--seconds 0.5"),
+    (r"^vla codes fit(.*)", r"vla codes fit\1 --pictures 20"),
     (r"^vla collect(?!.*metaworld)(.*)--episodes 2", r"vla collect\1--episodes 4"),
     (r"^vla eval(?!.*--(episodes|diff))(.*)", r"vla eval\2 --episodes 2"),
     (r"^vla (run|emulate)(?!.*--seconds)(.*)", r"vla \1\2 --seconds 0.5"),
@@ -159,6 +160,11 @@ def _labelled(shell: "Shell") -> None:
         shell.run("vla data label data/place data/place-labelled")
 
 
+def _codes(shell: "Shell") -> None:
+    if not Path("codes/place").exists():
+        shell.run("vla codes fit data/place codes/place")
+
+
 def _labels(shell: "Shell") -> None:
     Path("labels.json").write_text(json.dumps({_uid(): {"instruction": "put it there", "success": True}}))
 
@@ -196,6 +202,7 @@ _THINGS: "dict[str, Callable[[Shell], None]]" = {
     r"bags": _bags,
     r"s3://lab/place": _lab,
     r"labels\.json": _labels,
+    r"codes show": _codes,
     r"data label ": _graspings,
     r"place-labelled(?<!data/place data/place-labelled)": _labelled,
     r"mixture": _lift,
@@ -278,7 +285,7 @@ class Shell:
         """The commands that ``--help`` shows."""
         code, out, err = self._call([*verb, "--help"])
         assert code == 0, err
-        return [bare(line) for line in out.splitlines() if re.match(r"  vla (?!COMMAND|data COMMAND)", line)]
+        return [bare(line) for line in out.splitlines() if re.match(r"  vla (?!COMMAND|(data|codes) COMMAND)", line)]
 
     def run(self, command: str) -> None:
         """Run it, smaller, where what it needs is there; anything but success fails the test."""

@@ -9,18 +9,21 @@ from typing import Any
 import pytest
 
 from tests.documented.conftest import bare, readme_blocks
+from vla.cli.codes.group import VERBS as CODES_VERBS
 from vla.cli.data.group import VERBS as DATA_VERBS
 from vla.cli.main import VERBS
 
+GROUPED = {"data": DATA_VERBS, "codes": CODES_VERBS}
 
-@pytest.mark.parametrize("verb", ["", *VERBS, *(f"data {verb}" for verb in DATA_VERBS)])
+
+@pytest.mark.parametrize("verb", ["", *VERBS, *(f"{group} {verb}" for group in GROUPED for verb in GROUPED[group])])
 def test_the_examples_run(verb: str, shell: Any) -> None:
     examples = shell.examples(*verb.split())
     assert examples
     elsewhere = set() if verb == "serve" else {bare(line) for block in readme_blocks() for line in block.splitlines()}
     if "make demo" in elsewhere:
         elsewhere.add("vla demo")
-    if verb in ("", "data"):
+    if verb in ("", *GROUPED):
         verbs = {command.removeprefix(f"vla {verb}").split()[0] for command in examples}
         elsewhere.update(*(shell.examples(*verb.split(), own) for own in verbs))
     for command in examples:

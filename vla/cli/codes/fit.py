@@ -20,8 +20,7 @@ _EXAMPLES = """  vla codes fit data/place codes/place
   vla codes fit data/place codes/fine --side 4 --codes 1024
   vla codes fit data/place codes/learned --kind vq --minutes 10
   vla codes fit data/place codes/vectors --kind vq --quantiser.kind nearest --minutes 10
-  vla codes fit data/place codes/robot --preset robot --minutes 10
-  vla train demo --data.path data/place --model.readers.images.kind codes --model.readers.images.path codes/place"""
+  vla codes fit data/place codes/robot --preset robot --minutes 10"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +109,13 @@ def _default(argv: Sequence[str]) -> ImageCodecConfig:
         if kind not in (None, "vq"):
             raise ConfigError(f"--preset {named} is a learned codec, and --kind {kind} is none; give one of them")
         return lookup("preset", named, PRESETS).config
-    codec = lookup(ImageCodecConfig.what, kind or "patches", ImageCodecConfig.table(), group=ImageCodecConfig.group)()
-    if quantiser is not None and isinstance(codec, VqConfig):
-        found = lookup(QuantiserConfig.what, quantiser, QuantiserConfig.table(), group=QuantiserConfig.group)
-        return type(codec)(quantiser=found())
-    return codec
+    own, group = ImageCodecConfig.table(), ImageCodecConfig.group
+    codec = lookup(ImageCodecConfig.what, kind or "patches", own, group=group)
+    if quantiser is not None and codec is VqConfig:
+        known = QuantiserConfig.table()
+        found = lookup(QuantiserConfig.what, quantiser, known, group=QuantiserConfig.group)
+        return VqConfig(quantiser=found(kind=quantiser))
+    return codec(kind=kind or "patches")
 
 
 def _value(argv: Sequence[str], name: str) -> str | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from vla.core.errors import ConfigError
 from vla.models.codecs.codec import ActionCodec, as_one, held, require_chunks, require_tokens, turns
 from vla.models.codecs.fitted import MOST_STEPS, fitted_array, fitted_whole, fitting_chunks, plain
-from vla.models.k_means import k_means, nearest
+from vla.models.codecs.k_means import k_means, nearest
 
 _FIT_CHUNKS = 8192
 """Chunks that k-means sees."""

@@ -147,12 +147,12 @@ class VqConfig(ImageCodecConfig):
 
     kind: str = "vq"
     quantiser: QuantiserConfig = field(default_factory=FsqConfig)
-    channels: int = 32
+    channels: int = 64
     """Of the first level."""
-    multipliers: tuple[int, ...] = (1, 2, 2)
+    multipliers: tuple[int, ...] = (1, 1)
     """Channels of each level, as multiples; each level after the first halves the sides."""
-    stem: int = 2
-    """Side in pixels of what the first level reads as one cell; 1 is as in Janus, and four times the work of 2."""
+    stem: int = 4
+    """Side in pixels of what the first level reads as one cell; 1 is as in Janus, and 16 times the work of 4."""
     blocks: int = 1
     """Residual blocks of each level."""
     latent: int = 64

@@ -51,7 +51,7 @@ def learn(codec: VqCodec, pictures: Pictures, lessons: Lessons, progress: Progre
         _rate(optimiser, lessons.lr, step, fraction)
         loss = _loss(codec, scaled_pixels(images[rows]), objects[rows], lessons)
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         step += 1

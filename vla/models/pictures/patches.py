@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
 from vla.core.errors import ConfigError
-from vla.models.k_means import k_means
+from vla.models.codecs.k_means import k_means
 from vla.models.pictures.codec import ImageCodec, require_ids, require_pictures
 from vla.models.pictures.pictures import Pictures
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla.models.k_means import k_means, nearest
+from vla.models.codecs.k_means import k_means, nearest
 
 
 def _points(count: int, width: int = 3, seed: int = 0) -> np.ndarray:
