@@ -167,3 +167,62 @@ def test_nobody_waits_for_ever_for_a_policy_that_says_nothing() -> None:
     policy = Right(arm, 4, execute=4, periods=[0.0, 0.0, 0.0, 40.0])
     with pytest.raises(RobotError, match=r"no command for 0\.\d s"):
         drive(policy, arm, 400, pace=Pace(ahead=True))
+
+
+def test_who_goes_on_after_a_pause_begins_anew() -> None:
+    """What was decided before rests on a world that may have changed."""
+    operator, arm = Operator(), Arm()
+
+    def on_step(done: list[Step]) -> None:
+        if len(done) == 5:
+            operator.give(Order.PAUSE)
+        if len(done) == 15:
+            operator.give(Order.GO)
+
+    policy = Right(arm, 64, execute=64)
+    _, done = drive(policy, arm, 25, operator=operator, on_step=on_step)
+    assert {step.mode for step in done[6:15]} == {"pause"}
+    after = [step for step in done[15:] if step.mode == "policy"]
+    assert len(after) > 5
+    for step in after:  # to the look, of which a busy machine may hold one or two
+        assert step.asked is not None
+        assert step.seen.time_ns - 3 <= round(float(step.asked[0]) * 100) <= step.seen.time_ns
+    assert policy.resets == 3  # warming up, at first, and then
+
+
+def test_an_answer_whose_steps_are_over_is_wasted_and_counted() -> None:
+    class Shorter(Right):
+        """Its second chunk in an episode is over before it is there."""
+
+        def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
+            (chunk,) = super().act(observations)
+            assert chunk is not None
+            short = len(self.seen) == 3
+            return [ActionChunk(actions=chunk.actions[:2] if short else chunk.actions, time_ns=chunk.time_ns)]
+
+    arm = Arm()
+    policy = Shorter(arm, 16, execute=4, periods=[0.0, 0.0, 4.5, 0.0])
+    found, _ = drive(policy, arm, 30, pace=Pace(ahead=True))
+    assert found.wasted == 1
+    assert found.starved <= 2
+
+
+def test_what_a_policy_was_told_runs_though_it_answers_sooner() -> None:
+    """And though the new chunk says otherwise: it was made to go on from there."""
+
+    class Wavering(Right):
+        def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
+            (chunk,) = super().act(observations)
+            assert chunk is not None
+            return [ActionChunk(actions=chunk.actions + np.float32(len(self.seen) % 5), time_ns=chunk.time_ns)]
+
+    arm = Arm(replace(FAST, jump=np.inf))
+    policy = Wavering(arm, 16, execute=4, committed=8, periods=[0.0, 0.0, 4.5, 0.0, 0.0, 0.0])
+    _, done = drive(policy, arm, 50, pace=Pace(ahead=True))
+    ran = {step.seen.time_ns: step.asked for step in done}
+    told = [seen for seen in policy.seen if seen.committed is not None]
+    assert max(len(seen.committed) for seen in told if seen.committed is not None) >= 5
+    for seen in told[:-1]:
+        assert seen.committed is not None
+        for k, command in enumerate(seen.committed):
+            assert np.array_equal(ran[seen.time_ns + k], command)
