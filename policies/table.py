@@ -200,12 +200,19 @@ def places_of(name: str) -> int | None:
 
 
 def _server(address: str, *, env: str = "", contract: Contract | None = None, timeout_s: float = 30.0) -> Policy:
+    from vla.deploy.control.by_name import by_name
     from vla.deploy.remote import RemotePolicy
 
     remote = RemotePolicy(address, read_api_key(), timeout_s, tls_ca=read_tls_ca())
-    if contract is not None:
-        require_match(remote.contract, contract, who=f"server {address}", whom=f"environment {env}", fix=_FIX)
-    return remote
+    if contract is None:
+        return remote
+    policy = by_name(remote, contract)  # a policy of somebody else's lists its cameras and joints as it was trained
+    try:
+        require_match(policy.contract, contract, who=f"server {address}", whom=f"environment {env}", fix=_FIX)
+    except ContractError:
+        remote.close()
+        raise
+    return policy
 
 
 def _checkpoint(

@@ -17,7 +17,7 @@ from vla.core.action_transform import ActionTransform
 from vla.core.contract import Contract
 from vla.core.errors import CheckpointError, ConfigError, ContractError, VlaError
 from vla.core.provenance import folder_digest
-from vla.core.types import ActionChunk, Observation, Policy, SeededPolicy
+from vla.core.types import ActionChunk, ClosablePolicy, Observation, Policy, SeededPolicy
 from vla.deploy.remote import RemotePolicy
 from vla.deploy.serving.server import PolicyServer
 from vla.envs.registry import env_spec
@@ -230,24 +230,25 @@ def test_a_comparison_with_what_is_written_by_hand_finds_no_difference(
 
 def test_a_server_answers_what_is_computed_by_hand(name: str, by_hand: ByHand, scene: Any) -> None:
     """Each connection is a slot; nobody tells a server seeds, so its first chunk is that of seed 0."""
-    _, seen = scene
+    robot, seen = scene
     with PolicyServer(build_policy(find_policy(name)), port=0).running() as address:
         remote = build_policy(find_policy(address))
         assert isinstance(remote, RemotePolicy)
-        try:
-            own, robot = remote.contract, scene[0]
-            assert [camera.name for camera in own.cameras] == ["wrist", "front"]
-            states = [[d.name for d in robot.state].index(d.name) for d in own.state]
-            names = [d.name for d in own.action]
-            asked = [dataclasses.replace(one, state=one.state[states]) for one in seen]
-            for slot in range(3):
-                remote.reset(slot)
-            for one, chunk in zip(seen, remote.act(asked), strict=True):
-                assert chunk is not None
-                actions = chunk.actions[:, [names.index(d.name) for d in robot.action]]
-                np.testing.assert_allclose(actions, by_hand.chunk(one, 0), atol=1e-5)
-        finally:
-            remote.close()
+        assert [camera.name for camera in remote.contract.cameras] == ["wrist", "front"]
+        assert [d.name for d in remote.contract.action][:2] == ["gripper", "joint1"]
+        remote.close()
+        policy = build_policy(find_policy(address), env=ENV, contract=robot)  # whose order is another
+        assert isinstance(policy, ClosablePolicy)
+        for slot in range(3):
+            policy.reset(slot)
+        for one, chunk in zip(seen, policy.act(seen), strict=True):
+            assert chunk is not None
+            np.testing.assert_allclose(chunk.actions, by_hand.chunk(one, 0), atol=1e-5)
+        policy.close()
+        result = evaluate(address, env=ENV, settings=SETTINGS, episodes=2, seed=80, run=_ONE)
+        assert [episode.crash for episode in result.rows[0].episodes] == [None, None]
+        with pytest.raises(ContractError, match=r"cameras\.front: 16x16 ≠ 8x8"):
+            evaluate(address, env=ENV, settings=SETTINGS | {"image_size": 8}, episodes=1, run=_ONE)
 
 
 def test_the_name_says_which_files_it_is_read_from(name: str, folder: Path, file: Path) -> None:
