@@ -10,11 +10,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vla.evaluation.evaluate import compare, evaluate
-    from vla.library import collect, load_policy, open_dataset, train, train_seeds
+    from vla.library import (
+        collect,
+        fit_image_codec,
+        load_image_codec,
+        load_policy,
+        open_dataset,
+        train,
+        train_seeds,
+    )
 
     __version__: str
 
-__all__ = ["__version__", "collect", "compare", "evaluate", "load_policy", "open_dataset", "train", "train_seeds"]
+__all__ = [
+    "__version__",
+    "collect",
+    "compare",
+    "evaluate",
+    "fit_image_codec",
+    "load_image_codec",
+    "load_policy",
+    "open_dataset",
+    "train",
+    "train_seeds",
+]
 
 _HOME = {"compare": "vla.evaluation.evaluate", "evaluate": "vla.evaluation.evaluate"}
 """Where a name is defined, if not in `vla.library`."""

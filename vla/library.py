@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from vla.core.contract import Contract
     from vla.core.types import Policy
     from vla.datasets.dataset import Dataset
+    from vla.models.pictures.codec import ImageCodec
+    from vla.models.pictures.measures import Measured
     from vla.training.recipe import TrainConfig
     from vla.training.seeds.band import SeedRuns
 
@@ -134,6 +136,39 @@ def load_policy(name: str | Path, *, contract: "Contract | None" = None, device:
 
     offers: dict[str, Any] = {"device": device}
     return build_policy(find_policy(str(name)), **(offers if contract is None else offers | {"contract": contract}))
+
+
+def fit_image_codec(
+    dataset: str | Path,
+    out: str | Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    progress: Callable[[float, str], None] = lambda fraction, text: None,
+    **frames: Any,
+) -> "Measured":
+    """Make codes of the pictures of a dataset, in the new folder ``out``, and say how good they are on others of it.
+
+    ``settings`` are those of a codec as a recipe would hold them, ``{"kind": "vq", "minutes": 10}``; by default a
+    codebook of patches. ``frames`` are fields of `vla.training.codes.settings.FramesConfig`: ``cameras``, ``pictures``.
+    """
+    from vla.core.config import from_dict
+    from vla.core.lookup import lookup
+    from vla.models.pictures.config import ImageCodecConfig
+    from vla.training.codes import fit
+    from vla.training.codes.settings import FramesConfig
+
+    said = {"kind": "patches"} | dict(settings or {})
+    own, group = ImageCodecConfig.table(), ImageCodecConfig.group
+    config = from_dict(lookup(ImageCodecConfig.what, said["kind"], own, group=group), said, where="settings")
+    chosen = FramesConfig(**frames)
+    return fit.fit_image_codec(open_dataset(dataset), Path(out), config, chosen, progress=progress)
+
+
+def load_image_codec(path: str | Path) -> "ImageCodec":
+    """The codec in a folder that `fit_image_codec` wrote: pictures to ids, and ids to pictures."""
+    from vla.models.pictures.folder import load_image_codec as load
+
+    return load(path)
 
 
 def open_dataset(path: str | Path, manifest: int | None = None) -> "Dataset":

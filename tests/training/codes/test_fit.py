@@ -107,3 +107,14 @@ def test_rows_of_another_codec_are_not_taken_for_these(dataset: Path, codes: Pat
     new = [fate for fate in fates if fate["verdict"] in ("new", "partly")]
     assert any("codebook" in fate["part"] for fate in new)
     assert any(fate["part"] == "table.weight" and "image of" in fate["why"] for fate in new)
+
+
+def test_the_same_is_a_call_of_the_library(dataset: Path, codes: Path, tmp_path: Path) -> None:
+    import vla
+
+    measured = vla.fit_image_codec(dataset, tmp_path / "codes", settings={"codes": 32}, pictures=60)
+    assert measured.codes == 32
+    images = torch.from_numpy(Dataset.open(dataset).frame("front", 3)[None])
+    assert torch.equal(vla.load_image_codec(tmp_path / "codes").encode(images), load_image_codec(codes).encode(images))
+    with pytest.raises(ConfigError, match="settings: unknown key 'sidde'"):
+        vla.fit_image_codec(dataset, tmp_path / "more", settings={"sidde": 4})
