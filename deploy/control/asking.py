@@ -6,9 +6,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vla.core.errors import RobotError
 from vla.core.types import ActionChunk, Observation, Policy
 from vla.deploy.control.realtime import unbound
 from vla.deploy.engines.engine import Engine, PolicyDiedError, ask
+
+_MOST_DEATHS = 3
+"""In a row, after which a policy is begun anew once more: what ends at each question has a fault of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,8 @@ class Asking:
         self._resets = False
         self._asked, self._answered = threading.Event(), threading.Event()
         self._closed = False
+        self._deaths = 0
+        """Without an answer in between."""
         self.reviving = False
         """Whether an engine that has died is being begun anew."""
         threading.Thread(target=self._work, name="vla-asking", daemon=True).start()
@@ -98,6 +104,7 @@ class Asking:
                 began, chunk, error = time.monotonic(), None, None
                 try:
                     (chunk,) = self._act(question.observation, runner)
+                    self._deaths = 0
                 except Exception as caught:  # said to whoever asked
                     error = self._revived(caught, runner)
                 now = time.monotonic()
@@ -114,6 +121,9 @@ class Asking:
     def _revived(self, error: Exception, runner: asyncio.Runner) -> Exception:
         """Begin an engine that has died anew; what to say of it all."""
         if isinstance(error, PolicyDiedError) and isinstance(self._policy, Engine):
+            self._deaths += 1
+            if self._deaths > _MOST_DEATHS:
+                return RobotError(f"the policy ended {self._deaths} times without an answer ({error}); see its output")
             self.reviving, self._since_s = True, float("inf")  # the one that comes back was not asked this
             try:
                 runner.run(self._policy.restart())

@@ -12,6 +12,7 @@ import pytest
 
 from tests.deploy.engines.test_policy_process import see
 from tests.deploy.policies import ToldPolicy, once
+from vla.core.errors import RobotError
 from vla.deploy.control.asking import Answer, Asking, Question
 from vla.deploy.control.realtime import real_time
 from vla.deploy.engines.engine import PolicyDiedError
@@ -185,3 +186,15 @@ def test_nobody_is_left_behind_when_it_is_closed() -> None:
     while threading.active_count() > before:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_one_that_dies_at_each_question_is_not_begun_anew_for_ever(engine: PolicyProcess) -> None:
+    asking = Asking(engine)
+    errors = []
+    for told in ("die", "go", "die", "die", "die", "die"):
+        put(asking, told, reset=True)
+        errors.append(hear(asking).error)
+    kinds = [PolicyDiedError, type(None), *[PolicyDiedError] * 3, RobotError]
+    assert [type(error) for error in errors] == kinds
+    assert "ended 4 times without an answer" in str(errors[-1])
+    asking.close()
