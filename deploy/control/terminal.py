@@ -31,7 +31,7 @@ def listening(on_key: Callable[[str, Ask], None]) -> Iterator[bool]:
     before = termios.tcgetattr(source)
     end, ender = os.pipe()
     listener = threading.Thread(target=_listen, args=(on_key, source, end, before), name="vla-keys", daemon=True)
-    tty.setcbreak(source)
+    tty.setcbreak(source, termios.TCSADRAIN)
     try:
         listener.start()
         yield True
@@ -49,7 +49,7 @@ def _listen(on_key: Callable[[str, Ask], None], source: int, end: int, cooked: l
         sys.stderr.write(prompt)
         sys.stderr.flush()
         line = sys.stdin.readline().strip()
-        tty.setcbreak(source)
+        tty.setcbreak(source, termios.TCSADRAIN)  # the default forgets what was typed since: it may be a stop
         return line
 
     while True:
