@@ -90,7 +90,7 @@ def test_orders_are_handed_on_and_anything_else_is_none(arm: Arm) -> None:
                 socket.send(nonsense)
             socket.send(json.dumps({"say": "wave\n" + "x" * 2000}))
             socket.send(json.dumps({"order": "stop"}))
-            found = _heard(operator, 1)
+            found = _heard(operator, 2)
         assert Order.STOP in found
         assert operator.stopping.is_set()
         assert all(isinstance(said, str) and len(said) <= 1000 for said in found if not isinstance(said, Order))

@@ -40,7 +40,7 @@ def test_a_way_that_is_looked_at_shows_all_joints_at_the_same_time(jerk: float, 
     brake = brake_of(dt, jerk)
     u, w = np.zeros(3), np.array([1.5, -2.5, 0.3])
     a = faster * np.sign(w) * ACCELERATION
-    shown = np.stack(list(brake.way(u, w, a, looks=True)))
+    (shown,) = brake.ways(u[None], w[None], a[None])
     passed = [u]
     while (np.abs(w) > 1e-9).any():
         a = brake.next(w, a)
@@ -56,10 +56,9 @@ def test_a_way_that_is_looked_at_shows_all_joints_at_the_same_time(jerk: float, 
 
 def test_a_way_that_is_not_looked_at_ends_where_the_other_does() -> None:
     brake = brake_of(0.002, 150.0)
-    start = np.zeros(3), np.array([1.9, -2.5, 0.3]), np.array([-2.0, 0.5, 1.0])
-    quick, seen = (list(brake.way(*start, looks=looks)) for looks in (False, True))
-    np.testing.assert_allclose(quick[-1], seen[-1], atol=1e-6)
-    assert len(quick) < len(seen) / 3
-    low, high = np.min(quick, axis=0), np.max(quick, axis=0)
-    assert (np.stack(seen) >= low - 1e-3).all()  # all that is passed lies between two places
-    assert (np.stack(seen) <= high + 1e-3).all()
+    start = (np.array([[0.0, 0.0, 0.0]]), np.array([[1.9, -2.5, 0.3]]), np.array([[-2.0, 0.5, 1.0]]))
+    (seen,) = brake.ways(*start)
+    (end,), (low,), (high,) = brake.ends(*start)
+    np.testing.assert_allclose(end, seen[-1], atol=1e-6)
+    np.testing.assert_allclose(low, seen.min(axis=0), atol=1e-3)  # all that is passed lies between the two
+    np.testing.assert_allclose(high, seen.max(axis=0), atol=1e-3)
