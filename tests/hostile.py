@@ -95,8 +95,8 @@ def _watch() -> None:
 
 
 @contextmanager
-def within_bounds(root: Path, seconds: float = 1.0) -> Iterator[None]:
-    """At most ``seconds`` of work of this thread and little memory, and nothing outside ``root`` is opened but Python's own files."""
+def within_bounds(root: Path, seconds: float = 3.0) -> Iterator[None]:
+    """At most ``seconds`` of work in this thread, little memory, and no file outside of ``root`` but Python's own."""
     global _opened
     _watch()
     opened = _opened = []
