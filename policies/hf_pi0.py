@@ -22,14 +22,13 @@ from torch import Tensor
 
 from vla.core.contract import Contract, require_match
 from vla.core.errors import CheckpointError, ContractError
-from vla.core.fit import check_chunk, check_committed, check_form
 from vla.core.machine.packages import needed_packages
 from vla.core.sealed import brief
 from vla.core.types import ActionChunk, Observation
 from vla.models.device import choose_device
 from vla.models.heads.noise import seeded_normal
+from vla.policies.acting import Acting
 from vla.policies.contract_file import Stated, read_contract_file
-from vla.policies.draws import Draws
 
 if TYPE_CHECKING:
     from vla.policies.learned import Precision
@@ -40,7 +39,7 @@ _STATISTICS = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs."
 _FIX = "Evaluate in the environment that the contract file describes, or correct the file"
 
 
-class HfPi0Policy:
+class HfPi0Policy(Acting):
     """Answers as `PI0ForConditionalGeneration.sample_actions` does; between answers it keeps what slots draw by."""
 
     def __init__(
@@ -63,48 +62,18 @@ class HfPi0Policy:
         config = _read_config(folder)
         self._tokenizer = _read_tokenizer(self._stated.tokenizer or folder)
         _require_fit(self._stated, config, self._tokenizer, file, folder)
-        self._own = self._stated.contract(self._spec(folder, config), where=f"contract {file}")
-        self._contract = self._own if robot is None else self._own.in_order_of(robot)
+        own = self._stated.contract(self._spec(folder, config), where=f"contract {file}")
+        super().__init__(own, robot)
         if robot is not None:
             who = f"hf-pi0 with {file}"
-            require_match(self._contract, robot, who=who, whom=f"robot {robot.robot}", fix=_FIX)
-        self._state = _places(self._own.state, self._contract.state)
-        self._action = _places(self._contract.action, self._own.action)
+            require_match(self.contract, robot, who=who, whom=f"robot {robot.robot}", fix=_FIX)
         self._model = _read_model(folder).to(self._device).eval()
-        self._draws = Draws()
 
-    @property
-    def contract(self) -> Contract:
-        """What the file states, in the order of the robot that it acts for."""
-        return self._contract
-
-    def reset(self, slot: int) -> None:
-        """The episode draws as every first one does, until `seed` says otherwise."""
-        self._draws.begin(slot)
-
-    def seed(self, slot: int, seed: int) -> None:
-        """The episode's chunks are drawn by this seed."""
-        self._draws.begin(slot, seed)
-
-    def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
-        """One inference for all observations at once."""
-        live = [observation for observation in observations if observation is not None]
-        if not live:
-            return [None] * len(observations)
-        for observation in live:
-            check_form(observation, self._contract, who="the policy")
-            if observation.committed is not None:
-                check_committed(observation.committed, self._contract, who="the policy")
-        seeds = torch.tensor([self._draws.next(slot) for slot, shown in enumerate(observations) if shown is not None])
-        written = self._sample(live, seeds)
-        state = self._states(live)
+    def _write(self, live: Sequence[Observation], seeds: Int64[Tensor, " b"]) -> Sequence[ActionChunk]:
+        """See `Acting._write`."""
+        written, state = self._sample(live, seeds), np.stack([seen.state for seen in live])
         actions = self._stated.space.undo(state, self._stated.statistics.action.denormalise(written))
-        actions = np.ascontiguousarray(actions[..., self._action])
-        chunks = iter(
-            check_chunk(ActionChunk(actions=chunk, time_ns=seen.time_ns), self._contract, who="the policy")
-            for chunk, seen in zip(actions, live, strict=True)
-        )
-        return [None if observation is None else next(chunks) for observation in observations]
+        return [ActionChunk(actions=chunk, time_ns=seen.time_ns) for chunk, seen in zip(actions, live, strict=True)]
 
     @torch.inference_mode()
     def _sample(self, live: Sequence[Observation], seeds: Int64[Tensor, " b"]) -> Float32[np.ndarray, "b h d"]:
@@ -112,7 +81,7 @@ class HfPi0Policy:
         config = self._model.config
         ids, valid = self._prompts([seen.instruction for seen in live])
         pixels = torch.from_numpy(np.stack([self._pictures(seen) for seen in live]))  # (b, n, c, y, x)
-        scaled = torch.from_numpy(self._stated.statistics.state.normalise(self._states(live)))
+        scaled = torch.from_numpy(self._stated.statistics.state.normalise(np.stack([seen.state for seen in live])))
         state = torch.zeros(len(live), config.max_state_dim)
         state[:, : scaled.shape[1]] = scaled
         noise = seeded_normal(seeds, config.chunk_size, config.max_action_dim)
@@ -128,10 +97,6 @@ class HfPi0Policy:
             actions = self._model.sample_actions(**{name: value.to(self._device) for name, value in inputs.items()})
         written: np.ndarray = actions[..., : len(self._own.action)].float().cpu().numpy()
         return written
-
-    def _states(self, live: Sequence[Observation]) -> Float32[np.ndarray, "b s"]:
-        """In the order of the model."""
-        return np.stack([seen.state[self._state] for seen in live])
 
     def _prompts(self, instructions: Sequence[str]) -> tuple[Int64[Tensor, "b l"], Bool[Tensor, "b l"]]:
         """Places for the pictures, then the words; padded to one length, so an answer does not rest on the others'."""
@@ -201,12 +166,6 @@ def fitted(
     top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
     canvas[top : top + inner[0], left : left + inner[1]] = resized
     return canvas
-
-
-def _places(wanted: Sequence[Any], there: Sequence[Any]) -> list[int]:
-    """Where each of ``wanted`` stands in ``there``."""
-    names = [item.name for item in there]
-    return [names.index(item.name) for item in wanted]
 
 
 def _digest(value: Any) -> str:

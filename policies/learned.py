@@ -6,20 +6,21 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from jaxtyping import Int64
+from torch import Tensor
 
 from vla.core.contract import Contract
 from vla.core.errors import ContractError
-from vla.core.fit import check_chunk, check_committed
 from vla.core.types import ActionChunk, Observation
 from vla.models.checkpoint import load_model
 from vla.models.device import choose_device
 from vla.models.runtime import Compile, acting
-from vla.policies.draws import Draws
+from vla.policies.acting import Acting
 
 Precision = Literal["float32", "bfloat16"]
 
 
-class LearnedPolicy:
+class LearnedPolicy(Acting):
     """Loads a checkpoint and answers observations; between them it keeps what each slot draws by, and nothing else."""
 
     def __init__(
@@ -33,8 +34,9 @@ class LearnedPolicy:
     ) -> None:
         """Of several robots, the one that fits ``robot``, by default the first; ``device`` is auto, cpu or cuda.
 
-        ``precision`` is that of matrix products; weights and sums stay in float32. ``compile`` is
-        none, default or graphs; see `vla.models.runtime`.
+        ``robot`` may have its cameras and joints in another order, in which it is then answered. ``precision`` is that
+        of matrix products; weights and sums stay in float32. ``compile`` is none, default or graphs; see
+        `vla.models.runtime`.
         """
         self._device = choose_device(device)
         self._bfloat16 = precision == "bfloat16"
@@ -45,34 +47,11 @@ class LearnedPolicy:
             self._embodiment = 0 if robot is None else self._preprocessor.embodiment_for(robot)
         except ContractError as error:
             raise ContractError(f"checkpoint {checkpoint} does not fit: {error}") from None
-        self._contract = blueprint.contract_of(self._embodiment)
-        self._draws = Draws()
+        super().__init__(blueprint.contract_of(self._embodiment), robot)
 
-    @property
-    def contract(self) -> Contract:
-        """That of the robot it acts for."""
-        return self._contract
-
-    def reset(self, slot: int) -> None:
-        """The episode draws as every first one does, until `seed` says otherwise."""
-        self._draws.begin(slot)
-
-    def seed(self, slot: int, seed: int) -> None:
-        """Heads that draw, such as ``flow``, draw the episode's chunks by this seed."""
-        self._draws.begin(slot, seed)
-
-    def act(self, observations: Sequence[Observation | None]) -> list[ActionChunk | None]:
-        """One inference for all observations at once."""
-        live = [observation for observation in observations if observation is not None]
-        if not live:
-            return [None] * len(observations)
-        for observation in live:
-            if observation.committed is not None:
-                check_committed(observation.committed, self._contract, who="the policy")
-        seeds = torch.tensor([self._draws.next(slot) for slot, shown in enumerate(observations) if shown is not None])
+    def _write(self, live: Sequence[Observation], seeds: Int64[Tensor, " b"]) -> Sequence[ActionChunk]:
+        """See `Acting._write`."""
         inputs = replace(self._preprocessor.observations(live, self._embodiment), seeds=seeds).to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
             answer = self._answer(inputs)
-        wanted = self._preprocessor.chunks(answer, live, self._embodiment)
-        chunks = iter([check_chunk(chunk, self._contract, who="the policy") for chunk in wanted])
-        return [None if observation is None else next(chunks) for observation in observations]
+        return self._preprocessor.chunks(answer, live, self._embodiment)

@@ -200,8 +200,8 @@ def places_of(name: str) -> int | None:
 
 
 def _server(address: str, *, env: str = "", contract: Contract | None = None, timeout_s: float = 30.0) -> Policy:
-    from vla.deploy.control.by_name import by_name
     from vla.deploy.remote import RemotePolicy
+    from vla.policies.acting import by_name
 
     remote = RemotePolicy(address, read_api_key(), timeout_s, tls_ca=read_tls_ca())
     if contract is None:

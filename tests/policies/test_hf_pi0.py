@@ -125,15 +125,15 @@ def _bicubic(image: np.ndarray, size: tuple[int, int], *, pad: bool, bicubic: bo
         (hf_pi0, "seeded_normal", lambda seeds, h, d: torch.zeros(len(seeds), h, d)),
         (hf_pi0, "worded", lambda instruction: instruction),
         (hf_pi0, "fitted", _bicubic),
-        (None, "_state", list(range(8))),
-        (None, "_action", list(range(8))),
+        (None, "_state_in", list(range(8))),
+        (None, "_action_out", list(range(8))),
     ],
     ids=["cameras", "undone", "done", "relative", "noise", "newline", "kernel", "order of states", "order of actions"],
 )
 def test_the_comparison_notices(
     where: Any, what: str, mutant: Any, policy: HfPi0Policy, by_hand: ByHand, scene: Any, monkeypatch: Patch
 ) -> None:
-    monkeypatch.setattr(where or policy, what, mutant)
+    monkeypatch.setattr(where or policy._order, what, mutant)
     assert _apart(policy, by_hand, scene) > 1e-3
 
 

@@ -15,7 +15,7 @@ from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import CheckpointError, ConfigError, ContractError
 from vla.core.scaling import Statistics
 from vla.core.types import ActionChunk, Observation, Policy, SeededPolicy
-from vla.deploy.control.by_name import by_name
+from vla.library import load_policy
 from vla.models.checkpoint import Blueprint, load_model, write_checkpoint
 from vla.models.codecs.config import BinsConfig
 from vla.models.config import UnifiedConfig
@@ -111,6 +111,16 @@ def make_checkpoint(tmp_path: Path) -> MakeCheckpoint:
     return make
 
 
+def _loaded(path: Path, robot: Contract) -> Policy:
+    return load_policy(path, contract=robot, device="cpu")
+
+
+def _turned(seen: Observation) -> Observation:
+    committed = None if seen.committed is None else seen.committed[:, ::-1].copy()
+    history = tuple(_turned(moment) for moment in seen.history)
+    return dataclasses.replace(seen, state=seen.state[::-1].copy(), committed=committed, history=history)
+
+
 @pytest.fixture
 def policy(make_checkpoint: MakeCheckpoint) -> LearnedPolicy:
     return LearnedPolicy(make_checkpoint())
@@ -127,17 +137,24 @@ def _observe(seed: int, robot: Contract = _ARM, **changes: Any) -> Observation:
     return Observation(**(values | changes))
 
 
-def test_a_robot_with_its_joints_in_another_order_is_driven_by_name(make_checkpoint: MakeCheckpoint) -> None:
-    path = make_checkpoint()
+@pytest.mark.parametrize("make", [lambda path, robot: LearnedPolicy(path, robot=robot), _loaded])
+def test_a_robot_with_its_joints_in_another_order_is_driven_by_name(
+    make: Callable[[Path, Contract], Policy], make_checkpoint: MakeCheckpoint
+) -> None:
+    """Whoever names a robot gets a policy in its order: states, what was before, and what is decided already."""
+    path = make_checkpoint(history=2, committed=2)
     turned = dataclasses.replace(_ARM, cameras=_ARM.cameras[::-1], state=_JOINTS[::-1], action=_JOINTS[::-1])
-    policy = by_name(LearnedPolicy(path, robot=turned), turned)
+    policy = make(path, turned)
     assert [d.name for d in policy.contract.action] == ["wrist", "elbow", "shoulder"]
-    seen = _observe(1)
+    assert policy.contract.policy is not None
+    before = _observe(2)
+    seen = _observe(1, history=(before,), committed=np.array([[0.1, -0.2, 0.3]], np.float32))
     (ours,) = LearnedPolicy(path).act([seen])
-    (theirs,) = policy.act([dataclasses.replace(seen, state=seen.state[::-1].copy())])
+    (theirs,) = policy.act([_turned(seen)])
     assert ours is not None
     assert theirs is not None
     np.testing.assert_array_equal(theirs.actions[:, ::-1], ours.actions)
+    assert len(np.unique(ours.actions[1])) == 3
 
 
 def _one(policy: LearnedPolicy, observation: Observation) -> ActionChunk:

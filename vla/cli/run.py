@@ -164,7 +164,7 @@ def _policy(name: str, robot: "Robot", stack: ExitStack) -> "Policy | Engine":
 
 
 def _ordered(factory: "Factory", robot: "Contract", offers: "Mapping[str, Any]") -> "Policy":
-    from vla.deploy.control.by_name import by_name
+    from vla.policies.acting import by_name
     from vla.policies.table import build_policy
 
     return by_name(build_policy(factory, **offers), robot)

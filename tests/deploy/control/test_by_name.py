@@ -14,12 +14,12 @@ from vla.cli.run import _policy as policy_of
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import ContractError
 from vla.core.types import ActionChunk, Observation, Policy
-from vla.deploy.control.by_name import by_name
 from vla.deploy.control.loop import ControlLoop, Pace, Step
 from vla.deploy.remote import RemotePolicy
 from vla.deploy.robots.robot import Robot
 from vla.deploy.robots.rosbridge import RosBridgeRobot
 from vla.deploy.serving.server import PolicyServer
+from vla.policies.acting import by_name
 
 LIMITS = {"base": 1.0, "shoulder": 1.5, "elbow": 2.0}
 ORDERS = [NAMES, ("elbow", "base", "shoulder")]

@@ -19,11 +19,11 @@ from vla.core.contract import Contract
 from vla.core.errors import ConfigError, RobotError
 from vla.core.machine.packages import MissingPackageError
 from vla.core.types import ActionChunk, Policy
-from vla.deploy.control.by_name import by_name
 from vla.deploy.control.loop import ControlLoop, Step
 from vla.deploy.robots.robot import check_robot
 from vla.deploy.robots.table import make_robot
 from vla.deploy.robots.ur import JOINTS, UrRobot
+from vla.policies.acting import by_name
 
 pytest.importorskip("rtde_receive", reason="needs the extra ur")
 
