@@ -19,7 +19,6 @@ from vla.core.scaling import Statistics
 from vla.core.sealed import COMMIT, seal_folder
 from vla.models.checkpoint import (
     Blueprint,
-    fill,
     load_model,
     open_checkpoint,
     read_blueprint,
@@ -334,9 +333,9 @@ def test_no_weight_may_be_missing_or_left_over(checkpoint: Path) -> None:
     before = {k: v.clone() for k, v in model.state_dict().items()}
     name, tensor = weights.popitem()
     with pytest.raises(CheckpointError, match=f"missing .*{name}"):
-        fill(model, weights, where=checkpoint)
+        restore(model, weights, where=checkpoint)
     with pytest.raises(CheckpointError, match=r"unexpected .*surplus"):
-        fill(model, weights | {name: tensor, "surplus": tensor}, where=checkpoint)
+        restore(model, weights | {name: tensor, "surplus": tensor}, where=checkpoint)
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
 

@@ -31,6 +31,7 @@ from vla.models.config import MODELS, ModelConfig
 from vla.models.model import Model
 from vla.models.preprocessor import Preprocessor, robot_of
 from vla.models.text.config import read_tokenizer
+from vla.models.trunk.filling import fill
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +156,7 @@ def load_model(path: Path, device: torch.device | None = None) -> tuple[Blueprin
     blueprint = blueprint_of(folder)
     weights = read_tensors(folder, "weights.safetensors")
     model = _build(blueprint, weights, path)
-    fill(model, weights, where=path / "weights.safetensors")
+    restore(model, weights, where=path / "weights.safetensors")
     return blueprint, model.to(device or torch.device("cpu")).eval()
 
 
@@ -187,17 +188,9 @@ def write_checkpoint(
     seal_folder(path)
 
 
-def fill(model: torch.nn.Module, weights: Mapping[str, Tensor], *, where: Path) -> None:
-    """Copy ``weights`` into ``model``: every tensor once, none missing, none left over, all of the right shape."""
-    own = model.state_dict()
-    missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-    wrong = [k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape]
-    if missing or extra or wrong:
-        raise CheckpointError(
-            f"{where} does not fit its contract: missing {missing[:3]}, unexpected {extra[:3]}, "
-            f"wrong shape {sorted(wrong)[:3]}; the folder mixes two checkpoints"
-        )
-    model.load_state_dict(dict(weights))
+def restore(model: torch.nn.Module, weights: Mapping[str, Tensor], *, where: Path) -> None:
+    """Copy the weights of the file ``where`` into the model that stands beside them."""
+    fill(model, weights, what=f"{where} does not fit its contract", fix="; the folder mixes two checkpoints")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from vla.core.errors import CheckpointError
 from vla.models.trunk.attention import Transformer
 from vla.models.trunk.config import TransformerConfig
+from vla.models.trunk.filling import fill
 from vla.models.trunk.vocabulary import TokenTable, Vocabulary
 
 _ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
@@ -74,19 +75,7 @@ def trunk_from(weights: Mapping[str, Tensor], theirs: Any) -> tuple[Transformer,
         for name, ours in _LAYER.items():
             if f"{prefix}{name}.weight" in found:
                 own[f"blocks.{layer}.{ours}.weight"] = found.pop(f"{prefix}{name}.weight")
-    expected = {name: value.shape for name, value in trunk.state_dict().items()}
-    missing = sorted(expected.keys() - own.keys())
-    surplus = sorted([*found, *(own.keys() - expected.keys())])
-    wrong = [
-        f"{n} {tuple(own[n].shape)}, not {tuple(s)}" for n, s in expected.items() if n in own and own[n].shape != s
-    ]
-    if missing or surplus or wrong:
-        raise CheckpointError(
-            f"the weights do not fit their configuration: missing {missing[:3]}, too many {surplus[:3]}, "
-            f"wrong shape {wrong[:3]}"
-        )
-    copies = {name: value.detach().clone() for name, value in own.items()}
-    trunk.load_state_dict(copies, assign=True)
+    fill(trunk, found | own, what="the weights do not fit their configuration", assign=True)
     table.load_state_dict({"weight": embedding.detach().clone()}, assign=True)
     return trunk, table
 

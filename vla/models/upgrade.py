@@ -28,7 +28,7 @@ from vla.core.scaling import Statistics
 from vla.core.sealed import COMMIT, SealedFolder, flush, seal_folder
 from vla.core.upgrade.version1 import upgraded_contract
 from vla.models.auxiliaries.config import AuxiliaryConfig, GroundingConfig, PointingConfig
-from vla.models.checkpoint import Blueprint, blueprint_of, fill, read_blueprint, read_tensors, write_checkpoint
+from vla.models.checkpoint import Blueprint, blueprint_of, read_blueprint, read_tensors, restore, write_checkpoint
 from vla.models.codecs.config import BinsConfig
 from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
@@ -71,7 +71,7 @@ def upgrade_checkpoint(path: Path) -> Outcome:
         raise CheckpointError(f"{old} is in the way; move it elsewhere, then upgrade again")
     blueprint = _blueprint(path, value)
     weights = _weights(read_tensors(_unsealed(path), "weights.safetensors"), blueprint)
-    fill(blueprint.build(), weights, where=path / "weights.safetensors")
+    restore(blueprint.build(), weights, where=path / "weights.safetensors")
     shutil.rmtree(fresh, ignore_errors=True)
     write_checkpoint(fresh, blueprint, weights, _read_json(path / "provenance.json"))
     os.rename(path, old)
@@ -86,7 +86,7 @@ def _seal(path: Path) -> Outcome:
         return "current"
     folder = _unsealed(path)
     weights = read_tensors(folder, "weights.safetensors")
-    fill(blueprint_of(folder).build(), weights, where=path / "weights.safetensors")
+    restore(blueprint_of(folder).build(), weights, where=path / "weights.safetensors")
     if bad := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
         raise CheckpointError(f"{path}: {bad[0]} is not finite; weights.safetensors is damaged, copy it again")
     seal_folder(path)

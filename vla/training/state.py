@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from vla.core.errors import CheckpointError, VlaError
 from vla.core.files import sync_folder, write_json
 from vla.core.sealed import SealedFolder, seal_folder
-from vla.models.checkpoint import fill, read_object, read_tensors, write_tensors
+from vla.models.checkpoint import read_object, read_tensors, restore, write_tensors
 from vla.training.parallel import Parallel
 from vla.training.precision import Precision, measure_precision
 
@@ -90,7 +90,7 @@ def load_state(
     for name, tensor in read_tensors(newest, "state.safetensors").items():
         kind, rest = name.split(".", 1)
         parts[kind][rest] = tensor
-    fill(model, parts["model"], where=newest.path)
+    restore(model, parts["model"], where=newest.path)
     for name, tensor in parts["average"].items():
         average[name].copy_(tensor)
     for i, optimiser in enumerate(optimisers):

@@ -33,9 +33,10 @@ from vla.core.sealed import (
     whole,
 )
 from vla.models.bounded import Bounded, TooLargeError
-from vla.models.checkpoint import fill, read_tensors, write_tensors
+from vla.models.checkpoint import read_tensors, write_tensors
 from vla.models.pictures.codec import ImageCodec
 from vla.models.pictures.config import ImageCodecConfig
+from vla.models.trunk.filling import fill
 
 _FIX = "copy the whole folder again, or fit it anew with vla codes fit"
 _ERROR: Any = {"error": CheckpointError, "fix": _FIX}
@@ -121,7 +122,7 @@ def load_image_codec(path: Path | str) -> ImageCodec:
         raise CheckpointError(f"{path}: {_CODEC} describes a codec of {error}, its weights are less; {_FIX}") from None
     except VlaError as error:
         raise CheckpointError(f"{path}: {error}; {_FIX}") from None
-    fill(codec, weights, where=Path(path) / _WEIGHTS)
+    fill(codec, weights, what=f"{Path(path) / _WEIGHTS} does not fit {_CODEC}", fix=f"; {_FIX}")
     return codec.eval()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from vla.core.errors import CheckpointError
 from vla.models.pictures.config import NearestConfig, VqConfig
 from vla.models.pictures.vq import VqCodec
+from vla.models.trunk.filling import fill
 
 _RENAMED = {"quantize.embedding.weight": "quantise.embedding.weight"}
 
@@ -38,14 +39,5 @@ def codec_of_janus(theirs: Any) -> tuple[VqConfig, VqCodec]:
     side = said.num_patches * 2 ** (len(config.multipliers) - 1)
     codec = config.build_vq((side, side))
     weights = {_RENAMED.get(name, name): value for name, value in theirs.state_dict().items()}
-    own = codec.state_dict()
-    missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-    wrong = [
-        f"{name} {tuple(weights[name].shape)}, expected {tuple(own[name].shape)}"
-        for name in sorted(own.keys() & weights.keys())
-        if own[name].shape != weights[name].shape
-    ]
-    if missing or extra or wrong:
-        raise CheckpointError(f"JanusVQVAE: missing {missing[:3]}, left over {extra[:3]}, of another shape {wrong[:3]}")
-    codec.load_state_dict(weights)
+    fill(codec, weights, what="JanusVQVAE")
     return config, codec.requires_grad_(False)

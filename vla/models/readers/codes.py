@@ -16,7 +16,7 @@ from vla.core.errors import ConfigError
 from vla.models.pictures.folder import CodecSpec, read_image_codec
 from vla.models.readers.config import CodesConfig
 from vla.models.readers.images import Views
-from vla.models.readers.patches import patch_positions
+from vla.models.readers.patches import picture_segment
 from vla.models.readers.reader import Activations, Reader
 from vla.models.trunk.initialisation import initialise
 from vla.models.trunk.inputs import Inputs
@@ -57,14 +57,7 @@ class CodesReader(Reader):
         ids = self.codec.encode(rearrange(inputs.images, "b t n y x c -> (b t n) y x c"))
         tokens = table.embed(RANGE, rearrange(ids, "(b t n) p -> b t n p", t=t, n=n))
         places = self.place(waves(cell_grid(rows, columns, like=self.view.weight)))  # (p, e)
-        tokens = tokens + places + self.view.weight[:, None] + self.time[:, None, None]
-        seen = (inputs.observed[:, :, None] & inputs.camera_valid[:, None])[..., None]  # (b, t, n, 1)
-        return Segment(
-            x=rearrange(tokens, "b t n p e -> b (t n p) e"),
-            valid=rearrange(seen.expand(*seen.shape[:3], rows * columns), "b t n p -> b (t n p)"),
-            block=0,
-            position=patch_positions(t * n, rows, columns, inputs.images.device),
-        )
+        return picture_segment(tokens + places, inputs, (rows, columns), view=self.view, time=self.time)
 
     def begin(self) -> None:
         """See `Reader.begin`: the codec's weights are read from the folder that it was fitted into."""

@@ -15,7 +15,7 @@ from torch import nn
 from vla.core.errors import CheckpointError
 from vla.models.readers.config import HfTowerConfig
 from vla.models.readers.images import Views
-from vla.models.readers.patches import patch_positions
+from vla.models.readers.patches import picture_segment
 from vla.models.readers.reader import Activations, Reader
 from vla.models.readers.tower import Tower
 from vla.models.trunk.initialisation import initialise
@@ -42,18 +42,11 @@ class HfTowerReader(Reader):
         self, inputs: Inputs, context: Mapping[str, Segment], table: TokenTable, activations: Activations
     ) -> Segment:
         """Tokens (t n p), of each observation and camera row by row."""
-        b, t, n = inputs.images.shape[:3]
+        b, t = inputs.images.shape[:2]
         seen = self.tower(rearrange(inputs.images, "b t n y x c -> (b t n) y x c"))
         tokens = rearrange(self.project(seen), "(b t n) p e -> b t n p e", b=b, t=t)
-        tokens = tokens + self.view.weight[:, None] + self.time[:, None, None]
-        valid = (inputs.observed[:, :, None] & inputs.camera_valid[:, None])[..., None]  # (b, t, n, 1)
         side = self.tower.config.image // self.tower.config.patch
-        return Segment(
-            x=rearrange(tokens, "b t n p e -> b (t n p) e"),
-            valid=rearrange(valid.expand(*valid.shape[:3], side * side), "b t n p -> b (t n p)"),
-            block=0,
-            position=patch_positions(t * n, side, side, inputs.images.device),
-        )
+        return picture_segment(tokens, inputs, (side, side), view=self.view, time=self.time)
 
     def begin(self) -> None:
         """See `Reader.begin`: the tower of the folder."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import torch
 from einops import rearrange
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from vla.core.errors import ConfigError
@@ -42,7 +42,7 @@ class PatchesReader(Reader):
         self, inputs: Inputs, context: Mapping[str, Segment], table: TokenTable, activations: Activations
     ) -> Segment:
         """Tokens (t n p), of each observation and camera row by row; a side that leaves a rest is a `ConfigError`."""
-        t, n, height, width = inputs.images.shape[1:5]
+        height, width = inputs.images.shape[3:5]
         if height % self.size or width % self.size:
             raise ConfigError(
                 f"model.readers: patches of {self.size} x {self.size} pixels do not fill pictures of {height} x "
@@ -55,14 +55,27 @@ class PatchesReader(Reader):
         )
         tokens = self.project(patches)  # (b, t, n, p, e)
         places = self.place(waves(cell_grid(rows, columns, like=self.view.weight)))  # (p, e)
-        tokens = tokens + places + self.view.weight[:, None] + self.time[:, None, None]
-        seen = (inputs.observed[:, :, None] & inputs.camera_valid[:, None])[..., None]  # (b, t, n, 1)
-        return Segment(
-            x=rearrange(tokens, "b t n p e -> b (t n p) e"),
-            valid=rearrange(seen.expand(*seen.shape[:3], rows * columns), "b t n p -> b (t n p)"),
-            block=0,
-            position=patch_positions(t * n, rows, columns, inputs.images.device),
-        )
+        return picture_segment(tokens + places, inputs, (rows, columns), view=self.view, time=self.time)
+
+
+def picture_segment(
+    tokens: Float[Tensor, "b t n p e"],
+    inputs: Inputs,
+    grid: tuple[int, int],
+    *,
+    view: Views,
+    time: Float[Tensor, "t e"],
+) -> Segment:
+    """Tokens (t n p) of pictures, each of a ``grid`` of rows and columns; through which camera and when is added."""
+    tokens = tokens + view.weight[:, None] + time[:, None, None]
+    t, n, p = tokens.shape[1:4]
+    seen = (inputs.observed[:, :, None] & inputs.camera_valid[:, None])[..., None]  # (b, t, n, 1)
+    return Segment(
+        x=rearrange(tokens, "b t n p e -> b (t n p) e"),
+        valid=rearrange(seen.expand(-1, -1, -1, p), "b t n p -> b (t n p)"),
+        block=0,
+        position=patch_positions(t * n, *grid, inputs.images.device),
+    )
 
 
 def patch_positions(pictures: int, rows: int, columns: int, device: torch.device) -> Int64[Tensor, "l 3"]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from vla.core.errors import CheckpointError
 from vla.models.readers.config import TowerConfig
 from vla.models.readers.tower import Tower
+from vla.models.trunk.filling import fill
 
 _ACTIVATIONS = {"gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "quick_gelu": "quick_gelu"}
 _CLASSES = {"siglip": "Siglip", "siglip2": "Siglip2", "dinov2": "Dinov2", "clip": "CLIP"}
@@ -93,17 +94,7 @@ def tower_from(weights: Mapping[str, Tensor], config: TowerConfig) -> Tower:
                 own[f"{ours}{part}.weight"] = found.pop(name)
     with torch.device("meta"):
         tower = Tower(config)
-    expected = {name: value.shape for name, value in tower.state_dict().items()}
-    missing, surplus = sorted(expected.keys() - own.keys()), sorted([*found, *(own.keys() - expected.keys())])
-    wrong = [
-        f"{n} {tuple(own[n].shape)}, not {tuple(s)}" for n, s in expected.items() if n in own and own[n].shape != s
-    ]
-    if missing or surplus or wrong:
-        raise CheckpointError(
-            f"the weights do not fit their configuration: missing {missing[:3]}, too many {surplus[:3]}, "
-            f"wrong shape {wrong[:3]}"
-        )
-    tower.load_state_dict({name: value.detach().clone() for name, value in own.items()}, assign=True)
+    fill(tower, found | own, what="the weights do not fit their configuration", assign=True)
     return tower
 
 
