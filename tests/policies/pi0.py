@@ -9,6 +9,7 @@ import torch
 import yaml
 from PIL import Image
 
+from tests.tiny import random_pi0
 from vla.core.types import Observation
 from vla.envs.registry import env_spec
 from vla.models.heads.noise import seeded_normal
@@ -24,26 +25,9 @@ _GEMMA: dict[str, Any] = {
 
 
 def write_pi0(folder: Path) -> Path:
-    """Model and tokenizer; norms are no ones, so that each weight matters."""
-    from transformers import PI0Config, PI0ForConditionalGeneration
-
-    vision = {"model_type": "siglip_vision_model", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
-    vision |= {"num_attention_heads": 1, "image_size": SIDE, "patch_size": 4, "vision_use_head": False}
-    config = PI0Config(
-        vlm_config={
-            "model_type": "paligemma",
-            "text_config": {"model_type": "gemma", "hidden_size": 16, **_GEMMA},
-            "vision_config": vision,
-            **{"projection_dim": 16, "image_token_id": IMAGE},
-        },
-        dit_config={"model_type": "gemma", "hidden_size": 10, **_GEMMA},
-        **{"chunk_size": HORIZON, "max_state_dim": STATE, "max_action_dim": ACTION, "num_inference_steps": 3},
-    )
-    torch.manual_seed(0)
-    model = PI0ForConditionalGeneration(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.3)
+    """Model and tokenizer."""
+    sizes = {"chunk_size": HORIZON, "max_state_dim": STATE, "max_action_dim": ACTION, "num_inference_steps": 3}
+    model = random_pi0(_GEMMA, image_token=IMAGE, image_size=SIDE, patch_size=4, **sizes)
     model.save_pretrained(folder)
     write_tokenizer(folder)
     return folder

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.deploy.robots.going import Going, drive
 from tests.deploy.robots.rosbridge_peer import ARRAY_ORDER, NAMES, Peer
-from vla.core.contract import Contract
 from vla.core.errors import ConfigError, RobotError
 from vla.core.machine.packages import MissingPackageError
-from vla.core.types import ActionChunk
-from vla.deploy.control.loop import ControlLoop, Step
+from vla.deploy.control.loop import Step
 from vla.deploy.robots.robot import check_robot
 from vla.deploy.robots.rosbridge import RosBridgeRobot
 from vla.deploy.robots.table import make_robot
@@ -45,28 +44,6 @@ def robot_of(peer: Peer, **changes: Any) -> RosBridgeRobot:
     return robot
 
 
-class Going:
-    """To one pose by name."""
-
-    def __init__(self, contract: Contract) -> None:
-        self.contract = contract
-        self._goal = np.array([[POSE[d.name] for d in contract.action]], np.float32)
-
-    def reset(self, slot: int) -> None: ...
-
-    def act(self, observations: Any) -> list[ActionChunk | None]:
-        (seen,) = observations
-        return [ActionChunk(actions=self._goal, time_ns=seen.time_ns)]
-
-
-def drive(robot: RosBridgeRobot, steps: int, on_step: Any = lambda step: None) -> None:
-    loop = ControlLoop(Going(robot.contract), robot, on_step=on_step, instruction="move")
-    try:
-        loop.run(steps)
-    finally:
-        loop.close()
-
-
 def test_it_keeps_what_every_robot_promises(peer: Peer) -> None:
     robot = robot_of(peer)
     seen = robot.observe()
@@ -94,7 +71,7 @@ def test_it_goes_where_it_is_told_by_name(peer: Peer, order: tuple[str, ...], co
     joints = {name: SETTINGS["joints"][name] for name in order}
     robot = robot_of(peer, joints=joints, cameras=raw, **command)
     assert (robot.observe().images["front"] == [200, 0, 0]).all()
-    drive(robot, 30)
+    drive(Going(robot.contract, POSE), robot, 30)
     _until(lambda: peer.joints() == pytest.approx(POSE, abs=0.03))
     time.sleep(0.1)
     told = dict(zip(order, robot.measure().tolist(), strict=True))
@@ -122,7 +99,7 @@ def test_a_lost_connection_ends_in_hold_and_is_final(peer: Peer) -> None:
             peer.vanish()
 
     with pytest.raises(RobotError, match=r"ws://127.0.0.1:\d+ closed the connection, or it broke; the robot holds"):
-        drive(robot, 200, on_step)
+        drive(Going(robot.contract, POSE), robot, 200, on_step)
     assert len(steps) < 100
     sent = [dict(zip(m["msg"]["joint_names"], m["msg"]["points"][0]["positions"], strict=True))
             for m in peer.heard if m["op"] == "publish"]  # fmt: skip
@@ -144,7 +121,7 @@ def test_a_publisher_that_goes_quiet_ends_the_drive_at_rest(peer: Peer) -> None:
             peer.quiet.set()
 
     with pytest.raises(RobotError, match=r"/joint_states: nothing of base, shoulder, elbow for more than 0\.3 s"):
-        drive(robot, 200, on_step)
+        drive(Going(robot.contract, POSE), robot, 200, on_step)
     sent = [m["msg"]["points"][0]["positions"] for m in peer.heard if m["op"] == "publish"]
     assert len(sent) >= len(steps)
     np.testing.assert_allclose(sent[-1], sent[-2], atol=1e-6)  # it was brought to rest

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.deploy.robots.going import Going, drive
 from tests.deploy.robots.rtde_peer import HOME, Peer
-from vla.core.contract import Contract
 from vla.core.errors import ConfigError, RobotError
 from vla.core.machine.packages import MissingPackageError
-from vla.core.types import ActionChunk, Policy
-from vla.deploy.control.loop import ControlLoop, Step
+from vla.deploy.control.loop import Step
 from vla.deploy.robots.robot import check_robot
 from vla.deploy.robots.table import make_robot
 from vla.deploy.robots.ur import JOINTS, UrRobot
@@ -57,28 +56,6 @@ def robot_of(peer: Peer, **changes: Any) -> UrRobot:
     return robot
 
 
-class Going:
-    """To one pose by name."""
-
-    def __init__(self, contract: Contract) -> None:
-        self.contract = contract
-        self._goal = np.array([[POSE[d.name] for d in contract.action]], np.float32)
-
-    def reset(self, slot: int) -> None: ...
-
-    def act(self, observations: Any) -> list[ActionChunk | None]:
-        (seen,) = observations
-        return [ActionChunk(actions=self._goal, time_ns=seen.time_ns)]
-
-
-def drive(robot: UrRobot, policy: Policy, steps: int, on_step: Callable[[Step], None] = lambda step: None) -> None:
-    loop = ControlLoop(policy, robot, on_step=on_step, instruction="move")
-    try:
-        loop.run(steps)
-    finally:
-        loop.close()
-
-
 def until(true: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 10
     while not true():
@@ -110,7 +87,7 @@ def test_it_keeps_what_every_robot_promises(peer: Peer, tmp_path: Path) -> None:
 def test_a_loop_drives_it_by_name(peer: Peer, order: tuple[str, ...]) -> None:
     robot = robot_of(peer, joints={name: {} for name in order})
     assert [d.name for d in robot.contract.action] == list(order)
-    drive(robot, Going(robot.contract), 9)
+    drive(Going(robot.contract, POSE), robot, 9)
     until(lambda: by_joint(peer.q) == pytest.approx(POSE, abs=0.01))
     time.sleep(0.05)
     assert by_joint(robot.measure().tolist(), order) == pytest.approx(POSE, abs=0.02)
@@ -125,7 +102,7 @@ def test_a_policy_in_another_order_drives_the_same(peer: Peer, robot: UrRobot) -
     own = robot.contract
     places = [JOINTS.index(name) for name in ORDERS[1]]
     turned = replace(own, state=tuple(own.state[i] for i in places), action=tuple(own.action[i] for i in places))
-    drive(robot, by_name(Going(turned), own), 9)
+    drive(by_name(Going(turned, POSE), own), robot, 9)
     until(lambda: by_joint(peer.q) == pytest.approx(POSE, abs=0.01))
 
 
@@ -172,7 +149,7 @@ def test_what_stops_it_is_said_at_once_and_is_final(
             stopped_s = time.monotonic()
 
     with pytest.raises(RobotError, match=message):
-        drive(robot, Going(robot.contract), 200, on_step)
+        drive(Going(robot.contract, POSE), robot, 200, on_step)
     assert time.monotonic() < stopped_s + 3.0
     time.sleep(0.1)
     sent, where = len(peer.servoed), peer.q
@@ -210,7 +187,7 @@ def test_silence_ends_the_drive_at_rest(peer: Peer) -> None:
 
     began_s = time.monotonic()
     with pytest.raises(RobotError, match=r"the UR at [\d.]+ has told nothing for 0\.\d+ s, though it is connected"):
-        drive(robot, Going(robot.contract), 200, on_step)
+        drive(Going(robot.contract, POSE), robot, 200, on_step)
     assert time.monotonic() < began_s + 3.0
     np.testing.assert_allclose(peer.servoed[-1][:6], peer.servoed[-2][:6], atol=1e-6)  # it was brought to rest
     assert peer.runtime == 2

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.models.learning import scaled
+from tests.tiny import random_pi0
 from vla.models.grafting import trunk_from
 from vla.models.heads import flow
 from vla.models.heads.config import BinsHeadConfig, FlowHeadConfig, HeadConfig, L1HeadConfig
@@ -69,25 +70,9 @@ class _Pi0:
 
 @pytest.fixture(scope="module")
 def pi0_model() -> Any:
-    pi0 = pytest.importorskip("transformers.models.pi0", reason="comparing with π0 needs transformers")
-    vision = {"model_type": "siglip_vision_model", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
-    vision |= {"num_attention_heads": 1, "image_size": 4, "patch_size": 2, "vision_use_head": False}
-    config = pi0.PI0Config(
-        vlm_config={
-            "model_type": "paligemma",
-            "text_config": {"model_type": "gemma", "hidden_size": 16, **_GEMMA},
-            "vision_config": vision,
-            **{"projection_dim": 16, "image_token_id": _IMAGE},
-        },
-        dit_config={"model_type": "gemma", "hidden_size": 10, **_GEMMA},
-        **{"chunk_size": 3, "max_state_dim": 5, "max_action_dim": 4},
-    )
-    torch.manual_seed(0)
-    model = pi0.PI0ForConditionalGeneration(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.3)
-    return model
+    pytest.importorskip("transformers.models.pi0", reason="comparing with π0 needs transformers")
+    sizes = {"chunk_size": 3, "max_state_dim": 5, "max_action_dim": 4}
+    return random_pi0(_GEMMA, image_token=_IMAGE, image_size=4, patch_size=2, **sizes)
 
 
 @pytest.fixture
