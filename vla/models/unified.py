@@ -67,7 +67,7 @@ class UnifiedTransformer(Model):
         width = config.trunk.width
         self.config, self.interface = config, interface
         made = fitted.get("readers", {})
-        readers = {n: c.build_fitted(interface, width, made.get(n, {})) for n, c in config.readers.items()}
+        readers = {n: c.build(interface, width, made.get(n, {})) for n, c in config.readers.items()}
         self.readers: Mapping[str, Reader] = _named(readers)
         # A weight of zero, or data without the signal: then nothing is built, and the checkpoint has no untaught part.
         offered = {name: c for name, c in config.auxiliaries.items() if c.weight and interface.signals.get(c.signal)}

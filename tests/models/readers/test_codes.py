@@ -67,7 +67,7 @@ def test_a_token_is_the_row_of_its_code(
 ) -> None:
     config = CodesConfig(path=str(folders[kind]))
     torch.manual_seed(0)
-    reader = config.build_fitted(interface, 6, config.fit())
+    reader = config.build(interface, 6, config.fit())
     assert isinstance(reader, CodesReader)
     scaled(reader)
     reader.begin()  # behind, since it fills the codec
@@ -199,7 +199,7 @@ def test_a_damaged_contract_is_refused(folders: dict[str, Path], interface: Inte
     config = CodesConfig(path=str(folders["patches"]))
     for damage in ({}, config.fit() | {"image_size": [0, 1]}, config.fit() | {"codec": {"kind": "nothing"}}):
         with pytest.raises(ContractError, match="image codec in the contract"):
-            config.build_fitted(interface, 6, damage)
+            config.build(interface, 6, damage)
 
 
 def test_two_readers_cannot_both_have_the_range(folders: dict[str, Path], make_model: MakeModel) -> None:

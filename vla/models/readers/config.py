@@ -33,13 +33,9 @@ class ReaderConfig(Kinded):
         """What it is built from besides its settings, as JSON: it travels in the contract. By default nothing."""
         return {}
 
-    def build(self, interface: Interface, width: int) -> "Reader":
-        """The reader, which gives tokens of ``width``."""
+    def build(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> "Reader":
+        """The reader, which gives tokens of ``width``; ``fitted`` is what `fit` gave."""
         raise NotImplementedError
-
-    def build_fitted(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> "Reader":
-        """As `build`, of what `fit` gave: to be written instead of it where that is something."""
-        return self.build(interface, width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +46,7 @@ class TextConfig(ReaderConfig):
     layers: int = 1
     heads: int = 4
 
-    def build(self, interface: Interface, width: int) -> "Reader":
+    def build(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> "Reader":
         """See `ReaderConfig.build`."""
         from vla.models.readers.text import TextReader
 
@@ -84,7 +80,7 @@ class ImagesConfig(ReaderConfig):
                 "model.readers.images.likeness compares with an earlier look, and looks=1 has none: looks=2 or more"
             )
 
-    def build(self, interface: Interface, width: int) -> "Reader":
+    def build(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> "Reader":
         """See `ReaderConfig.build`."""
         from vla.models.readers.images import ImagesReader
 
@@ -103,7 +99,7 @@ class StateConfig(ReaderConfig):
         if not 0 <= self.dropout <= 1:
             raise ConfigError(f"model.readers.state.dropout={self.dropout} must be between 0 and 1")
 
-    def build(self, interface: Interface, width: int) -> "Reader":
+    def build(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> "Reader":
         """See `ReaderConfig.build`."""
         from vla.models.readers.state import StateReader
 
@@ -121,7 +117,7 @@ class PatchesConfig(ReaderConfig):
     def __post_init__(self) -> None:
         require_at_least_one(self, "size", where="model.readers.patches.")
 
-    def build(self, interface: Interface, width: int) -> "Reader":
+    def build(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> "Reader":
         """See `ReaderConfig.build`."""
         from vla.models.readers.patches import PatchesReader
 
@@ -148,7 +144,7 @@ class StateBinsConfig(ReaderConfig):
         if not 0 <= self.dropout <= 1:
             raise ConfigError(f"model.readers.state-bins.dropout={self.dropout} must be between 0 and 1")
 
-    def build(self, interface: Interface, width: int) -> "Reader":
+    def build(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> "Reader":
         """See `ReaderConfig.build`."""
         from vla.models.readers.state_bins import StateBinsReader
 
@@ -218,7 +214,7 @@ class HfTowerConfig(ReaderConfig):
 
         object.__setattr__(self, "tower", read_tower_config(Path(self.folder)))
 
-    def build(self, interface: Interface, width: int) -> "Reader":
+    def build(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> "Reader":
         """See `ReaderConfig.build`."""
         from vla.models.readers.hf_tower import HfTowerReader
 
@@ -245,8 +241,8 @@ class CodesConfig(ReaderConfig):
             raise ConfigError("model.readers.codes.path: which codec? Make one with: vla codes fit DATA FOLDER")
         return read_image_codec(Path(self.path))[0].to_json()
 
-    def build_fitted(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> "Reader":
-        """See `ReaderConfig.build_fitted`."""
+    def build(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> "Reader":
+        """See `ReaderConfig.build`."""
         from vla.models.pictures.folder import fitted_codec
         from vla.models.readers.codes import CodesReader
 

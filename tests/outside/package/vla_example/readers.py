@@ -18,7 +18,7 @@ class ColourConfig(ReaderConfig):
 
     kind: str = "example-colour"
 
-    def build(self, interface: Interface, width: int) -> Reader:
+    def build(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> Reader:
         """One projection for all cameras."""
         return Colour(width)
 
