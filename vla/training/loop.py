@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,7 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
         seconds = start.seconds + time.monotonic() - began
         fraction, stop = _progress(config, run, position.step, seconds, parallel)
         if stop or fraction >= 1.0:
+            position = replace(position, seconds=seconds)  # the wait for this batch too, or a resumed run would go on
             break
         if first and time.monotonic() >= due["save"]:
             due["save"] = time.monotonic() + config.checkpoint_s

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from vla.bench.envs.evaluation import bench_evaluation, write_random_checkpoint
 from vla.bench.envs.stepping import measure_rates
+from vla.bench.measure import in_fresh_process
 from vla.bench.settings import EnvConfig
 from vla.core.contract import read_contract
 from vla.envs.registry import env_spec
@@ -16,6 +19,14 @@ def test_steps_are_counted_for_each_environment() -> None:
     rates = measure_rates(ours, CONFIG)
     assert rates.keys() == {"a", "b"}
     assert rates["a"] > rates["b"] > 0
+
+
+@pytest.mark.parametrize("suite", ["metaworld", "robosuite"])
+def test_a_suite_is_measured_where_nobody_has_chosen_opengl(suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(suite)
+    for name in ("MUJOCO_GL", "PYOPENGL_PLATFORM", "VLA_GL"):
+        monkeypatch.delenv(name, raising=False)
+    assert in_fresh_process(measure_rates, {}, CONFIG, suite)["peer"] > 0
 
 
 def test_evaluations_are_timed_and_the_bar_is_for_a_hundred_episodes() -> None:

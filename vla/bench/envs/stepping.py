@@ -12,6 +12,7 @@ from vla.bench.envs.evaluation import bench_evaluation
 from vla.bench.envs.memory import bench_memory
 from vla.bench.measure import Note, Row, Work, compare, cpu_rates, in_fresh_process
 from vla.bench.settings import EnvConfig
+from vla.envs.gl import settle_gl
 from vla.envs.registry import env_spec, make_expert
 from vla.envs.tabletop.table import TABLETOP
 
@@ -70,6 +71,7 @@ def _default(peer: str, config: EnvConfig) -> float:
 def measure_rates(ours: dict[str, tuple[str, dict[str, Any]]], config: EnvConfig, peer: str = "") -> dict[str, float]:
     """Steps with all cameras in a CPU second, by name; ``peer`` is a suite that is measured too."""
     os.environ.setdefault("LP_NUM_THREADS", "1")  # software GL reads it when it starts
+    settle_gl()  # before a suite imports MuJoCo by itself
     warnings.simplefilter("ignore")  # the suites' own
     works = {title: _stepping(name, settings, config.seed) for title, (name, settings) in ours.items()}
     if peer:
