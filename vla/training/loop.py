@@ -168,7 +168,7 @@ def _altering(
 
     def alter(inputs: Inputs, targets: Targets) -> tuple[Inputs, Targets]:
         inputs, targets = augment(inputs, targets)
-        return reword(inputs), targets  # words last: pictures are augmented by what the data says
+        return reword(inputs, targets.acting), targets  # words last: pictures are augmented by what the data says
 
     return alter
 
