@@ -4,16 +4,15 @@ What is planned by it can so be promised: who has braked for a step has the rest
 command dozens of ways are looked at, step by step, so they are compiled.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, no_type_check
+from typing import Any, no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from vla.core.machine.compiling import compiled
+
 _LOOKS = 512
 """Places along the part of a way that is braked with full strength, where somebody wants to see it."""
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class Brake:
@@ -70,21 +69,11 @@ class Brake:
         return seen
 
 
-def _compiled(function: _F) -> _F:
-    made: Any
-    try:
-        made = numba.njit(cache=True)(function)
-    except RuntimeError:  # nowhere to keep what was compiled
-        made = numba.njit(function)
-    kept: _F = made
-    return kept
-
-
 _Rule = tuple[float, Any, Any, Any, Any]
 """Time of a step; of each joint the acceleration, its change in a step, what fading brakes, and the speed of rest."""
 
 
-@_compiled
+@compiled()
 @no_type_check
 def _highest(total: float, change: float) -> float:
     """The first of numbers, each less by ``change`` than the one before, whose sum is ``total``."""
@@ -92,7 +81,7 @@ def _highest(total: float, change: float) -> float:
     return total / (n + 1) + change * n / 2
 
 
-@_compiled
+@compiled()
 @no_type_check
 def _next(w: float, a: float, dt: float, acceleration: float, change: float) -> float:
     wanted = _highest(abs(w) / dt, change)
@@ -100,7 +89,7 @@ def _next(w: float, a: float, dt: float, acceleration: float, change: float) -> 
     return min(max(wanted, a - change), a + change)
 
 
-@_compiled
+@compiled()
 @no_type_check
 def _at_once(w: float, a: float, dt: float, acceleration: float, fading: float) -> float:
     """How many steps of full strength come next, before it fades."""
@@ -109,7 +98,7 @@ def _at_once(w: float, a: float, dt: float, acceleration: float, fading: float) 
     return 0.0
 
 
-@_compiled
+@compiled()
 @no_type_check
 def _next_of_all(w: np.ndarray, a: np.ndarray, rule: _Rule) -> np.ndarray:
     dt, acceleration, change, _, _ = rule
@@ -119,7 +108,7 @@ def _next_of_all(w: np.ndarray, a: np.ndarray, rule: _Rule) -> np.ndarray:
     return found
 
 
-@_compiled
+@compiled()
 @no_type_check
 def _range(w: np.ndarray, a: np.ndarray, speed: np.ndarray, rule: _Rule) -> np.ndarray:
     dt, acceleration, change, _, _ = rule
@@ -133,7 +122,7 @@ def _range(w: np.ndarray, a: np.ndarray, speed: np.ndarray, rule: _Rule) -> np.n
     return found
 
 
-@_compiled
+@compiled()
 @no_type_check
 def _ends(u: np.ndarray, w: np.ndarray, a: np.ndarray, most: int, rule: _Rule) -> np.ndarray:
     dt, acceleration, change, fading, still = rule
@@ -159,7 +148,7 @@ def _ends(u: np.ndarray, w: np.ndarray, a: np.ndarray, most: int, rule: _Rule) -
     return found
 
 
-@_compiled
+@compiled()
 @no_type_check
 def _ways(
     u: np.ndarray, w: np.ndarray, a: np.ndarray, steps: int, most_at_once: int, rule: _Rule

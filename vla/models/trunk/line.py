@@ -2,9 +2,10 @@
 
 Extending a prefix by one token makes anew what is known ahead of all tokens: who sees whom, how far each is turned,
 where its keys and values go. And modules call modules. In a small transformer all that takes longer than the products.
-So a line of tokens makes it once, before the first, and then a token is some twenty-five operations in each layer, none
-of which waits for the device, on shapes that stay the same. What is computed is what `vla.models.trunk.block` computes;
-`tests/models/trunk/test_line.py` holds the two against each other.
+So a line of tokens makes it once, before the first. Then a token is one compiled function in each layer, on a CPU in
+float32 with few rows; elsewhere some twenty-five operations, none of which waits for the device, on shapes that stay
+the same. What is computed is what `vla.models.trunk.block` computes; `tests/models/trunk/test_line.py` holds them
+against each other.
 """
 
 from abc import ABC, abstractmethod
@@ -12,10 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
+
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from vla.models.trunk.attention import Transformer, attention_mask
 from vla.models.trunk.block import Block, Norm
@@ -24,6 +28,8 @@ from vla.models.trunk.rotary import turns
 
 _Scale = Callable[[Tensor], Tensor]
 """A norm of the last axis."""
+_MOST_ROWS = 8
+"""Up to which one core, without any operations between the products, is no slower than all of them with."""
 
 
 class Line(ABC):
@@ -32,6 +38,33 @@ class Line(ABC):
     @abstractmethod
     def read(self, x: Float[Tensor, "b e"]) -> Float[Tensor, "b e"]:
         """The next token: its hidden state."""
+
+
+def static_line(
+    trunk: Transformer, cache: StaticCache, position: Int64[Tensor, "l 3"], like: Float[Tensor, "b e"], block: int
+) -> Line:
+    """At most as many tokens as have positions, which are ``like`` those, behind a static cache."""
+    kind = CompiledLine if _compiles(trunk, cache, like) else StaticLine
+    return kind(trunk, cache, position, like, block)
+
+
+def _compiles(trunk: Transformer, cache: StaticCache, like: Float[Tensor, "b e"]) -> bool:
+    plain = like.device.type == "cpu" and len(like) <= _MOST_ROWS and not torch.is_autocast_enabled("cpu")
+    exact = {like.dtype, trunk.norm.weight.dtype, cache.held(0).dtype} == {torch.float32}
+    # Who compiles or counts operations must see them.
+    return plain and exact and not torch.compiler.is_compiling() and not is_in_torch_dispatch_mode()
+
+
+def _taken(
+    cache: StaticCache, like: Float[Tensor, "b e"], length: int, block: int
+) -> tuple[StaticCache, Float[Tensor, "b q l"]]:
+    """All places of a line: the cache with them, and what is added to scores, 0 where a token may look and else -inf."""
+    steps = torch.arange(length, device=like.device)
+    there = torch.ones(len(like), length, dtype=torch.bool, device=like.device)
+    cache = cache.extended(Marks(segment=torch.zeros_like(steps), block=steps + block, valid=there))
+    marks, stop = cache.marks, cache.start + length
+    mask = attention_mask(marks.block, marks.valid, marks.segment, start=cache.start, stop=stop)
+    return cache, torch.zeros_like(mask, dtype=like.dtype).masked_fill_(~mask, -torch.inf)
 
 
 class StaticLine(Line):
@@ -46,12 +79,8 @@ class StaticLine(Line):
         block: int,
     ) -> None:
         config, length = trunk.config, len(position)
-        steps = torch.arange(length, device=like.device)
-        there = torch.ones(len(like), length, dtype=torch.bool, device=like.device)
-        cache = cache.extended(Marks(segment=torch.zeros_like(steps), block=steps + block, valid=there))
-        marks, stop = cache.marks, cache.start + length
-        mask = attention_mask(marks.block, marks.valid, marks.segment, start=cache.start, stop=stop)
-        bias = torch.zeros_like(mask, dtype=like.dtype).masked_fill_(~mask, -torch.inf)
+        cache, bias = _taken(cache, like, length, block)
+        stop = cache.start + length
         self._bias = bias[:, None, None].unbind(3)  # (b, 1, 1, l) for each token
         self._turns = None if config.rope is None else _Turns(trunk, position, config.rope)
         self._layers = [_layer(part, cache, i, stop) for i, part in enumerate(trunk.blocks)]  # type: ignore[arg-type]
@@ -142,8 +171,8 @@ def _scale(norm: Norm) -> _Scale:
     if norm.weight.device.type != "cpu" or norm.weight.dtype != torch.float32:
         return norm
     # x / sqrt(mean x² + eps), with sums in the place of means.
-    size, eps = len(norm.weight), torch.finfo(torch.float32).eps if norm.eps is None else norm.eps
-    weight, least = (1 + norm.weight if norm.offset else norm.weight) * size**0.5, torch.tensor((size * eps) ** 0.5)
+    size = len(norm.weight)
+    weight, least = _weight(norm) * size**0.5, torch.tensor((size * _eps(norm)) ** 0.5)
 
     def scaled(x: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
@@ -151,6 +180,14 @@ def _scale(norm: Norm) -> _Scale:
         return made
 
     return scaled
+
+
+def _weight(norm: Norm) -> Float[Tensor, " e"]:
+    return 1 + norm.weight if norm.offset else norm.weight
+
+
+def _eps(norm: Norm) -> float:
+    return torch.finfo(torch.float32).eps if norm.eps is None else norm.eps
 
 
 def _gelu(x: Tensor) -> Tensor:
@@ -188,3 +225,60 @@ class _Turns:
     def of(self, token: int) -> _Turn:
         """The one of a token."""
         return _Turn(self._cos[token], self._sin[token], self._other)
+
+
+class CompiledLine(Line):
+    """Behind a static cache, whose memory compiled functions read and write."""
+
+    def __init__(
+        self,
+        trunk: Transformer,
+        cache: StaticCache,
+        position: Int64[Tensor, "l 3"],
+        like: Float[Tensor, "b e"],
+        block: int,
+    ) -> None:
+        # Numba takes a third of a second to import, and nobody else here needs it.
+        from vla.models.trunk.kernels.layer import layer, norm
+
+        config, length = trunk.config, len(position)
+        cache, bias = _taken(cache, like, length, block)
+        turned = torch.empty(length, 0, config.size)
+        if config.rope is not None:
+            by = turns(position, config.size, config.rope, config.rope_sections)
+            turned = torch.stack([by.cos, by.sin], dim=1)
+        hidden = like.new_empty(length, *like.shape)
+        self._layer, self._norm = layer, norm
+        self._layers = [_arrays(part, cache.held(i)) for i, part in enumerate(trunk.blocks)]  # type: ignore[arg-type]
+        self._last = _array(_weight(trunk.norm))
+        # Of each token: its rows, where it looks, and how it is turned.
+        self._steps = list(zip(_array(hidden), _array(bias.transpose(0, 1)), _array(turned), strict=True))
+        self._hidden, self._start = hidden.unbind(), cache.start
+        self._eps, self._silu = _eps(trunk.norm), config.activation == "silu"
+        self._token = 0
+
+    def read(self, x: Float[Tensor, "b e"]) -> Float[Tensor, "b e"]:
+        """See `Line.read`."""
+        token = self._token
+        self._token += 1
+        found = self._hidden[token].copy_(x)
+        rows, bias, turn = self._steps[token]
+        for arrays in self._layers:
+            self._layer(rows, *arrays, bias, turn, self._start + token, self._eps, self._silu)
+        self._norm(rows, self._last, self._eps)
+        return found
+
+
+def _arrays(block: Block, held: Float[Tensor, "b n l c"]) -> tuple[np.ndarray, ...]:
+    """What `vla.models.trunk.kernels.layer` wants of one block: its weights, and memory."""
+    norms = [norm for norm in (block.norm_attention, block.norm_mlp, block.norm_q, block.norm_k) if norm is not None]
+    up = block.up.weight
+    gate, up = (up, up[:0]) if block.gate is None else (block.gate.weight, up)
+    matrices = (block.qkv.weight, block.out.weight, gate, up, block.down.weight)
+    return (_array(torch.cat([_weight(norm) for norm in norms])), *map(_array, matrices), held.numpy())
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    """The same memory, where it is in order already: compiled functions take no other."""
+    found: np.ndarray = tensor.detach().contiguous().numpy()
+    return found

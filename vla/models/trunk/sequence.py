@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vla.models.trunk.attention import Transformer
 from vla.models.trunk.cache import Cache, GrowingCache, Marks, StaticCache
-from vla.models.trunk.line import Line, StaticLine
+from vla.models.trunk.line import Line, static_line
 
 Place = int | Int64[Tensor, ""]
 """Of a segment's first token: a number where all segments before it are of a length that is known."""
@@ -142,7 +142,7 @@ class CachedPrefix(Prefix):
         if not isinstance(self.cache, StaticCache):
             return super().ahead(trunk, like, length, block)
         position = torch.arange(length, device=like.device) + self.next
-        return StaticLine(trunk, self.cache, position[:, None].expand(-1, 3), like, block)
+        return static_line(trunk, self.cache, position[:, None].expand(-1, 3), like, block)
 
     def detached(self) -> "CachedPrefix":
         """See `Prefix.detached`."""
