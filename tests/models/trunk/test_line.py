@@ -1,7 +1,9 @@
 """A line of tokens is one extension of a prefix after the other, in fewer operations; a mistake in them is noticed."""
 
+from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +14,8 @@ from vla.models.trunk import line
 from vla.models.trunk.attention import Transformer
 from vla.models.trunk.block import Norm
 from vla.models.trunk.config import TransformerConfig
-from vla.models.trunk.line import StaticLine
+from vla.models.trunk.kernels import layer as kernels
+from vla.models.trunk.line import CompiledLine, Line, StaticLine
 from vla.models.trunk.sequence import Prefix, Reading, Segment
 
 WIDTH, BATCH, LENGTH = 16, 3, 5
@@ -23,6 +26,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "qwen3": {"rope": 100.0, "gated": True, "activation": "silu", "qk_norm": True, "kv_heads": 2, "head_dim": 6},
     "sections": {"rope": 100.0, "rope_sections": (1, 1, 2)},
 }
+WAYS = {"compiled": CompiledLine, "operations": StaticLine}
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -37,20 +41,35 @@ def _random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def _trunk(kind: str) -> Transformer:
+    return _transformer(KINDS[kind])
+
+
+def _transformer(settings: dict[str, Any]) -> Transformer:
     """Whose norms are no ones: what they multiply by must matter."""
     torch.manual_seed(0)
-    trunk = Transformer(TransformerConfig(**{"width": WIDTH, "layers": 2, "heads": 2} | KINDS[kind]))
+    trunk = Transformer(TransformerConfig(**{"width": WIDTH, "layers": 2, "heads": 2} | settings))
     for parameter in trunk.parameters():
         parameter.add_(0.2 * torch.randn_like(parameter))
     return trunk
 
 
-def _prefix(trunk: Transformer, room: int) -> Prefix:
+def _prefix(trunk: Transformer, room: int, batch: int = BATCH) -> Prefix:
     """Of two blocks, with padding."""
-    valid = torch.tensor([[True, True, True], [True, False, True], [False, True, True]])
-    first = Segment(x=_random(BATCH, 3, WIDTH), valid=valid, block=0)
-    second = Segment.of(_random(BATCH, 2, WIDTH, seed=1), 1)
+    valid = torch.tensor([[True, False, True], [True, True, True], [False, True, True]])
+    first = Segment(x=_random(batch, 3, WIDTH), valid=valid[torch.arange(batch) % 3], block=0)
+    second = Segment.of(_random(batch, 2, WIDTH, seed=1), 1)
     return Reading(trunk, {"first": first, "second": second}, room=room)
+
+
+def _choose(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if way == "operations":
+        monkeypatch.setattr(line, "_MOST_ROWS", 0)
+
+
+def _ahead(trunk: Transformer, batch: int = BATCH) -> Line:
+    x = _random(batch, WIDTH).to(trunk.norm.weight.dtype)
+    segment = Segment.of(x[:, None], 0)
+    return Reading(trunk, {"all": segment}, room=LENGTH).ahead(trunk, x, LENGTH, 7)
 
 
 def _line(trunk: Transformer, prefix: Prefix, tokens: Tensor) -> Tensor:
@@ -67,14 +86,45 @@ def _extended(trunk: Transformer, prefix: Prefix, tokens: Tensor) -> Tensor:
 
 
 @every_kind
-@pytest.mark.parametrize("room", [0, LENGTH], ids=["growing", "static"])
-def test_a_line_is_one_extension_after_the_other(kind: str, room: int) -> None:
+@pytest.mark.parametrize(("way", "room"), [("compiled", 0), ("compiled", LENGTH), ("operations", LENGTH)])
+def test_a_line_is_one_extension_after_the_other(
+    kind: str, way: str, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _choose(way, monkeypatch)
     trunk = _trunk(kind)
+    assert isinstance(_ahead(trunk), WAYS[way])
     prefix, other = _prefix(trunk, room), _prefix(trunk, 0)
     for length in (LENGTH, 2, LENGTH):  # where an earlier line has left its keys and values
         tokens = _random(BATCH, length, WIDTH, seed=length)
         ours, expected = _line(trunk, prefix, tokens), _extended(trunk, other, tokens)
         torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("rope", [{}, {"rope": 100.0}, {"rope": 100.0, "rope_sections": (1, 1, 2)}])
+def test_every_combination_compiled(rope: dict[str, Any], batch: int) -> None:
+    names = ("qk_norm", "gated", "kv_heads", "norm_offset", "activation")
+    both = (False, True)
+    for values in product(both, both, (None, 1), both, ("gelu_tanh", "silu")):
+        trunk = _transformer(rope | dict(zip(names, values, strict=True)))
+        tokens = _random(batch, 3, WIDTH, seed=2)
+        ours = _line(trunk, _prefix(trunk, 3, batch), tokens)
+        expected = _extended(trunk, _prefix(trunk, 0, batch), tokens)
+        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5, msg=lambda text, v=values: f"{v}: {text}")
+    assert len(kernels.layer.signatures) == 1, "arrays of another kind or order are compiled anew, which takes seconds"
+
+
+def test_what_is_compiled_and_what_is_not() -> None:
+    trunk = _trunk("llama")
+    assert isinstance(_ahead(trunk, 8), CompiledLine)
+    assert isinstance(_ahead(trunk, 9), StaticLine)
+    with torch.autocast("cpu", torch.bfloat16):
+        prefix = _prefix(trunk, LENGTH)
+        assert isinstance(prefix.ahead(trunk, _random(BATCH, WIDTH), LENGTH, 7), StaticLine)
+    assert isinstance(prefix.ahead(trunk, _random(BATCH, WIDTH), LENGTH, 7), StaticLine)  # its memory is bfloat16
+    with _Seen():
+        assert isinstance(_ahead(trunk), StaticLine)
+    assert isinstance(_ahead(trunk.double()), StaticLine)
 
 
 def _mistake(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,8 +166,34 @@ def _mistake(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_mistake_is_noticed(kind: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     trunk, tokens = _trunk(kind), _random(BATCH, LENGTH, WIDTH, seed=2)
     expected = _extended(trunk, _prefix(trunk, 0), tokens)
+    _choose("operations", monkeypatch)
     _mistake(name, monkeypatch)
     assert (_line(trunk, _prefix(trunk, LENGTH), tokens) - expected).abs().max() > 1e-3
+
+
+def _compiled_mistake(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the functions as they are written: what is compiled cannot be changed."""
+    for part in ("layer", "norm", "_scale", "_multiply", "_turn", "_attend", "_open"):
+        monkeypatch.setattr(kernels, part, getattr(kernels, part).py_func)
+    attend, scale, turn, open_ = kernels._attend, kernels._scale, kernels._turn, kernels._open
+    wrong: dict[str, tuple[str, Any]] = {
+        "none": ("_scale", scale),
+        "mask": ("_attend", lambda q, k, v, bias, stop, into: attend(q, k, v, 0 * bias.clip(0), stop, into)),
+        "itself": ("_attend", lambda q, k, v, bias, stop, into: attend(q, k, v, bias, stop - 1, into)),
+        "turned back": ("_turn", lambda x, by: turn(x, by * np.array([[1], [-1]], np.float32))),
+        "activation": ("_open", lambda x, silu: open_(x, not silu)),
+        "eps": ("_scale", lambda x, weight, eps, into: scale(x, weight, 0.0, into)),
+    }
+    monkeypatch.setattr(kernels, *wrong[name])
+
+
+@pytest.mark.parametrize("name", ["none", "mask", "itself", "turned back", "activation", "eps"])
+def test_a_mistake_in_what_is_compiled_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    trunk, tokens = _trunk("llama"), _random(BATCH, LENGTH, WIDTH, seed=2)
+    expected = _extended(trunk, _prefix(trunk, 0), tokens)
+    _compiled_mistake(name, monkeypatch)
+    off = float((_line(trunk, _prefix(trunk, LENGTH), tokens) - expected).abs().max())
+    assert off < 1e-5 if name == "none" else off > 1e-3
 
 
 def test_in_less_precision_what_is_added_to_keeps_its_own() -> None:
@@ -143,8 +219,9 @@ class _Seen(TorchDispatchMode):
 
 
 @every_kind
-def test_every_token_runs_the_same_operations_on_the_same_shapes(kind: str) -> None:
+def test_every_token_runs_the_same_operations_on_the_same_shapes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is read back from the device, and no shape grows with the sequence."""
+    _choose("operations", monkeypatch)
     trunk = _trunk(kind)
     prefix, x = _prefix(trunk, LENGTH), _random(BATCH, WIDTH)
     ahead = prefix.ahead(trunk, x, LENGTH, 7)

@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
-
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from vla.models.trunk.attention import Transformer, attention_mask
@@ -58,7 +57,7 @@ def _compiles(trunk: Transformer, cache: StaticCache, like: Float[Tensor, "b e"]
 def _taken(
     cache: StaticCache, like: Float[Tensor, "b e"], length: int, block: int
 ) -> tuple[StaticCache, Float[Tensor, "b q l"]]:
-    """All places of a line: the cache with them, and what is added to scores, 0 where a token may look and else -inf."""
+    """All places of a line: the cache with them, and what is added to scores, -inf where a token may not look."""
     steps = torch.arange(length, device=like.device)
     there = torch.ones(len(like), length, dtype=torch.bool, device=like.device)
     cache = cache.extended(Marks(segment=torch.zeros_like(steps), block=steps + block, valid=there))

@@ -1,8 +1,8 @@
-"""One layer for one new token as one compiled function: on a CPU the steps between its products are too short for
-operations of their own.
+"""One layer for one new token as one compiled function, for CPUs.
 
-With one row a product is as fast as its matrix is read, so it is a loop here too. What is computed is what
-`vla.models.trunk.block` computes, in float32; sums may be added in any order.
+There the steps between its products are too short for operations of their own. With one row a product is as fast as its
+matrix is read, so it is a loop here too. What is computed is what `vla.models.trunk.block` computes, in float32; sums
+may be added in any order.
 """
 
 from typing import no_type_check
