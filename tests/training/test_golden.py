@@ -57,7 +57,8 @@ def _curve(name: str, dataset: Path, run: Path, **changes: Any) -> dict[str, lis
     train(from_dict(TrainConfig, value, where=name), run)
     lines = [line for line in read_metrics(run) if line["kind"] == "train"]
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
-    return {key: [line[key] for line in lines] for key in lines[0] if key.endswith("loss")}
+    losses = sorted({key for line in lines for key in line if key.endswith("loss")})
+    return {key: [line.get(key, 1.0) for line in lines] for key in losses}  # 1 where a batch had nothing of the kind
 
 
 def _distance(ours: dict[str, list[float]], theirs: dict[str, list[float]]) -> float:
