@@ -7,9 +7,14 @@ import pytest
 
 from vla.core.machine.compiling import compiled
 
-SOURCE = (
-    "@compiled()\ndef total(count):\n    found = 0\n    for i in range(count):\n        found += i\n    return found\n"
-)
+SOURCE = """
+@compiled()
+def total(count):
+    found = 0
+    for i in range(count):
+        found += i
+    return found
+"""
 
 
 @pytest.mark.parametrize("kept", [True, False])
