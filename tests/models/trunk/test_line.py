@@ -105,8 +105,9 @@ def test_a_line_is_one_extension_after_the_other(
 def test_every_combination_compiled(rope: dict[str, Any], batch: int) -> None:
     names = ("qk_norm", "gated", "kv_heads", "norm_offset", "activation")
     both = (False, True)
-    for values in product(both, both, (None, 1), both, ("gelu_tanh", "silu")):
-        trunk = _transformer(rope | dict(zip(names, values, strict=True)))
+    for values in product(both, both, (None, 1, 2), both, ("gelu_tanh", "silu")):
+        settings = dict(zip(names, values, strict=True)) | {"heads": 4, "head_dim": 8, "mlp_ratio": 1.2}
+        trunk = _transformer(rope | settings)  # 19 hidden units, which four do not divide
         tokens = _random(batch, 3, WIDTH, seed=2)
         ours = _line(trunk, _prefix(trunk, 3, batch), tokens)
         expected = _extended(trunk, _prefix(trunk, 0, batch), tokens)

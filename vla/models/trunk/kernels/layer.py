@@ -104,11 +104,27 @@ def _scale(x: np.ndarray, weight: np.ndarray, eps: float, into: np.ndarray) -> N
 @_inlined
 @no_type_check
 def _multiply(x: np.ndarray, matrix: np.ndarray, into: np.ndarray) -> None:
-    """``x @ matrix.T``, in the order in which the matrix lies in memory: it is read once, for all rows of ``x``."""
-    for r in range(len(matrix)):
+    """``x @ matrix.T``.
+
+    A row from each quarter of the matrix at once: memory is read faster at four places than at one, and what has been
+    read is multiplied by all rows of ``x``.
+    """
+    quarter, width = len(matrix) // 4, matrix.shape[1]
+    for r in range(quarter):
+        second, third, fourth = r + quarter, r + 2 * quarter, r + 3 * quarter
+        for n in range(len(x)):
+            s0 = s1 = s2 = s3 = np.float32(0)
+            for i in range(width):
+                value = x[n, i]
+                s0 += value * matrix[r, i]
+                s1 += value * matrix[second, i]
+                s2 += value * matrix[third, i]
+                s3 += value * matrix[fourth, i]
+            into[n, r], into[n, second], into[n, third], into[n, fourth] = s0, s1, s2, s3
+    for r in range(4 * quarter, len(matrix)):
         for n in range(len(x)):
             total = np.float32(0)
-            for i in range(matrix.shape[1]):
+            for i in range(width):
                 total += x[n, i] * matrix[r, i]
             into[n, r] = total
 
