@@ -31,8 +31,9 @@ from vla.core.scaling import Statistics
 from vla.core.sealed import brief
 from vla.core.types import ActionChunk, Observation
 from vla.models.text.tokenizer import InstructionTokenizer
-from vla.models.trunk.inputs import Batch, Committed, Inputs, Prediction, Targets
+from vla.models.trunk.inputs import Batch, Committed, Inputs, Prediction, Sound, Targets
 from vla.models.trunk.interface import Interface
+from vla.sound.mel import log_mel
 
 Texts = tuple[Int64[Tensor, "k l"], Bool[Tensor, "k l"]]
 """Sentences as ids and which of them are real."""
@@ -168,7 +169,8 @@ class Preprocessor:
             "embodiment": np.full(b, embodiment, np.int64),
         }
         inputs = self._inputs(arrays, text, text_valid)
-        return dataclasses.replace(inputs, committed=self._committed(observations, robot))
+        sound = Sound.of([None if o.speech is None else log_mel(o.speech) for o in observations])
+        return dataclasses.replace(inputs, sound=sound, committed=self._committed(observations, robot))
 
     def samples(self, arrays: Mapping[str, np.ndarray], texts: Texts) -> Batch:
         """A batch of windows or of a mixture, whose ``instruction`` counts ``texts``."""
