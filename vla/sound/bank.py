@@ -23,7 +23,7 @@ from vla.core.errors import DatasetError, VlaError
 from vla.core.files import NotPlainError, locked, read_below, write_atomic
 from vla.core.lookup import lookup
 from vla.core.sealed import MOST_BYTES, DamageError, Entry, brief, decode, encode, listed, measure, text, whole
-from vla.sound.synthesis import PITCH, WORDS_PER_MINUTE, synthesise
+from vla.sound.synthesis import PITCH, WORDS_PER_MINUTE, has_words, synthesise
 from vla.sound.voices import HELD_OUT, VOICES
 from vla.sound.waves import decode_wave, encode_wave
 
@@ -87,8 +87,8 @@ class SpeechBank:
         return {said: tuple(sounds) for said, sounds in found.items()}
 
     def require(self, sentences: Iterable[str]) -> None:
-        """`DatasetError` for a sentence that nobody says, with the command that adds it."""
-        missing = [sentence for sentence in sentences if sentence not in self.by_text]
+        """`DatasetError` for a sentence with words that nobody says, with the command that adds it."""
+        missing = [sentence for sentence in sentences if has_words(sentence) and sentence not in self.by_text]
         if missing:
             more = f", nor {len(missing) - 1} others" if len(missing) > 1 else ""
             raise DatasetError(

@@ -41,13 +41,18 @@ def synthesise(
     for name, value, (least, most) in (("words_per_minute", words_per_minute, _RATES), ("pitch", pitch, _PITCHES)):
         if not least <= value <= most:
             raise ConfigError(f"speech: {name}={value} must be from {least} to {most}")
-    if not any(map(str.isalnum, text)):
+    if not has_words(text):
         raise ConfigError(f"speech: {text!r} has no word to say; write the instruction with letters")
     with _ONE_AT_A_TIME, _loaded() as (library, hz):
         spoken = _say(library, text, voice, {_RATE: words_per_minute, _PITCH: pitch})
     samples = _resampled(spoken.astype(np.float32) / 32768, hz)
     check_waveform(samples, who=f"speech: {text!r} by {voice}")
     return samples
+
+
+def has_words(text: str) -> bool:
+    """Whether there is anything to say."""
+    return any(map(str.isalnum, text))
 
 
 @contextmanager
@@ -72,14 +77,13 @@ def _loaded() -> Iterator[tuple[ctypes.CDLL, int]]:
 def _say(library: ctypes.CDLL, text: str, voice: str, parameters: dict[int, int]) -> Int16[np.ndarray, " a"]:
     parts = [np.zeros(0, np.int16)]
 
-    @_SOUND
     def take(samples: "ctypes._Pointer[ctypes.c_short]", count: int, _events: int) -> int:
         if samples and count > 0:
             parts.append(np.ctypeslib.as_array(samples, (count,)).copy())
         return 0
 
-    said = text.encode()
-    library.espeak_SetSynthCallback(take)
+    said, taking = text.encode(), _SOUND(take)
+    library.espeak_SetSynthCallback(taking)
     failed = library.espeak_SetVoiceByName(voice.encode())
     for parameter, value in parameters.items():
         failed |= library.espeak_SetParameter(parameter, value, 0)

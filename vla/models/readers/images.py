@@ -1,6 +1,6 @@
 """A camera image to a few tokens: convolutions, then pooling by maps of which half are drawn by the instruction.
 
-The instruction is whatever the readers that are asked have made of it, written or spoken: "words" here are their tokens.
+The instruction is what the readers that are asked have made of it, written or spoken: "words" are their tokens.
 
 Each token is a weighted mean of features over the image (TokenLearner, arXiv 2106.11297) together with the mean
 position of its weights (spatial softmax, arXiv 1504.00702), so it can say *what* and *where*. One half of the maps is
