@@ -35,7 +35,7 @@ from vla.core.contract import Contract
 Image = UInt8[np.ndarray, "y x 3"]
 SPEECH_HZ = 16_000
 """Samples of speech in a second, of one channel."""
-SPEECH_S = (0.1, 10.0)
+SPEECH_S = (0.1, 8.0)
 """The shortest and the longest that is listened to, in seconds."""
 
 

@@ -33,7 +33,7 @@ from vla.core.types import ActionChunk, Observation
 from vla.models.text.tokenizer import InstructionTokenizer
 from vla.models.trunk.inputs import Batch, Committed, Inputs, Prediction, Sound, Targets
 from vla.models.trunk.interface import Interface
-from vla.sound.mel import log_mel
+from vla.sound.mel import MOST_FRAMES, log_mel
 
 Texts = tuple[Int64[Tensor, "k l"], Bool[Tensor, "k l"]]
 """Sentences as ids and which of them are real."""
@@ -169,7 +169,9 @@ class Preprocessor:
             "embodiment": np.full(b, embodiment, np.int64),
         }
         inputs = self._inputs(arrays, text, text_valid)
-        sound = Sound.of([None if o.speech is None else log_mel(o.speech) for o in observations])
+        # As long as can be: the last bits of an answer rest on the number of tokens, and may not on who speaks beside.
+        heard = [None if o.speech is None else log_mel(o.speech) for o in observations]
+        sound = Sound.of(heard, least=MOST_FRAMES)
         return dataclasses.replace(inputs, sound=sound, committed=self._committed(observations, robot))
 
     def samples(self, arrays: Mapping[str, np.ndarray], texts: Texts) -> Batch:

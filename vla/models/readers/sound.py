@@ -47,7 +47,7 @@ class SoundReader(Reader):
     def forward(
         self, inputs: Inputs, context: Mapping[str, Segment], table: TokenTable, activations: Activations
     ) -> Segment:
-        """As many tokens as the longest sound of the batch has, of 0.16 s each; more than 10 s is a `ContractError`."""
+        """As many tokens as the longest sound of the batch has, of 0.16 s each; more than 8 s is a `ContractError`."""
         sound = inputs.sound
         if sound is None:
             x = self.position.new_zeros(len(inputs), 0, self.position.shape[1])

@@ -23,8 +23,8 @@ from torch import Tensor
 
 T = TypeVar("T", bound="_OnDevice")
 
-SPAN = 128
-"""Frames of sound that batches are a multiple of, 1.28 s: so few shapes exist to be compiled for."""
+SPAN = 160
+"""Frames of sound that batches are a multiple of, 1.6 s: so few shapes exist to be compiled for."""
 Metrics = dict[str, Tensor]
 """What to log of a loss: scalars, detached. NaN where nothing was measured, which is left out of means and logs."""
 
@@ -90,12 +90,12 @@ class Sound(_OnDevice):
     valid: Bool[Tensor, "b f"]
 
     @staticmethod
-    def of(spectrograms: Sequence[Float[Tensor, "_ m"] | None]) -> "Sound | None":
-        """Spectrograms of any length side by side; None where nobody says anything."""
+    def of(spectrograms: Sequence[Float[Tensor, "_ m"] | None], *, least: int = 0) -> "Sound | None":
+        """Spectrograms of any length side by side, of ``least`` frames or more; None where nobody says anything."""
         heard = [spectrogram for spectrogram in spectrograms if spectrogram is not None]
         if not heard:
             return None
-        frames = -(-max(map(len, heard)) // SPAN) * SPAN
+        frames = -(-max(least, *map(len, heard)) // SPAN) * SPAN
         mel = heard[0].new_zeros(len(spectrograms), frames, heard[0].shape[1])
         valid = torch.zeros(mel.shape[:2], dtype=torch.bool)
         for i, spectrogram in enumerate(spectrograms):
