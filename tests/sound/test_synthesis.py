@@ -1,5 +1,6 @@
 """Speech is the same samples wherever and whenever it is made, and each voice is another one."""
 
+import os
 import subprocess
 import sys
 import zlib
@@ -43,19 +44,21 @@ def test_a_tone_keeps_its_height_at_16_khz(hz: int) -> None:
 
 def test_what_was_said_before_changes_no_sample() -> None:
     first = synthesise(SAID, "en-us")
-    for voice in ("en-us+f3", "en-us", "en-gb-scotland", "en-us"):
+    for voice in ("en-us+linda", "en-us", "en-gb-scotland", "en-us"):
         last = synthesise(SAID, voice)
     np.testing.assert_array_equal(last, first)
 
 
-def test_another_process_says_the_same() -> None:
+def test_another_process_says_the_same_whatever_its_memory_held_before() -> None:
+    """Every voice: there are some, left out for it, that read what nobody has written."""
     code = (
-        "from vla.sound.synthesis import synthesise; import zlib;"
-        "synthesise('something else', 'en+f4');"
-        f"print(zlib.crc32(synthesise({SAID!r}, 'en-us', words_per_minute=160, pitch=60).tobytes()))"
+        "from vla.sound.synthesis import synthesise; from vla.sound.voices import VOICES; import zlib;"
+        f"print(*(zlib.crc32(synthesise({SAID!r}, voice, words_per_minute=160).tobytes()) for voice in VOICES))"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(run.stdout) == zlib.crc32(synthesise(SAID, "en-us", words_per_minute=160, pitch=60).tobytes())
+    environment = {**os.environ, "MALLOC_PERTURB_": "170"}  # glibc fills what is taken and what is given back
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    ours = [zlib.crc32(synthesise(SAID, voice, words_per_minute=160).tobytes()) for voice in reversed(VOICES)]
+    assert list(map(int, run.stdout.split())) == ours[::-1]
 
 
 def test_threads_do_not_speak_at_once() -> None:
@@ -81,14 +84,14 @@ def test_nobody_who_is_heard_in_training_is_held_out() -> None:
 
 def test_rate_and_pitch_do_what_they_say() -> None:
     assert len(synthesise(SAID, "en", words_per_minute=250)) < 0.8 * len(synthesise(SAID, "en", words_per_minute=150))
-    low, usual, high = (_hum_hz(synthesise("ah", "en", pitch=pitch)) for pitch in (10, 50, 90))
+    low, usual, high = (_hum_hz(synthesise("low", "en", pitch=pitch)) for pitch in (10, 50, 90))
     assert 50 < low < usual < high < 300
 
 
 @pytest.mark.parametrize(
     ("text", "voice", "settings", "error", "says"),
     [
-        (SAID, "en-us+f9", {}, UnknownNameError, "unknown voice 'en-us\\+f9': did you mean"),
+        (SAID, "en-us+lindy", {}, UnknownNameError, "unknown voice 'en-us\\+lindy': did you mean 'en-us\\+linda'"),
         ("", "en-us", {}, ConfigError, "'' has no word to say"),
         (" ...", "en-us", {}, ConfigError, "has no word to say"),
         (SAID, "en-us", {"words_per_minute": 20}, ConfigError, "words_per_minute=20 must be from 80 to 450"),

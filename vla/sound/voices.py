@@ -1,23 +1,24 @@
 """Voices of espeak-ng that speak instructions. Free of heavy imports.
 
-A voice is an accent of the language, and behind a ``+`` the person: of a name that it does not know, espeak-ng takes
-the accent alone and says nothing, so names are looked up here.
+A voice is an accent of the language, and behind a ``+`` the person. Of a person that it does not know, espeak-ng takes
+another and says nothing, so names are looked up here; and for those with ``breath`` (f2, f3, f5, whisper and others) it
+reads memory that nobody has written, so that they never sound alike twice: they are left out.
 """
 
 from collections.abc import Mapping
 
 VOICES: Mapping[str, str] = {
     "en-us": "General American, a man",
-    "en-us+f3": "General American, a woman",
+    "en-us+linda": "General American, a woman",
     "en-us+m7": "General American, another man",
     "en-us+Andrea": "General American, another woman, quick",
     "en": "British, a man",
     "en+f4": "British, a woman",
     "en+m4": "British, another man",
     "en-gb-x-rp": "Received Pronunciation, a man",
-    "en-gb-x-rp+f5": "Received Pronunciation, a woman",
+    "en-gb-x-rp+steph": "Received Pronunciation, a woman",
     "en-gb-scotland": "Scottish, a man",
-    "en-gb-scotland+f2": "Scottish, a woman",
+    "en-gb-scotland+belinda": "Scottish, a woman",
     "en-gb-x-gbclan+m3": "Lancashire, a man",
     "en-gb-x-gbcwmd+Annie": "West Midlands, a woman",
     "en-029+m1": "Caribbean, a man",

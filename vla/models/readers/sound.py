@@ -5,6 +5,7 @@ a syllable, so a command of two seconds is a dozen tokens, as many as it has whe
 ids: no transcript is made, and none is needed to learn from.
 """
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -25,7 +26,7 @@ from vla.models.trunk.vocabulary import TokenTable
 from vla.sound.mel import BANDS, FRAMES_S, MOST_FRAMES
 
 _STRIDES = (2, 2, 2, 2)
-_FRAMES = 2 ** len(_STRIDES)
+_FRAMES = math.prod(_STRIDES)
 """Of a token: 0.16 s."""
 MOST_TOKENS = -(-MOST_FRAMES // SPAN) * SPAN // _FRAMES
 """Of the longest sound, padded as batches are."""
@@ -55,10 +56,11 @@ class SoundReader(Reader):
         if sound.mel.shape[1] > _FRAMES * MOST_TOKENS:
             seconds, most = sound.mel.shape[1] / FRAMES_S, MOST_FRAMES / FRAMES_S
             raise ContractError(f"sound: expected at most {most:g} s, got {seconds:g} s; send the command alone")
-        x, valid = rearrange(sound.mel, "b f m -> b m f"), sound.valid
-        for conv in self.convs:
-            # Behind its end a sound is 0 in each layer, so that what is read of it does not rest upon the padding.
-            valid = valid[:, ::2]
+        # Behind its end a sound is 0 in each layer, so that what is read of it does not rest upon the padding.
+        valid = sound.valid
+        x = rearrange(sound.mel * valid[..., None], "b f m -> b m f")
+        for conv, stride in zip(self.convs, _STRIDES, strict=True):
+            valid = valid[:, ::stride]
             x = F.gelu(conv(x)) * valid[:, None]
         tokens = (rearrange(x, "b e l -> b l e") + self.position[: x.shape[2]]) * valid[..., None]
         # All in one block: the mask leaves out the padding and nothing else.
