@@ -206,6 +206,17 @@ class TrainConfig:
             )
         if self.engine == "inline" and self.workers != 1:
             raise ConfigError(f"train.workers={self.workers}: engine inline has one worker; set workers to 1")
+        if not 0 <= self.constant < 1:
+            raise ConfigError(f"train.constant={self.constant} must be at least 0 and below 1")
+        for name in ("warmup_steps", "ema", "max_failures", "gradient_steps"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"train.{name}={getattr(self, name)} must be at least 0")
+
+    def require_speech(self) -> None:
+        """`ConfigError` where a model listens and nobody speaks, or the other way round.
+
+        A recipe may leave either to the command line, so it is asked when training begins.
+        """
         if self.augmentation.speech and not self.model.listens:
             raise ConfigError(
                 "train.augmentation.speech: the model has no reader of sound and would be told nothing; add one with "
@@ -216,11 +227,6 @@ class TrainConfig:
                 "model.readers.sound learns nothing unless instructions are spoken: make a speech bank with vla data "
                 "speak DATASET --out FOLDER, and name it with train.augmentation.speech"
             )
-        if not 0 <= self.constant < 1:
-            raise ConfigError(f"train.constant={self.constant} must be at least 0 and below 1")
-        for name in ("warmup_steps", "ema", "max_failures", "gradient_steps"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"train.{name}={getattr(self, name)} must be at least 0")
 
     def resolved(self) -> "TrainConfig":
         """The same with paths that hold in any folder."""

@@ -182,9 +182,9 @@ def test_recipes_that_hear_nothing_are_refused_before_training(
     make_recipe: MakeRecipe, bank: SpeechBank, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=r"train\.augmentation\.speech: the model has no reader of sound"):
-        make_recipe(augmentation={"speech": str(bank.path)})
+        train(make_recipe(augmentation={"speech": str(bank.path)}), tmp_path / "run")
     with pytest.raises(ConfigError, match=r"model\.readers\.sound learns nothing unless instructions are spoken"):
-        _listening(make_recipe, "")
+        train(_listening(make_recipe, ""), tmp_path / "run")
     with pytest.raises(ConfigError, match=r"train\.augmentation\.spoken=1\.5 must be between 0 and 1"):
         make_recipe(augmentation={"spoken": 1.5})
     with pytest.raises(DatasetError, match=r"nobody says 'put the .* add what is missing with: vla data speak DATASET"):
