@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 
 from vla.core.config import from_dict, load_recipe, to_dict
+from vla.datasets.dataset import Dataset
+from vla.sound.bank import speak
+from vla.sound.voices import TRAINING
 from vla.training.engines import train
 from vla.training.metrics import read_metrics
 from vla.training.recipe import TrainConfig
@@ -24,6 +27,7 @@ DATASETS = {
     "labels-from-logs": "renamed",
     "metaworld-mt50": "bare",
     "realtime": "dataset",
+    "spoken": "dataset",
     "tabletop": "dataset",
 }
 """The fixture that each recipe learns from; Meta-World offers no signal."""
@@ -50,6 +54,9 @@ def _curve(name: str, dataset: Path, run: Path, **changes: Any) -> dict[str, lis
     """The losses that the log says of each step; the gradient's norm moves by some percent from rounding alone."""
     value = to_dict(load_recipe(TrainConfig, RECIPES / f"{name}.yaml")) | CHANGES | changes
     value["data"] |= {"path": str(dataset)}
+    if value["augmentation"]["speech"]:
+        texts, _ = Dataset.open(dataset).episodes.column("instruction")
+        value["augmentation"]["speech"] = str(speak(run.with_name("bank"), sorted(texts), TRAINING).path)
     train(from_dict(TrainConfig, value, where=name), run)
     lines = [line for line in read_metrics(run) if line["kind"] == "train"]
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))

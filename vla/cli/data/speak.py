@@ -11,9 +11,8 @@ from vla.core.errors import ConfigError
 from vla.sound.voices import TRAINING
 
 _EXAMPLES = """  vla data speak data/place --out data/place-spoken
-  vla data speak data/place data/lift --out data/spoken --voices en-us en-us+linda en-gb-scotland --takes 2
-  vla data speak --sentences "put the mug away" "stop" --out data/spoken
-  vla train demo --data.path data/place --augmentation.speech data/place-spoken       (with a reader of sound)"""
+  vla data speak data/monday data/tuesday --out data/spoken --voices en-us en-us+linda en-gb-scotland --takes 2
+  vla data speak --sentences "put the mug away" "stop" --out data/spoken"""
 
 
 @dataclass(frozen=True, kw_only=True)
