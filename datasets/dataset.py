@@ -276,6 +276,7 @@ class Dataset:
             split=record.split,
             seed=record.seed,
             success=record.success,
+            questions=record.questions,
             sim_state=sim_state,
             model=self._read_checked(number, f"models/{record.model}.xml").decode() if record.model else "",
             provenance=record.provenance,

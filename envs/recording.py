@@ -1,16 +1,18 @@
 """Episodes of an expert, with disturbances on demand."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from vla.core.contract import Contract
+from vla.core.errors import ConfigError
 from vla.core.fit import limits
-from vla.core.types import Episode, Observation
+from vla.core.types import Episode, Observation, Question
 from vla.envs.disturbance import Disturbance
-from vla.envs.spec import Expert, RobotEnv, SimulatorModel, SimulatorState, to_observation
+from vla.envs.spec import Expert, Questioned, RobotEnv, SimulatorModel, SimulatorState, to_observation
 
 Driver = Callable[[Observation], np.ndarray]
 
@@ -74,17 +76,20 @@ def record_episode(
     driver: Driver | None = None,
     driver_steps: int | None = 0,
     label_driven: bool = False,
+    questions: int = 0,
 ) -> Episode:
     """Run one episode and return all of it.
 
     With ``driver``, that policy executes the first ``driver_steps`` steps (None: all) and the expert takes over from
     the states it has reached; only the expert's own steps are ``valid`` (HG-DAgger, arXiv 1810.02890). With
     ``label_driven`` the driven ones are too: what the expert wanted there is their label (DAgger, arXiv 1011.0686), so
-    it must be a function of the state alone.
+    it must be a function of the state alone. Of an environment that knows some, so many ``questions`` are asked at
+    random steps, and at the last one of a success what was done.
     """
     observation, info = env.reset(seed=seed)
     rng = np.random.default_rng([seed, 0x6E6F697365])
     pusher = _Pusher(disturbance, rng, env.contract) if disturbance else None
+    asking = _Asking(env, np.random.default_rng([seed, 0x61736B])) if questions else None
     rows: list[dict[str, Any]] = []
     terminated = truncated = False
     while not (terminated or truncated):
@@ -98,6 +103,8 @@ def record_episode(
         row: dict[str, Any] = {"images": observation["images"], "state": observation["state"], "action": action}
         if isinstance(env, SimulatorState):
             row["sim_state"] = env.sim_state()
+        if asking is not None:
+            asking.look(len(rows))
         row |= {
             "executed": executed,
             "signals": info.get("signals", {}),
@@ -106,10 +113,48 @@ def record_episode(
         }
         observation, reward, terminated, truncated, info = env.step(executed)
         rows.append(row | {"reward": reward, "done": terminated})
-    return _episode(env, rows, task=task, seed=seed, split=split, success=bool(info["success"]))
+    success = bool(info["success"])
+    asked = asking.chosen(questions, success) if asking is not None else ()
+    return _episode(env, rows, asked, task=task, seed=seed, split=split, success=success)
 
 
-def _episode(env: RobotEnv, rows: list[dict[str, Any]], *, task: str, seed: int, split: str, success: bool) -> Episode:
+class _Asking:
+    """Questions of one episode: each kind as often, and of a kind each answer, or most would be answered by one word."""
+
+    def __init__(self, env: RobotEnv, rng: np.random.Generator) -> None:
+        if not isinstance(env, Questioned):
+            raise ConfigError(f"questions: {type(env).__name__} knows none; collect without them")
+        self._env, self._rng = env, rng
+        self._found: list[Question] = []
+
+    def look(self, step: int) -> None:
+        """One question of this moment."""
+        found: Sequence[Question] = self._env.questions()
+        for part in ("kind", "answer"):
+            values = sorted({getattr(question, part) for question in found})
+            chosen = values[self._rng.integers(len(values))] if values else None
+            found = [question for question in found if getattr(question, part) == chosen]
+        if found:
+            self._found.append(replace(found[self._rng.integers(len(found))], step=step))
+
+    def chosen(self, number: int, success: bool) -> tuple[Question, ...]:
+        """So many of them, in the order of their steps, and what was done."""
+        last = self._found[-1].step if self._found else 0
+        taken = np.sort(self._rng.permutation(len(self._found))[:number])
+        deed = (replace(self._env.deed(), step=last),) if success and self._found else ()
+        return (*(self._found[i] for i in taken), *deed)
+
+
+def _episode(
+    env: RobotEnv,
+    rows: list[dict[str, Any]],
+    questions: tuple[Question, ...],
+    *,
+    task: str,
+    seed: int,
+    split: str,
+    success: bool,
+) -> Episode:
     def stack(key: str, dtype: Any) -> np.ndarray:
         return np.array([row[key] for row in rows], dtype)
 
@@ -132,6 +177,7 @@ def _episode(env: RobotEnv, rows: list[dict[str, Any]], *, task: str, seed: int,
         split=split,
         seed=seed,
         success=success,
+        questions=questions,
         sim_state=stack("sim_state", np.float64) if "sim_state" in rows[0] else None,
         model=env.model_xml if isinstance(env, SimulatorModel) else "",
     )

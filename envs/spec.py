@@ -1,6 +1,6 @@
 """What an environment is to the rest of the stack, and how one is described before it is built."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -9,7 +9,7 @@ import numpy as np
 from vla.core.contract import Contract
 from vla.core.machine.packages import is_installed, needed_packages, require_package
 from vla.core.machine.places import use_writable_folders
-from vla.core.types import Observation
+from vla.core.types import Observation, Question
 from vla.envs.gl import settle_gl
 
 Language = Literal[
@@ -79,6 +79,17 @@ class SimulatorModel(Protocol):
     @property
     def model_xml(self) -> str:
         """The model of the present scene: recorded with the states of an episode."""
+
+
+@runtime_checkable
+class Questioned(Protocol):
+    """An environment that knows what can be asked of it, and the right answers."""
+
+    def questions(self) -> Sequence[Question]:
+        """All that can be asked of the present moment."""
+
+    def deed(self) -> Question:
+        """The question what was done, of an episode that has ended well."""
 
 
 @dataclass(frozen=True, kw_only=True)

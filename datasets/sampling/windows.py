@@ -1,7 +1,7 @@
 """Training samples: one observation and the chunk of actions that follows it."""
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -13,8 +13,15 @@ from vla.datasets.store.clocks import holes
 from vla.datasets.store.layout import signal_name
 
 
+_GOALS = 4
+"""A picture is tens of tokens and changes little within an episode, so not every sample of a batch learns to write it."""
+
+
 class Windows:
     """A map-style view of a dataset: item ``i`` is one step whose label may be learned from.
+
+    With ``written`` "answer" further items follow behind these: each is a question that is asked of a step. There the
+    instruction is the question, no action is valid and no signal known.
 
     An item is a dictionary of arrays (a batch has the axis ``b`` in front of each), t observations, oldest first:
 
@@ -26,6 +33,9 @@ class Windows:
         action_valid       bool (h,)              false past these and where the label may not be learned from
         signals/<name>     float32 (g,)           each signal of the contract
         instruction        int64 ()               index into `instructions`
+        answer             int64 ()               index into `answers`, -1 for none; with ``written`` "answer"
+        goal               uint8 (n, y, x, 3)     the end of the episode; with ``written`` "goal"
+        goal_valid         bool ()                false where it was no success, and for most samples of a batch
         step_fraction      float32 ()             0 at the first step of the episode, 1 at the last
         index              int64 ()               step of the dataset
         episode            int64 ()               episode of the dataset
@@ -40,11 +50,12 @@ class Windows:
         *,
         history: int = 1,
         hz: float | None = None,
+        written: Collection[str] = (),
     ) -> None:
         """Select ``episodes`` and ``cameras``, all by default.
 
         ``horizon`` is the length of the action chunks, ``history`` the number of observations. ``hz`` spaces both at
-        another rate than the dataset's: each is the nearest recorded step.
+        another rate than the dataset's: each is the nearest recorded step. ``written`` names what else is learned.
         """
         for name, value in (("horizon", horizon), ("history", history)):
             if value < 1:
@@ -75,6 +86,15 @@ class Windows:
         """Step of the dataset of each item."""
         self.owner: Int64[np.ndarray, " items"] = owner[keep]
         """Episode of the dataset of each item."""
+        self.steps = len(self.rows)
+        """Items that are about acting; what comes behind them are questions."""
+        self.questions: list[str] = []
+        self.answers: list[str] = []
+        """The distinct questions and answers of the whole dataset, where they are learned."""
+        self._written = frozenset(written)
+        self._asked = np.zeros((0, 2), np.int64)  # question and answer of each item behind the steps
+        if "answer" in self._written:
+            self._ask()
         # Labels behind a hole are not those of the steps that they would stand for.
         found = holes(dataset.time_ns, dataset.episode_starts, dataset.contract.control_hz)
         self._holes = np.append(found, len(dataset))
@@ -99,7 +119,7 @@ class Windows:
         first = starts[:, None]
         # Before the start, the first observation stands in; the mask says so.
         observed = np.maximum(seen, first)
-        return {
+        arrays = {
             "images": self._images(observed),
             "state": data.state[observed],  # (b, t, s)
             "observation_valid": seen >= first,
@@ -112,6 +132,11 @@ class Windows:
             "index": rows,
             "episode": owner,
         }
+        if "answer" in self._written:
+            arrays |= self._questions(items, arrays)
+        if "goal" in self._written:
+            arrays |= self._goals(items, owner, starts + lengths - 1)
+        return arrays
 
     def chunks(self, items: Int64[np.ndarray, " b"]) -> tuple[Float32[np.ndarray, "b h d"], Bool[np.ndarray, "b h"]]:
         """The ``actions`` and the ``action_valid`` of `batch`, without reading a frame."""
@@ -130,7 +155,51 @@ class Windows:
 
     def first_items(self) -> Int64[np.ndarray, " episodes"]:
         """The first item of each episode, where only looking tells where things are."""
-        return np.flatnonzero(np.diff(self.owner, prepend=-1)).astype(np.int64)
+        return np.flatnonzero(np.diff(self.owner[: self.steps], prepend=-1)).astype(np.int64)
+
+    def _ask(self) -> None:
+        """Items for the questions of the selected episodes; words are counted over the whole dataset."""
+        texts = {text: number for number, text in enumerate(self.instructions)}
+        answers: dict[str, int] = {}
+        found: dict[int, list[tuple[int, int, int]]] = {}
+        for episode, questions in self.dataset.episodes.questions():
+            length = int(self.dataset.episode_lengths[episode])
+            for q in questions:
+                if q.step >= length:
+                    raise DatasetError(
+                        f"{self.dataset.url}, episode {episode}: {q.text!r} is asked of step {q.step} of {length}"
+                    )
+                asked = texts.setdefault(q.text, len(texts)), answers.setdefault(q.answer, len(answers))
+                found.setdefault(episode, []).append((q.step, *asked))
+        self.questions, self.answers = list(texts)[len(self.instructions) :], list(answers)
+        self.instructions = list(texts)
+        own = [(episode, *q) for episode in self.episodes.tolist() for q in found.get(episode, ())]
+        table = np.array(own, np.int64).reshape(-1, 4)  # episode, step, question, answer
+        self.rows = np.concatenate([self.rows, self.dataset.episode_starts[table[:, 0]] + table[:, 1]])
+        self.owner = np.concatenate([self.owner, table[:, 0]])
+        self._asked = table[:, 2:]
+
+    def _questions(self, items: Int64[np.ndarray, " b"], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What is different where something is asked."""
+        asks = items >= self.steps
+        asked = self._asked[items[asks] - self.steps]  # (q, 2)
+        instruction, answer = arrays["instruction"].copy(), np.full(len(items), -1, np.int64)
+        instruction[asks], answer[asks] = asked[:, 0], asked[:, 1]
+        unknown = {}
+        for name in map(signal_name, self.dataset.signals):  # they are about what the instruction names
+            unknown[name] = np.where(asks[:, None], np.float32(np.nan), arrays[name])
+        valid = arrays["action_valid"] & ~asks[:, None]
+        return {"instruction": instruction, "answer": answer, "action_valid": valid, **unknown}
+
+    def _goals(
+        self, items: Int64[np.ndarray, " b"], owner: Int64[np.ndarray, " b"], last: Int64[np.ndarray, " b"]
+    ) -> dict[str, np.ndarray]:
+        """The pictures at the end of every `_GOALS`-th sample's episode, where that was a success."""
+        valid = (np.arange(len(items)) % _GOALS == 0) & (items < self.steps)
+        valid &= self.dataset.episodes.success[owner] == 1
+        goal = np.zeros((len(items), len(self.cameras), *self._image_shape), np.uint8)
+        goal[valid] = self._images(last[valid, None])[:, 0]
+        return {"goal": goal, "goal_valid": valid}
 
     def _images(self, steps: Int64[np.ndarray, "b t"]) -> np.ndarray:
         """Frames of all cameras, uint8 (b, t, n, y, x, 3)."""

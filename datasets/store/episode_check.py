@@ -1,7 +1,7 @@
 """Whether an episode is what the dataset's contract promises: asked once, before anything is written."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ def check_episode(episode: Episode, contract: Contract) -> None:
         raise DatasetError("the episode has no steps: expected at least 1; do not append it")
     check_labels(
         instruction=episode.instruction,
-        texts=(*episode.instruction_alternatives, episode.task, episode.split, episode.model),
+        texts=(*episode.instruction_alternatives, episode.task, episode.split, episode.model, *_asked(episode)),
         seed=episode.seed,
         provenance=episode.provenance,
     )
@@ -50,6 +50,19 @@ def check_within_limits(rows: Mapping[str, np.ndarray], contract: Contract) -> N
             check_limits(values, dimensions, contract.tolerance, what=name)
         except ContractError as error:
             raise DatasetError(str(error)) from None
+
+
+def _asked(episode: Episode) -> Iterator[str]:
+    """The words of what can be asked; `DatasetError` for what is asked of no step, or has no words."""
+    for question in episode.questions:
+        if not 0 <= question.step < len(episode):
+            raise DatasetError(
+                f"questions: {question.text!r} is asked of step {question.step}: expected 0 to {len(episode) - 1}"
+            )
+        for name in ("text", "answer"):
+            if not getattr(question, name).strip():
+                raise DatasetError(f"questions: expected words, got an empty {name} at step {question.step}")
+        yield from (question.text, question.answer, question.kind)
 
 
 def _check_simulator(episode: Episode, steps: int) -> None:

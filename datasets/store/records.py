@@ -12,8 +12,8 @@ from jaxtyping import Int8, Int32, Int64
 
 from vla.core.errors import DatasetError
 from vla.core.files import NotPlainError, plain_name
-from vla.core.sealed import DamageError, parse_json, table, whole
-from vla.core.types import Episode
+from vla.core.sealed import DamageError, listed, parse_json, table, whole
+from vla.core.types import Episode, Question
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,8 @@ class EpisodeRecord:
     model: str = ""
     """Hash of the simulator model in the segment's ``models/``."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    questions: tuple[Question, ...] = ()
+    """What can be asked of its moments; written as a list of [step, kind, text, answer]."""
 
 
 EDITABLE = ("instruction", "instruction_alternatives", "task", "success", "split")
@@ -49,7 +51,7 @@ NOTES = "notes"
 """Key of a provenance, of an episode or a segment, with sentences for people on what is not as the source had it."""
 
 
-_EXTRA = ("frames", "sim_state", "model", "provenance")
+_EXTRA = ("frames", "sim_state", "model", "provenance", "questions")
 """Seldom set, and stored together."""
 _COLUMNS = [f.name for f in dataclasses.fields(EpisodeRecord) if f.name not in ("start", *_EXTRA)]
 
@@ -71,6 +73,7 @@ def record_of(episode: Episode, *, uid: str, start: int, content: str, model: st
         sim_state=episode.sim_state is not None,
         model=model,
         provenance=dict(episode.provenance),
+        questions=tuple(episode.questions),
     )
 
 
@@ -80,6 +83,8 @@ def encode_records(records: Sequence[EpisodeRecord]) -> bytes:
     extra = {}
     for number, record in enumerate(records):
         known = {name: getattr(record, name) for name in _EXTRA if getattr(record, name)}
+        if record.questions:
+            known["questions"] = [[q.step, q.kind, q.text, q.answer] for q in record.questions]
         if known:
             extra[str(number)] = known
     lines = [f'"{name}": {json.dumps(column, ensure_ascii=False, allow_nan=False)}' for name, column in columns.items()]
@@ -204,9 +209,18 @@ class EpisodeIndex(Sequence[EpisodeRecord]):
                     self._interned[name].set(number, tuple(value) if isinstance(value, list) else value)
 
     def extra(self, number: int) -> dict[str, Any]:
-        """What few episodes have: ``frames``, ``sim_state``, ``model``, ``provenance``."""
+        """What few episodes have: ``frames``, ``sim_state``, ``model``, ``provenance``, ``questions``."""
         text = self._extra.get(number)
-        return {} if text is None else json.loads(text)
+        found: dict[str, Any] = {} if text is None else json.loads(text)
+        if questions := found.get("questions"):
+            found["questions"] = tuple(Question(step=s, kind=k, text=t, answer=a) for s, k, t, a in questions)
+        return found
+
+    def questions(self) -> Iterator[tuple[int, tuple[Question, ...]]]:
+        """The number of each episode of which something can be asked, and what."""
+        for number, text in self._extra.items():
+            if '"questions"' in text and (found := self.extra(number).get("questions")):
+                yield number, found
 
     def notes(self) -> Iterator[tuple[int, list[str]]]:
         """The number of each episode of which an import had something to say, and what."""
@@ -319,3 +333,10 @@ def _check_extra(extra: object, episodes: int) -> None:
         if not isinstance(model := known.get("model", ""), str) or (model and not _MODEL.fullmatch(model)):
             raise DamageError(f"model: {str(model)[:40]!r} is no hash of one")
         table(known.get("provenance", {}), "provenance")
+        listed(known.get("questions", []), "questions", _check_question)
+
+
+def _check_question(value: object, name: str) -> None:
+    fits = isinstance(value, list) and list(map(type, value)) == [int, str, str, str] and 0 <= value[0] < _MOST
+    if not fits:
+        raise DamageError(f"{name}: expected [step, kind, text, answer], got {str(value)[:40]!r}")

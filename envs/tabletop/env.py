@@ -1,5 +1,6 @@
 """The tabletop as a Gymnasium environment, for any family of tasks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,9 +13,11 @@ from vla.core.errors import ConfigError
 from vla.core.fit import limits
 from vla.core.lookup import lookup
 from vla.core.provenance import versions
+from vla.core.types import Question
 from vla.envs.rendering import CameraRenderer, image_point
 from vla.envs.spec import LANGUAGES, Language
 from vla.envs.splits import ALL, HELD_OUT_PHRASINGS, SPLITS
+from vla.envs.tabletop.questions import deed_question, scene_questions
 from vla.envs.tabletop.scene.appearance import Appearance
 from vla.envs.tabletop.scene.arm import GRIPPER_OPEN_M, HOME_RAD, JOINT_HIGH_RAD, JOINT_LOW_RAD, JOINTS
 from vla.envs.tabletop.scene.config import TabletopConfig
@@ -171,6 +174,14 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             "pointing": np.asarray(np.concatenate(points), np.float32),
             "approach": np.asarray(self.task.plan(situation).tool_m, np.float32),
         }
+
+    def questions(self) -> Sequence[Question]:
+        """What can be asked of the scene as it is now; see `vla.envs.tabletop.questions`."""
+        return tuple(scene_questions(self.situation))
+
+    def deed(self) -> Question:
+        """The question what was done."""
+        return deed_question(self.task, self.situation)
 
     def _options(self, options: dict[str, Any]) -> tuple[Language, TabletopConfig]:
         """What is said, and the settings under the split that is asked for."""

@@ -132,7 +132,7 @@ def test_a_kind_of_one_loss_has_one_term(make_batch: MakeBatch, interface: Any) 
 
 
 def test_the_name_of_the_heads_loss_is_taken() -> None:
-    with pytest.raises(ConfigError, match=r"model.auxiliaries.action: so the loss of the head is called"):
+    with pytest.raises(ConfigError, match=r"model.auxiliaries.action: so another loss is called"):
         UnifiedConfig(auxiliaries={"action": GroundingConfig()})
 
 

@@ -201,13 +201,14 @@ def _is_sound(episode: Episode, contract: Contract) -> bool:
 
 def _driving(config: CollectConfig, env: str, learner: Learner | None, seed: int) -> dict[str, Any]:
     """Who drives an episode: what `record_episode` wants to know of it."""
+    asked = {"questions": config.questions}
     if learner is None:
-        return {"disturbance": config.disturbance}
+        return {"disturbance": config.disturbance, **asked}
     learner.begin(seed)
     if config.label == "expert":
-        return {"driver": learner, "driver_steps": None, "label_driven": True}
+        return {**asked, "driver": learner, "driver_steps": None, "label_driven": True}
     longest = int(config.settings.get("max_steps") or env_spec(env).max_steps)
     if not longest:
         raise ConfigError(f"collect: {env} does not say its longest episode; give it with --set max_steps=…")
     share = np.random.default_rng([seed, 0x74616B656F766572]).uniform(*config.takeover)
-    return {"driver": learner, "driver_steps": round(share * longest)}
+    return {**asked, "driver": learner, "driver_steps": round(share * longest)}

@@ -29,6 +29,9 @@ class CollectConfig:
     what the expert does itself, which takes over after a while and finishes."""
     takeover: tuple[float, float] = (0.05, 0.7)
     """Least and most of an episode's longest time that the policy drives before the expert takes over."""
+    questions: int = 0
+    """Questions of each episode that are recorded with their right answers, at random steps, where the environment
+    knows some; and what was done, where it was."""
     workers: int = field(default_factory=cores)
     patience_s: float = 600.0
     """A worker that finishes no episode for so long hangs, and is ended."""
@@ -36,6 +39,8 @@ class CollectConfig:
     def __post_init__(self) -> None:
         if self.episodes < 1 or self.workers < 1:
             raise ConfigError(f"collect: episodes={self.episodes} and workers={self.workers} must be at least 1")
+        if self.questions < 0:
+            raise ConfigError(f"collect: questions={self.questions} must be at least 0")
         if bool(self.policy) != bool(self.label):
             raise ConfigError(
                 "collect: --policy drives and --label (expert, takeover) says what is learned: give both, or neither"

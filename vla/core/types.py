@@ -107,6 +107,18 @@ class ClosablePolicy(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Question:
+    """What can be asked of a moment, and what is right."""
+
+    text: str
+    answer: str
+    kind: str = ""
+    """Questions of one kind are counted together."""
+    step: int = 0
+    """Of the episode: the observation that shows it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Episode:
     """One recorded episode of ``t`` steps: row ``i`` of each array belongs to the observation at step ``i``."""
 
@@ -137,6 +149,7 @@ class Episode:
     seed: int
     success: bool | None
     """None where nobody knows."""
+    questions: tuple[Question, ...] = ()
     sim_state: Float64[np.ndarray, "t m"] | None = None
     """The simulator's full state before each step, for exact replay and rendering anew."""
     model: str = ""

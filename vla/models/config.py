@@ -12,6 +12,7 @@ from vla.models.readers.config import ImagesConfig, ReaderConfig, StateConfig, T
 from vla.models.text.config import TokenizerConfig, WordsConfig
 from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.interface import Interface
+from vla.models.writers.config import WriterConfig
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +57,11 @@ class ModelConfig(Kinded):
         """Whether it reads spoken instructions."""
         return False
 
+    @property
+    def written(self) -> frozenset[str]:
+        """What is learned to be written beside actions, by its name in `vla.models.trunk.inputs.Targets`."""
+        return frozenset()
+
     @classmethod
     def table(cls) -> Mapping[str, type["ModelConfig"]]:
         """The kinds of this project."""
@@ -93,7 +99,8 @@ class UnifiedConfig(ModelConfig):
         default_factory=lambda: {"grounding": GroundingConfig(), "pointing": PointingConfig()}
     )
     """What else is learned, where the data offers a signal for it; without one, an auxiliary is left out."""
-
+    writers: dict[str, WriterConfig] = field(default_factory=dict)
+    """What is written beside actions: answers to questions, pictures of the end."""
     committed: int = 0
     """Most steps of a chunk that may be decided already when it is asked for, so that a robot need not wait (arXiv
     2512.05964): how many are, is drawn while training. 0 builds nothing for it."""
@@ -103,8 +110,9 @@ class UnifiedConfig(ModelConfig):
         if self.z_loss < 0:
             raise ConfigError(f"model.z_loss={self.z_loss} must be at least 0")
         object.__setattr__(self, "readers", in_order(self.readers))
-        if "action" in self.auxiliaries:
-            raise ConfigError("model.auxiliaries.action: so the loss of the head is called; give it another name")
+        for part, others in (("auxiliaries", ()), ("writers", tuple(self.auxiliaries))):
+            if taken := {"action", *others}.intersection(getattr(self, part)):
+                raise ConfigError(f"model.{part}.{min(taken)}: so another loss is called; give it another name")
         if not 0 <= self.committed < self.horizon:
             raise ConfigError(
                 f"model.committed={self.committed} must be at least 0 and below model.horizon={self.horizon}"
@@ -120,14 +128,21 @@ class UnifiedConfig(ModelConfig):
         """See `ModelConfig.listens`."""
         return any(reader.listens for reader in self.readers.values())
 
+    @property
+    def written(self) -> frozenset[str]:
+        """See `ModelConfig.written`."""
+        return frozenset(writer.target for writer in self.writers.values())
+
     def resolved(self) -> "UnifiedConfig":
         """See `ModelConfig.resolved`."""
-        return replace(self, readers={name: reader.resolved() for name, reader in self.readers.items()})
+        parts = {"readers": self.readers, "writers": self.writers}
+        return replace(self, **{n: {name: c.resolved() for name, c in part.items()} for n, part in parts.items()})
 
     def fit(self, chunks: "torch.Tensor") -> dict[str, Any]:
         """See `ModelConfig.fit`."""
-        readers = {name: made for name, reader in self.readers.items() if (made := reader.fit())}
-        return {"head": self.head.fit(chunks)} | ({"readers": readers} if readers else {})
+        parts = {"readers": self.readers, "writers": self.writers}
+        made = {n: {name: found for name, c in part.items() if (found := c.fit())} for n, part in parts.items()}
+        return {"head": self.head.fit(chunks)} | {name: found for name, found in made.items() if found}
 
     def build(self, interface: Interface, fitted: Mapping[str, Any]) -> "Model":
         """See `ModelConfig.build`."""

@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vla.core.errors import ConfigError
 from vla.models.config import ModelConfig
-from vla.models.trunk.inputs import Inputs, Metrics, Prediction, Targets
+from vla.models.trunk.inputs import Inputs, Metrics, Prediction, Targets, Written
 from vla.models.trunk.interface import Interface
 
 
@@ -40,6 +41,10 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def predict(self, inputs: Inputs) -> Prediction:
         """The chunk for each sample, and what the model believes beside it; of a model in evaluation mode."""
+
+    def write(self, name: str, inputs: Inputs) -> Written:
+        """What the writer ``name`` writes for each sample; of a model in evaluation mode."""
+        raise ConfigError(f"a model of kind {self.config.kind} writes actions and nothing else; train one with writers")
 
     @torch.inference_mode()
     def act(self, inputs: Inputs) -> Prediction:

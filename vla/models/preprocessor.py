@@ -30,10 +30,10 @@ from vla.core.media.images import resize_frame
 from vla.core.scaling import Statistics
 from vla.core.sealed import brief
 from vla.core.types import ActionChunk, Observation
+from vla.models.readers.sound import heard
 from vla.models.text.tokenizer import InstructionTokenizer
-from vla.models.trunk.inputs import Batch, Committed, Inputs, Prediction, Sound, Targets
+from vla.models.trunk.inputs import Batch, Committed, Inputs, Prediction, Targets, Written
 from vla.models.trunk.interface import Interface
-from vla.sound.mel import MOST_FRAMES, log_mel
 
 Texts = tuple[Int64[Tensor, "k l"], Bool[Tensor, "k l"]]
 """Sentences as ids and which of them are real."""
@@ -95,6 +95,8 @@ class Preprocessor:
     """Those of the instructions that it was trained on."""
     text_tokens: int
     """l"""
+    answer_tokens: int = 0
+    """Of the longest answer; 0 where nothing is asked."""
     image_size: tuple[int, int]
     """(y, x) of every image; others are stretched to it."""
     history: int
@@ -114,6 +116,7 @@ class Preprocessor:
             horizon=self.horizon,
             words=len(self.tokenizer),
             text=self.text_tokens,
+            answer=self.answer_tokens,
             embodiments=len(self.embodiments),
             signals=self.signals,
         )
@@ -145,8 +148,16 @@ class Preprocessor:
 
     def texts(self, sentences: Sequence[str]) -> Texts:
         """Sentences as tokens."""
-        ids, valid = self.tokenizer.encode(sentences, self.text_tokens)
-        return torch.from_numpy(ids), torch.from_numpy(valid)
+        return self._tokens(sentences, self.text_tokens)
+
+    def answers(self, sentences: Sequence[str]) -> Texts:
+        """Answers as tokens."""
+        return self._tokens(sentences, self.answer_tokens)
+
+    def said(self, written: Written) -> list[str]:
+        """The mirror: the sentences that a model has written."""
+        rows = zip(written.value.tolist(), written.known.tolist(), strict=True)
+        return [self.tokenizer.decode([i for i, known in zip(*row, strict=True) if known]) for row in rows]
 
     def observations(self, observations: Sequence[Observation], embodiment: int = 0) -> Inputs:
         """Live observations of one robot, each with its ``history``; what it lacks is a `ContractError`."""
@@ -169,13 +180,10 @@ class Preprocessor:
             "embodiment": np.full(b, embodiment, np.int64),
         }
         inputs = self._inputs(arrays, text, text_valid)
-        # As long as can be: the last bits of an answer rest on the number of tokens, and may not on who speaks beside.
-        heard = [None if o.speech is None else log_mel(o.speech) for o in observations]
-        sound = Sound.of(heard, least=MOST_FRAMES)
-        return dataclasses.replace(inputs, sound=sound, committed=self._committed(observations, robot))
+        return dataclasses.replace(inputs, sound=heard(observations), committed=self._committed(observations, robot))
 
-    def samples(self, arrays: Mapping[str, np.ndarray], texts: Texts) -> Batch:
-        """A batch of windows or of a mixture, whose ``instruction`` counts ``texts``."""
+    def samples(self, arrays: Mapping[str, np.ndarray], texts: Texts, answers: Texts | None = None) -> Batch:
+        """A batch of windows or of a mixture, whose ``instruction`` counts ``texts`` and ``answer`` the ``answers``."""
         arrays = {**arrays, "state": self._received(arrays)}
         instruction = torch.from_numpy(arrays["instruction"])
         inputs = self._inputs(arrays, texts[0][instruction], texts[1][instruction])
@@ -197,7 +205,9 @@ class Preprocessor:
             valid[rows, :, :d] = known[rows]
         prefix = "signals/"
         signals = {k.removeprefix(prefix): torch.from_numpy(v) for k, v in arrays.items() if k.startswith(prefix)}
-        return Batch(inputs=inputs, targets=Targets(actions=actions, executed=executed, valid=valid, signals=signals))
+        written = _written(arrays, answers)
+        targets = Targets(actions=actions, executed=executed, valid=valid, signals=signals, written=written)
+        return Batch(inputs=inputs, targets=targets)
 
     def chunks(
         self, prediction: Prediction, observations: Sequence[Observation], embodiment: int = 0
@@ -229,6 +239,7 @@ class Preprocessor:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON that `from_json` reads back with the same tokenizer."""
         own = {name: getattr(self, name) for name in ("words", "text_tokens", "image_size", "history", "horizon")}
+        own |= {"answer_tokens": self.answer_tokens} if self.answer_tokens else {}
         return {**own, "embodiments": [e.to_json() for e in self.embodiments]}
 
     @staticmethod
@@ -241,6 +252,7 @@ class Preprocessor:
                 tokenizer=tokenizer,
                 words=tuple(value["words"]),
                 text_tokens=int(value["text_tokens"]),
+                answer_tokens=int(value.get("answer_tokens", 0)),
                 image_size=(int(height), int(width)),
                 history=int(value["history"]),
                 horizon=int(value["horizon"]),
@@ -256,6 +268,10 @@ class Preprocessor:
         for embodiment in value["embodiments"]:
             embodiment["contract"].pop("versions")
         return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+    def _tokens(self, sentences: Sequence[str], length: int) -> Texts:
+        ids, valid = self.tokenizer.encode(sentences, length)
+        return torch.from_numpy(ids), torch.from_numpy(valid)
 
     def _received(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         """The states (b, t, s) of each robot within its limits."""
@@ -317,6 +333,19 @@ def _by_robot(arrays: Mapping[str, np.ndarray], b: int) -> list[tuple[int, np.nd
     if embodiment is None:
         return [(0, np.arange(b))]
     return [(int(number), np.flatnonzero(embodiment == number)) for number in np.unique(embodiment)]
+
+
+def _written(arrays: Mapping[str, np.ndarray], answers: Texts | None) -> dict[str, Written]:
+    """What writers learn from, of what the arrays have."""
+    found = {}
+    if "answer" in arrays and answers is not None and len(answers[0]):
+        number = torch.from_numpy(arrays["answer"])  # -1 is none
+        found["answer"] = Written(value=answers[0][number], known=answers[1][number] & (number >= 0)[:, None])
+    if "goal" in arrays:
+        pictures = torch.from_numpy(arrays["goal"])
+        known = torch.from_numpy(arrays["goal_valid"])[:, None].expand(-1, pictures.shape[1])
+        found["goal"] = Written(value=pictures, known=known.clone())
+    return found
 
 
 def robot_of(contract: Contract) -> Contract:

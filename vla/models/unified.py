@@ -3,9 +3,10 @@
     [ text (l) | images (t n k) | state (t) | grounding (1) | committed | actions (h, or h d) ]
       block 0                                 block 1         block 2     block 3 and later
 
-Readers write the inputs, auxiliaries add what the data teaches beside actions, a head writes the actions; each is one
-file, chosen by the configuration. How every parameter begins, by class (`vla.models.trunk.initialisation` applies it;
-a number alone is that, after ± it is a deviation from zero, and layers of PyTorch begin as PyTorch's):
+Readers write the inputs, auxiliaries add what the data teaches beside actions, a head writes the actions, and writers
+what else can be said, in the place of actions; each is one file, chosen by the configuration. How every parameter
+begins, by class (`vla.models.trunk.initialisation` applies it; a number alone is that, after ± it is a deviation from
+zero, and layers of PyTorch begin as PyTorch's):
 
     TokenTable      weight ±0.02
     Norm            weight neutral (1, or 0 where 1 is added to it)
@@ -29,6 +30,7 @@ a number alone is that, after ± it is a deviation from zero, and layers of PyTo
     MipHead         step_position ±0.02, refine ±0.02
     FlowHead        step_position ±0.02
     CommittedReader position ±0.02
+    TextWriter      position ±0.02
     LayerScale      weight 1
     HfTowerReader   time 0
     LoraLinear      lora_a ±0.58 / sqrt(inputs), lora_b 0
@@ -43,6 +45,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vla.core.errors import ConfigError
+from vla.core.lookup import lookup
 from vla.models.auxiliaries.auxiliary import Auxiliary
 from vla.models.committed import CommittedReader, kept
 from vla.models.config import UnifiedConfig
@@ -50,10 +53,11 @@ from vla.models.model import Model
 from vla.models.readers.reader import Activations, Reader
 from vla.models.trunk.attention import Transformer
 from vla.models.trunk.initialisation import account
-from vla.models.trunk.inputs import Inputs, Metrics, Prediction, Targets
+from vla.models.trunk.inputs import Inputs, Metrics, Prediction, Targets, Written
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.sequence import Reading, Segment
 from vla.models.trunk.vocabulary import SPECIALS, TokenTable, Vocabulary
+from vla.models.writers.writer import Writer
 
 _CAMERAS = "readers.images.cameras."
 
@@ -74,19 +78,23 @@ class UnifiedTransformer(Model):
         offered = {name: c for name, c in config.auxiliaries.items() if c.weight and interface.signals.get(c.signal)}
         self.auxiliaries: Mapping[str, Auxiliary] = _named({n: c.build(interface, width) for n, c in offered.items()})
         self.head = config.head.build(interface, config.trunk, fitted.get("head", {}))
+        made = fitted.get("writers", {})
+        writers = {n: c.build(interface, width, made.get(n, {})) for n, c in config.writers.items()}
+        self.writers: Mapping[str, Writer] = _named(writers)
         vocabulary = Vocabulary(self._ranges())
         self.table = TokenTable(vocabulary, width, scale=config.trunk.embedding_scale, z_loss=config.z_loss)
         self.trunk = Transformer(config.trunk)
         self.committed = CommittedReader(config.committed, interface, width) if config.committed else None
         asked = (auxiliary.segment(1, self.table) for auxiliary in self.auxiliaries.values())
         self.all_taught = self.head.reads_hidden or any(segment is not None for segment in asked)
-        self.all_taught &= not config.listens  # nobody may have spoken in a worker's batch
+        # Neither need a batch have something for each writer, nor anybody in it speak.
+        self.all_taught &= not writers and not config.listens
         account(self)
 
     def loss(self, inputs: Inputs, targets: Targets) -> tuple[Float[Tensor, ""], Metrics]:
         """See `Model.loss`: the head's loss, and that of each auxiliary by its weight."""
         terms, metrics = self.terms(inputs, targets)
-        return sum(terms.values(), torch.zeros_like(terms["action"])), metrics
+        return sum(terms.values(), inputs.state.new_zeros(())), metrics
 
     def terms(self, inputs: Inputs, targets: Targets) -> tuple[dict[str, Float[Tensor, ""]], Metrics]:
         """See `Model.terms`: of the head, and of each auxiliary by its name.
@@ -97,8 +105,19 @@ class UnifiedTransformer(Model):
             inputs = replace(inputs, committed=self.committed.draw(targets))
         segments, activations = self._read_inputs(inputs)
         reading = Reading(self.trunk, segments)
-        loss, metrics = self.head.loss(self.trunk, reading, inputs, targets, self.table)
-        terms = {"action": loss}
+        terms, metrics = {}, {}
+        if (acting := targets.acting) is None:
+            terms["action"], metrics = self.head.loss(self.trunk, reading, inputs, targets, self.table)
+        elif len(acting):  # where something is asked, nothing is done
+            own = reading.rows(acting), inputs[acting], targets[acting]
+            terms["action"], metrics = self.head.loss(self.trunk, *own, self.table)
+        for name, writer in self.writers.items():
+            written = targets.written.get(writer.target)
+            metrics |= dict.fromkeys(writer.measures, inputs.state.new_tensor(torch.nan))  # whatever is in this batch
+            if written is not None and len(rows := written.rows):
+                loss, found = writer.loss(self.trunk, reading.rows(rows), inputs[rows], written[rows], self.table)
+                terms[name] = writer.weight * loss
+                metrics |= found
         # What readers left (score maps) and what the trunk made of each segment (b, q, e), by the same names.
         activations |= reading.hidden
         for name, auxiliary in self.auxiliaries.items():
@@ -109,7 +128,7 @@ class UnifiedTransformer(Model):
 
     def shared(self) -> list[nn.Parameter]:
         """See `Model.shared`: readers, table and trunk, without what the head and auxiliaries have of their own."""
-        own = ("head.", "auxiliaries.")
+        own = ("head.", "auxiliaries.", "writers.")
         return [p for name, p in self.named_parameters() if p.requires_grad and not name.startswith(own)]
 
     def predict(self, inputs: Inputs) -> Prediction:
@@ -124,17 +143,24 @@ class UnifiedTransformer(Model):
         beliefs = {a.signal: a.predict(activations, self.table) for a in self.auxiliaries.values()}
         return Prediction(actions=actions, signals=beliefs)
 
+    def write(self, name: str, inputs: Inputs) -> Written:
+        """See `Model.write`."""
+        writer = lookup("writer of this model", name, dict(self.writers.items()))
+        segments, _ = self._read_inputs(inputs)
+        room = 0 if torch.is_grad_enabled() else writer.room
+        return writer.write(self.trunk, Reading(self.trunk, segments, room=room), inputs, self.table)
+
     def begin(self) -> None:
-        """See `Model.begin`: what the readers are said to begin with."""
-        for reader in self.readers.values():
-            reader.begin()
+        """See `Model.begin`: what readers and writers are said to begin with."""
+        for part in (*self.readers.values(), *self.writers.values()):
+            part.begin()
 
     def meaning(self, name: str) -> str:
         """See `Model.meaning`: an image tokenizer is its camera's, what was made elsewhere is what made it."""
-        for reader, part in self.readers.items():
+        for place, part in self._made().items():
             for own, meaning in part.meanings().items():
-                if name.startswith(prefix := f"readers.{reader}.{own}."):
-                    return f"readers.{reader}.{meaning}.{name.removeprefix(prefix)}"
+                if name.startswith(prefix := f"{place}.{own}."):
+                    return f"{place}.{meaning}.{name.removeprefix(prefix)}"
         before, found, after = name.partition(_CAMERAS)
         if not found or before:
             return name
@@ -163,13 +189,15 @@ class UnifiedTransformer(Model):
     def _ranges(self) -> dict[str, int]:
         """Sizes of the ranges of the vocabulary in their order; one that two parts ask for is a `ConfigError`."""
         asked = [("the text", "text", self.interface.words), ("the specials", "special", len(SPECIALS))]
-        asked += [
-            (f"readers.{n}", range_, ids) for n, part in self.readers.items() for range_, ids in part.ranges.items()
-        ]
+        made = self._made()
+        asked += [(place, range_, ids) for place, part in made.items() for range_, ids in part.ranges.items()]
         asked += [(f"auxiliaries.{n}", part.signal, part.ids) for n, part in self.auxiliaries.items() if part.ids]
         asked.append(("the head", "action", self.head.ids))
         owners: dict[str, str] = {}
         for who, name, _ in asked:
+            both = [made[part].meanings().get(name) for part in (who, owners.get(name, "")) if part in made]
+            if len(both) == 2 and both[0] == both[1] is not None:
+                continue  # what is read in it is written in it
             if name in owners:
                 raise ConfigError(
                     f"model: {owners[name]} and {who} both ask for the range {name!r} of the vocabulary; leave one of "
@@ -177,6 +205,11 @@ class UnifiedTransformer(Model):
                 )
             owners[name] = who
         return {name: ids for _, name, ids in asked}
+
+    def _made(self) -> dict[str, Reader | Writer]:
+        """Readers and writers by where they are: parts that may hold what was made elsewhere."""
+        readers = {f"readers.{name}": reader for name, reader in self.readers.items()}
+        return readers | {f"writers.{name}": writer for name, writer in self.writers.items()}
 
     def _range(self, name: str, words: Sequence[str]) -> list[str]:
         """Text by word, specials by name, anything else by its place among as many of the same dimensions."""
@@ -186,7 +219,7 @@ class UnifiedTransformer(Model):
         if name == "special":
             return [f"special {special}" for special in SPECIALS]
         of = ", ".join(d.name for d in self.interface.signals.get(name, ()))
-        made = {range_: meaning for reader in self.readers.values() for range_, meaning in reader.meanings().items()}
+        made = {range_: meaning for part in self._made().values() for range_, meaning in part.meanings().items()}
         return [f"{made.get(name, name)} {i} of {len(ids)} {of}".rstrip() for i in range(len(ids))]
 
     def blocks(self) -> list[nn.Module]:

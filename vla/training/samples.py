@@ -33,7 +33,7 @@ from vla.models.text.plain import words_of
 from vla.models.transfer import Fate, Parent, inherit_codec, inherit_robots, inherit_words
 from vla.models.trunk.inputs import Batch
 from vla.training.recipe import DataConfig, TrainConfig
-from vla.training.strata import STRATA
+from vla.training.strata import STRATA, questions
 
 _FIT_WINDOWS = 50_000
 """Chunks of each dataset that a codec is fitted to, at most."""
@@ -46,6 +46,8 @@ class Source(Protocol):
     """Windows of one dataset, or a mixture of several."""
 
     instructions: list[str]
+    questions: list[str]
+    answers: list[str]
 
     def __len__(self) -> int:
         """The number of items."""
@@ -92,11 +94,12 @@ class Samples:
 
     def _collate(self, source: Source) -> "partial[Batch]":
         preprocessor = self.blueprint.preprocessor
-        return partial(_collate, preprocessor, preprocessor.texts(source.instructions))
+        texts, answers = preprocessor.texts(source.instructions), preprocessor.answers(source.answers)
+        return partial(_collate, preprocessor, texts, answers)
 
 
-def _collate(preprocessor: Preprocessor, texts: Texts, arrays: dict[str, np.ndarray]) -> Batch:
-    return preprocessor.samples(arrays, texts)
+def _collate(preprocessor: Preprocessor, texts: Texts, answers: Texts, arrays: dict[str, np.ndarray]) -> Batch:
+    return preprocessor.samples(arrays, texts, answers)
 
 
 def open_samples(config: TrainConfig) -> Samples:
@@ -109,8 +112,9 @@ def open_samples(config: TrainConfig) -> Samples:
         raise ConfigError("train.data: which dataset? name it with --data.path, or list several under data.mixture")
     dataset = Dataset.open(data.path, data.manifest)
     episodes, held_out = _split(dataset, np.flatnonzero(data.select.mask(dataset.episodes)), data, config.seed)
-    train = Windows(dataset, model.horizon, episodes, history=model.history)
-    if len(train) == 0:
+    opened = partial(Windows, dataset, model.horizon, history=model.history, written=model.written)
+    train = opened(episodes)
+    if train.steps == 0:
         raise DatasetError(
             f"dataset {data.path} has no frame to learn from ({data.select}); collect or select more episodes"
         )
@@ -121,7 +125,7 @@ def open_samples(config: TrainConfig) -> Samples:
     )
     return Samples(
         train=train,
-        validation=Windows(dataset, model.horizon, held_out, history=model.history),
+        validation=opened(held_out),
         order=_order(train, data.strata, config.seed),
         blueprint=blueprint,
         parent=parent,
@@ -135,6 +139,10 @@ def _open_mixture(
     mixture: MixtureConfig, data: DataConfig, model: ModelConfig, parent: Parent | None, seed: int
 ) -> Samples:
     """Every robot of the mixture gets one scale, whatever number of datasets it comes from."""
+    if model.written:
+        raise ConfigError(
+            "model.writers: a mixture has no questions and no pictures of the end yet; train on data.path"
+        )
     datasets = [Dataset.open(entry.path, entry.manifest) for entry in mixture.entries]
     splits = []
     for dataset, entry in zip(datasets, mixture.entries, strict=True):
@@ -188,13 +196,22 @@ def _split(dataset: Dataset, chosen: Episodes, config: DataConfig, seed: int) ->
 
 
 def _order(windows: Windows, strata: dict[str, float], seed: int) -> SampleOrder:
-    """A share from each stratum that has items, the rest from everything."""
-    found = {name: np.flatnonzero(lookup("stratum", name, STRATA)(windows)) for name in strata}
-    present = {name: items for name, items in found.items() if len(items)}
+    """A share from each stratum that has items, the rest from all steps."""
+    asked, present = questions(windows), {}
+    for name in strata:
+        stratum = lookup("stratum", name, STRATA)
+        items = np.flatnonzero(stratum(windows) & (asked if stratum is questions else ~asked))
+        if len(items):
+            present[name] = items
+    if asked.any() and "questions" not in present:
+        raise ConfigError(
+            f"train.data.strata: the model learns to answer, and the data asks {int(asked.sum())} questions; say which "
+            "share of each batch they are: questions: 0.2"
+        )
     if not present:
-        return Order(seed, len(windows))
+        return Order(seed, windows.steps)
     shares = [strata[name] for name in present]
-    return StratifiedOrder([*present.values(), np.arange(len(windows))], [*shares, 1 - sum(shares)], seed)
+    return StratifiedOrder([*present.values(), np.arange(windows.steps)], [*shares, 1 - sum(shares)], seed)
 
 
 def _embodiment(
@@ -241,31 +258,36 @@ def _blueprint(
     Of a ``parent`` what means the same is kept; also what became of each.
     """
     instructions = [text for windows, _ in sources for text in _sentences(windows.dataset)]
-    words = {word for sentence in instructions for word in words_of(sentence)}
+    questions = [text for windows, _ in sources for text in windows.questions]
+    answers = [text for windows, _ in sources for text in windows.answers]
+    read, said = [*instructions, *questions], [*instructions, *questions, *answers]
+    words = {word for sentence in said for word in words_of(sentence)}
     fates: list[Fate] = []
     if parent is None:
-        tokenizer, room = config.tokenizer.fit(instructions), 0
+        tokenizer, room, longest = config.tokenizer.fit(said), 0, 0
     else:
-        tokenizer, fate = inherit_words(parent, config, instructions)
-        room = parent.blueprint.preprocessor.text_tokens
+        tokenizer, fate = inherit_words(parent, config, said)
+        theirs = parent.blueprint.preprocessor
+        room, longest = theirs.text_tokens, theirs.answer_tokens
         embodiments, of_robots = inherit_robots(parent, embodiments, config.horizon)
-        words.update(parent.blueprint.preprocessor.words)
+        words.update(theirs.words)
         fates += [fate, *of_robots]
     preprocessor = Preprocessor(
         embodiments=tuple(embodiments),
         tokenizer=tokenizer,
         words=tuple(sorted(words)),
-        text_tokens=config.text_tokens or max(room, tokenizer.room_for(instructions)),
+        text_tokens=config.text_tokens or max(room, tokenizer.room_for(read)),
+        answer_tokens=max([longest, *(len(tokenizer.ids(answer)) for answer in answers)]),
         image_size=image_size,
         history=config.history,
         horizon=config.horizon,
     )
-    tokenizer.require_tells_apart(instructions)
-    preprocessor.texts(instructions)  # refuses one that is longer than the recipe says
+    tokenizer.require_tells_apart(read)
+    preprocessor.texts(read)  # refuses one that is longer than the recipe says
     rng = np.random.default_rng([seed, 0x666974])
     width, chunks = preprocessor.interface.action, []
     for windows, embodiment in sources:
-        items = np.sort(rng.choice(len(windows), min(_FIT_WINDOWS, len(windows)), replace=False))
+        items = np.sort(rng.choice(windows.steps, min(_FIT_WINDOWS, windows.steps), replace=False))
         actions, _ = windows.chunks(items)
         scaled = preprocessor.scaled_chunks(windows.dataset.state[windows.rows[items]], actions, embodiment)
         chunks.append(torch.nn.functional.pad(scaled, (0, width - scaled.shape[-1])))

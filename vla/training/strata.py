@@ -30,4 +30,9 @@ def before_first_grasp(windows: Windows) -> Bool[np.ndarray, " items"]:
     return np.asarray(windows.rows < first[windows.owner] - 1)
 
 
-STRATA: dict[str, Stratum] = {"approach": before_first_grasp}
+def questions(windows: Windows) -> Bool[np.ndarray, " items"]:
+    """What is asked, where answers are learned; nothing else is drawn of them."""
+    return np.arange(len(windows)) >= windows.steps
+
+
+STRATA: dict[str, Stratum] = {"approach": before_first_grasp, "questions": questions}

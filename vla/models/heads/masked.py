@@ -5,8 +5,6 @@ masked; each round fills those of which the model is surest, until none is left.
 has been filled stays: a second masking of doubtful tokens is not done.
 """
 
-import math
-
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 from vla.core.errors import ConfigError
 from vla.models.codecs.codec import ActionCodec, by_place
 from vla.models.heads.head import ACTION_BLOCK, Head
+from vla.models.heads.rounds import draw_mask, fill
 from vla.models.trunk.attention import Transformer
 from vla.models.trunk.initialisation import initialise
 from vla.models.trunk.inputs import Inputs, Metrics, Targets, measured
@@ -40,7 +39,7 @@ class MaskedHead(Head):
     ) -> tuple[Float[Tensor, ""], Metrics]:
         """Cross entropy of the tokens that are masked; committed steps are taught as well, see `TokensHead`."""
         ids, learn = self.codec.encode(targets.actions, targets.valid)
-        masked = self._mask(len(ids), ids.device)
+        masked = draw_mask(*ids.shape, ids.device)
         # What may not be learned is always masked: shown, it would tell of labels that nobody vouches for.
         logits = self._read(trunk, prefix, ids, ~masked & learn, table)
         loss = table.cross_entropy(logits, ids)  # (b, l)
@@ -50,27 +49,11 @@ class MaskedHead(Head):
 
     def sample(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d"]:
         """`rounds` passes, each of all tokens."""
-        shape = len(prefix.valid), self.codec.length
-        ids = torch.zeros(shape, dtype=torch.long, device=prefix.valid.device)
-        filled = torch.zeros_like(ids, dtype=torch.bool)
-        for left in self._left():
-            chance, found = self._read(trunk, prefix, ids, filled, table).softmax(dim=-1).max(dim=-1)  # (b, l) each
-            ids = torch.where(filled, ids, found)
-            # What was filled before counts as certain, so it stays among those that are kept.
-            surest = chance.masked_fill(filled, math.inf).topk(self.codec.length - left, dim=-1).indices
-            filled = torch.zeros_like(filled).scatter(1, surest, True)
-        return self.codec.decode(ids)
+        def read(ids: Int64[Tensor, "b l"], filled: Bool[Tensor, "b l"]) -> Float[Tensor, "b l v"]:
+            return self._read(trunk, prefix, ids, filled, table)
 
-    def _left(self) -> list[int]:
-        """Tokens that are masked after each round: few are filled first, where little is known, and more later."""
-        shares = (math.cos(math.pi / 2 * i / self.rounds) for i in range(1, self.rounds))
-        return [*(int(share * self.codec.length) for share in shares), 0]
-
-    def _mask(self, b: int, device: torch.device) -> Bool[Tensor, "b l"]:
-        """A share of each chunk's tokens, drawn as decoding goes through them, of at least one token."""
-        share = torch.cos(math.pi / 2 * torch.rand(b, 1, device=device))
-        order = torch.rand(b, self.codec.length, device=device).argsort(dim=1)
-        return order < (share * self.codec.length).ceil().clamp(min=1)
+        b, device = len(prefix.valid), prefix.valid.device
+        return self.codec.decode(fill(read, b, self.codec.length, self.rounds, device))
 
     def _read(
         self,

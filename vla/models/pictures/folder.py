@@ -105,6 +105,21 @@ def fitted_codec(fitted: Mapping[str, Any]) -> CodecSpec:
         raise ContractError(f"image codec in the contract: {error}; it is damaged") from None
 
 
+def codec_settings(path: str, *, where: str) -> dict[str, Any]:
+    """What a contract is to say of the codec in the folder ``path``; ``where`` names who asks in errors."""
+    if not path:
+        raise ConfigError(f"{where}.path: which codec? Make one with: vla codes fit DATA FOLDER")
+    return read_image_codec(Path(path))[0].to_json()
+
+
+def begin_codec(codec: ImageCodec, spec: CodecSpec, path: str) -> None:
+    """Read the weights of the codec that ``spec`` was made of."""
+    found, weights = read_image_codec(Path(path))
+    if found != spec:
+        raise ConfigError(f"model: {path} holds another codec than when its settings were read")
+    codec.load_state_dict(weights)
+
+
 def require_new_folder(path: Path) -> None:
     """`CheckpointError` for a folder that holds anything: models may read by what is there."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):

@@ -6,14 +6,13 @@ kind it is; only where a model begins is it read from the folder that it was fit
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from einops import rearrange
 from torch import nn
 
 from vla.core.errors import ConfigError
-from vla.models.pictures.folder import CodecSpec, read_image_codec
+from vla.models.pictures.folder import CodecSpec, begin_codec
 from vla.models.readers.config import CodesConfig
 from vla.models.readers.images import Views
 from vla.models.readers.patches import picture_segment
@@ -61,10 +60,7 @@ class CodesReader(Reader):
 
     def begin(self) -> None:
         """See `Reader.begin`: the codec's weights are read from the folder that it was fitted into."""
-        spec, weights = read_image_codec(Path(self._path))
-        if spec != self.spec:
-            raise ConfigError(f"model.readers: {self._path} holds another codec than when its settings were read")
-        self.codec.load_state_dict(weights)
+        begin_codec(self.codec, self.spec, self._path)
 
     def meanings(self) -> Mapping[str, str]:
         """See `Reader.meanings`: ids and weights of another codec mean something else."""

@@ -279,11 +279,9 @@ class CodesConfig(ReaderConfig):
 
     def fit(self) -> dict[str, Any]:
         """The codec's settings, the size of its pictures, and the digest of its weights."""
-        from vla.models.pictures.folder import read_image_codec
+        from vla.models.pictures.folder import codec_settings
 
-        if not self.path:
-            raise ConfigError("model.readers.codes.path: which codec? Make one with: vla codes fit DATA FOLDER")
-        return read_image_codec(Path(self.path))[0].to_json()
+        return codec_settings(self.path, where="model.readers.codes")
 
     def build(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> "Reader":
         """See `ReaderConfig.build`."""

@@ -6,7 +6,7 @@ ids: no transcript is made, and none is needed to learn from.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,22 +14,32 @@ from einops import rearrange
 from torch import nn
 
 from vla.core.errors import ContractError
+from vla.core.types import Observation
 from vla.models.readers.config import SoundConfig
 from vla.models.readers.reader import Activations, Reader
 from vla.models.trunk.attention import Transformer, attention_mask
 from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.initialisation import initialise
-from vla.models.trunk.inputs import SPAN, Inputs
+from vla.models.trunk.inputs import SPAN, Inputs, Sound
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.sequence import Segment
 from vla.models.trunk.vocabulary import TokenTable
-from vla.sound.mel import BANDS, FRAMES_S, MOST_FRAMES
+from vla.sound.mel import BANDS, FRAMES_S, MOST_FRAMES, log_mel
 
 _STRIDES = (2, 2, 2, 2)
 _FRAMES = math.prod(_STRIDES)
 """Of a token: 0.16 s."""
 MOST_TOKENS = -(-MOST_FRAMES // SPAN) * SPAN // _FRAMES
 """Of the longest sound, padded as batches are."""
+
+
+def heard(observations: Sequence[Observation]) -> Sound | None:
+    """What is said in live observations; None where that is nothing.
+
+    As long as can be: the last bits of an answer rest on the number of tokens, and may not on who speaks beside.
+    """
+    said = [None if seen.speech is None else log_mel(seen.speech) for seen in observations]
+    return Sound.of(said, least=MOST_FRAMES)
 
 
 class SoundReader(Reader):

@@ -37,6 +37,10 @@ class Marks:
         """Those of the batch ``times`` times, one after the other."""
         return Marks(segment=self.segment.clone(), block=self.block.clone(), valid=self.valid.repeat(times, 1))
 
+    def rows(self, rows: Int64[Tensor, " r"]) -> "Marks":
+        """Those of some samples."""
+        return Marks(segment=self.segment, block=self.block, valid=self.valid[rows])
+
     def followed_by(self, other: "Marks") -> "Marks":
         """Those of both, one behind the other."""
         return Marks(
@@ -104,6 +108,13 @@ class GrowingCache(Cache):
         shorter._layers = {layer: (k[:, :, :length], v[:, :, :length]) for layer, (k, v) in self._layers.items()}
         shorter.marks, shorter.start = self.marks.first(length), 0
         return shorter
+
+    def rows(self, rows: Int64[Tensor, " r"]) -> "GrowingCache":
+        """The one that holds some samples of the batch alone."""
+        fewer = copy.copy(self)
+        fewer._layers = {layer: (k[rows], v[rows]) for layer, (k, v) in self._layers.items()}
+        fewer.marks = self.marks.rows(rows)
+        return fewer
 
     def detached(self) -> "GrowingCache":
         """See `Cache.detached`."""

@@ -71,6 +71,7 @@ INITIAL: Mapping[str, Mapping[str, Rule]] = {
     "MipHead": {"step_position": Normal(0.02), "refine": Normal(0.02)},
     "FlowHead": {"step_position": Normal(0.02)},
     "CommittedReader": {"position": Normal(0.02)},
+    "TextWriter": {"position": Normal(0.02)},
     "LayerScale": {"weight": Constant(1.0)},
     "HfTowerReader": {"time": Constant(0.0)},
     "LoraLinear": {"lora_a": Normal(0.58, "inputs"), "lora_b": Constant(0.0)},  # A as PyTorch's layers begin

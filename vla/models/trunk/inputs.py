@@ -55,8 +55,8 @@ class _OnDevice:
         self._each(kept)
         return found
 
-    def __getitem__(self: T, rows: slice) -> T:
-        """Some samples of the batch."""
+    def __getitem__(self: T, rows: slice | Tensor) -> T:
+        """Some samples of the batch, by a slice or by their numbers."""
         return self._each(lambda tensor: tensor[rows])
 
     def _each(self: T, change: Any) -> T:
@@ -64,7 +64,7 @@ class _OnDevice:
             if isinstance(value, _OnDevice):
                 return value._each(change)
             if isinstance(value, Mapping):
-                return {k: change(v) for k, v in value.items()}
+                return {k: changed(v) for k, v in value.items()}
             return None if value is None else change(value)
 
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
@@ -136,6 +136,21 @@ class Inputs(_OnDevice):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Written(_OnDevice):
+    """What is to be written beside actions."""
+
+    value: Int64[Tensor, "b l"] | UInt8[Tensor, "b n y x 3"]
+    """Words as ids, or a picture of each camera."""
+    known: Bool[Tensor, "b l"] | Bool[Tensor, "b n"]
+    """Which of the ids are of the sentence, which of the pictures are there; nothing of a sample teaches nothing."""
+
+    @property
+    def rows(self) -> Int64[Tensor, " r"]:
+        """The samples that have it."""
+        return self.known.any(dim=1).nonzero()[:, 0]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Targets(_OnDevice):
     """What the robots did next, and what else is known of the moment."""
 
@@ -147,6 +162,16 @@ class Targets(_OnDevice):
     """What was sent instead of ``actions``, scaled alike; None where nobody says so, and it was these."""
     signals: Mapping[str, Float[Tensor, "b g"]] = field(default_factory=dict)
     """Whatever else the dataset says, in its own units; NaN where it is not known."""
+    written: Mapping[str, Written] = field(default_factory=dict)
+    """What writers learn from, by name: ``answer`` to a question, ``goal`` as pictures of the end."""
+
+    @property
+    def acting(self) -> Int64[Tensor, " r"] | None:
+        """The samples that are about acting, of a batch in which others are questions; None for all."""
+        if "answer" not in self.written:
+            return None
+        asked = self.written["answer"].known.any(dim=1)
+        return (~asked).nonzero()[:, 0] if asked.any() else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,3 +28,5 @@ class Interface:
     """Robots."""
     signals: Mapping[str, tuple[Dimension, ...]]
     """The signals that the training data offers."""
+    answer: int = 0
+    """Tokens of the longest answer to a question; 0 where none is asked."""

@@ -225,6 +225,12 @@ class Reading(Prefix):
         """See `Prefix.repeated`."""
         return self.cached.repeated(times)
 
+    def rows(self, rows: Int64[Tensor, " r"]) -> Prefix:
+        """Of some samples alone, to go on from in a way that is not that of the others; with gradients, without room."""
+        prefix = self.cached
+        assert isinstance(prefix.cache, GrowingCache), "a static cache holds one line of extensions, of all samples"
+        return replace(prefix, cache=prefix.cache.rows(rows), valid=prefix.valid[rows])
+
     def _read(self) -> tuple[Float[Tensor, "b l e"], CachedPrefix]:
         if self._found is None:
             self._found = self._nothing(self._room).extend(self._trunk, self._whole)

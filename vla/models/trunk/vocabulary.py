@@ -1,6 +1,6 @@
 """One vocabulary for everything that is read or written, one table, one tied head.
 
-    [ text | special | what readers read as ids | a range for each auxiliary that speaks in tokens | action ]
+    [ text | special | what readers read and writers write | a range for each auxiliary that speaks in tokens | action ]
 
 Each part of a model asks for a range by name, and reads and writes nothing outside of its own: decoding slices the
 table to the ids that the grammar allows at a position, the bins of *that* joint and no others.

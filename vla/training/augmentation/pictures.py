@@ -35,8 +35,10 @@ class Augmentation:
 
     def __call__(self, inputs: Inputs, targets: Targets) -> tuple[Inputs, Targets]:
         """The batch as it might as well have been recorded."""
-        config = self._config
+        config, goal = self._config, targets.written.get("goal")
         images, signals = inputs.images, dict(targets.signals)
+        if goal is not None:  # one more observation: it changes as the others do
+            images = torch.cat([images, goal.value[:, None]], dim=1)
         if config.shift:
             b, _, n, height, width, _ = images.shape
             reach = torch.tensor([int(config.shift * height), int(config.shift * width)], device=images.device)
@@ -55,8 +57,14 @@ class Augmentation:
             images = _recolour(images, config)
         if config.channels:
             colourless = torch.tensor([tuple(ids) in self._colourless for ids in inputs.text.tolist()])
+            if targets.acting is not None:  # an answer may name what its question does not
+                colourless &= torch.zeros_like(colourless).scatter(0, targets.acting.cpu(), True)
             images = _exchange_channels(images, config.channels, colourless.to(images.device))
-        return replace(inputs, images=images), replace(targets, signals=signals)
+        written = targets.written
+        if goal is not None:
+            written = {**written, "goal": replace(goal, value=images[:, -1])}
+            images = images[:, :-1]
+        return replace(inputs, images=images), replace(targets, signals=signals, written=written)
 
 
 def shift_images(images: UInt8[Tensor, "b t n y x 3"], by: Int64[Tensor, "b n 2"]) -> UInt8[Tensor, "b t n y x 3"]:

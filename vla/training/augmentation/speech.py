@@ -30,9 +30,14 @@ class Speaking:
         self._text = {tuple(ids): text for text, ids in said.items()}
         self._kept: dict[str, Float[Tensor, "_ m"]] = {}
 
-    def __call__(self, inputs: Inputs, said: Int64[Tensor, "b l"]) -> Inputs:
-        """The batch with some of its instructions spoken; ``said`` is how they stand in the data, in tokens."""
+    def __call__(self, inputs: Inputs, said: Int64[Tensor, "b l"], acting: Int64[Tensor, " r"] | None = None) -> Inputs:
+        """The batch with some of its instructions spoken; ``said`` is how they stand in the data, in tokens.
+
+        Where it is not ``acting``, by default it is everywhere, something is asked, and stays written.
+        """
         chosen = torch.rand(len(inputs)) < self._share  # drawn on the CPU, where the sounds are
+        if acting is not None:
+            chosen &= torch.zeros_like(chosen).scatter(0, acting.cpu(), True)
         voices = torch.rand(len(inputs)).tolist()
         rows = said.cpu().tolist() if chosen.any() else []
         heard: list[Tensor | None] = [None] * len(inputs)

@@ -42,13 +42,18 @@ class Wording:
         self._longest = max([1, *map(len, said)])
         self._common = torch.tensor(sorted(w for w, n in counts.items() if n > _COMMON * len(instructions)))
 
-    def __call__(self, inputs: Inputs) -> Inputs:
-        """The batch as it might as well have been said.
+    def __call__(self, inputs: Inputs, acting: Int64[Tensor, " r"] | None = None) -> Inputs:
+        """The batch as it might as well have been said; where it is not ``acting``, words keep their order.
 
-        Most batches are as short as the data's, some have any length: all places are learned, and few steps pay.
+        Whether red is left of blue is another question than whether blue is left of red. Most batches are as short as
+        the data's, some have any length: all places are learned, and few steps pay.
         """
         if self._rotate:
-            inputs = replace(inputs, text=_rotated(inputs.text, inputs.text_valid, self._rotate))
+            text = _rotated(inputs.text, inputs.text_valid, self._rotate)
+            if acting is not None:
+                rotated, text = text, inputs.text.clone()
+                text[acting] = rotated[acting]
+            inputs = replace(inputs, text=text)
         if not self._share or not len(self._fillers):
             return replace(inputs, **{n: getattr(inputs, n)[:, : self._longest] for n in ("text", "text_valid")})
         most = inputs.text.shape[1]

@@ -1,0 +1,114 @@
+"""What can be asked of a scene of the table, and what is right: read off the simulation, said as instructions are.
+
+Left, right, in front of and behind are the robot's own, as in ``tabletop/push`` and ``tabletop/spatial``. A question is
+only asked where its answer is clear, so of things that are nearly level nobody asks which is left of the other.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from vla.core.types import Question
+from vla.envs.tabletop.scene.world import Thing
+from vla.envs.tabletop.tasks.drawer import is_closed, is_open
+from vla.envs.tabletop.tasks.skills import held
+from vla.envs.tabletop.tasks.spatial import RELATIONS
+from vla.envs.tabletop.tasks.task import Situation, Task, words
+
+NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight")
+_SIDES = {
+    "left of": np.array([0.0, 1.0]),
+    "right of": np.array([0.0, -1.0]),
+    "in front of": np.array([-1.0, 0.0]),
+    "behind": np.array([1.0, 0.0]),
+}
+"""Directions (x, y) on the table: in front is nearer to the robot."""
+_CLEAR_M = 0.03
+"""By which a thing is clearly on one side."""
+_ON_M, _LOW_M = 0.045, 0.02
+"""How far a block's middle may be from that of what it is on or in, and how high above the table its underside."""
+_WITHIN = {"plate": "on", "bowl": "in"}
+
+
+def scene_questions(situation: Situation) -> Iterator[Question]:
+    """Of colour, relation, number, and what is where, as it is now."""
+    layout = situation.layout
+    loose = [thing for thing in layout.spots_m if thing.kind != "drawer"]
+    names = {thing: f"the {layout.phrase(thing)}" for thing in layout.spots_m}
+    clear = [thing for thing in loose if list(names.values()).count(names[thing]) == 1]
+    yield from _numbers(situation, loose)
+    yield from _relations(situation, clear, names)
+    yield from _places(situation, clear, names)
+
+
+def deed_question(task: Task, situation: Situation) -> Question:
+    """What was done, where an episode ended well: in the family's first words."""
+    named = words(task, situation.layout, situation.goal)
+    return Question(kind="deed", text="what was done", answer=task.templates[0].format(**named))
+
+
+def _numbers(situation: Situation, loose: list[Thing]) -> Iterator[Question]:
+    colours = situation.layout.colours
+    for colour in dict.fromkeys(colours[thing] for thing in situation.layout.spots_m):
+        number = sum(colours[thing] == colour for thing in loose)
+        yield Question(kind="number", text=f"how many things are {colour}", answer=NUMBERS[number])
+    for colour in ("red", "green", "blue", "yellow"):
+        if colour not in colours.values():
+            yield Question(kind="number", text=f"how many things are {colour}", answer=NUMBERS[0])
+
+
+def _relations(situation: Situation, clear: list[Thing], names: dict[Thing, str]) -> Iterator[Question]:
+    spots = {thing: situation.world.position_m(thing)[:2] for thing in clear}
+    for thing in clear:
+        for side, way in _SIDES.items():
+            beyond = {other: float((spots[other] - spots[thing]) @ way) for other in clear if other != thing}
+            for other, far in beyond.items():
+                if abs(far) > _CLEAR_M:
+                    said = f"is {names[other]} {side} {names[thing]}"
+                    yield Question(kind="relation", text=said, answer="yes" if far > 0 else "no")
+            if any(abs(far) <= _CLEAR_M for far in beyond.values()):
+                continue
+            there = [other for other, far in beyond.items() if far > 0]
+            if len(there) < 2:  # of several nobody would know which one is meant
+                found = names[there[0]] if there else "nothing"
+                yield Question(kind="side", text=f"what is {side} {names[thing]}", answer=found)
+
+
+def _places(situation: Situation, clear: list[Thing], names: dict[Thing, str]) -> Iterator[Question]:
+    world, layout = situation.world, situation.layout
+    blocks = layout.things("block")
+    for words_, block in _told_apart(situation, blocks):
+        yield Question(kind="colour", text=f"what colour is {words_}", answer=layout.colours[block])
+    named = [block for block in blocks if block in clear]
+    for place in clear:
+        if place.kind in _WITHIN:
+            there = [block for block in named if _is_at(situation, block, place)]
+            if len(there) < 2:
+                found = names[there[0]] if there else "nothing"
+                yield Question(kind="place", text=f"what is {_WITHIN[place.kind]} {names[place]}", answer=found)
+    grasped = [block for block in blocks if held(world, block)]
+    if not grasped or grasped[0] in clear:
+        yield Question(kind="hand", text="what do you hold", answer=names[grasped[0]] if grasped else "nothing")
+    for drawer in layout.things("drawer"):
+        if is_open(world, drawer) or is_closed(world, drawer):
+            answer = "yes" if is_open(world, drawer) else "no"
+            yield Question(kind="drawer", text=f"is {names[drawer]} open", answer=answer)
+
+
+def _told_apart(situation: Situation, blocks: tuple[Thing, ...]) -> Iterator[tuple[str, Thing]]:
+    """Blocks by where they stand, in the words of ``tabletop/spatial``."""
+    if len(blocks) < 2:
+        return
+    spots = np.array([situation.world.position_m(block)[:2] for block in blocks])
+    for said, measure in RELATIONS.items():
+        values = measure(spots)
+        *_, second, first = np.argsort(values).tolist()
+        if values[first] - values[second] > _CLEAR_M:
+            yield said, blocks[first]
+
+
+def _is_at(situation: Situation, block: Thing, place: Thing) -> bool:
+    """On or in it, let go of or not."""
+    position, under = situation.world.position_m(block), situation.world.position_m(place)
+    near = bool(np.linalg.norm(position[:2] - under[:2]) < _ON_M)
+    return near and bool(position[2] < situation.world.half_m(block)[2] + _LOW_M)
