@@ -95,6 +95,16 @@ def test_a_share_of_all_and_of_none(bank: SpeechBank) -> None:
     assert torch.equal(nobody.text, _inputs().text)
 
 
+def test_what_is_asked_stays_written(bank: SpeechBank) -> None:
+    inputs, acting = _inputs(), torch.arange(0, B, 2)
+    changed = Speaking(bank, 1.0, TOKENS)(inputs, inputs.text, acting)
+    assert changed.sound is not None
+    spoken = changed.sound.valid.any(dim=1)
+    assert spoken.tolist() == [i % 2 == 0 and bool(SAID[i % 3]) for i in range(B)]
+    assert torch.equal(changed.text[1::2], inputs.text[1::2])
+    assert torch.equal(changed.text_valid[1::2], inputs.text_valid[1::2])
+
+
 def test_a_seeded_step_is_repeatable(bank: SpeechBank) -> None:
     one, again, other = (_spoken(bank, 0.5, seed) for seed in (1, 1, 2))
     assert one.sound is not None
