@@ -1,7 +1,7 @@
 """Episodes of an expert, with disturbances on demand."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -118,8 +118,17 @@ def record_episode(
     return _episode(env, rows, asked, task=task, seed=seed, split=split, success=success)
 
 
+def finish(env: RobotEnv, expert: Expert) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Let the expert finish the present episode: the last observation, and ``info`` with it."""
+    ended = False
+    while not ended:
+        observation, _, terminated, truncated, info = env.step(expert.action())
+        ended = terminated or truncated
+    return observation, info
+
+
 class _Asking:
-    """Questions of one episode: each kind as often, and of a kind each answer, or most would be answered by one word."""
+    """Questions of one episode, each kind as often, and of a kind each answer: most would be answered by one word."""
 
     def __init__(self, env: RobotEnv, rng: np.random.Generator) -> None:
         if not isinstance(env, Questioned):

@@ -69,6 +69,14 @@ class Acting(ABC):
         live = [observation for observation in observations if observation is not None]
         if not live:
             return [None] * len(observations)
+        seen = self._seen(live)
+        seeds = torch.tensor([self._draws.next(slot) for slot, shown in enumerate(observations) if shown is not None])
+        wanted = self._write(seen, seeds)
+        chunks = iter([self._order.written(check_chunk(chunk, self._own, who="the policy")) for chunk in wanted])
+        return [None if observation is None else next(chunks) for observation in observations]
+
+    def _seen(self, live: Sequence[Observation]) -> list[Observation]:
+        """Observations as the policy knows them; what does not fit is a `ContractError`."""
         for observation in live:
             for moment in (*observation.history, observation):
                 check_form(moment, self.contract, who="the policy")
@@ -76,10 +84,7 @@ class Acting(ABC):
                 check_committed(observation.committed, self.contract, who="the policy")
             if observation.speech is not None:
                 check_speech(observation.speech, self.contract, who="the policy")
-        seeds = torch.tensor([self._draws.next(slot) for slot, shown in enumerate(observations) if shown is not None])
-        wanted = self._write([self._order.seen(observation) for observation in live], seeds)
-        chunks = iter([self._order.written(check_chunk(chunk, self._own, who="the policy")) for chunk in wanted])
-        return [None if observation is None else next(chunks) for observation in observations]
+        return [self._order.seen(observation) for observation in live]
 
     @abstractmethod
     def _write(self, live: Sequence[Observation], seeds: Int64[Tensor, " b"]) -> Sequence[ActionChunk]:

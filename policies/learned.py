@@ -5,16 +5,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from vla.core.contract import Contract
-from vla.core.errors import ContractError
+from vla.core.errors import ConfigError, ContractError
 from vla.core.types import ActionChunk, Observation
 from vla.models.checkpoint import load_model
+from vla.models.config import UnifiedConfig
 from vla.models.device import choose_device
 from vla.models.runtime import Compile, acting
+from vla.models.trunk.inputs import Written
+from vla.models.writers.config import WRITERS, PictureWriterConfig, WriterConfig
 from vla.policies.acting import Acting
 
 Precision = Literal["float32", "bfloat16"]
@@ -39,7 +43,7 @@ class LearnedPolicy(Acting):
         `vla.models.runtime`.
         """
         self._device = choose_device(device)
-        self._bfloat16 = precision == "bfloat16"
+        self._checkpoint, self._bfloat16 = checkpoint, precision == "bfloat16"
         blueprint, self._model = load_model(checkpoint, self._device)
         self._answer = acting(self._model, compile, self._device)
         self._preprocessor = blueprint.preprocessor
@@ -55,3 +59,40 @@ class LearnedPolicy(Acting):
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
             answer = self._answer(inputs)
         return self._preprocessor.chunks(answer, live, self._embodiment)
+
+    def ask(self, observations: Sequence[Observation], questions: Sequence[str]) -> list[str]:
+        """What a checkpoint with a writer of answers says to a question about each observation."""
+        asked = [replace(seen, instruction=question) for seen, question in zip(observations, questions, strict=True)]
+        return self._preprocessor.said(self._written("answer", asked))
+
+    def imagine(self, observations: Sequence[Observation]) -> UInt8[np.ndarray, "b y x 3"]:
+        """What a checkpoint with a writer of pictures believes that its camera will see when it is done."""
+        pictures: np.ndarray = self._written("goal", observations).value[:, 0].cpu().numpy()
+        return pictures
+
+    @property
+    def camera(self) -> str:
+        """The camera whose pictures `imagine` writes."""
+        config = self._writer("goal")[1]
+        assert isinstance(config, PictureWriterConfig)
+        return self._preprocessor.interface.cameras[config.camera]
+
+    def _written(self, target: str, observations: Sequence[Observation]) -> Written:
+        name, _ = self._writer(target)
+        inputs = self._preprocessor.observations(self._seen(observations), self._embodiment).to(self._device)
+        autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16)
+        with torch.inference_mode(), autocast:
+            return self._model.write(name, inputs)
+
+    def _writer(self, target: str) -> tuple[str, WriterConfig]:
+        """The name of the writer of ``target``; without one, a `ConfigError`."""
+        config = self._model.config
+        writers = config.writers if isinstance(config, UnifiedConfig) else {}
+        for name, writer in writers.items():
+            if writer.target == target:
+                return name, writer
+        kinds = [name for name, writer in WRITERS.items() if writer.target == target]
+        raise ConfigError(
+            f"checkpoint {self._checkpoint}: it was not trained to write its {target}; train one with a writer of kind "
+            f"{' or '.join(kinds)} under model.writers, as configs/modalities.yaml does"
+        )

@@ -86,6 +86,7 @@ class Recording:
             split=self.about["split"],
             seed=self.about["seed"],
             success=success,
+            questions=(),
             sim_state=np.array(states, np.float64) if states and len(states) == len(self.steps) else None,
             model=self.about["model"],
             provenance=self.about["provenance"],

@@ -53,7 +53,7 @@ def _assert_equal(ours: Batch, theirs: Batch) -> None:
     for mine, other in ((ours.inputs, theirs.inputs), (ours.targets, theirs.targets)):
         for f in fields(mine):
             a, b = getattr(mine, f.name), getattr(other, f.name)
-            if f.name == "signals":
+            if f.name in ("signals", "written"):
                 assert a.keys() == b.keys()
                 assert all(torch.equal(a[name], b[name]) for name in a)
             elif a is None:

@@ -13,6 +13,8 @@ VERBS = {
     "report": "put results of evaluations on one page and into Markdown",
     "data": "inspect, check, repair, convert, edit and replay datasets",
     "codes": "make codes of pictures, and say how good they are",
+    "ask": "ask a checkpoint about what it sees",
+    "imagine": "let a checkpoint draw what it will see when it is done",
     "info": "say what a checkpoint is",
     "upgrade": "convert a checkpoint that an earlier version wrote",
     "teleop": "drive a robot by keys or a leader arm, and record what you do into a dataset",
@@ -22,8 +24,8 @@ VERBS = {
     "envs": "list the environments",
     "bench": "measure speed against peers and floors",
 }
-GROUPS = {"data", "codes"}
-"""Verbs that are a folder of verbs, each with a module ``group`` that chooses among them."""
+_MODULES = {"data": "data.group", "codes": "codes.group", "ask": "writing.ask", "imagine": "writing.imagine"}
+"""Of verbs that are a folder of verbs, with a module ``group`` that chooses among them, and of those that share one."""
 _EXAMPLES = """examples:
   vla demo
   vla collect data/place --episodes 2000
@@ -49,7 +51,7 @@ def main() -> int:
             print(_version() if name == "--version" else _help(), flush=True)
             return 0 if argv else 2
         lookup("command", name, VERBS)
-        verb = importlib.import_module(f"vla.cli.{name}.group" if name in GROUPS else f"vla.cli.{name}")
+        verb = importlib.import_module(f"vla.cli.{_MODULES.get(name, name)}")
         with requests_go_to(interrupt):
             return int(verb.main(argv[1:]))
     except BrokenPipeError:

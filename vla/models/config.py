@@ -135,14 +135,15 @@ class UnifiedConfig(ModelConfig):
 
     def resolved(self) -> "UnifiedConfig":
         """See `ModelConfig.resolved`."""
-        parts = {"readers": self.readers, "writers": self.writers}
-        return replace(self, **{n: {name: c.resolved() for name, c in part.items()} for n, part in parts.items()})
+        readers = {name: reader.resolved() for name, reader in self.readers.items()}
+        return replace(self, readers=readers, writers={name: w.resolved() for name, w in self.writers.items()})
 
     def fit(self, chunks: "torch.Tensor") -> dict[str, Any]:
         """See `ModelConfig.fit`."""
-        parts = {"readers": self.readers, "writers": self.writers}
-        made = {n: {name: found for name, c in part.items() if (found := c.fit())} for n, part in parts.items()}
-        return {"head": self.head.fit(chunks)} | {name: found for name, found in made.items() if found}
+        readers = {name: made for name, reader in self.readers.items() if (made := reader.fit())}
+        writers = {name: made for name, writer in self.writers.items() if (made := writer.fit())}
+        parts = {"head": self.head.fit(chunks), "readers": readers, "writers": writers}
+        return {name: made for name, made in parts.items() if made or name == "head"}
 
     def build(self, interface: Interface, fitted: Mapping[str, Any]) -> "Model":
         """See `ModelConfig.build`."""

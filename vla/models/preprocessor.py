@@ -37,6 +37,8 @@ from vla.models.trunk.interface import Interface
 
 Texts = tuple[Int64[Tensor, "k l"], Bool[Tensor, "k l"]]
 """Sentences as ids and which of them are real."""
+Answers = tuple[Int64[Tensor, "q a"], Bool[Tensor, "q a"]]
+"""The same of answers, which are shorter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +152,7 @@ class Preprocessor:
         """Sentences as tokens."""
         return self._tokens(sentences, self.text_tokens)
 
-    def answers(self, sentences: Sequence[str]) -> Texts:
+    def answers(self, sentences: Sequence[str]) -> Answers:
         """Answers as tokens."""
         return self._tokens(sentences, self.answer_tokens)
 
@@ -182,7 +184,7 @@ class Preprocessor:
         inputs = self._inputs(arrays, text, text_valid)
         return dataclasses.replace(inputs, sound=heard(observations), committed=self._committed(observations, robot))
 
-    def samples(self, arrays: Mapping[str, np.ndarray], texts: Texts, answers: Texts | None = None) -> Batch:
+    def samples(self, arrays: Mapping[str, np.ndarray], texts: Texts, answers: Answers | None = None) -> Batch:
         """A batch of windows or of a mixture, whose ``instruction`` counts ``texts`` and ``answer`` the ``answers``."""
         arrays = {**arrays, "state": self._received(arrays)}
         instruction = torch.from_numpy(arrays["instruction"])
@@ -335,7 +337,7 @@ def _by_robot(arrays: Mapping[str, np.ndarray], b: int) -> list[tuple[int, np.nd
     return [(int(number), np.flatnonzero(embodiment == number)) for number in np.unique(embodiment)]
 
 
-def _written(arrays: Mapping[str, np.ndarray], answers: Texts | None) -> dict[str, Written]:
+def _written(arrays: Mapping[str, np.ndarray], answers: Answers | None) -> dict[str, Written]:
     """What writers learn from, of what the arrays have."""
     found = {}
     if "answer" in arrays and answers is not None and len(answers[0]):

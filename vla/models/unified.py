@@ -105,7 +105,8 @@ class UnifiedTransformer(Model):
             inputs = replace(inputs, committed=self.committed.draw(targets))
         segments, activations = self._read_inputs(inputs)
         reading = Reading(self.trunk, segments)
-        terms, metrics = {}, {}
+        terms: dict[str, Float[Tensor, ""]] = {}
+        metrics: Metrics = {}
         if (acting := targets.acting) is None:
             terms["action"], metrics = self.head.loss(self.trunk, reading, inputs, targets, self.table)
         elif len(acting):  # where something is asked, nothing is done
@@ -152,7 +153,7 @@ class UnifiedTransformer(Model):
 
     def begin(self) -> None:
         """See `Model.begin`: what readers and writers are said to begin with."""
-        for part in (*self.readers.values(), *self.writers.values()):
+        for part in self._made().values():
             part.begin()
 
     def meaning(self, name: str) -> str:

@@ -28,7 +28,7 @@ from vla.datasets.selection import Selection
 from vla.datasets.storage.storage import location_name
 from vla.models.checkpoint import Blueprint
 from vla.models.config import ModelConfig
-from vla.models.preprocessor import Embodiment, Preprocessor, Texts
+from vla.models.preprocessor import Answers, Embodiment, Preprocessor, Texts
 from vla.models.text.plain import words_of
 from vla.models.transfer import Fate, Parent, inherit_codec, inherit_robots, inherit_words
 from vla.models.trunk.inputs import Batch
@@ -98,7 +98,7 @@ class Samples:
         return partial(_collate, preprocessor, texts, answers)
 
 
-def _collate(preprocessor: Preprocessor, texts: Texts, answers: Texts, arrays: dict[str, np.ndarray]) -> Batch:
+def _collate(preprocessor: Preprocessor, texts: Texts, answers: Answers, arrays: dict[str, np.ndarray]) -> Batch:
     return preprocessor.samples(arrays, texts, answers)
 
 

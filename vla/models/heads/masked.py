@@ -39,7 +39,7 @@ class MaskedHead(Head):
     ) -> tuple[Float[Tensor, ""], Metrics]:
         """Cross entropy of the tokens that are masked; committed steps are taught as well, see `TokensHead`."""
         ids, learn = self.codec.encode(targets.actions, targets.valid)
-        masked = draw_mask(*ids.shape, ids.device)
+        masked = draw_mask(len(ids), self.codec.length, ids.device)
         # What may not be learned is always masked: shown, it would tell of labels that nobody vouches for.
         logits = self._read(trunk, prefix, ids, ~masked & learn, table)
         loss = table.cross_entropy(logits, ids)  # (b, l)
@@ -49,6 +49,7 @@ class MaskedHead(Head):
 
     def sample(self, trunk: Transformer, prefix: Prefix, inputs: Inputs, table: TokenTable) -> Float[Tensor, "b h d"]:
         """`rounds` passes, each of all tokens."""
+
         def read(ids: Int64[Tensor, "b l"], filled: Bool[Tensor, "b l"]) -> Float[Tensor, "b l v"]:
             return self._read(trunk, prefix, ids, filled, table)
 

@@ -226,7 +226,7 @@ class Reading(Prefix):
         return self.cached.repeated(times)
 
     def rows(self, rows: Int64[Tensor, " r"]) -> Prefix:
-        """Of some samples alone, to go on from in a way that is not that of the others; with gradients, without room."""
+        """Of some samples alone, to go on from in a way that is not that of the others; made without room."""
         prefix = self.cached
         assert isinstance(prefix.cache, GrowingCache), "a static cache holds one line of extensions, of all samples"
         return replace(prefix, cache=prefix.cache.rows(rows), valid=prefix.valid[rows])

@@ -41,7 +41,7 @@ class PictureWriter(Writer):
     ) -> tuple[Float[Tensor, ""], Metrics]:
         """Cross entropy of the codes that are masked."""
         ids = self._encode(written.value[:, self._camera])
-        masked = draw_mask(*ids.shape, ids.device)
+        masked = draw_mask(len(ids), self.codec.length, ids.device)
         logits = self._read(trunk, prefix, inputs, ids, ~masked, table)
         loss = torch.where(masked, table.cross_entropy(logits, ids), 0.0).sum() / masked.sum()
         right = (masked & (logits.argmax(dim=-1) == ids)).sum() / masked.sum()

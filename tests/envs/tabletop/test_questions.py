@@ -1,0 +1,143 @@
+"""What is asked of a table has one right answer, which the simulation is asked for in another way here."""
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vla.core.errors import ConfigError
+from vla.core.types import Question
+from vla.envs.metaworld.table import METAWORLD
+from vla.envs.recording import finish, record_episode
+from vla.envs.registry import env_spec, make_expert
+from vla.envs.tabletop.scene.world import Thing
+
+SETTINGS = {"image_size": 16}
+
+
+def _env(name: str, **settings: Any) -> Any:
+    return env_spec(name).build({**SETTINGS, **settings})
+
+
+def _by_kind(env: Any, kind: str) -> dict[str, str]:
+    return {q.text: q.answer for q in env.questions() if q.kind == kind}
+
+
+def _called(env: Any, words: str) -> Thing:
+    return next(thing for thing in env.layout.spots_m if words == f"the {env.layout.phrase(thing)}")
+
+
+@pytest.fixture(scope="module")
+def env() -> Any:
+    return _env("tabletop/place")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_relations_are_those_of_the_robot(env: Any, seed: int) -> None:
+    """Left is +y and behind is +x, of what a person would measure on the table."""
+    env.reset(seed=seed)
+    found = _by_kind(env, "relation")
+    assert found
+    for text, answer in found.items():
+        side = next(s for s in ("left of", "right of", "in front of", "behind") if f" {s} " in text)
+        one, other = text.removeprefix("is ").split(f" {side} ")
+        way = env.world.position_m(_called(env, one))[:2] - env.world.position_m(_called(env, other))[:2]
+        ahead = {"left of": way[1], "right of": -way[1], "in front of": -way[0], "behind": way[0]}[side]
+        assert abs(ahead) > 0.03
+        assert answer == ("yes" if ahead > 0 else "no")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_numbers_and_sides_are_counted(env: Any, seed: int) -> None:
+    env.reset(seed=seed)
+    colours = Counter(env.layout.colours.values())
+    for text, answer in _by_kind(env, "number").items():
+        assert answer == ["none", "one", "two", "three", "four"][colours[text.rsplit(" ", 1)[1]]]
+    for text, answer in _by_kind(env, "side").items():
+        side, named = next((s, text.split(f" {s} ")[1]) for s in ("left of", "right of") if f" {s} " in text) if (
+            " left of " in text or " right of " in text
+        ) else ("", "")
+        if not side:
+            continue
+        sign = 1 if side == "left of" else -1
+        edge = env.world.position_m(_called(env, named))[1]
+        beyond = [t for t in env.layout.spots_m if sign * (env.world.position_m(t)[1] - edge) > 0.001]
+        assert answer == (f"the {env.layout.phrase(beyond[0])}" if beyond else "nothing")
+
+
+def test_what_is_held_and_where_things_are_follow_the_episode(env: Any) -> None:
+    env.reset(seed=3)
+    expert = make_expert("tabletop/place", env)
+    block, plate = (f"the {env.layout.phrase(thing)}" for thing in env.goal.things)
+    seen, ended = [], False
+    while not ended:
+        seen.append((_by_kind(env, "hand")["what do you hold"], _by_kind(env, "place")[f"what is on {plate}"]))
+        _, _, terminated, truncated, info = env.step(expert.action())
+        ended = terminated or truncated
+    assert info["success"]
+    assert seen[0] == ("nothing", "nothing")
+    assert (block, "nothing") in seen
+    assert _by_kind(env, "hand")["what do you hold"] == "nothing"
+    assert _by_kind(env, "place")[f"what is on {plate}"] == block
+    assert env.deed() == Question(kind="deed", text="what was done", answer=f"put {block} on {plate}")
+
+
+def test_of_things_of_one_name_nobody_asks() -> None:
+    env = _env("tabletop/spatial")
+    for seed in range(6):
+        env.reset(seed=seed)
+        name = f"the {env.layout.phrase(env.layout.things('block')[0])}"
+        assert not any(name in q.text or q.answer == name for q in env.questions())
+
+
+def test_drawers_are_open_or_closed_and_not_between() -> None:
+    env = _env("tabletop/drawer-open")
+    env.reset(seed=1)
+    (drawer,) = env.goal.things
+    asked = f"is the {env.layout.phrase(drawer)} open"
+    assert _by_kind(env, "drawer")[asked] == "no"
+    env.world.set_slide(drawer, 0.03)
+    env.world.settle()
+    assert asked not in _by_kind(env, "drawer")
+    finish(env, make_expert("tabletop/drawer-open", env))
+    assert _by_kind(env, "drawer")[asked] == "yes"
+
+
+def test_an_episode_keeps_its_questions(env: Any) -> None:
+    expert = make_expert("tabletop/place", env)
+    plain = record_episode(env, expert, task="t", seed=4)
+    asked = record_episode(env, expert, task="t", seed=4, questions=5)
+    assert not plain.questions
+    assert len(asked.questions) == 6
+    assert [q.step for q in asked.questions] == sorted(q.step for q in asked.questions)
+    assert asked.questions[-1] == replace(env.deed(), step=len(asked) - 1)
+    np.testing.assert_array_equal(plain.action_executed, asked.action_executed)  # asking changes nothing
+    again = record_episode(env, expert, task="t", seed=4, questions=5)
+    assert again.questions == asked.questions
+    truth = {}
+    env.reset(seed=4)
+    for step in range(len(asked)):
+        truth[step] = {q.text: q.answer for q in env.questions()}
+        env.step(asked.action_executed[step])
+    assert all(truth[q.step][q.text] == q.answer for q in asked.questions[:-1])
+
+
+def test_kinds_and_answers_come_as_often(env: Any) -> None:
+    """Most relations there are, and most plates are empty: as they come, one word would answer."""
+    expert = make_expert("tabletop/place", env)
+    kinds, yes = Counter[str](), Counter[str]()
+    for seed in range(8):
+        for q in record_episode(env, expert, task="t", seed=seed, questions=20).questions:
+            kinds[q.kind] += 1
+            yes[q.answer] += q.kind == "relation"
+    assert min(kinds[kind] for kind in ("number", "relation", "side", "colour", "place", "hand")) > 12
+    assert 0.25 < yes["yes"] / (yes["yes"] + yes["no"]) < 0.75
+
+
+def test_an_environment_that_knows_none_is_refused() -> None:
+    name = "metaworld/reach"
+    made = METAWORLD[name].make({"cameras": []})
+    with pytest.raises(ConfigError, match=r"questions: \w+ knows none; collect without them"):
+        record_episode(made, make_expert(name, made), task=name, seed=0, questions=3)
