@@ -149,7 +149,7 @@ def test_spoken_samples_keep_no_written_word_whatever_stands_around_commands(
     opened = open_samples(make_recipe(batch=64))
     preprocessor = opened.blueprint.preprocessor
     config = AugmentationConfig(words=1.0, rotate=0.5, speech=str(place_bank.path), spoken=0.5)
-    alter = _altering(config, preprocessor, opened.train)
+    alter = _altering(config, preprocessor, opened.train.instructions)
     batch = next(iter(opened.batches(batch=64, rank=0, world=1, start=0)))
     torch.manual_seed(0)
     inputs, _ = alter(batch.inputs, batch.targets)
@@ -159,7 +159,9 @@ def test_spoken_samples_keep_no_written_word_whatever_stands_around_commands(
     assert not inputs.text_valid[spoken].any()
     assert inputs.text_valid[~spoken].any(dim=1).all()
     torch.manual_seed(0)
-    plain, _ = _altering(replace(config, speech=""), preprocessor, opened.train)(batch.inputs, batch.targets)
+    plain, _ = _altering(replace(config, speech=""), preprocessor, opened.train.instructions)(
+        batch.inputs, batch.targets
+    )
     assert plain.sound is None
     assert torch.equal(plain.images, inputs.images)
     assert torch.equal(plain.text[~spoken], inputs.text[~spoken])  # what the seed decided without it stays so
