@@ -14,11 +14,13 @@ from vla.core.contract import Contract
 from vla.core.errors import ConfigError, ContractError
 from vla.core.types import ActionChunk, Observation
 from vla.models.checkpoint import load_model
-from vla.models.config import UnifiedConfig
 from vla.models.device import choose_device
 from vla.models.runtime import Compile, acting
 from vla.models.trunk.inputs import Written
-from vla.models.writers.config import WRITERS, PictureWriterConfig, WriterConfig
+from vla.models.unified import UnifiedTransformer
+from vla.models.writers.config import WRITERS
+from vla.models.writers.picture import PictureWriter
+from vla.models.writers.writer import Writer
 from vla.policies.acting import Acting
 
 Precision = Literal["float32", "bfloat16"]
@@ -60,35 +62,46 @@ class LearnedPolicy(Acting):
             answer = self._answer(inputs)
         return self._preprocessor.chunks(answer, live, self._embodiment)
 
-    def ask(self, observations: Sequence[Observation], questions: Sequence[str]) -> list[str]:
-        """What a checkpoint with a writer of answers says to a question about each observation."""
-        asked = [replace(seen, instruction=question) for seen, question in zip(observations, questions, strict=True)]
-        return self._preprocessor.said(self._written("answer", asked))
+    def ask(self, seen: Sequence[Observation], questions: Sequence[str], *, blind: bool = False) -> list[str]:
+        """What a checkpoint with a writer of answers says to a question about each observation; ``blind`` sees none."""
+        asked = [replace(moment, instruction=question) for moment, question in zip(seen, questions, strict=True)]
+        return self._preprocessor.said(self._written("answer", asked, blind))
 
-    def imagine(self, observations: Sequence[Observation]) -> UInt8[np.ndarray, "b y x 3"]:
-        """What a checkpoint with a writer of pictures believes that its camera will see when it is done."""
-        pictures: np.ndarray = self._written("goal", observations).value[:, 0].cpu().numpy()
+    def imagine(self, seen: Sequence[Observation], *, blind: bool = False) -> UInt8[np.ndarray, "b y x 3"]:
+        """What a checkpoint with a writer of pictures believes that its camera will see when it is done.
+
+        ``blind`` is a picture of the words alone.
+        """
+        pictures: np.ndarray = self._written("goal", seen, blind).value[:, 0].cpu().numpy()
         return pictures
+
+    def coded(self, pictures: UInt8[np.ndarray, "b y x 3"]) -> UInt8[np.ndarray, "b y x 3"]:
+        """What is left of pictures in the codes of a `PictureWriter`: no picture that it imagines can be better."""
+        writer = self._writer("goal")[1]
+        assert isinstance(writer, PictureWriter)
+        with torch.inference_mode():
+            ids = writer.codec.encode(torch.from_numpy(pictures).to(self._device))
+            found: np.ndarray = writer.codec.decode(ids).cpu().numpy()
+        return found
 
     @property
     def camera(self) -> str:
         """The camera whose pictures `imagine` writes."""
-        config = self._writer("goal")[1]
-        assert isinstance(config, PictureWriterConfig)
-        return self._preprocessor.interface.cameras[config.camera]
+        return self._preprocessor.interface.cameras[self._writer("goal")[1].camera]
 
-    def _written(self, target: str, observations: Sequence[Observation]) -> Written:
+    def _written(self, target: str, observations: Sequence[Observation], blind: bool) -> Written:
         name, _ = self._writer(target)
         inputs = self._preprocessor.observations(self._seen(observations), self._embodiment).to(self._device)
+        if blind:
+            inputs = replace(inputs, camera_valid=torch.zeros_like(inputs.camera_valid))
         autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16)
         with torch.inference_mode(), autocast:
             return self._model.write(name, inputs)
 
-    def _writer(self, target: str) -> tuple[str, WriterConfig]:
-        """The name of the writer of ``target``; without one, a `ConfigError`."""
-        config = self._model.config
-        writers = config.writers if isinstance(config, UnifiedConfig) else {}
-        for name, writer in writers.items():
+    def _writer(self, target: str) -> tuple[str, Writer]:
+        """The writer of ``target``, and its name; without one, a `ConfigError`."""
+        model = self._model
+        for name, writer in model.writers.items() if isinstance(model, UnifiedTransformer) else ():
             if writer.target == target:
                 return name, writer
         kinds = [name for name, writer in WRITERS.items() if writer.target == target]

@@ -55,6 +55,22 @@ def test_it_trains_and_acts(name: str, dataset: Path, tmp_path: Path) -> None:
     assert np.isfinite(chunk.actions).all()
 
 
+def test_it_writes(dataset: Path, tmp_path: Path) -> None:
+    """Beside actions, from what no file of ours names."""
+    MODELS["writer"] = {**SMALL, "writers": {"ends": {"kind": "example-mean"}}}
+    try:
+        test_it_trains_and_acts("writer", dataset, tmp_path)
+    finally:
+        del MODELS["writer"]
+    policy = LearnedPolicy(tmp_path / "run" / "checkpoint", device="cpu")
+    images = {c.name: np.zeros(c.shape, np.uint8) for c in policy.contract.cameras}
+    state = np.zeros(len(policy.contract.state), np.float32)
+    (picture,) = policy.imagine([Observation(images=images, state=state, instruction="go", time_ns=0)])
+    assert picture.shape == policy.contract.cameras[0].shape
+    assert np.unique(picture.reshape(-1, 3), axis=0).shape == (1, 3)
+    assert policy.camera == policy.contract.cameras[0].name
+
+
 def test_pictures_are_coded_and_read_by_it(dataset: Path, tmp_path: Path) -> None:
     """On the command line, and by a policy that has no need of the folder any more."""
     command = ["codes", "fit", str(dataset), str(tmp_path / "codes"), "--kind", "example-means", "--cell", "8"]

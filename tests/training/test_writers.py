@@ -190,7 +190,7 @@ def test_words_of_questions_keep_their_order(recipe: MakeRecipe) -> None:
     )
     batch = samples.batches(batch=16, rank=0, world=1, start=0)[0]
     torch.manual_seed(0)
-    inputs, targets = alter(batch.inputs, batch.targets)
+    inputs, _ = alter(batch.inputs, batch.targets)
     acting = batch.targets.acting
     assert acting is not None
     length = inputs.text.shape[1]

@@ -280,3 +280,28 @@ class SoakConfig:
         require_at_least_one(self, "clients", where="bench soak: ")
         if not (0 < self.minutes < math.inf and 0 < self.hz < math.inf):
             raise ConfigError(f"bench soak: minutes={self.minutes} and hz={self.hz} must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModalitiesConfig:
+    """What a checkpoint writes beside actions, on scenes that it has not seen."""
+
+    checkpoint: tyro.conf.Positional[str] = ""
+    """One with writers of text and pictures."""
+    against: str = ""
+    """A checkpoint that only acts, of the same size and data: how both act is compared scene by scene."""
+    env: str = "tabletop/place"
+    """Of the table."""
+    scenes: int = 200
+    """That are asked about, and whose end is imagined."""
+    questions: int = 6
+    """Of each scene, beside the one what was done."""
+    episodes: int = 200
+    """In which both act."""
+    seed: int = 500_000
+    """Scene i is seed + i."""
+    out: str = "runs/bench-modalities"
+    """Keeps the episodes in which both act; what is there is not run again."""
+
+    def __post_init__(self) -> None:
+        require_at_least_one(self, "scenes", "questions", "episodes", where="bench modalities: ")

@@ -15,6 +15,7 @@ from vla.bench.settings import (
     LabelsConfig,
     LoaderConfig,
     LoopConfig,
+    ModalitiesConfig,
     PolicyConfig,
     PrecisionConfig,
     RecorderConfig,
@@ -90,6 +91,12 @@ def _labels(config: LabelsConfig, note: Note) -> list[Row]:
     return bench_labels(config, note)
 
 
+def _modalities(config: ModalitiesConfig, note: Note) -> list[Row]:
+    from vla.bench.modalities.bench import bench_modalities
+
+    return bench_modalities(config, note)
+
+
 def _precision(config: PrecisionConfig, note: Note) -> list[Row]:
     from vla.bench.precision import bench_precision
 
@@ -142,6 +149,11 @@ BENCHES: dict[str, Bench] = {
         config=LabelsConfig,
         run=_labels,
         summary="success and first frames with the simulator's labels, with labels made of logs, and with none",
+    ),
+    "modalities": Bench(
+        config=ModalitiesConfig,
+        run=_modalities,
+        summary="what a checkpoint answers, imagines and hears on scenes it has not seen, and what that costs acting",
     ),
     "env": Bench(
         config=EnvConfig,

@@ -56,9 +56,11 @@ def test_numbers_and_sides_are_counted(env: Any, seed: int) -> None:
     for text, answer in _by_kind(env, "number").items():
         assert answer == ["none", "one", "two", "three", "four"][colours[text.rsplit(" ", 1)[1]]]
     for text, answer in _by_kind(env, "side").items():
-        side, named = next((s, text.split(f" {s} ")[1]) for s in ("left of", "right of") if f" {s} " in text) if (
-            " left of " in text or " right of " in text
-        ) else ("", "")
+        side, named = (
+            next((s, text.split(f" {s} ")[1]) for s in ("left of", "right of") if f" {s} " in text)
+            if (" left of " in text or " right of " in text)
+            else ("", "")
+        )
         if not side:
             continue
         sign = 1 if side == "left of" else -1

@@ -29,7 +29,7 @@ class PictureWriter(Writer):
     def __init__(self, config: PictureWriterConfig, width: int, spec: CodecSpec) -> None:
         super().__init__()
         self.target, self.weight = config.target, config.weight
-        self.spec, self._path, self._camera, self._rounds = spec, config.path, config.camera, config.rounds
+        self.spec, self._path, self.camera, self._rounds = spec, config.path, config.camera, config.rounds
         self.codec = spec.build().requires_grad_(False)
         self.ranges, self.room = {RANGE: self.codec.size}, self.codec.length
         self.place = nn.Linear(WAVES, width)
@@ -40,7 +40,7 @@ class PictureWriter(Writer):
         self, trunk: Transformer, prefix: Prefix, inputs: Inputs, written: Written, table: TokenTable
     ) -> tuple[Float[Tensor, ""], Metrics]:
         """Cross entropy of the codes that are masked."""
-        ids = self._encode(written.value[:, self._camera])
+        ids = self._encode(written.value[:, self.camera])
         masked = draw_mask(len(ids), self.codec.length, ids.device)
         logits = self._read(trunk, prefix, inputs, ids, ~masked, table)
         loss = torch.where(masked, table.cross_entropy(logits, ids), 0.0).sum() / masked.sum()
@@ -75,8 +75,8 @@ class PictureWriter(Writer):
         table: TokenTable,
     ) -> Float[Tensor, "b l v"]:
         """Logits of every code, of which those that are ``shown`` are read and the others asked for."""
-        seen = inputs.camera_valid[:, self._camera, None, None]
-        now = table.embed(RANGE, self._encode(inputs.images[:, -1, self._camera]))
+        seen = inputs.camera_valid[:, self.camera, None, None]
+        now = table.embed(RANGE, self._encode(inputs.images[:, -1, self.camera]))
         x = torch.where(shown[..., None], table.embed(RANGE, ids), table.special("query"))
         x = x + self.place(waves(cell_grid(*self.codec.grid, like=self.place.weight))) + seen * self.now(now)
         hidden, _ = prefix.extend(trunk, Segment.of(x, ACTION_BLOCK))

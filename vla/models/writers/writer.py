@@ -25,6 +25,8 @@ class Writer(nn.Module, ABC):
     """Of its loss."""
     ranges: Mapping[str, int] = {}
     """Ids that it needs in the vocabulary, by the names of their ranges."""
+    camera: int = 0
+    """The slot of the camera of which a picture is, where it writes one."""
     room: int = 0
     """Tokens that `write` reads behind the inputs, at most."""
 

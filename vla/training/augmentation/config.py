@@ -32,6 +32,9 @@ class AugmentationConfig:
     colour* stays so. Only where the instruction has none of ``colours``."""
     colours: tuple[str, ...] = ()
     """Words that say which colour is meant."""
+    covered: float = 0.0
+    """Share of the samples that answer a question, or draw the end, whose cameras are covered: so that a picture can be
+    made of words alone, and an answer that needs no looking is known for one. Nothing else is learned of them."""
     speech: str = ""
     """A speech bank, as ``vla data speak`` makes it, for a model with a reader of sound: some instructions are spoken
     instead of written."""
@@ -39,7 +42,7 @@ class AugmentationConfig:
     """Share of samples that are, each by a voice that is drawn anew; of these the text is empty."""
 
     def __post_init__(self) -> None:
-        for name in ("words", "rotate", "channels", "spoken"):
+        for name in ("words", "rotate", "channels", "covered", "spoken"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"train.augmentation.{name}={getattr(self, name)} must be between 0 and 1")
         if self.channels and not self.colours:

@@ -64,7 +64,17 @@ class Augmentation:
         if goal is not None:
             written = {**written, "goal": replace(goal, value=images[:, -1])}
             images = images[:, :-1]
-        return replace(inputs, images=images), replace(targets, signals=signals, written=written)
+        inputs, targets = replace(inputs, images=images), replace(targets, signals=signals, written=written)
+        return _covered(inputs, targets, config.covered) if config.covered and written else (inputs, targets)
+
+
+def _covered(inputs: Inputs, targets: Targets, share: float) -> tuple[Inputs, Targets]:
+    """A ``share`` of what is written, from words alone; what is to be done cannot be known there."""
+    writes = torch.stack([written.known.any(dim=1) for written in targets.written.values()]).any(dim=0)
+    blind = writes & (torch.rand(len(inputs), device=writes.device) < share)  # (b,)
+    nothing = {name: signal.masked_fill(blind[:, None], torch.nan) for name, signal in targets.signals.items()}
+    inputs = replace(inputs, camera_valid=inputs.camera_valid & ~blind[:, None])
+    return inputs, replace(targets, valid=targets.valid & ~blind[:, None, None], signals=nothing)
 
 
 def shift_images(images: UInt8[Tensor, "b t n y x 3"], by: Int64[Tensor, "b n 2"]) -> UInt8[Tensor, "b t n y x 3"]:
