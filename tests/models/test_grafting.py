@@ -88,6 +88,33 @@ def test_cached_decoding_is_theirs(family: str, room: int) -> None:
     torch.testing.assert_close(_decoded(*from_hf(theirs), room), torch.cat(pieces, dim=1), atol=1e-5, rtol=1e-5)
 
 
+@every_family
+@pytest.mark.parametrize("room", [0, 5], ids=["growing", "static"])
+@torch.no_grad()
+def test_pictures_before_text_are_read_as_theirs(family: str, room: int) -> None:
+    """Tokens that no word has, as a tower makes them, then a sentence at once, then word after word."""
+    theirs = _theirs(family)
+    trunk, table = from_hf(theirs)
+    pictures = torch.randn(2, 5, 24, generator=torch.Generator().manual_seed(1))
+    embedded = theirs.get_input_embeddings()(IDS)
+    # Transformers scales Gemma's pictures with its words; they are divided first, as PaliGemma's projector is.
+    scaled = 1 if torch.allclose(embedded, table.embed("text", IDS)) else table.scale
+    step = theirs(inputs_embeds=torch.cat([pictures / scaled, embedded[:, :4]], dim=1), use_cache=True)
+    pieces = [step.logits]
+    for i in range(4, 9):
+        step = theirs(IDS[:, i : i + 1], past_key_values=step.past_key_values, use_cache=True)
+        pieces.append(step.logits)
+    segments = {"images": Segment.of(pictures, torch.arange(5)), "text": _segment(table, IDS[:, :4], 5)}
+    reading: Prefix = Reading(trunk, segments, room=room)
+    assert isinstance(reading, Reading)
+    ours = [*reading.hidden.values()]
+    for i in range(4, 9):
+        piece, reading = reading.extend(trunk, _segment(table, IDS[:, i : i + 1], 5 + i))
+        ours.append(piece)
+    logits = table.logits("text", torch.cat(ours, dim=1))
+    torch.testing.assert_close(logits, torch.cat(pieces, dim=1), atol=1e-5, rtol=1e-5)
+
+
 def _wrong_pairs(x: Tensor, by: Turns) -> Tensor:
     """Neighbours turn together, as in the paper's drawing and not in the published weights."""
     other = torch.stack([-x[..., 1::2], x[..., ::2]], dim=-1).flatten(-2)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from vla import collect, fit_image_codec
 from vla.collection.labels.signals import EVENT, PIXEL, TRACE
 from vla.core.config import from_dict
 from vla.datasets.dataset import Dataset, create_dataset
@@ -71,3 +72,19 @@ def renamed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same episodes with the simulator's signals, called as labels from logs are."""
     names = {"grounding": EVENT, "pointing": PIXEL, "approach": TRACE}
     return _with_signals(dataset, tmp_path_factory.mktemp("renamed") / "place", names)
+
+
+@pytest.fixture(scope="session")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Demonstrations with questions."""
+    root = tmp_path_factory.mktemp("asked") / "data"
+    collect(root, env="tabletop/place", settings={"image_size": 32}, episodes=8, questions=4, workers=1)
+    return root
+
+
+@pytest.fixture(scope="session")
+def codes(asked: Path) -> Path:
+    """A codec of their pictures, beside them."""
+    root = asked.parent / "codes"
+    fit_image_codec(asked, root, settings={"kind": "patches", "codes": 32})
+    return root

@@ -26,9 +26,11 @@ DATASETS = {
     "demo": "dataset",
     "labels-from-logs": "renamed",
     "metaworld-mt50": "bare",
+    "modalities": "asked",
     "realtime": "dataset",
     "spoken": "dataset",
     "tabletop": "dataset",
+    "tabletop-randomised": "dataset",
 }
 """The fixture that each recipe learns from; Meta-World offers no signal."""
 STEPS = 20
@@ -57,6 +59,8 @@ def _curve(name: str, dataset: Path, run: Path, **changes: Any) -> dict[str, lis
     if value["augmentation"]["speech"]:
         texts, _ = Dataset.open(dataset).episodes.column("instruction")
         value["augmentation"]["speech"] = str(speak(run.with_name("bank"), sorted(texts), TRAINING).path)
+    for writer in value["model"].get("writers", {}).values():
+        writer |= {"path": str(dataset.parent / "codes")} if "path" in writer else {}
     train(from_dict(TrainConfig, value, where=name), run)
     lines = [line for line in read_metrics(run) if line["kind"] == "train"]
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
@@ -71,6 +75,7 @@ def _distance(ours: dict[str, list[float]], theirs: dict[str, list[float]]) -> f
 
 
 @pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.usefixtures("codes")
 def test_the_curve_is_the_one_that_was_written(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     curve = _curve(name, request.getfixturevalue(DATASETS[name]), tmp_path)
     path = GOLDEN / f"{name}.json"

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from vla import collect
 from vla.cli.main import main
 from vla.core.errors import ConfigError, DatasetError
 from vla.core.types import Question
@@ -25,21 +24,6 @@ from vla.training.recipe import TrainConfig
 from vla.training.samples import open_samples
 
 MakeRecipe = Callable[..., TrainConfig]
-
-
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("asked") / "data"
-    collect(root, env="tabletop/place", settings={"image_size": 32}, episodes=8, questions=4, workers=1)
-    return root
-
-
-@pytest.fixture(scope="module")
-def codes(asked: Path) -> Path:
-    root = asked.parent / "codes"
-    arguments = ["--codes", "32"]
-    assert _run("codes", "fit", str(asked), str(root), *arguments) == 0
-    return root
 
 
 def _run(*words: str) -> int:

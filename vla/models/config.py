@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vla.core.config import Kinded, require_at_least_one
@@ -9,7 +10,7 @@ from vla.core.errors import ConfigError
 from vla.models.auxiliaries.config import AuxiliaryConfig, GroundingConfig, PointingConfig
 from vla.models.heads.config import BinsHeadConfig, HeadConfig
 from vla.models.readers.config import ImagesConfig, ReaderConfig, StateConfig, TextConfig, in_order
-from vla.models.text.config import TokenizerConfig, WordsConfig
+from vla.models.text.config import PretrainedConfig, TokenizerConfig, WordsConfig
 from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.interface import Interface
 from vla.models.writers.config import WriterConfig
@@ -86,6 +87,9 @@ class UnifiedConfig(ModelConfig):
 
     kind: str = "unified"
     trunk: TransformerConfig = field(default_factory=TransformerConfig)
+    graft: str = ""
+    """The folder of a language model of Hugging Face (Llama, Gemma, Qwen3), instead of ``trunk``: its blocks are the
+    trunk, its table reads and writes text, its tokenizer spells it. A run that begins reads it, and nothing later."""
     readers: dict[str, ReaderConfig] = field(
         default_factory=lambda: {"text": TextConfig(), "images": ImagesConfig(), "state": StateConfig()}
     )
@@ -136,7 +140,19 @@ class UnifiedConfig(ModelConfig):
     def resolved(self) -> "UnifiedConfig":
         """See `ModelConfig.resolved`."""
         readers = {name: reader.resolved() for name, reader in self.readers.items()}
-        return replace(self, readers=readers, writers={name: w.resolved() for name, w in self.writers.items()})
+        config = replace(self, readers=readers, writers={name: w.resolved() for name, w in self.writers.items()})
+        return config._grafted() if self.graft else config
+
+    def _grafted(self) -> "UnifiedConfig":
+        """With the settings of the model that is grafted in."""
+        from vla.models.grafting import settings_of
+
+        folder, own = str(Path(self.graft).resolve()), self.trunk
+        # How it is computed is not theirs to say.
+        trunk = replace(settings_of(folder), attention=own.attention, recompute=own.recompute)
+        if own not in (trunk, TransformerConfig(attention=own.attention, recompute=own.recompute)):
+            raise ConfigError(f"model: graft={self.graft} says what the trunk is; leave its sizes out of model.trunk")
+        return replace(self, graft=folder, trunk=trunk, tokenizer=PretrainedConfig(path=folder))
 
     def fit(self, chunks: "torch.Tensor") -> dict[str, Any]:
         """See `ModelConfig.fit`."""

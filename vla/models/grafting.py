@@ -40,13 +40,42 @@ def from_hf(source: Any) -> tuple[Transformer, TokenTable]:
     is a `CheckpointError`.
     """
     if isinstance(source, str | Path):
-        # Asked for a folder that is not there, transformers would look for a repository of that name.
-        if not (Path(source) / "config.json").is_file():
-            raise CheckpointError(f"{source} holds no config.json: give the folder of a model of Hugging Face")
+        _require_model(source)
         from transformers import AutoModelForCausalLM
 
         source = AutoModelForCausalLM.from_pretrained(source, local_files_only=True)
     return trunk_from(source.state_dict(), source.config)
+
+
+def settings_of(folder: str | Path) -> TransformerConfig:
+    """What the trunk of the model in ``folder`` is built from; its weights are not read."""
+    _require_model(folder)
+    from transformers import AutoConfig
+
+    return _config(AutoConfig.from_pretrained(folder, local_files_only=True))
+
+
+def graft(trunk: Transformer, table: TokenTable, folder: str | Path) -> None:
+    """Fill a trunk and the text rows of a table with the weights of the model in ``folder``.
+
+    Its table may have rows that no token of its tokenizer has; one with fewer is a `CheckpointError`.
+    """
+    theirs, words = from_hf(folder)
+    fill(trunk, theirs.state_dict(), what=f"{folder} is another model than when its settings were read")
+    own, given = table.rows("text"), words.rows("text")
+    if len(given) < len(own):
+        raise CheckpointError(
+            f"{folder} has a table of {len(given)} tokens, and its tokenizer knows {len(own)}; take the tokenizer that "
+            "belongs to the model"
+        )
+    with torch.no_grad():
+        own.copy_(given[: len(own)])
+
+
+def _require_model(folder: str | Path) -> None:
+    # Asked for a folder that is not there, transformers would look for a repository of that name.
+    if not (Path(folder) / "config.json").is_file():
+        raise CheckpointError(f"{folder} holds no config.json: give the folder of a model of Hugging Face")
 
 
 def trunk_from(weights: Mapping[str, Tensor], theirs: Any) -> tuple[Transformer, TokenTable]:

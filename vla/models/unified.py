@@ -49,6 +49,7 @@ from vla.core.lookup import lookup
 from vla.models.auxiliaries.auxiliary import Auxiliary
 from vla.models.committed import CommittedReader, kept
 from vla.models.config import UnifiedConfig
+from vla.models.grafting import graft
 from vla.models.model import Model
 from vla.models.readers.reader import Activations, Reader
 from vla.models.trunk.attention import Transformer
@@ -152,7 +153,9 @@ class UnifiedTransformer(Model):
         return writer.write(self.trunk, Reading(self.trunk, segments, room=room), inputs, self.table)
 
     def begin(self) -> None:
-        """See `Model.begin`: what readers and writers are said to begin with."""
+        """See `Model.begin`: what trunk, readers and writers are said to begin with."""
+        if self.config.graft:
+            graft(self.trunk, self.table, self.config.graft)
         for part in self._made().values():
             part.begin()
 

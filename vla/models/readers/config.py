@@ -54,6 +54,7 @@ class TextConfig(ReaderConfig):
 
     kind: str = "text"
     layers: int = 1
+    """Of that transformer; 0 leaves the tokens as the table has them, as a language model reads them."""
     heads: int = 4
 
     def build(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> "Reader":

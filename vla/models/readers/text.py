@@ -25,16 +25,20 @@ class TextReader(Reader):
 
     def __init__(self, config: TextConfig, interface: Interface, width: int) -> None:
         super().__init__()
-        self.position = nn.Parameter(torch.empty(interface.text, width))
-        self.transformer = Transformer(TransformerConfig(width=width, layers=config.layers, heads=config.heads))
+        self.transformer: Transformer | None = None
+        if config.layers:
+            self.position = nn.Parameter(torch.empty(interface.text, width))
+            self.transformer = Transformer(TransformerConfig(width=width, layers=config.layers, heads=config.heads))
+            initialise(self)
         self._last: tuple[object, Tensor] | None = None
         """What the last reading rests upon, and what it gave."""
-        initialise(self)
 
     def forward(
         self, inputs: Inputs, context: Mapping[str, Segment], table: TokenTable, activations: Activations
     ) -> Segment:
         """As many tokens as the longest instruction of the batch may have; shorter ones are padded."""
+        if self.transformer is None:
+            return Segment(x=table.embed("text", inputs.text), valid=inputs.text_valid, block=0)
         last = None if torch.is_grad_enabled() or inputs.text.device.type != "cpu" else self._depends(inputs, table)
         if last is not None and self._last is not None and self._last[0] == last:
             return Segment(x=self._last[1], valid=inputs.text_valid, block=0)
