@@ -9,7 +9,7 @@ from vla.evaluation.scenes.phrasing import FRAMES
 from vla.models.text.pieces import PieceTokenizer
 from vla.models.text.words import WordTokenizer
 from vla.models.trunk.inputs import Inputs
-from vla.training.wording import Wording
+from vla.training.augmentation.wording import Wording
 
 SAID = ["put the red block on the blue plate", "move the green block to the red plate", "lift the blue block"]
 LENGTH, B = 32, 600
