@@ -17,6 +17,9 @@ class AugmentationConfig:
     """Share of samples whose instruction begins at any of its words and goes on from its end at its beginning: "on the
     plate put the block"; where words are spelled in pieces, at any of these. A policy that has met them goes by what
     stands beside a word, not by its place. Not for data in which the order of words is the order of deeds."""
+    lost: float = 0.0
+    """Chance of each word of a command that stands among others (``words``) to be none that is known, but of
+    ``colours``: so that a verb which was never said changes nothing where the rest of the sentence tells."""
     shift: float = 0.0
     """Largest shift of a camera's picture, as a share of its size; the border is repeated (arXiv 2004.13649)."""
     crop: float = 0.0
@@ -42,7 +45,7 @@ class AugmentationConfig:
     """Share of samples that are, each by a voice that is drawn anew; of these the text is empty."""
 
     def __post_init__(self) -> None:
-        for name in ("words", "rotate", "channels", "covered", "spoken"):
+        for name in ("words", "rotate", "lost", "channels", "covered", "spoken"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"train.augmentation.{name}={getattr(self, name)} must be between 0 and 1")
         if self.channels and not self.colours:
