@@ -107,12 +107,13 @@ class PolicyClient:
         self.send(observation)
         return self.receive()
 
-    def reset(self, instruction: str | None = None) -> None:
+    def reset(self, instruction: str | None = None, *, speech: np.ndarray | None = None) -> None:
         """Tell the server that a new episode begins: our extension, openpi's own server takes it for an observation.
 
-        With ``instruction`` its requests need no ``prompt``.
+        With ``instruction``, or the same as ``speech`` of float32 (a,) at 16 kHz, its requests need no ``prompt``.
         """
-        self.infer({"reset": True} if instruction is None else {"reset": True, "prompt": instruction})
+        told = {"prompt": instruction, "speech": speech}
+        self.infer({"reset": True} | {key: value for key, value in told.items() if value is not None})
 
     def send(self, message: Mapping[str, Any]) -> None:
         """First half of `infer`, for callers who have several connections."""
@@ -124,7 +125,7 @@ class PolicyClient:
         frame = pack({**message, **counted})
         asked = _Asked(
             sequence=self._sequence,
-            acts=not message.keys() <= {"reset", "prompt"},
+            acts=not message.keys() <= {"reset", "prompt", "speech"},
             supersedable=message.get("supersede") is True,
             began=began,
             encoded=time.perf_counter(),
@@ -291,7 +292,7 @@ def _relied_on(contract: Any) -> Any:
     if not isinstance(contract, dict):
         return contract
     policy = contract.get("policy")
-    how = ("horizon", "execute", "ensemble", "history", "committed")
+    how = ("horizon", "execute", "ensemble", "history", "committed", "speech")
     kept = {key: policy.get(key) for key in how} if isinstance(policy, dict) else policy
     return {**contract, "policy": kept, "signals": None, "versions": None}
 

@@ -117,6 +117,8 @@ class RemotePolicy:
         }
         if observation.committed is not None:
             request["committed"] = observation.committed
+        if observation.speech is not None:
+            request["speech"] = observation.speech
         if slot in self._new_episode:
             request["reset"] = True
         return request

@@ -9,7 +9,7 @@ import numpy as np
 
 from vla.core.contract import Contract
 from vla.core.errors import ContractError, ServeError
-from vla.core.fit import check_committed, check_images, check_state, describe
+from vla.core.fit import check_committed, check_images, check_speech, check_state, describe
 from vla.core.fit import limits as limits_of
 from vla.core.types import ActionChunk, Observation
 from vla.deploy.limits import Limits
@@ -19,8 +19,8 @@ from vla.deploy.wire import unpack
 _LIMITS = Limits()
 _PREFIX = "observation/"
 _STATE_KEYS = ("observation/state", "state")
-_OPTIONAL = ("prompt", "time_ns", "reset", "sequence", "committed", "supersede")
-"""Keys that a request may leave out; the prompt if the episode has one."""
+_OPTIONAL = ("prompt", "time_ns", "reset", "sequence", "committed", "supersede", "speech")
+"""Keys that a request may leave out; the prompt if the episode has one, or if there is speech."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,15 +35,21 @@ class Request:
     """Its state was a little outside of its limits, and was brought inside."""
     prompt: str | None = None
     """The instruction, if the message has one: the episode keeps it for those that have none."""
+    speech: np.ndarray | None = None
+    """The same said aloud, float32 (a,), likewise; who says one of them anew takes back the other."""
     supersede: bool = False
     """Whether the next message, if it comes before the answer, takes the place of this one."""
 
 
 def read_request(
-    frame: bytes | str, contract: Contract, limits: Limits = _LIMITS, instruction: str | None = None
+    frame: bytes | str,
+    contract: Contract,
+    limits: Limits = _LIMITS,
+    instruction: str | None = None,
+    speech: np.ndarray | None = None,
 ) -> Request:
     """Decode and check one frame; `ServeError` names the key, what was expected and what came."""
-    return request_of(read_message(frame, limits), contract, limits, instruction)
+    return request_of(read_message(frame, limits), contract, limits, instruction, speech)
 
 
 def read_message(frame: bytes | str, limits: Limits = _LIMITS) -> dict[str, Any]:
@@ -66,14 +72,24 @@ def has_pictures(message: Mapping[str, Any]) -> bool:
 
 
 def request_of(
-    message: Mapping[str, Any], contract: Contract, limits: Limits = _LIMITS, instruction: str | None = None
+    message: Mapping[str, Any],
+    contract: Contract,
+    limits: Limits = _LIMITS,
+    instruction: str | None = None,
+    speech: np.ndarray | None = None,
 ) -> Request:
-    """Second half of `read_request`: what the map asks; ``instruction`` is that of the episode, if it was told."""
+    """Second half of `read_request`: what the map asks.
+
+    ``instruction`` and ``speech`` are those of the episode, as far as it was told.
+    """
     reset, sequence = _read_flag(message, "reset"), _read_whole(message, "sequence")
-    prompt = _read_prompt(message, limits.instruction_chars)
-    if reset and message.keys() <= {"reset", "sequence", "prompt"}:
-        return Request(observation=None, reset=True, sequence=sequence, prompt=prompt)
-    told = prompt if prompt is not None or reset else instruction
+    prompt, spoken = _read_prompt(message, limits.instruction_chars), _read_speech(message, contract)
+    if reset and message.keys() <= {"reset", "sequence", "prompt", "speech"}:
+        return Request(observation=None, reset=True, sequence=sequence, prompt=prompt, speech=spoken)
+    anew = reset or prompt is not None or spoken is not None
+    told, heard = (prompt, spoken) if anew else (instruction, speech)
+    if told is None and heard is not None:
+        told = ""
     if told is None:
         raise ServeError("expected prompt, the instruction as a string, got no such key, and the episode has none")
     images, state = _read_images(message, contract), _read_state(message, contract)
@@ -91,6 +107,7 @@ def request_of(
         instruction=told,
         time_ns=time.time_ns() if (time_ns := _read_whole(message, "time_ns")) is None else time_ns,
         committed=committed,
+        speech=heard,
     )
     return Request(
         observation=observation,
@@ -98,6 +115,7 @@ def request_of(
         sequence=sequence,
         state_clipped=inside is not state,
         prompt=prompt,
+        speech=spoken,
         supersede=_read_flag(message, "supersede"),
     )
 
@@ -196,6 +214,18 @@ def _read_prompt(message: Mapping[str, Any], most: int) -> str | None:
     if len(prompt) > most:
         raise ServeError(f"prompt: expected at most {most} characters, got {len(prompt)}")
     return prompt
+
+
+def _read_speech(message: Mapping[str, Any], contract: Contract) -> np.ndarray | None:
+    """A copy: an episode keeps it longer than the message."""
+    if message.get("speech") is None:
+        return None
+    samples = _float32(message["speech"])
+    try:
+        check_speech(samples, contract, who="the request")
+    except ContractError as error:
+        raise ServeError(str(error)) from None
+    return np.array(samples)
 
 
 def _read_flag(message: Mapping[str, Any], key: str) -> bool:

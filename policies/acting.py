@@ -14,7 +14,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from vla.core.contract import Contract, Dimension
-from vla.core.fit import check_chunk, check_committed, check_form
+from vla.core.fit import check_chunk, check_committed, check_form, check_speech
 from vla.core.types import ActionChunk, ClosablePolicy, Observation, Policy
 from vla.policies.draws import Draws
 
@@ -82,6 +82,8 @@ class Acting(ABC):
                 check_form(moment, self.contract, who="the policy")
             if observation.committed is not None:
                 check_committed(observation.committed, self.contract, who="the policy")
+            if observation.speech is not None:
+                check_speech(observation.speech, self.contract, who="the policy")
         return [self._order.seen(observation) for observation in live]
 
     @abstractmethod

@@ -12,17 +12,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ALL = {
-    *("core", "models", "datasets", "envs", "policies", "deploy"),
+    *("core", "sound", "models", "datasets", "envs", "policies", "deploy"),
     *("evaluation", "collection", "training", "report", "bench", "cli"),
 }
 MAY_IMPORT = {
     "core": set(),
-    "models": {"core"},
+    "sound": {"core"},
+    "models": {"core", "sound"},
     "datasets": {"core"},
     "envs": {"core"},
     "policies": {"core", "models"},
     "deploy": {"core", "policies", "models", "envs", "datasets"},
-    "evaluation": {"core", "envs"},
+    "evaluation": {"core", "envs", "sound"},
     "collection": {"core", "datasets", "envs"},
     "training": ALL - {"deploy", "report", "bench", "cli"},
     "report": {"core", "envs", "evaluation", "training", "datasets"},
@@ -244,6 +245,7 @@ def test_every_folder_is_looked_at() -> None:
         ("layers", "vla.envs.x", "from vla.policies.learned import LearnedPolicy"),
         ("layers", "vla.policies.x", "class A:\n    def f(self):\n        import vla.envs.registry"),
         ("layers", "vla.policies.table", "from vla.evaluation.baselines import ExpertPolicy"),
+        ("layers", "vla.sound.x", "from vla.models.trunk.inputs import Sound"),
         ("layers", "vla.policies.x", "def f():\n    from vla.evaluation.baselines import ExpertPolicy"),
         ("layers", "vla.policies.table", "def f():\n    import vla.training.loop"),
         ("layers", "vla.policies.x", "from vla.datasets.dataset import Dataset"),

@@ -104,7 +104,8 @@ class Mixture:
         texts = dict.fromkeys(text for part in self._parts for text in part.windows.instructions)
         self.instructions = list(texts)
         """The distinct instructions of all datasets."""
-        self.answers: list[str] = []  # nothing is asked of several at once
+        self.questions: list[str] = []  # nothing is asked of several at once
+        self.answers: list[str] = []
         number = {text: i for i, text in enumerate(self.instructions)}
         self._instruction = [
             np.array([number[text] for text in part.windows.instructions], np.int64) for part in self._parts

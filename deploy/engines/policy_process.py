@@ -78,8 +78,8 @@ class PolicyProcess:
         for slot, seen in enumerate(observations):
             if seen is not None:
                 self._images.write(slot, seen)
-                committed = None if seen.committed is None else _packed(seen.committed)
-                asked.append((slot, _packed(seen.state), seen.instruction, seen.time_ns, committed))
+                optional = [None if part is None else _packed(part) for part in (seen.committed, seen.speech)]
+                asked.append((slot, _packed(seen.state), seen.instruction, seen.time_ns, optional))
 
         def heard(message: Any) -> None:
             if isinstance(message, OSError):
@@ -246,13 +246,15 @@ def _serve(pipe: Connection, make: Callable[[], Policy], version: Callable[[], s
 
 def _act(policy: Policy, images: _Images, slots: int, resets: Sequence[int], asked: Any) -> tuple[str, Any]:
     observations: list[Observation | None] = [None] * slots
-    for slot, state, instruction, time_ns, committed in asked:
+    for slot, state, instruction, time_ns, optional in asked:
+        committed, speech = (None if part is None else _array(part).copy() for part in optional)
         observations[slot] = Observation(
             images=images.read(slot),
             state=_array(state).copy(),
             instruction=instruction,
             time_ns=time_ns,
-            committed=None if committed is None else _array(committed).copy(),
+            committed=committed,
+            speech=speech,
         )
     kind, said = chunks_of(policy, observations, resets)
     try:

@@ -93,6 +93,7 @@ def _observation_map(seen: Observation) -> dict[str, Any]:
         "instruction": seen.instruction,
         "time_ns": int(seen.time_ns),
         "committed": seen.committed,
+        "speech": seen.speech,
     }
 
 

@@ -6,6 +6,7 @@ import time
 from functools import partial
 from typing import Any
 
+import numpy as np
 from websockets.exceptions import ConnectionClosed
 
 from vla.core.errors import ServeError
@@ -28,6 +29,7 @@ class Session:
         self._place, self._served, self._limits = place, served, limits
         self._new_episode = True  # a connection starts with a fresh slot
         self._instruction: str | None = None
+        self._speech: np.ndarray | None = None
         self._ahead: asyncio.Task[bytes | str] | None = None  # what is read while an answer is awaited
         self._previous_ms: float | None = None
         self._states = self._commands = 0
@@ -73,7 +75,7 @@ class Session:
         served.metrics.requests.inc()
         try:
             message = read_message(frame, self._limits)
-            ask = partial(request_of, message, served.contract, self._limits, self._instruction)
+            ask = partial(request_of, message, served.contract, self._limits, self._instruction, self._speech)
             # Pictures are decoded beside the loop, which others wait for.
             request = await asyncio.to_thread(ask) if has_pictures(message) else ask()
             self._begin(request)
@@ -98,9 +100,9 @@ class Session:
     def _begin(self, request: Request) -> None:
         """A new episode forgets the instruction, and is one until a request of it was answered."""
         if request.reset:
-            self._new_episode, self._instruction = True, None
-        if request.prompt is not None:
-            self._instruction = request.prompt
+            self._new_episode, self._instruction, self._speech = True, None, None
+        if request.prompt is not None or request.speech is not None:
+            self._instruction, self._speech = request.prompt, request.speech
 
     async def _answer(self, request: Request) -> Answer | None:
         """What the policy says; none if the client may supersede the request, and has sent another message since."""

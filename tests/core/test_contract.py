@@ -46,6 +46,7 @@ POLICY = st.fixed_dictionaries(
         "execute": st.integers(1, 99),
         "history": st.integers(1, 9),
         "committed": st.integers(0, 9),
+        "speech": st.booleans(),
         "ensemble": st.floats(0, 1),
         "relative_to": st.lists(st.none() | NAMES, max_size=3),
         "robots": st.lists(NAMES, min_size=1, max_size=3),
@@ -80,6 +81,8 @@ def _fitted(value: dict[str, Any]) -> dict[str, Any]:
         value["policy"]["relative_to"] = [known[i % len(known)] for i in range(len(value["action"]))]
         value["policy"]["execute"] = min(value["policy"]["execute"], value["policy"]["horizon"])
         value["policy"]["committed"] = min(value["policy"]["committed"], value["policy"]["horizon"] - 1)
+        if not value["policy"]["speech"]:
+            del value["policy"]["speech"]  # what does not listen says nothing of it, and keeps its digest
     return value
 
 
@@ -128,8 +131,15 @@ def test_digest_ignores_recorded_versions_and_nothing_else() -> None:
         _contract(policy=_policy()),
         _contract(policy=_policy(horizon=9)),
         _contract(policy=_policy(fitted={"head": {"low": 0.5}})),
+        _contract(policy=_policy(speech=True)),
     ]
-    assert len({contract.digest() for contract in (_contract(), *others)}) == 5
+    assert len({contract.digest() for contract in (_contract(), *others)}) == 6
+
+
+def test_who_listens_is_no_replacement_for_who_reads() -> None:
+    reads, listens = (_contract(policy=_policy(speech=speech)) for speech in (False, True))
+    assert differences(reads, listens) == []
+    assert differences(reads, listens, scope="execution") == ["policy.speech: False ≠ True"]
 
 
 @pytest.mark.parametrize(
@@ -188,6 +198,7 @@ def test_policy_counts_only_for_the_whole() -> None:
         (lambda policy: policy.pop("horizon"), "here: the policy part lacks horizon; the file is damaged"),
         (lambda policy: policy.update(hrizon=8), "has unknown keys hrizon; use the version that wrote it"),
         (lambda policy: policy.update(committed=8), "policy.committed: expected at most 7, got 8"),
+        (lambda policy: policy.update(speech=1), "policy.speech: expected true or false, got 1"),
         (lambda policy: policy.update(execute=0), "policy.execute: expected a whole number of at least 1, got 0"),
         (lambda policy: policy.update(model=3), "here: policy.model: expected a mapping, got 3; .* is damaged"),
         (lambda policy: policy.update(fitted=[3]), r"here: policy.fitted: expected a mapping, got \[3\]"),
@@ -196,7 +207,7 @@ def test_policy_counts_only_for_the_whole() -> None:
         (lambda policy: policy.update(relative_to=3), "here: .*the policy part is damaged"),
         (lambda policy: policy.update(datasets=[{"path": "d"}]), "here: .*manifest.*the policy part is damaged"),
     ],
-    ids=["missing", "unknown", "committed", "zero", "model", "fitted", "kind", "bool", "no list", "dataset"],
+    ids=["missing", "unknown", "committed", "speech", "zero", "model", "fitted", "kind", "bool", "no list", "dataset"],
 )
 def test_damage_to_the_policy_part_is_named(change: Callable[[dict[str, Any]], object], message: str) -> None:
     value = json.loads(json.dumps(_contract(policy=_policy()).to_json()))

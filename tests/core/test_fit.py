@@ -15,9 +15,11 @@ from vla.core.fit import (
     check_images,
     check_limits,
     check_observation,
+    check_speech,
     check_state,
     limits,
 )
+from vla.core.policy_spec import PolicySpec
 from vla.core.types import ActionChunk, Observation
 
 CONTRACT = Contract(
@@ -73,6 +75,57 @@ def test_an_observation_is_its_images_and_its_state() -> None:
         check_observation(replace(good, images={}), contract, who="x")
     with pytest.raises(ContractError, match="state"):
         check_observation(replace(good, state=np.zeros(1, np.float32)), contract, who="x")
+
+
+@pytest.mark.parametrize(
+    ("samples", "says"),
+    [
+        (np.zeros((16_000, 2), np.float32), r"mono float32 \(samples,\) at 16000 Hz, got float32 \(16000, 2\)"),
+        (np.zeros(16_000), "got float64"),
+        (np.zeros(16_000, np.int16), "got int16"),
+        ([0.0] * 16_000, "got list"),
+        (np.zeros(0, np.float32), "expected 0.1 to 8 s, got 0 samples"),
+        (np.zeros(1599, np.float32), "expected 0.1 to 8 s, got 1599 samples, which are 0.09994 s at 16000 Hz"),
+        (np.zeros(128_001, np.float32), "expected 0.1 to 8 s, got 128001 samples"),
+        (np.full(16_000, 20_000, np.float32), "from -1 to 1, got 20000; divide int16 by 32768"),
+        (np.full(16_000, np.nan, np.float32), "expected finite samples from -1 to 1, got nan"),
+        (np.full(16_000, -np.inf, np.float32), "expected finite samples from -1 to 1, got inf"),
+    ],
+)
+def test_speech_is_a_waveform_of_some_seconds(samples: Any, says: str) -> None:
+    with pytest.raises(ContractError, match=f"x: speech: .*{says}"):
+        check_speech(samples, _listening(True), who="x")
+
+
+def test_speech_is_for_who_listens() -> None:
+    spoken = np.linspace(-1, 1, 128_000, dtype=np.float32)
+    check_observation(replace(_SEEN, speech=spoken), _ONE_CAMERA, who="x")  # of the robot, whoever drives it
+    with pytest.raises(ContractError, match=r"x: speech: expected 0\.1 to 8 s"):
+        check_observation(replace(_SEEN, speech=spoken[:100]), _ONE_CAMERA, who="x")
+    check_speech(spoken, _listening(True), who="x")
+    for deaf in (_listening(False), CONTRACT):
+        with pytest.raises(ContractError, match=r"x: speech: the policy reads .* was not trained to listen"):
+            check_speech(spoken, deaf, who="x")
+
+
+_ONE_CAMERA = replace(CONTRACT, cameras=CONTRACT.cameras[:1])
+_SEEN = Observation(images={"front": IMAGES["front"]}, state=np.zeros(2, np.float32), instruction="", time_ns=0)
+
+
+def _listening(speech: bool) -> Contract:
+    relative: tuple[None, ...] = (None,)
+    spec = PolicySpec(
+        kind="mine",
+        horizon=1,
+        execute=1,
+        relative_to=relative,
+        robots=("arm",),
+        preprocessor="",
+        tokenizer="",
+        model={},
+        speech=speech,
+    )
+    return replace(CONTRACT, policy=spec)
 
 
 def test_an_instruction_is_a_string() -> None:

@@ -57,6 +57,8 @@ class ToldPolicy:
         }
         if observation.committed is not None:
             signals["committed"] = observation.committed.ravel()
+        if observation.speech is not None:
+            signals["speech"] = observation.speech
         actions = np.repeat(observation.state[None], 3, axis=0)
         return ActionChunk(actions=actions, time_ns=observation.time_ns, signals=signals)
 

@@ -1,6 +1,7 @@
 """A checkpoint as a policy: batching changes nothing, and what it is not given it asks for."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,14 @@ from vla.core.action_transform import ActionTransform
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import CheckpointError, ConfigError, ContractError
 from vla.core.scaling import Statistics
-from vla.core.types import ActionChunk, Observation, Policy, SeededPolicy
+from vla.core.types import SPEECH_HZ, ActionChunk, Observation, Policy, SeededPolicy
 from vla.library import load_policy
 from vla.models.checkpoint import Blueprint, load_model, write_checkpoint
 from vla.models.codecs.config import BinsConfig
 from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig, FlowHeadConfig, HeadConfig, TokensHeadConfig
 from vla.models.preprocessor import Embodiment, Preprocessor
-from vla.models.readers.config import ImagesConfig, StateConfig, TextConfig
+from vla.models.readers.config import ImagesConfig, SoundConfig, StateConfig, TextConfig
 from vla.models.runtime import Compile
 from vla.models.text.words import WordTokenizer
 from vla.models.trunk.config import TransformerConfig
@@ -80,10 +81,13 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def make_checkpoint(tmp_path: Path) -> MakeCheckpoint:
-    def make(head: str = "step", history: int = 1, committed: int = 0) -> Path:
+    def make(head: str = "step", history: int = 1, committed: int = 0, listens: bool = False) -> Path:
+        asks = ("text", "sound") if listens else ("text",)
+        images = ImagesConfig(channels=8, tokens=4, asks=asks)
+        sound = {"sound": SoundConfig(channels=8, layers=1)} if listens else {}
         config = UnifiedConfig(
             trunk=TransformerConfig(width=32, layers=1, heads=2),
-            readers={"text": TextConfig(), "images": ImagesConfig(channels=8, tokens=4), "state": StateConfig()},
+            readers={"text": TextConfig(), "images": images, "state": StateConfig(), **sound},
             text_tokens=6,
             horizon=4,
             history=history,
@@ -410,3 +414,40 @@ def test_compiled_it_answers_as_it_is_written(make_checkpoint: MakeCheckpoint, h
 def test_graphs_are_refused_where_there_is_no_gpu(make_checkpoint: MakeCheckpoint) -> None:
     with pytest.raises(ConfigError, match=r"compile=graphs: expected a CUDA device, got cpu; set compile=default"):
         LearnedPolicy(make_checkpoint(), device="cpu", compile="graphs")
+
+
+def _aloud(seed: int, seconds: float, **changes: Any) -> Observation:
+    said = np.random.default_rng(seed).uniform(-0.5, 0.5, int(seconds * SPEECH_HZ)).astype(np.float32)
+    return _observe(seed, instruction="", speech=said, **changes)
+
+
+def test_what_is_said_aloud_is_heard_and_not_a_bit_of_what_others_say(make_checkpoint: MakeCheckpoint) -> None:
+    """In batches of one size, as evaluations ask: whoever speaks longer beside somebody changes nothing for him."""
+    policy = LearnedPolicy(make_checkpoint(listens=True))
+    assert policy.contract.policy is not None
+    assert policy.contract.policy.speech
+    mine, short, long = _aloud(1, 1.0), _aloud(2, 0.4), _aloud(3, 7.9)
+    alone = policy.act([mine, short])
+    beside = policy.act([mine, long])
+    assert alone[0] is not None
+    assert beside[0] is not None
+    np.testing.assert_array_equal(alone[0].actions, beside[0].actions)
+    other = dataclasses.replace(mine, speech=short.speech)
+    silent = dataclasses.replace(mine, speech=None)
+    answers = [_one(policy, seen).actions for seen in (mine, other, silent)]
+    assert all(np.abs(a - b).max() > 1e-4 for a, b in itertools.combinations(answers, 2))
+
+
+def test_a_listening_policy_still_reads(make_checkpoint: MakeCheckpoint) -> None:
+    policy = LearnedPolicy(make_checkpoint(listens=True, history=2))
+    one, other = (_one(policy, _observe(1, instruction=text)).actions for text in _SENTENCES[:2])
+    assert np.abs(one - other).max() > 1e-4
+    both = policy.act([_observe(1, history=(_aloud(3, 1.0),)), _aloud(2, 1.0)])
+    assert all(chunk is not None for chunk in both)
+
+
+def test_speech_is_refused_by_who_was_not_trained_to_listen(make_checkpoint: MakeCheckpoint) -> None:
+    with pytest.raises(ContractError, match=r"the policy: speech: the policy reads .* with model\.readers\.sound"):
+        LearnedPolicy(make_checkpoint()).act([_aloud(1, 1.0)])
+    with pytest.raises(ContractError, match=r"the policy: speech: expected 0\.1 to 8 s"):
+        LearnedPolicy(make_checkpoint(listens=True)).act([_aloud(1, 9.0)])

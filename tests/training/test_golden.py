@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 
 from vla.core.config import from_dict, load_recipe, to_dict
+from vla.datasets.dataset import Dataset
+from vla.sound.bank import speak
+from vla.sound.voices import TRAINING
 from vla.training.engines import train
 from vla.training.metrics import read_metrics
 from vla.training.recipe import TrainConfig
@@ -25,6 +28,7 @@ DATASETS = {
     "metaworld-mt50": "bare",
     "modalities": "asked",
     "realtime": "dataset",
+    "spoken": "dataset",
     "tabletop": "dataset",
     "tabletop-randomised": "dataset",
 }
@@ -52,6 +56,9 @@ def _curve(name: str, dataset: Path, run: Path, **changes: Any) -> dict[str, lis
     """The losses that the log says of each step; the gradient's norm moves by some percent from rounding alone."""
     value = to_dict(load_recipe(TrainConfig, RECIPES / f"{name}.yaml")) | CHANGES | changes
     value["data"] |= {"path": str(dataset)}
+    if value["augmentation"]["speech"]:
+        texts, _ = Dataset.open(dataset).episodes.column("instruction")
+        value["augmentation"]["speech"] = str(speak(run.with_name("bank"), sorted(texts), TRAINING).path)
     for writer in value["model"].get("writers", {}).values():
         writer |= {"path": str(dataset.parent / "codes")} if "path" in writer else {}
     train(from_dict(TrainConfig, value, where=name), run)

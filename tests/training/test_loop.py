@@ -18,11 +18,12 @@ from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
 from vla.models.checkpoint import load_model, read_tensors
 from vla.training import state
+from vla.training.augmentation.config import AugmentationConfig
 from vla.training.engines import Stopped, train
 from vla.training.loop import STOP
 from vla.training.metrics import read_metrics
 from vla.training.precision import PrecisionRates
-from vla.training.recipe import AugmentationConfig, TrainConfig
+from vla.training.recipe import TrainConfig
 from vla.training.state import newest_state
 
 MakeRecipe = Callable[..., TrainConfig]

@@ -14,7 +14,9 @@ from torch import nn
 
 from vla.core.config import to_dict
 from vla.core.errors import ConfigError, UnknownNameError
+from vla.datasets.dataset import Dataset
 from vla.models.checkpoint import load_model
+from vla.sound.bank import speak
 from vla.training.engines import train
 from vla.training.metrics import read_metrics
 from vla.training.parallel import PARALLEL, Parallel, Single, join
@@ -117,3 +119,21 @@ def test_an_expert_that_reads_keys_and_values_alone_is_trained_together(
     still = {name for name, value in fresh.state_dict().items() if torch.equal(value, weights[name])}
     ends = {"trunk.norm.weight"} | {f"trunk.blocks.1.{part}.weight" for part in ("out", "norm_mlp", "up", "down")}
     assert still == (ends if "grounding" in auxiliaries else set())
+
+
+def test_who_hears_nothing_waits_for_nobody(make_recipe: MakeRecipe, dataset: Path, tmp_path: Path) -> None:
+    """In most steps one of the two has nobody who speaks, and no gradient for what listens."""
+    texts, _ = Dataset.open(dataset).episodes.column("instruction")
+    bank = speak(tmp_path / "bank", texts, ("en-us",))
+    readers = {"sound": {"kind": "sound", "layers": 1, "channels": 8}}
+    config = make_recipe(
+        model={"trunk": {"width": 32, "layers": 1, "heads": 2}, "readers": readers},
+        augmentation={"speech": str(bank.path), "spoken": 0.2},
+        batch=2,
+        steps=6,
+        engine="ray",
+        workers=2,
+        evaluators=[],
+    )
+    _train_together(config, tmp_path / "run", 2)
+    assert [line["step"] for line in read_metrics(tmp_path / "run") if line["kind"] == "train"] == list(range(1, 7))

@@ -186,7 +186,7 @@ def test_words_of_questions_keep_their_order(recipe: MakeRecipe) -> None:
 
 
 def test_a_picture_of_the_end_changes_as_the_present_does() -> None:
-    from tests.training.test_augmentation import _augmentation, _batch
+    from tests.training.augmentation.test_pictures import _augmentation, _batch
     from vla.models.trunk.inputs import Written
 
     inputs, targets = _batch(0)

@@ -94,7 +94,7 @@ def _lines(info: "CheckpointInfo") -> list[tuple[str, str]]:
     for robot in info.robots:
         lines += _robot_lines(robot)
     lines += [
-        ("reads", f"{reads}; instructions of up to {info.text_tokens} tokens"),
+        ("reads", f"{reads}; instructions of up to {info.text_tokens} tokens{', and listens' if info.listens else ''}"),
         ("writes", f"chunks of {info.horizon} steps, of which {info.execute} are executed"),
         ("words", f"{len(info.words)}: {words}"),
         ("signals", ", ".join(info.signals) or "none"),

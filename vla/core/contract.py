@@ -106,10 +106,12 @@ class Contract:
         return dataclasses.replace(self, cameras=cameras, state=state, action=action, policy=spec)
 
     def to_json(self) -> dict[str, Any]:
-        """A plain JSON object that `from_json` reads back; a tolerance that is the default is not said."""
+        """A plain JSON object that `from_json` reads back; a default tolerance, and deafness, are not said."""
         value = {"contract_version": CONTRACT_VERSION, **dataclasses.asdict(self)}
         if self.tolerance == TOLERANCE:
             del value["tolerance"]  # contracts that never spoke of it keep their digests
+        if self.policy is not None and not self.policy.speech:
+            del value["policy"]["speech"]
         return value
 
     @staticmethod
@@ -150,7 +152,7 @@ def _ends(dimensions: Sequence[Dimension]) -> "tuple[np.ndarray, np.ndarray]":
 
 
 Scope = Literal["interface", "execution", "all"]
-_EXECUTION = ("horizon", "execute", "ensemble", "history", "committed")
+_EXECUTION = ("horizon", "execute", "ensemble", "history", "committed", "speech")
 """What a driver of a robot goes by."""
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import ContractError
-from vla.core.types import ActionChunk, Observation
+from vla.core.types import SPEECH_HZ, SPEECH_S, ActionChunk, Observation
 
 _ROUNDING = 1e-6
 """Of a range: what float32 makes of a limit."""
@@ -41,6 +41,32 @@ def check_form(observation: Observation, contract: Contract, *, who: str) -> Non
     _check_vector(observation.state, contract, who)
     if not isinstance(observation.instruction, str):
         raise ContractError(f"{who}: instruction: expected a string, got {describe(observation.instruction)}")
+    if observation.speech is not None:
+        check_waveform(observation.speech, who=f"{who}: speech")
+
+
+def check_waveform(samples: Any, *, who: str) -> None:
+    """Refuse what is not mono float32 (a,) in [-1, 1], or shorter or longer than is listened to."""
+    if not (isinstance(samples, np.ndarray) and samples.dtype == np.float32 and samples.ndim == 1):
+        raise ContractError(f"{who}: expected mono float32 (samples,) at {SPEECH_HZ} Hz, got {describe(samples)}")
+    least, most = SPEECH_S
+    if not least <= (seconds := len(samples) / SPEECH_HZ) <= most:
+        raise ContractError(
+            f"{who}: expected {least:g} to {most:g} s, got {len(samples)} samples, which are {seconds:.4g} s at "
+            f"{SPEECH_HZ} Hz; send the command alone, and at this rate"
+        )
+    if not (peak := float(np.abs(samples).max())) <= 1:  # NaN is not
+        raise ContractError(f"{who}: expected finite samples from -1 to 1, got {peak:g}; divide int16 by 32768")
+
+
+def check_speech(samples: Any, contract: Contract, *, who: str) -> None:
+    """Refuse speech that is no waveform, or that is said to a policy that was not trained to listen."""
+    check_waveform(samples, who=f"{who}: speech")
+    if not (contract.policy and contract.policy.speech):
+        raise ContractError(
+            f"{who}: speech: the policy reads instructions and was not trained to listen; send the text, or train with "
+            "model.readers.sound"
+        )
 
 
 def check_committed(committed: Any, contract: Contract, *, who: str) -> None:

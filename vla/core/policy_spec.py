@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vla.core.errors import ContractError
-from vla.core.sealed import DamageError, listed, number, table, text, whole
+from vla.core.sealed import DamageError, brief, listed, number, table, text, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,8 @@ class PolicySpec:
     """Observations that it reads, the present one included."""
     committed: int = 0
     """Most commands that may be decided already when it is asked: see `vla.core.types.Observation`."""
+    speech: bool = False
+    """Whether it listens: an observation may have ``speech``."""
     relative_to: tuple[str | None, ...]
     """For each action dimension the state dimension that it is learned relative to; None is absolute."""
     robots: tuple[str, ...]
@@ -87,6 +89,7 @@ def _parse(value: Mapping[str, Any]) -> PolicySpec:
         ensemble=number(value.get("ensemble", 0.0), "ensemble", least=0.0, most=1.0),
         history=whole(value.get("history", 1), "history", least=1, most=_MOST_STEPS),
         committed=whole(value.get("committed", 0), "committed", most=horizon - 1),
+        speech=_truth(value.get("speech", False), "speech"),
         relative_to=listed(value["relative_to"], "relative_to", _text_or_none),
         robots=listed(value["robots"], "robots", text),
         datasets=listed(value.get("datasets", []), "datasets", _dataset),
@@ -96,6 +99,12 @@ def _parse(value: Mapping[str, Any]) -> PolicySpec:
         model=table(value["model"], "model"),
         fitted=table(value.get("fitted", {}), "fitted"),
     )
+
+
+def _truth(value: object, what: str) -> bool:
+    if not isinstance(value, bool):
+        raise DamageError(f"{what}: expected true or false, got {brief(value)}")
+    return value
 
 
 def _text_or_none(value: object, what: str) -> str | None:

@@ -4,6 +4,7 @@ Letters used in all shapes of the project:
 
     b batch    t time       h horizon    d action dim    s state dim    g signal dim    m simulator state
     n cameras  y x c image  f frames     l tokens        e embedding    v vocabulary
+    a samples of sound
 
 An observation and the chunk a policy answers with:
 
@@ -14,6 +15,7 @@ An observation and the chunk a policy answers with:
       time_ns      capture time, integer nanoseconds
       history      the observations before it, oldest first
       committed    commands that run from now on whatever is answered, float32 (k, d)
+      speech       the instruction said aloud, float32 (a,) at 16 kHz
                                                     ──▶  Policy.act  ──▶
     ActionChunk
       actions      float32 (h, d)               absolute targets in the robot's own units, row 0 is due now
@@ -31,6 +33,10 @@ from jaxtyping import Float32, Float64, UInt8
 from vla.core.contract import Contract
 
 Image = UInt8[np.ndarray, "y x 3"]
+SPEECH_HZ = 16_000
+"""Samples of speech in a second, of one channel."""
+SPEECH_S = (0.1, 8.0)
+"""The shortest and the longest that is listened to, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +53,10 @@ class Observation:
     """The commands of the next ``k`` steps, where they are decided: they run while the answer is worked out.
 
     In the robot's units, within its limits. For policies that were trained for it (``PolicySpec.committed``)."""
+    speech: Float32[np.ndarray, " a"] | None = None
+    """What is to be done, said aloud: instead of ``instruction``, which may be empty then, or beside it.
+
+    `SPEECH_HZ` samples a second in [-1, 1]. For policies that were trained to listen (``PolicySpec.speech``)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,6 +83,7 @@ class Plan:
             **{name: getattr(self.run, name) for name in ("execute", "ensemble", "batch")},
             **self.run.computing,
             **({"latency": asdict(self.run.lateness)} if self.run.lateness else {}),
+            **({"speech": self.run.speech} if self.run.speech else {}),
             "sequential": {"alpha": self.sequential.alpha} if self.sequential else None,
             "versions": versions(),
         }

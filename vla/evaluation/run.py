@@ -71,6 +71,7 @@ def run_trials(
             execute=config.execute,
             ensemble=config.ensemble,
             lateness=config.lateness,
+            speech=config.speech,
             batch=min(config.batch, max(len(share.trials) for share in shares)),
         )
         try:

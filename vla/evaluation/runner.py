@@ -115,6 +115,8 @@ class EpisodeRunner:
     ensemble: float | None
     lateness: Lateness
     batch: int
+    speech: str = ""
+    """The voice that says what is to be done; empty writes it."""
     _stages: "OrderedDict[tuple[str, str, str], _Stage]" = field(default_factory=OrderedDict)
     """The one that was used last comes last."""
 
@@ -163,13 +165,27 @@ class EpisodeRunner:
             trained = policy.contract.policy
             execution = Execution.of(trained, execute=self.execute, ensemble=self.ensemble)
             told = _told(trained, self.lateness, execution)
+            if self.speech and trained and not trained.speech:
+                raise ConfigError(
+                    f"evaluation: speech={self.speech}: the policy reads instructions and was not trained to listen; "
+                    "leave it out, or train with model.readers.sound"
+                )
         except BaseException:
             for env in envs:
                 env.close()
             raise
         history, horizon = (trained.history, trained.horizon) if trained else (1, None)
         slots = [
-            Slot(env, execution, history=history, horizon=horizon, lateness=self.lateness, told=told) for env in envs
+            Slot(
+                env,
+                execution,
+                history=history,
+                horizon=horizon,
+                lateness=self.lateness,
+                told=told,
+                speech=self.speech,
+            )
+            for env in envs
         ]
         return _Stage(envs, policy, slots, owned=not isinstance(make, Lent))
 

@@ -1,7 +1,7 @@
 """How evaluations run, apart from what runs (`vla.evaluation.trials.Condition`). Free of heavy imports.
 
 Where, on how many processes and in what batches episodes run changes nothing of them; ``execute``,
-``ensemble`` and ``latency_steps`` do.
+``ensemble``, ``latency_steps`` and ``speech`` do.
 """
 
 import functools
@@ -13,7 +13,10 @@ from typing import Any, Literal
 from vla.core.config import require_at_least_one
 from vla.core.delay import Lateness
 from vla.core.errors import ConfigError
+from vla.core.lookup import lookup
+from vla.core.machine.packages import require_package
 from vla.core.machine.processes import Engine, cores
+from vla.sound.voices import VOICES
 
 
 def _times_ms(path: Path) -> tuple[float, ...]:
@@ -43,6 +46,9 @@ class RunConfig:
     """A JSON list of times in ms, such as were measured of a server, that each inference's is drawn from instead."""
     committed: bool = True
     """Tell a checkpoint that was trained for it what runs while it computes."""
+    speech: str = ""
+    """A voice that says each instruction, one of those of ``vla data speak`` or the one it holds out; nothing is
+    written then."""
     out: Path | None = None
     """Folder that keeps every episode as it ends; the same evaluation goes on with what is missing."""
     workers: int = field(default_factory=cores)
@@ -63,6 +69,9 @@ class RunConfig:
     def __post_init__(self) -> None:
         require_at_least_one(self, "execute", "workers", "batch", where="evaluation: ")
         _ = self.lateness  # refuses what does not go together
+        if self.speech:
+            lookup("voice", self.speech, VOICES)
+            require_package("espeakng_loader", "speech")
         if not self.patience_s > 0:
             raise ConfigError(f"evaluation: patience_s={self.patience_s:g} must be more than 0")
 

@@ -18,6 +18,7 @@ from vla.core.types import ActionChunk, Observation
 from vla.envs.spec import LANGUAGES, RobotEnv, to_observation
 from vla.evaluation.scenes.phrasing import rephrase
 from vla.evaluation.trials import EpisodeResult, Trial, digest
+from vla.sound.synthesis import has_words, synthesise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,15 +50,18 @@ class Slot:
         horizon: int | None = None,
         lateness: Lateness | None = None,
         told: int = 0,
+        speech: str = "",
     ) -> None:
         """``execution`` is of trials that do not say their own; ``history`` counts the observations that are read.
 
         A trial that would execute more steps than a chunk of ``horizon`` has left is refused. Answers are late as
-        ``lateness`` says; of what runs until they are there, the policy hears at most ``told`` steps.
+        ``lateness`` says; of what runs until they are there, the policy hears at most ``told`` steps. With ``speech``
+        that voice says the instruction, and nothing is written.
         """
         self._inner, self._env = env, env
         self._execution, self._history = execution, history
         self._horizon, self._lateness, self._told = horizon, lateness or Lateness(), told
+        self._voice, self._spoken = speech, ("", np.zeros(0, np.float32))
         self._period_s = 1 / env.contract.control_hz
         self.running = False
         self.crashed = False
@@ -188,11 +192,20 @@ class Slot:
             return
         self._states_clipped += seen is not shown
         seen = seen if self._said is None else replace(seen, instruction=self._said)
+        seen = self._aloud(seen) if self._voice else seen
         told = min(self._delay.steps, self._told) if self.wants_chunk else 0
         committed = self._buffer.ahead(told) if told else None
         self.observation = replace(seen, history=tuple(self._past), committed=committed)
         self._past.append(seen)
         self._best = max(self._best, self._progress())
+
+    def _aloud(self, seen: Observation) -> Observation:
+        """The same with its instruction spoken; said once, and heard for as long as it holds."""
+        if not has_words(seen.instruction):
+            return replace(seen, instruction="")
+        if seen.instruction != self._spoken[0]:
+            self._spoken = seen.instruction, synthesise(seen.instruction, self._voice)
+        return replace(seen, instruction="", speech=self._spoken[1])
 
     def _progress(self) -> float:
         return float(self._info.get("progress", self._info.get("success", False)))

@@ -66,6 +66,7 @@ class Blueprint:
             ensemble=self.config.ensemble,
             history=self.config.history,
             committed=self.config.most_committed,
+            speech=self.config.listens,
             relative_to=tuple(None if i is None else names[i] for i in robot.space.relative_to),
             robots=tuple(e.contract.robot for e in preprocessor.embodiments),
             datasets=self.datasets,

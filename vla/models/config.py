@@ -9,7 +9,7 @@ from vla.core.config import Kinded, require_at_least_one
 from vla.core.errors import ConfigError
 from vla.models.auxiliaries.config import AuxiliaryConfig, GroundingConfig, PointingConfig
 from vla.models.heads.config import BinsHeadConfig, HeadConfig
-from vla.models.readers.config import ImagesConfig, ReaderConfig, StateConfig, TextConfig
+from vla.models.readers.config import ImagesConfig, ReaderConfig, StateConfig, TextConfig, in_order
 from vla.models.text.config import PretrainedConfig, TokenizerConfig, WordsConfig
 from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.interface import Interface
@@ -54,6 +54,11 @@ class ModelConfig(Kinded):
         return 0
 
     @property
+    def listens(self) -> bool:
+        """Whether it reads spoken instructions."""
+        return False
+
+    @property
     def written(self) -> frozenset[str]:
         """What is learned to be written beside actions, by its name in `vla.models.trunk.inputs.Targets`."""
         return frozenset()
@@ -88,7 +93,8 @@ class UnifiedConfig(ModelConfig):
     readers: dict[str, ReaderConfig] = field(
         default_factory=lambda: {"text": TextConfig(), "images": ImagesConfig(), "state": StateConfig()}
     )
-    """What turns inputs into tokens, in the order of the sequence; each sees what those before it have read."""
+    """What turns inputs into tokens, in the order of the sequence; each sees what those before it have read. Who is
+    asked by another comes before it, wherever a recipe names it."""
     z_loss: float = 0.0
     """Weight of the squared logarithm of the normaliser in losses over the vocabulary; 1e-4 keeps logits small."""
     head: HeadConfig = field(default_factory=BinsHeadConfig)
@@ -107,6 +113,7 @@ class UnifiedConfig(ModelConfig):
         super().__post_init__()
         if self.z_loss < 0:
             raise ConfigError(f"model.z_loss={self.z_loss} must be at least 0")
+        object.__setattr__(self, "readers", in_order(self.readers))
         for part, others in (("auxiliaries", ()), ("writers", tuple(self.auxiliaries))):
             if taken := {"action", *others}.intersection(getattr(self, part)):
                 raise ConfigError(f"model.{part}.{min(taken)}: so another loss is called; give it another name")
@@ -119,6 +126,11 @@ class UnifiedConfig(ModelConfig):
     def most_committed(self) -> int:
         """See `ModelConfig.most_committed`."""
         return self.committed
+
+    @property
+    def listens(self) -> bool:
+        """See `ModelConfig.listens`."""
+        return any(reader.listens for reader in self.readers.values())
 
     @property
     def written(self) -> frozenset[str]:

@@ -39,6 +39,8 @@ class CheckpointInfo:
     ensemble: float
     history: int
     text_tokens: int
+    listens: bool
+    """Instructions may be spoken."""
     words: tuple[str, ...]
     signals: tuple[str, ...]
     """What the training data said beside states and actions."""
@@ -69,6 +71,7 @@ def checkpoint_info(path: Path) -> CheckpointInfo:
         ensemble=spec.ensemble,
         history=spec.history,
         text_tokens=preprocessor.text_tokens,
+        listens=spec.speech,
         words=preprocessor.words,
         signals=tuple(preprocessor.signals),
         datasets=spec.datasets,

@@ -30,6 +30,7 @@ from vla.core.media.images import resize_frame
 from vla.core.scaling import Statistics
 from vla.core.sealed import brief
 from vla.core.types import ActionChunk, Observation
+from vla.models.readers.sound import heard
 from vla.models.text.tokenizer import InstructionTokenizer
 from vla.models.trunk.inputs import Batch, Committed, Inputs, Prediction, Targets, Written
 from vla.models.trunk.interface import Interface
@@ -181,7 +182,7 @@ class Preprocessor:
             "embodiment": np.full(b, embodiment, np.int64),
         }
         inputs = self._inputs(arrays, text, text_valid)
-        return dataclasses.replace(inputs, committed=self._committed(observations, robot))
+        return dataclasses.replace(inputs, sound=heard(observations), committed=self._committed(observations, robot))
 
     def samples(self, arrays: Mapping[str, np.ndarray], texts: Texts, answers: Answers | None = None) -> Batch:
         """A batch of windows or of a mixture, whose ``instruction`` counts ``texts`` and ``answer`` the ``answers``."""

@@ -12,6 +12,7 @@ zero, and layers of PyTorch begin as PyTorch's):
     Norm            weight neutral (1, or 0 where 1 is added to it)
     Block           out.weight, down.weight ±0.02 / sqrt(additions), of which each layer makes two
     TextReader      position ±0.02
+    SoundReader     position ±0.02
     StateReader     position ±0.02, time 0, embodiment 0
     StateBinsReader time 0, embodiment 0
     PatchesReader   time 0
@@ -87,7 +88,8 @@ class UnifiedTransformer(Model):
         self.committed = CommittedReader(config.committed, interface, width) if config.committed else None
         asked = (auxiliary.segment(1, self.table) for auxiliary in self.auxiliaries.values())
         self.all_taught = self.head.reads_hidden or any(segment is not None for segment in asked)
-        self.all_taught &= not writers  # a batch need not have something for each
+        # Neither need a batch have something for each writer, nor anybody in it speak.
+        self.all_taught &= not writers and not config.listens
         account(self)
 
     def loss(self, inputs: Inputs, targets: Targets) -> tuple[Float[Tensor, ""], Metrics]:

@@ -16,6 +16,7 @@ from vla.datasets.storage.storage import open_storage
 from vla.datasets.store.layout import read_description
 from vla.datasets.store.manifest import read_manifest
 from vla.models.device import choose_device
+from vla.sound.bank import SpeechBank
 from vla.training.claims import claim_run, finished
 from vla.training.loop import STOP, train_worker
 from vla.training.metrics import Log, read_metrics
@@ -41,6 +42,9 @@ def train(config: TrainConfig, run: Path, log: Log = lambda _: None, *, prolong:
         log({"kind": "note", "text": text})
 
     require_data(config.data)
+    config.require_speech()
+    if config.augmentation.speech:
+        SpeechBank.open(Path(config.augmentation.speech))
     with locked(run / "lock"):
         settle_states(run, note)
         claim_run(run, config, prolong=prolong, note=note)

@@ -1,7 +1,7 @@
 """The training loop of one worker, top to bottom: the same in this process and under Ray, on a CPU and on a GPU."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -24,7 +24,11 @@ from vla.models.model import Model
 from vla.models.preprocessor import Preprocessor
 from vla.models.transfer import Fate, transfer
 from vla.models.trunk.inputs import Inputs, Targets
-from vla.training.augmentation import Augmentation
+from vla.sound.bank import SpeechBank
+from vla.training.augmentation.config import AugmentationConfig
+from vla.training.augmentation.pictures import Augmentation
+from vla.training.augmentation.speech import Speaking
+from vla.training.augmentation.wording import Wording
 from vla.training.claims import claim_data, progress, read_claim
 from vla.training.closed_loop import ClosedLoop
 from vla.training.evaluators import EVALUATORS, Evaluator
@@ -32,11 +36,10 @@ from vla.training.metrics import Log, Means, MetricsLog, Silence
 from vla.training.optimiser import build_optimisers
 from vla.training.parallel import Parallel
 from vla.training.precision import autocast
-from vla.training.recipe import AugmentationConfig, TrainConfig
+from vla.training.recipe import TrainConfig
 from vla.training.samples import Samples, open_samples
 from vla.training.state import Position, load_state, newest_state, save_state, settle_precision, write_final
 from vla.training.step import lr_scale, train_step, update_average
-from vla.training.wording import Wording
 
 STOP = "STOP"
 """A file of this name in the run folder ends the run after the present step, with a state to resume from."""
@@ -62,7 +65,7 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
     samples = open_samples(config)
     blueprint = samples.blueprint
     claim_data(run, blueprint.contract, write=first)
-    alter = _altering(config.augmentation, blueprint.preprocessor, samples.train.instructions)
+    alter = _altering(config.augmentation, blueprint.preprocessor, samples.train.instructions, samples.train.questions)
     evaluators = [lookup("evaluator", name, EVALUATORS)(samples, config.seed) for name in config.evaluators]
 
     # -- model and optimiser -----------------------------------------------------------------------------------------
@@ -159,16 +162,26 @@ def _freeze(model: Model, config: TrainConfig) -> Frozen:
 
 
 def _altering(
-    config: AugmentationConfig, preprocessor: Preprocessor, instructions: Sequence[str]
+    config: AugmentationConfig,
+    preprocessor: Preprocessor,
+    instructions: Sequence[str],
+    questions: Collection[str] = (),
 ) -> Callable[[Inputs, Targets], tuple[Inputs, Targets]]:
-    """Batches as they might as well have been recorded, in pictures and words."""
+    """Batches as they might as well have been recorded, in pictures and words; ``questions`` are never spoken."""
     tokens = dict(zip(instructions, preprocessor.texts(instructions)[0].tolist(), strict=True))
     augment = Augmentation(config, preprocessor.signals, preprocessor.interface.cameras, tokens)
-    reword = Wording(config.words, preprocessor.tokenizer, instructions, rotate=config.rotate)
+    said = {"rotate": config.rotate, "lost": config.lost, "kept": config.colours}
+    reword = Wording(config.words, preprocessor.tokenizer, instructions, **said)
+    speaking = None
+    if config.speech:
+        spoken = {text: ids for text, ids in tokens.items() if text not in questions}
+        speaking = Speaking(SpeechBank.open(Path(config.speech)), config.spoken, spoken)
 
     def alter(inputs: Inputs, targets: Targets) -> tuple[Inputs, Targets]:
         inputs, targets = augment(inputs, targets)
-        return reword(inputs, targets.acting), targets  # words last: pictures are augmented by what the data says
+        said = inputs.text  # words last: pictures and voices are chosen by what the data says
+        inputs = reword(inputs, targets.acting)
+        return speaking(inputs, said, targets.acting) if speaking else inputs, targets
 
     return alter
 

@@ -10,6 +10,7 @@ from vla.core.errors import ConfigError
 from vla.datasets.sampling.settings import MixtureConfig
 from vla.datasets.selection import Selection
 from vla.models.config import ModelConfig, UnifiedConfig
+from vla.training.augmentation.config import AugmentationConfig
 
 REPORTED = (500_000, 600_000)
 """Scenes from which evaluations report by default, the second excluded."""
@@ -92,50 +93,6 @@ class OptimiserConfig:
                 raise ConfigError(f"train.optimiser.{name}={getattr(self, name)} must be {least}")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"train.optimiser.betas={self.betas} must be two numbers of at least 0 and below 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentationConfig:
-    """How much words and pictures are changed while training; of pictures nothing by default."""
-
-    words: float = 0.5
-    """Share of samples whose instruction stands among words that say nothing: "please", "could you", what was never
-    said. A policy that has met them looks past them."""
-    rotate: float = 0.0
-    """Share of samples whose instruction begins at any of its words and goes on from its end at its beginning: "on the
-    plate put the block"; where words are spelled in pieces, at any of these. A policy that has met them goes by what
-    stands beside a word, not by its place. Not for data in which the order of words is the order of deeds."""
-    shift: float = 0.0
-    """Largest shift of a camera's picture, as a share of its size; the border is repeated (arXiv 2004.13649)."""
-    crop: float = 0.0
-    """Largest share of a side that is cut off a camera's picture before it is stretched back to its size."""
-    brightness: float = 0.0
-    """Largest change of all pixels, as a share of the full range."""
-    contrast: float = 0.0
-    """Largest change of the distances from the mean, as a share of them."""
-    saturation: float = 0.0
-    """Largest change of how far colours are from grey, as a share of it."""
-    channels: float = 0.0
-    """Share of samples whose pictures have red, green and blue exchanged, all cameras alike: what is *of the same
-    colour* stays so. Only where the instruction has none of ``colours``."""
-    colours: tuple[str, ...] = ()
-    """Words that say which colour is meant."""
-    covered: float = 0.0
-    """Share of the samples that answer a question, or draw the end, whose cameras are covered: so that a picture can be
-    made of words alone, and an answer that needs no looking is known for one. Nothing else is learned of them."""
-
-    def __post_init__(self) -> None:
-        for name in ("words", "rotate", "channels", "covered"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"train.augmentation.{name}={getattr(self, name)} must be between 0 and 1")
-        if self.channels and not self.colours:
-            raise ConfigError(
-                "train.augmentation.channels needs the words that name a colour, or every one of them would be wrong: "
-                "name them with --augmentation.colours red green blue"
-            )
-        for name in ("shift", "crop", "brightness", "contrast", "saturation"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"train.augmentation.{name}={getattr(self, name)} must be at least 0 and below 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,7 +212,26 @@ class TrainConfig:
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name}={getattr(self, name)} must be at least 0")
 
+    def require_speech(self) -> None:
+        """`ConfigError` where a model listens and nobody speaks, or the other way round.
+
+        A recipe may leave either to the command line, so it is asked when training begins.
+        """
+        if self.augmentation.speech and not self.model.listens:
+            raise ConfigError(
+                "train.augmentation.speech: the model has no reader of sound and would be told nothing; add one with "
+                "model.readers: {sound: {kind: sound}, images: {asks: [text, sound]}}"
+            )
+        if self.model.listens and not (self.augmentation.speech or self.init):
+            raise ConfigError(
+                "model.readers.sound learns nothing unless instructions are spoken: make a speech bank with vla data "
+                "speak DATASET --out FOLDER, and name it with train.augmentation.speech"
+            )
+
     def resolved(self) -> "TrainConfig":
-        """The same with paths as `DataConfig.resolved` and `ModelConfig.resolved` give them."""
+        """The same with paths that hold in any folder."""
         init = self.init and str(Path(self.init).resolve())
-        return replace(self, data=self.data.resolved(), model=self.model.resolved(), init=init)
+        augmentation = self.augmentation.resolved()
+        return replace(
+            self, data=self.data.resolved(), model=self.model.resolved(), init=init, augmentation=augmentation
+        )

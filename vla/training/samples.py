@@ -46,6 +46,7 @@ class Source(Protocol):
     """Windows of one dataset, or a mixture of several."""
 
     instructions: list[str]
+    questions: list[str]
     answers: list[str]
 
     def __len__(self) -> int:

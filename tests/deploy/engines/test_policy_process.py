@@ -149,6 +149,15 @@ def test_committed_commands_cross(policy: Child) -> None:
     assert chunk.signals["committed"].tolist() == [0.5, -0.5]
 
 
+def test_speech_crosses(policy: Child) -> None:
+    said = np.random.default_rng(0).uniform(-1, 1, 30_000).astype(np.float32)
+    heard, read = policy.act([replace(see(1, ""), speech=said), see(2)])
+    assert heard is not None
+    assert read is not None
+    np.testing.assert_array_equal(heard.signals["speech"], said)
+    assert "speech" not in read.signals
+
+
 def test_the_version_is_part_of_the_digest(run: Run, tmp_path: Path) -> None:
     (tmp_path / "number").write_text("0.5")
     make, version = partial(numbered, str(tmp_path / "number")), partial(read, str(tmp_path / "number"))

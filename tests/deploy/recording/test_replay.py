@@ -20,6 +20,7 @@ from vla.deploy.recording.frames import FrameWriter
 from vla.deploy.recording.record import Kept, Recorder
 from vla.deploy.recording.replay import Replayed, read_about, read_batches, records_in, replay
 from vla.deploy.serving.server import PolicyServer
+from vla.deploy.wire import pack, unpack
 
 Observe = Callable[..., dict[str, Any]]
 SLOTS = 3
@@ -152,3 +153,14 @@ def test_what_is_no_chunk_is_counted_and_nobody_waits(tmp_path: Path) -> None:
     recorder(Acted(digest="d", resets=(), observations=[seen], chunks=[None], seconds=0.0))
     asyncio.run(recorder.close())
     assert recorder.lost == 1
+
+
+def test_what_was_said_is_kept_and_older_records_are_read() -> None:
+    images = {"front": np.zeros((8, 6, 3), np.uint8), "wrist": np.zeros((4, 4, 3), np.uint8)}
+    said = np.linspace(-1, 1, 4000, dtype=np.float32)
+    seen = Observation(images=images, state=np.zeros(3, np.float32), instruction="", time_ns=1, speech=said)
+    kept = Kept(number=1, digest="", resets=(), observations={0: seen}, chunks={}, error="no", died=False)
+    value = unpack(pack(kept.to_map()))
+    np.testing.assert_array_equal(Kept.from_map(value).observations[0].speech, said)
+    del value["observations"][0]["speech"]
+    assert Kept.from_map(value).observations[0].speech is None

@@ -118,3 +118,73 @@ def test_committed_commands_reach_the_policy(committing: Any, observation: Obser
 def test_a_policy_that_was_not_trained_for_it_is_sent_nothing(address: str, observation: Observe) -> None:
     with PolicyClient(address) as client, pytest.raises(ServeError, match="at most 0 steps"):
         client.infer({**observation(), "committed": np.zeros((1, 2), np.float32)})
+
+
+@pytest.fixture
+def listening(policy: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    contract = policy.contract
+    monkeypatch.setattr(
+        type(policy), "contract", replace(contract, policy=replace(contract.policy, speech=True)), raising=True
+    )
+    return policy
+
+
+def test_an_episode_keeps_what_it_was_told_written_or_spoken(listening: Any, observation: Observe) -> None:
+    one, other = (np.full(4000, value, np.float32) for value in (0.25, 0.5))
+    silent = {key: value for key, value in observation().items() if key != "prompt"}
+    with PolicyServer(listening, port=0).running() as address, PolicyClient(address) as client:
+        client.reset(speech=one)
+        client.infer(silent)
+        client.infer({**silent, "speech": other.astype(np.float64)})
+        client.infer(silent)
+        client.infer(observation("now here"))  # what is written takes back what was said
+        client.infer(silent)
+        client.infer({**observation("both"), "speech": one})
+        client.infer(silent)
+        client.reset()
+        with pytest.raises(ServeError, match="the episode has none"):
+            client.infer(silent)
+    seen = [(o.instruction, None if o.speech is None else float(o.speech[0])) for o in listening.seen[1:]]
+    assert seen == [("", 0.25), ("", 0.5), ("", 0.5), ("now here", None), ("now here", None)] + [("both", 0.25)] * 2
+    assert listening.seen[1].speech.dtype == np.float32
+
+
+def test_speech_of_a_policy_elsewhere_arrives(listening: Any) -> None:
+    said = np.linspace(-1, 1, 5000, dtype=np.float32)
+    images = {"front": np.zeros((8, 6, 3), np.uint8), "wrist": np.zeros((4, 4, 3), np.uint8)}
+    seen = Observation(images=images, state=np.zeros(3, np.float32), instruction="", time_ns=1, speech=said)
+    with PolicyServer(listening, port=0).running() as address:
+        remote = RemotePolicy(address)
+        assert remote.contract.policy is not None
+        assert remote.contract.policy.speech
+        remote.act([seen])
+        remote.act([replace(seen, speech=None)])
+        remote.close()
+    np.testing.assert_array_equal(listening.seen[-2].speech, said)
+    assert listening.seen[-1].speech is None
+
+
+@pytest.mark.parametrize(
+    ("speech", "says"),
+    [
+        (
+            np.zeros((2, 4000), np.float32),
+            r"speech: expected mono float32 \(samples,\) at .* got float32 \(2, 4000\)",
+        ),
+        (np.zeros(200, np.float32), "speech: expected 0.1 to 8 s, got 200 samples"),
+        (np.full(4000, 300.0), "from -1 to 1, got 300; divide int16 by 32768"),
+        ([0.0] * 4000, "got list"),
+    ],
+)
+def test_what_is_no_speech_is_refused(listening: Any, observation: Observe, speech: Any, says: str) -> None:
+    with PolicyServer(listening, port=0).running() as address, PolicyClient(address) as client:
+        with pytest.raises(ServeError, match=says):
+            client.infer({**observation(), "speech": speech})
+        assert client.infer(observation())["actions"].shape == (4, 2)
+
+
+def test_who_does_not_listen_says_so_and_plain_clients_notice_nothing(address: str, observation: Observe) -> None:
+    with PolicyClient(address) as client:
+        assert "speech" not in client.metadata["contract"]["policy"]
+        with pytest.raises(ServeError, match="speech: the policy reads instructions and was not trained to listen"):
+            client.infer({**observation(), "speech": np.zeros(4000, np.float32)})

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vla.models.trunk.inputs import Batch, Committed
+from vla.models.trunk.inputs import SPAN, Batch, Committed, Sound
 
 MakeBatch = Callable[..., Batch]
 
@@ -18,7 +18,8 @@ def whole(make_batch: MakeBatch) -> Batch:
     """With all that an input and a target may have."""
     batch = make_batch(size=7)
     committed = Committed(actions=batch.targets.actions, steps=torch.arange(7) % 3)
-    inputs = replace(batch.inputs, committed=committed, seeds=torch.arange(7))
+    sound = Sound.of([torch.rand(10 * i, 5) if i else None for i in range(7)])
+    inputs = replace(batch.inputs, sound=sound, committed=committed, seeds=torch.arange(7))
     return Batch(inputs=inputs, targets=replace(batch.targets, executed=batch.targets.actions + 1))
 
 
@@ -44,4 +45,17 @@ def test_some_samples_are_cut_from_everything(whole: Batch) -> None:
 
 def test_what_is_not_given_stays_so(make_batch: MakeBatch) -> None:
     inputs = make_batch()[2:5].to(torch.device("cpu")).inputs
-    assert (inputs.committed, inputs.seeds) == (None, None)
+    assert (inputs.sound, inputs.committed, inputs.seeds) == (None, None, None)
+
+
+def test_sounds_stand_side_by_side_and_say_where_they_end() -> None:
+    spectrograms = [torch.rand(3, 4), None, torch.rand(SPAN + 1, 4)]
+    sound = Sound.of(spectrograms)
+    assert sound is not None
+    assert sound.mel.shape == (3, 2 * SPAN, 4)
+    for row, spectrogram in enumerate(spectrograms):
+        length = 0 if spectrogram is None else len(spectrogram)
+        assert sound.valid[row].tolist() == [i < length for i in range(2 * SPAN)]
+        assert not sound.mel[row, length:].any()
+        assert spectrogram is None or torch.equal(sound.mel[row, :length], spectrogram)
+    assert Sound.of([None, None]) is None

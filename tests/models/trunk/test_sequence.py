@@ -138,6 +138,20 @@ def test_segments_stand_one_behind_the_other() -> None:
     assert prefix.extend(_trunk(**MODERN), more)[1].next == 9
 
 
+def test_what_spans_places_leaves_what_is_behind_it_where_it_is() -> None:
+    """However many tokens it has, none among them, and also where it is the last."""
+    part = Segment.of(torch.randn(1, 2, WIDTH), block=0)
+    for length in (0, 3, 9):
+        spans = replace(Segment.of(torch.randn(1, length, WIDTH), block=0), span=9)
+        whole = joined([part, spans, part])
+        assert whole.position is not None
+        assert whole.position[:, 0].tolist() == [0, 1, *range(2, 2 + length), 11, 12]
+        assert (whole.next(5), joined([part, spans]).next(5)) == (18, 16)
+        again = joined([joined([part, spans]), part])
+        assert again.position is not None
+        assert torch.equal(again.position, whole.position)
+
+
 def test_places_reach_the_trunk() -> None:
     """A patch elsewhere in the picture is read otherwise, whether at once or behind a prefix."""
     trunk, text, picture = _trunk(**MODERN), Segment.of(torch.ones(1, 4, WIDTH), 0), _grid()

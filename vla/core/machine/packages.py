@@ -40,6 +40,8 @@ EXTRAS: Mapping[str, str] = {
     "roslibpy": "ros",
     "rtde_control": "ur",
     "rtde_receive": "ur",
+    "espeakng_loader": "speech",
+    "scipy": "speech",
 }
 """Extra by the name that is imported."""
 

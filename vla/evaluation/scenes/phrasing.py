@@ -1,7 +1,7 @@
 """The same goal in other words: what an evaluation says instead of the environment's instruction, chosen by the seed.
 
 Nothing of this is trained on: neither these frames nor their words stand in a demonstration, and what training puts
-around instructions (`vla.training.wording`) has no words at all.
+around instructions (`vla.training.augmentation.wording`) has no words at all.
 """
 
 from collections.abc import Callable, Mapping, Sequence

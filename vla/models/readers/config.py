@@ -25,6 +25,16 @@ class ReaderConfig(Kinded):
         """The kinds of this project."""
         return READERS
 
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The readers whose segments it asks for."""
+        return ()
+
+    @property
+    def listens(self) -> bool:
+        """Whether it reads spoken instructions."""
+        return False
+
     def resolved(self) -> "ReaderConfig":
         """The same with paths that hold in any folder."""
         return self
@@ -55,6 +65,31 @@ class TextConfig(ReaderConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SoundConfig(ReaderConfig):
+    """The instruction said aloud: convolutions over its spectrogram, and a small transformer of its own."""
+
+    kind: str = "sound"
+    channels: int = 64
+    """Of the first convolution; the last has those of the model."""
+    layers: int = 2
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        require_at_least_one(self, "channels", "layers", "heads", where="model.readers.sound.")
+
+    @property
+    def listens(self) -> bool:
+        """See `ReaderConfig.listens`."""
+        return True
+
+    def build(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> "Reader":
+        """See `ReaderConfig.build`."""
+        from vla.models.readers.sound import SoundReader
+
+        return SoundReader(self, interface, width)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImagesConfig(ReaderConfig):
     """Images in the light of the instruction: convolutions, then pooling to a few tokens for each camera."""
 
@@ -73,13 +108,22 @@ class ImagesConfig(ReaderConfig):
     encoder."""
     heads: int = 4
     """Of the transformer layer between two looks."""
+    asks: tuple[str, ...] = ("text",)
+    """The readers that say what to look for: ``[text, sound]`` where instructions are spoken too."""
 
     def __post_init__(self) -> None:
+        if not self.asks:
+            raise ConfigError("model.readers.images.asks is empty: which readers say what to look for? as in [text]")
         require_at_least_one(self, "channels", "tokens", "looks", "heads", where="model.readers.images.")
         if self.likeness and self.looks < 2:
             raise ConfigError(
                 "model.readers.images.likeness compares with an earlier look, and looks=1 has none: looks=2 or more"
             )
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """See `ReaderConfig.asked`."""
+        return self.asks
 
     def build(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> "Reader":
         """See `ReaderConfig.build`."""
@@ -256,4 +300,28 @@ READERS: dict[str, type[ReaderConfig]] = {
     "state-bins": StateBinsConfig,
     "hf-tower": HfTowerConfig,
     "codes": CodesConfig,
+    "sound": SoundConfig,
 }
+
+
+def in_order(readers: Mapping[str, ReaderConfig]) -> dict[str, ReaderConfig]:
+    """The same, each behind those that it asks; else in the order in which they stand. `ConfigError` if one is missing.
+
+    A recipe adds a reader at the end, and may not say where else.
+    """
+    placed: dict[str, ReaderConfig] = {}
+
+    def place(name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            raise ConfigError(f"model.readers: {' asks '.join((*above, name))}: no reader can come before itself")
+        for asked in readers[name].asked:
+            if asked not in readers:
+                raise ConfigError(
+                    f"model.readers.{name} asks {asked!r}, and there is no such reader; there are {', '.join(readers)}"
+                )
+            place(asked, (*above, name))
+        placed.setdefault(name, readers[name])
+
+    for name in readers:
+        place(name, ())
+    return placed

@@ -1,5 +1,7 @@
 """A camera image to a few tokens: convolutions, then pooling by maps of which half are drawn by the instruction.
 
+The instruction is what the readers that are asked have made of it, written or spoken: "words" are their tokens.
+
 Each token is a weighted mean of features over the image (TokenLearner, arXiv 2106.11297) together with the mean
 position of its weights (spatial softmax, arXiv 1504.00702), so it can say *what* and *where*. One half of the maps is
 learned and fixed: they see everything. The other half are text-conditioned queries, the seekers: each reads the
@@ -69,7 +71,7 @@ class ImagesReader(Reader):
         self.mixers = nn.ModuleList(Transformer(size) for _ in range(config.looks - 1))
         self.position = nn.Parameter(torch.empty(n, config.tokens, width))
         self.time = nn.Parameter(torch.empty(interface.history, width))
-        self._shared = config.shared
+        self._shared, self._asks = config.shared, config.asks
         initialise(self)
 
     def forward(
@@ -81,7 +83,8 @@ class ImagesReader(Reader):
         ``images.points`` (b, n, k / 2, 2) of the last one.
         """
         t = inputs.images.shape[1]
-        words, known = context["text"].x, context["text"].valid
+        asked = [context[name] for name in self._asks]
+        words, known = (torch.cat([getattr(part, what) for part in asked], dim=1) for what in ("x", "valid"))
         weight = known[..., None].to(words.dtype)
         sentence = (words * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)  # (b, e)
         words, known, sentence = (part.repeat_interleave(t, dim=0) for part in (words, known, sentence))  # (b t, …)
@@ -99,13 +102,13 @@ class ImagesReader(Reader):
         maps = [_maps(looks, t)]
         for number, mixer in enumerate(self.mixers):
             assert isinstance(mixer, Transformer)
-            asked = _mixed(mixer, words, known, x, valid)
+            sought = _mixed(mixer, words, known, x, valid)
             found = self._comparable(looks)
             looks = [
-                encoder.further(number, seen, asked[:, i], found[i])
+                encoder.further(number, seen, sought[:, i], found[i])
                 for i, (encoder, seen) in enumerate(zip(encoders, features, strict=True))
             ]
-            x = asked + _side_by_side(looks)
+            x = sought + _side_by_side(looks)
             maps.append(_maps(looks, t))
         activations["images.scores"] = torch.stack(maps, dim=1)
         activations["images.points"] = torch.stack([look.points[t - 1 :: t] for look in looks], dim=1)

@@ -44,6 +44,7 @@ INITIAL: Mapping[str, Mapping[str, Rule]] = {
     "Norm": {"weight": Constant()},
     "Block": {"out.weight": Normal(0.02, "additions"), "down.weight": Normal(0.02, "additions")},
     "TextReader": {"position": Normal(0.02)},
+    "SoundReader": {"position": Normal(0.02)},
     # Zero: one observation of one robot begins as if neither were there, and both are learned where there are more.
     "StateReader": {"position": Normal(0.02), "time": Constant(0.0), "embodiment": Constant(0.0)},
     "StateBinsReader": {"time": Constant(0.0), "embodiment": Constant(0.0)},

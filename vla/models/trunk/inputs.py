@@ -1,6 +1,7 @@
 """What every model reads and learns from. The page to read first in this folder.
 
     b batch   t observations, oldest first   n image slots   y x image   s state   h horizon   d action   l text
+    f frames of sound   m mel bands
 
     recorded samples ─┐                                                    ┌─▶ loss        (training)
                       ├─▶ Preprocessor ─▶ Inputs, Targets ─▶ Model ────────┤
@@ -12,7 +13,7 @@ robot lacks; what is masked is zero.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -22,6 +23,8 @@ from torch import Tensor
 
 T = TypeVar("T", bound="_OnDevice")
 
+SPAN = 160
+"""Frames of sound that batches are a multiple of, 1.6 s: so few shapes exist to be compiled for."""
 Metrics = dict[str, Tensor]
 """What to log of a loss: scalars, detached. NaN where nothing was measured, which is left out of means and logs."""
 
@@ -79,6 +82,30 @@ class Committed(_OnDevice):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sound(_OnDevice):
+    """Instructions that are said aloud; who says nothing has no valid frame."""
+
+    mel: Float[Tensor, "b f m"]
+    """Log-mel spectrograms (`vla.sound.mel`), 0 behind their end."""
+    valid: Bool[Tensor, "b f"]
+
+    @staticmethod
+    def of(spectrograms: Sequence[Float[Tensor, "_ m"] | None], *, least: int = 0) -> "Sound | None":
+        """Spectrograms of any length side by side, of ``least`` frames or more; None where nobody says anything."""
+        heard = [spectrogram for spectrogram in spectrograms if spectrogram is not None]
+        if not heard:
+            return None
+        frames = -(-max(least, *map(len, heard)) // SPAN) * SPAN
+        mel = heard[0].new_zeros(len(spectrograms), frames, heard[0].shape[1])
+        valid = torch.zeros(mel.shape[:2], dtype=torch.bool)
+        for i, spectrogram in enumerate(spectrograms):
+            if spectrogram is not None:
+                mel[i, : len(spectrogram)] = spectrogram
+                valid[i, : len(spectrogram)] = True
+        return Sound(mel=mel, valid=valid)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inputs(_OnDevice):
     """Observations of ``b`` robots."""
 
@@ -96,6 +123,8 @@ class Inputs(_OnDevice):
     text_valid: Bool[Tensor, "b l"]
     embodiment: Int64[Tensor, " b"]
     """Which robot of the preprocessor."""
+    sound: Sound | None = None
+    """What is said aloud; only for models that listen, None is nothing."""
     committed: Committed | None = None
     """What runs whatever is answered; only for models that were built for it, None is nothing."""
     seeds: Int64[Tensor, " b"] | None = None

@@ -37,6 +37,8 @@ class Segment:
     """Which of the sequences that share a row; see `vla.models.trunk.packing`."""
     position: Int64[Tensor, "l 3"] | None = None
     """Time, row and column of each token, from the beginning of the segment; by default 0, 1, 2, … on all three."""
+    span: Place | None = None
+    """Places that it takes, however many tokens it has: what is behind it does not move with its padding."""
 
     @staticmethod
     def of(x: Float[Tensor, "b l e"], block: int | Int64[Tensor, " l"]) -> "Segment":
@@ -62,19 +64,22 @@ class Segment:
 
     def next(self, start: Place) -> Place:
         """Where the segment behind it begins."""
+        if self.span is not None:
+            return start + self.span
         return start + (self.x.shape[1] if self.position is None else self.position.amax() + 1)
 
 
 def joined(parts: Sequence[Segment]) -> Segment:
     """One segment of several, each of which begins where the one before it ends."""
-    if all(part.position is None for part in parts):
+    if all(part.position is None and part.span is None for part in parts):
         return side_by_side(parts, None)
     start: Place = 0
     positions = []
     for part in parts:
         positions.append(part.positions(start))
         start = part.next(start)
-    return side_by_side(parts, torch.cat(positions))
+    whole = side_by_side(parts, torch.cat(positions))
+    return whole if all(part.span is None for part in parts) else replace(whole, span=start)
 
 
 def side_by_side(parts: Sequence[Segment], position: Int64[Tensor, "l 3"] | None) -> Segment:

@@ -29,18 +29,28 @@ class Wording:
     """Draws from torch's generator, so a seeded step is repeatable."""
 
     def __init__(
-        self, share: float, tokenizer: InstructionTokenizer, instructions: Sequence[str], *, rotate: float = 0.0
+        self,
+        share: float,
+        tokenizer: InstructionTokenizer,
+        instructions: Sequence[str],
+        *,
+        rotate: float = 0.0,
+        lost: float = 0.0,
+        kept: Sequence[str] = (),
     ) -> None:
         """``share`` of all samples is said in other words, ``rotate`` of them begins at another word.
 
-        ``instructions`` are the distinct ones of the data.
+        Of the former, each word is ``lost`` by that chance, but not those that are ``kept``. ``instructions`` are the
+        distinct ones of the data.
         """
-        self._share, self._rotate = share, rotate
+        self._share, self._rotate, self._lost = share, rotate, lost
+        self._kept = torch.tensor(sorted({i for word in kept for i in tokenizer.ids(word)}), dtype=torch.long)
         self._fillers = torch.tensor(tokenizer.fillers(instructions))
         said = [tokenizer.ids(text) for text in instructions]
         counts = Counter(word for ids in said for word in set(ids))
         self._longest = max([1, *map(len, said)])
-        self._common = torch.tensor(sorted(w for w, n in counts.items() if n > _COMMON * len(instructions)))
+        often = {word for word, n in counts.items() if n > _COMMON * len(instructions)}
+        self._common = torch.tensor(sorted(often.difference(self._kept.tolist())))
 
     def __call__(self, inputs: Inputs, acting: Int64[Tensor, " r"] | None = None) -> Inputs:
         """The batch as it might as well have been said; where it is not ``acting``, words keep their order.
@@ -59,11 +69,14 @@ class Wording:
         most = inputs.text.shape[1]
         longer, share = torch.rand(2).tolist()
         reach = self._longest + (longer < _LONGER) * int(share * (most - self._longest + 1))
-        text, valid = self._said(inputs.text[:, :reach], inputs.text_valid[:, :reach])
+        may_lose = torch.ones(len(inputs), dtype=torch.bool, device=inputs.text.device)
+        if acting is not None:  # a question has no word to spare
+            may_lose = torch.zeros_like(may_lose).scatter(0, acting, True)
+        text, valid = self._said(inputs.text[:, :reach], inputs.text_valid[:, :reach], may_lose)
         return replace(inputs, text=text, text_valid=valid)
 
     def _said(
-        self, text: Int64[Tensor, "b l"], valid: Bool[Tensor, "b l"]
+        self, text: Int64[Tensor, "b l"], valid: Bool[Tensor, "b l"], may_lose: Bool[Tensor, " b"]
     ) -> tuple[Int64[Tensor, "b l"], Bool[Tensor, "b l"]]:
         b, length = text.shape
         device = text.device
@@ -80,11 +93,12 @@ class Wording:
         several = len(self._fillers) > 1
         choice = torch.randint(len(self._fillers), text.shape, device=device) if several else torch.zeros_like(text)
         filler = foreign = self._fillers.to(device)[choice]
+        lost_here = may_lose[:, None] & (lost < self._lost) & ~torch.isin(text, self._kept.to(device))
         if len(common):
             own = common[torch.randint(len(common), (b, length), device=device)]
             filler = torch.where(fill < _OWN, own, filler)
-            lost_here = chosen[:, None] & torch.isin(text, common) & (lost < _LOST)
-            text = torch.where(lost_here, foreign, text)
+            lost_here |= torch.isin(text, common) & (lost < _LOST)
+        text = torch.where(chosen[:, None] & lost_here, foreign, text)
         goes = place + before[:, None] + (middle[:, None] & (place >= cut[:, None]))  # (b, l)
         spare = torch.cat([filler, filler[:, :1]], dim=1)  # a column more, for padding to go to
         said = spare.scatter(1, torch.where(valid, goes, length), text)[:, :length]

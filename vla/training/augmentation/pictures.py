@@ -14,7 +14,7 @@ from vla.core.contract import Dimension
 from vla.models.text.plain import words_of
 from vla.models.trunk.inputs import Inputs, Targets
 from vla.models.trunk.points import Points, points_of
-from vla.training.recipe import AugmentationConfig
+from vla.training.augmentation.config import AugmentationConfig
 
 
 class Augmentation:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from vla.core.contract import Dimension
 from vla.models.trunk.inputs import Inputs, Targets
-from vla.training.augmentation import Augmentation, crop_images, shift_images
-from vla.training.recipe import AugmentationConfig
+from vla.training.augmentation.config import AugmentationConfig
+from vla.training.augmentation.pictures import Augmentation, crop_images, shift_images
 
 CAMERAS = ("front", "wrist")
 B, T, HEIGHT, WIDTH = 5, 2, 24, 32

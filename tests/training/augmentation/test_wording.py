@@ -9,7 +9,7 @@ from vla.evaluation.scenes.phrasing import FRAMES
 from vla.models.text.pieces import PieceTokenizer
 from vla.models.text.words import WordTokenizer
 from vla.models.trunk.inputs import Inputs
-from vla.training.wording import Wording
+from vla.training.augmentation.wording import Wording
 
 SAID = ["put the red block on the blue plate", "move the green block to the red plate", "lift the blue block"]
 LENGTH, B = 32, 600
@@ -110,3 +110,28 @@ def test_blank_stays_blank_of_its_own_words() -> None:
     inputs = _inputs()
     blank = replace(inputs, text=torch.zeros_like(inputs.text), text_valid=torch.zeros_like(inputs.text_valid))
     assert all(not set(words) - {"<unknown>", "the", "block", "plate", "red", "blue"} for words in _said(1, 1.0, blank))
+
+
+def test_any_word_may_be_lost_but_those_that_are_kept() -> None:
+    """A verb that was never said is such a word; the colours that tell things apart are not."""
+    torch.manual_seed(3)
+    heard = Wording(1.0, TOKENIZER, SAID, lost=0.3, kept=["red", "green", "blue"])(_inputs())
+    rows = zip(heard.text, heard.text_valid, strict=True)
+    said = [TOKENIZER.decode(ids[known].tolist()).split() for ids, known in rows]
+    for i, words in enumerate(said):
+        colours = [word for word in SAID[i % 3].split() if word in ("red", "green", "blue")]
+        assert [word for word in words if word in ("red", "green", "blue")] == colours
+    for word in ("put", "move", "lift", "plate"):
+        own = [words for i, words in enumerate(said) if word in SAID[i % 3].split()]
+        assert 0.2 < 1 - sum(word in words for words in own) / len(own) < 0.4, word
+
+
+def test_of_a_question_no_word_is_lost() -> None:
+    acting = torch.arange(0, B, 2)
+    plain, heard = (Wording(1.0, TOKENIZER, SAID, lost=lost) for lost in (0.0, 1.0))
+    found = []
+    for wording in (plain, heard):
+        torch.manual_seed(3)
+        found.append(wording(_inputs(), acting).text)
+    assert torch.equal(found[0][1::2], found[1][1::2])
+    assert not torch.equal(found[0][::2], found[1][::2])
