@@ -263,10 +263,8 @@ class Dataset:
     def _episode(self, number: int, images: Mapping[str, np.ndarray]) -> Episode:
         record = self.episodes[number]
         rows = slice(record.start, record.start + record.length)
-        place = int(self.episodes.numbers[number])
-        sim_state = None
-        if record.sim_state:
-            sim_state = self._read_sim_state(number, sim_state_name(place), record.length)
+        states = sim_state_name(int(self.episodes.numbers[number]))
+        sim_state = self._read_sim_state(number, states, record.length) if record.sim_state else None
         return Episode(
             images=images,
             image_time_ns={camera: self._clocks.times(camera, number) for camera in record.frames},

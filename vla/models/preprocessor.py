@@ -148,13 +148,10 @@ class Preprocessor:
             raise ContractError(f"trained for {known}; {'; '.join(lines[best])}")
         return best
 
-    def texts(self, sentences: Sequence[str]) -> Texts:
-        """Sentences as tokens."""
-        return self._tokens(sentences, self.text_tokens)
-
-    def answers(self, sentences: Sequence[str]) -> Answers:
-        """Answers as tokens."""
-        return self._tokens(sentences, self.answer_tokens)
+    def texts(self, sentences: Sequence[str], longest: int | None = None) -> Texts:
+        """Sentences as tokens, ``longest`` of them at most: by default as many as an instruction may have."""
+        ids, valid = self.tokenizer.encode(sentences, self.text_tokens if longest is None else longest)
+        return torch.from_numpy(ids), torch.from_numpy(valid)
 
     def said(self, written: Written) -> list[str]:
         """The mirror: the sentences that a model has written."""
@@ -270,10 +267,6 @@ class Preprocessor:
         for embodiment in value["embodiments"]:
             embodiment["contract"].pop("versions")
         return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=6).hexdigest()
-
-    def _tokens(self, sentences: Sequence[str], length: int) -> Texts:
-        ids, valid = self.tokenizer.encode(sentences, length)
-        return torch.from_numpy(ids), torch.from_numpy(valid)
 
     def _received(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         """The states (b, t, s) of each robot within its limits."""

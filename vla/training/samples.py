@@ -94,8 +94,8 @@ class Samples:
 
     def _collate(self, source: Source) -> "partial[Batch]":
         preprocessor = self.blueprint.preprocessor
-        texts, answers = preprocessor.texts(source.instructions), preprocessor.answers(source.answers)
-        return partial(_collate, preprocessor, texts, answers)
+        answers = preprocessor.texts(source.answers, preprocessor.answer_tokens)
+        return partial(_collate, preprocessor, preprocessor.texts(source.instructions), answers)
 
 
 def _collate(preprocessor: Preprocessor, texts: Texts, answers: Answers, arrays: dict[str, np.ndarray]) -> Batch:
