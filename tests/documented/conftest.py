@@ -165,6 +165,14 @@ def _codes(shell: "Shell") -> None:
         shell.run("vla codes fit data/place codes/place")
 
 
+def _modalities(shell: "Shell") -> None:
+    if not Path("runs/modalities").exists():
+        shell.run("vla collect data/asked --env tabletop/place --set split=seen --episodes 2000 --questions 6")
+        shell.run("vla codes fit data/asked codes/asked --side 4")
+        shell.run("vla data speak data/asked --out data/asked-spoken --voices en-us")
+        shell.run("vla train modalities --out runs/modalities")
+
+
 def _labels(shell: "Shell") -> None:
     Path("labels.json").write_text(json.dumps({_uid(): {"instruction": "put it there", "success": True}}))
 
@@ -203,6 +211,7 @@ _THINGS: "dict[str, Callable[[Shell], None]]" = {
     r"s3://lab/place": _lab,
     r"labels\.json": _labels,
     r"codes show": _codes,
+    r"runs/modalities(?<!--out runs/modalities)": _modalities,
     r"data label ": _graspings,
     r"place-labelled(?<!data/place data/place-labelled)": _labelled,
     r"mixture": _lift,

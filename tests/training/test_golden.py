@@ -28,7 +28,6 @@ DATASETS = {
     "metaworld-mt50": "bare",
     "modalities": "asked",
     "realtime": "dataset",
-    "spoken": "dataset",
     "tabletop": "dataset",
     "tabletop-randomised": "dataset",
 }
