@@ -170,8 +170,8 @@ def _altering(
     """Batches as they might as well have been recorded, in pictures and words; ``questions`` are never spoken."""
     tokens = dict(zip(instructions, preprocessor.texts(instructions)[0].tolist(), strict=True))
     augment = Augmentation(config, preprocessor.signals, preprocessor.interface.cameras, tokens)
-    said = {"rotate": config.rotate, "lost": config.lost, "kept": config.colours}
-    reword = Wording(config.words, preprocessor.tokenizer, instructions, **said)
+    tokenizer, kept = preprocessor.tokenizer, config.colours
+    reword = Wording(config.words, tokenizer, instructions, rotate=config.rotate, lost=config.lost, kept=kept)
     speaking = None
     if config.speech:
         spoken = {text: ids for text, ids in tokens.items() if text not in questions}
