@@ -8,7 +8,7 @@ _HUES = {"red": 0.0, "yellow": 1 / 6, "green": 1 / 3, "blue": 0.63}
 """As the table's colours are seen; a full turn is 1."""
 _REACH, _SATURATED, _BRIGHT = 0.06, 0.5, 60
 """How far a hue may be off, and the least saturation and value of a coloured pixel."""
-_BLOCK = (8, 70)
+_BLOCK = (8, 95)
 """Fewest and most pixels of a block, in a picture of 64."""
 _PLATE = 40
 """Fewest of a plate, some of which a block and the hand may hide."""
