@@ -171,7 +171,15 @@ def _altering(
     tokens = dict(zip(instructions, preprocessor.texts(instructions)[0].tolist(), strict=True))
     augment = Augmentation(config, preprocessor.signals, preprocessor.interface.cameras, tokens)
     tokenizer, kept = preprocessor.tokenizer, config.colours
-    reword = Wording(config.words, tokenizer, instructions, rotate=config.rotate, lost=config.lost, kept=kept)
+    reword = Wording(
+        config.words,
+        tokenizer,
+        instructions,
+        rotate=config.rotate,
+        before=config.rotate_before,
+        lost=config.lost,
+        kept=kept,
+    )
     speaking = None
     if config.speech:
         spoken = {text: ids for text, ids in tokens.items() if text not in questions}

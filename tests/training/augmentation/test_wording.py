@@ -135,3 +135,12 @@ def test_of_a_question_no_word_is_lost() -> None:
         found.append(wording(_inputs(), acting).text)
     assert torch.equal(found[0][1::2], found[1][1::2])
     assert not torch.equal(found[0][::2], found[1][::2])
+
+
+def test_a_sentence_may_begin_before_a_preposition_alone() -> None:
+    """As people say it: "on the blue plate put the red block", and never "block on the blue plate put the red"."""
+    torch.manual_seed(3)
+    heard = Wording(0.0, TOKENIZER, SAID, rotate=0.5, before=["on", "to"])(_inputs())
+    rows = zip(heard.text, heard.text_valid, strict=True)
+    said = {" ".join(TOKENIZER.decode(ids[known].tolist()).split()) for ids, known in rows}
+    assert said == {*SAID, "on the blue plate put the red block", "to the red plate move the green block"}

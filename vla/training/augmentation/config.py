@@ -17,6 +17,10 @@ class AugmentationConfig:
     """Share of samples whose instruction begins at any of its words and goes on from its end at its beginning: "on the
     plate put the block"; where words are spelled in pieces, at any of these. A policy that has met them goes by what
     stands beside a word, not by its place. Not for data in which the order of words is the order of deeds."""
+    rotate_before: tuple[str, ...] = ()
+    """Only before one of these words ("on", "into"), as people begin with a place; by default before any. At any word
+    "put the red block on the blue block" is also said as "block on the blue block put the red", which tells no more
+    what comes on what."""
     lost: float = 0.0
     """Chance of each word of a command that stands among others (``words``) to be none that is known, but of
     ``colours``: so that a verb which was never said changes nothing where the rest of the sentence tells."""

@@ -35,15 +35,17 @@ class Wording:
         instructions: Sequence[str],
         *,
         rotate: float = 0.0,
+        before: Sequence[str] = (),
         lost: float = 0.0,
         kept: Sequence[str] = (),
     ) -> None:
-        """``share`` of all samples is said in other words, ``rotate`` of them begins at another word.
+        """``share`` of all samples is said in other words, ``rotate`` of them begins at another word or ``before`` some.
 
         Of the former, each word is ``lost`` by that chance, but not those that are ``kept``. ``instructions`` are the
         distinct ones of the data.
         """
         self._share, self._rotate, self._lost = share, rotate, lost
+        self._before = torch.tensor(sorted({tokenizer.ids(word)[0] for word in before}), dtype=torch.long)
         self._kept = torch.tensor(sorted({i for word in kept for i in tokenizer.ids(word)}), dtype=torch.long)
         self._fillers = torch.tensor(tokenizer.fillers(instructions))
         said = [tokenizer.ids(text) for text in instructions]
@@ -59,7 +61,7 @@ class Wording:
         the data's, some have any length: all places are learned, and few steps pay.
         """
         if self._rotate:
-            text = _rotated(inputs.text, inputs.text_valid, self._rotate)
+            text = _rotated(inputs.text, inputs.text_valid, self._rotate, self._before.to(inputs.text.device))
             if acting is not None:
                 rotated, text = text, inputs.text.clone()
                 text[acting] = rotated[acting]
@@ -106,10 +108,20 @@ class Wording:
         return torch.where(heard, said, 0), heard
 
 
-def _rotated(text: Int64[Tensor, "b l"], valid: Bool[Tensor, "b l"], share: float) -> Int64[Tensor, "b l"]:
-    """A ``share`` of the instructions from any of their words on, around to the word before it."""
+def _rotated(
+    text: Int64[Tensor, "b l"], valid: Bool[Tensor, "b l"], share: float, before: Int64[Tensor, " w"]
+) -> Int64[Tensor, "b l"]:
+    """A ``share`` of the instructions from one of their words on, around to the word before it.
+
+    That is any word, or one of those ``before`` which it may be; where none of them stands, nothing changes.
+    """
     words = valid.sum(dim=1, keepdim=True).clamp(min=1)  # (b, 1)
     chosen, cut = torch.rand(2, len(text), 1, device=text.device)
     place = torch.arange(text.shape[1], device=text.device)
-    source = (place + (chosen < share) * (cut * words).long()) % words  # (b, l)
+    start = (cut * words).long()
+    if len(before):
+        may = torch.isin(text, before) & valid  # (b, l)
+        rank = (cut * may.sum(dim=1, keepdim=True)).long()  # which of them
+        start = (may & (may.cumsum(dim=1) == rank + 1)).long().argmax(dim=1, keepdim=True)  # 0 where there is none
+    source = (place + (chosen < share) * start) % words  # (b, l)
     return torch.where(valid, text.gather(1, source), text)
