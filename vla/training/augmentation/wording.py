@@ -39,7 +39,7 @@ class Wording:
         lost: float = 0.0,
         kept: Sequence[str] = (),
     ) -> None:
-        """``share`` of all samples is said in other words, ``rotate`` of them begins at another word or ``before`` some.
+        """``share`` of all samples is said in other words, ``rotate`` of them begins ``before`` another word.
 
         Of the former, each word is ``lost`` by that chance, but not those that are ``kept``. ``instructions`` are the
         distinct ones of the data.
