@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _EXAMPLES = """  vla eval runs/place/checkpoint --episodes 100 --seed 777000 --out runs/eval-place
   vla eval runs/place/checkpoint --episodes 100 --language-test
   vla eval runs/place/checkpoint --episodes 100 --language right polite asked addressed indirect misspelt
-  vla eval runs/spoken/checkpoint --episodes 100 --speech en-us-nyc+f1
+  vla eval runs/modalities/checkpoint --episodes 100 --speech en-us-nyc+f1
   vla eval runs/place/checkpoint --episodes 50 --robustness image_noise observation_latency_steps
   vla eval runs/place/checkpoint --episodes 50 --execution
   vla eval runs/place/checkpoint --episodes 50 --env tabletop/place tabletop/lift --split seen distractors
