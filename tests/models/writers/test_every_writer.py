@@ -19,6 +19,7 @@ from vla.models.pictures.folder import load_image_codec, write_image_codec
 from vla.models.readers.config import CodesConfig, StateConfig, TextConfig
 from vla.models.trunk.inputs import Batch, Written
 from vla.models.trunk.interface import Interface
+from vla.models.trunk.sequence import Reading
 from vla.models.writers.config import WRITERS, PictureWriterConfig, TextWriterConfig, WriterConfig
 
 MakeBatch = Callable[..., Batch]
@@ -186,8 +187,6 @@ def test_an_answer_sees_nothing_behind_it(make: MakeModel, batch: Batch) -> None
 
 
 def _first_logits(model: Any, segments: Any, batch: Batch) -> Tensor:
-    from vla.models.trunk.sequence import Reading
-
     seen: list[Tensor] = []
     writer = model.writers["text"]
     plain = writer._logits
@@ -235,3 +234,20 @@ def test_what_does_not_fit_is_refused(
         model.write("sound", make_batch().inputs)
     with pytest.raises(ConfigError, match=r"was fitted to pictures of 32 x 32, and these are 20 x 24"):
         model.write("picture", make_batch().inputs)
+
+
+@torch.no_grad()
+def test_a_picture_begins_with_the_present(make: MakeModel, batch: Batch) -> None:
+    """Each code is told what stands in its place now, beside all that has been read; a covered camera tells nothing."""
+    model: Any = scaled(make()).eval()
+    writer, prefix = model.writers["picture"], Reading(model.trunk, model._read_inputs(batch.inputs)[0])
+    ids = torch.zeros(6, 16, dtype=torch.long)
+
+    def read(images: Tensor, seen: bool) -> Tensor:
+        inputs = replace(batch.inputs, images=images, camera_valid=torch.full((6, 2), seen))
+        found: Tensor = writer._read(model.trunk, prefix, inputs, ids, ids < 0, model.table)
+        return found
+
+    other = batch.inputs.images.flip(0)
+    assert not torch.equal(read(batch.inputs.images, True), read(other, True))
+    assert torch.equal(read(batch.inputs.images, False), read(other, False))
