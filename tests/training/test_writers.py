@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from vla.bench.modalities.bench import bench_modalities
+from vla.bench.settings import ModalitiesConfig
 from vla.cli.main import main
 from vla.core.errors import ConfigError, DatasetError
 from vla.core.types import Question
@@ -24,6 +26,10 @@ from vla.training.recipe import TrainConfig
 from vla.training.samples import open_samples
 
 MakeRecipe = Callable[..., TrainConfig]
+
+
+def _bench(checkpoint: Path) -> ModalitiesConfig:
+    return ModalitiesConfig(checkpoint=str(checkpoint), scenes=2, questions=2)
 
 
 def _run(*words: str) -> int:
@@ -151,6 +157,9 @@ def test_a_run_answers_imagines_and_acts(
     (one,) = json.loads(found.read_text())["answers"]
     assert one["right"] is None
     assert _run("imagine", str(checkpoint), *words, "--out", str(tmp_path / "goal.png")) == 0
+    rows = {row.name.split(" (")[0]: row for row in bench_modalities(_bench(checkpoint), lambda text: None)}
+    assert rows["answers, wrong, against the commonest answer"].against is not None
+    assert rows["the block is not on the plate in what is imagined"].bar == 20
     for picture in ("a.png", "goal.png"):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
     assert "→" in capsys.readouterr().out

@@ -28,10 +28,10 @@ def bench_modalities(config: ModalitiesConfig, note: Note) -> list[Row]:
     """Answers, pictures of the end, and acting against one that only acts; shares that are wrong, in percent."""
     if not config.checkpoint:
         raise ConfigError("bench modalities: which checkpoint? vla bench modalities RUN/checkpoint")
-    env = cast(TabletopEnv, env_spec(config.env).build({}))
+    policy = LearnedPolicy(Path(config.checkpoint))
+    env = cast(TabletopEnv, env_spec(config.env).build({"image_size": policy.contract.cameras[0].height}))
     if not isinstance(env, TabletopEnv):
         raise ConfigError(f"bench modalities: env={config.env}: expected one of the table, of which all is known")
-    policy = LearnedPolicy(Path(config.checkpoint), robot=env.contract)
     rows = [*_answers(config, env, policy, note), *_ends(config, env, policy, note)]
     env.close()
     return [*rows, *(_acting(config, note) if config.against else ())]
