@@ -29,7 +29,10 @@ MakeRecipe = Callable[..., TrainConfig]
 
 
 def _bench(checkpoint: Path) -> ModalitiesConfig:
-    return ModalitiesConfig(checkpoint=str(checkpoint), scenes=2, questions=2)
+    out = checkpoint.parent / "bench"
+    return ModalitiesConfig(
+        checkpoint=str(checkpoint), against=str(checkpoint), scenes=2, questions=2, episodes=1, out=str(out)
+    )
 
 
 def _run(*words: str) -> int:
@@ -119,6 +122,14 @@ def test_questions_survive_copies_and_refuse_what_is_wrong(asked: Path, tmp_path
     assert Dataset.open(tmp_path / "copy").read_episode(0).questions == episode.questions
 
 
+@pytest.mark.parametrize("format_", ["robomimic", "lerobot"])
+def test_an_export_says_that_it_leaves_them_behind(
+    format_: str, asked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("data", "convert", str(asked), str(tmp_path / "out.hdf5"), "--to", format_) == 0
+    assert "Questions and their answers, in 8 episodes" in " ".join(capsys.readouterr().out.split())
+
+
 def test_batches_hold_their_share_of_questions(recipe: MakeRecipe) -> None:
     samples = open_samples(recipe())
     batch = samples.batches(batch=8, rank=0, world=1, start=0)[0]
@@ -160,6 +171,8 @@ def test_a_run_answers_imagines_and_acts(
     rows = {row.name.split(" (")[0]: row for row in bench_modalities(_bench(checkpoint), lambda text: None)}
     assert rows["answers, wrong, against the commonest answer"].against is not None
     assert rows["the block is not on the plate in what is imagined"].bar == 20
+    (acting,) = [row for name, row in rows.items() if name.startswith("scenes that are failed")]
+    assert acting.value == acting.against
     for picture in ("a.png", "goal.png"):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
     assert "→" in capsys.readouterr().out

@@ -29,12 +29,13 @@ def bench_modalities(config: ModalitiesConfig, note: Note) -> list[Row]:
     if not config.checkpoint:
         raise ConfigError("bench modalities: which checkpoint? vla bench modalities RUN/checkpoint")
     policy = LearnedPolicy(Path(config.checkpoint))
-    env = cast(TabletopEnv, env_spec(config.env).build({"image_size": policy.contract.cameras[0].height}))
+    settings = {"image_size": policy.contract.cameras[0].height}
+    env = cast(TabletopEnv, env_spec(config.env).build(settings))
     if not isinstance(env, TabletopEnv):
         raise ConfigError(f"bench modalities: env={config.env}: expected one of the table, of which all is known")
     rows = [*_answers(config, env, policy, note), *_ends(config, env, policy, note)]
     env.close()
-    return [*rows, *(_acting(config, note) if config.against else ())]
+    return [*rows, *(_acting(config, settings, note) if config.against else ())]
 
 
 class _Asked(NamedTuple):
@@ -106,13 +107,19 @@ def _ends(config: ModalitiesConfig, env: TabletopEnv, policy: LearnedPolicy, not
     yield _share("the block is not on the plate in what is imagined", missed(shown), bar=20.0)
 
 
-def _acting(config: ModalitiesConfig, note: Note) -> Iterator[Row]:
+def _acting(config: ModalitiesConfig, settings: dict[str, Any], note: Note) -> Iterator[Row]:
     """Scenes that are failed, against the other checkpoint on the same ones."""
     from vla.evaluation.evaluate import compare
 
     note(f"{config.checkpoint} and {config.against} act on {config.episodes} scenes")
     result = compare(
-        config.checkpoint, config.against, env=config.env, episodes=config.episodes, seed=config.seed, out=config.out
+        config.checkpoint,
+        config.against,
+        env=config.env,
+        settings=settings,
+        episodes=config.episodes,
+        seed=config.seed,
+        out=config.out,
     )
     (row,) = result.rows
     paired = row.paired
