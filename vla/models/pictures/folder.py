@@ -120,6 +120,16 @@ def begin_codec(codec: ImageCodec, spec: CodecSpec, path: str) -> None:
     codec.load_state_dict(weights)
 
 
+def require_fitted(codec: ImageCodec, path: str, size: tuple[int, int]) -> None:
+    """`ConfigError` for pictures of another ``size`` (y, x) than those that the codec of ``path`` was fitted to."""
+    if size != codec.image_size:
+        fitted, found = (" x ".join(map(str, sides)) for sides in (codec.image_size, size))
+        raise ConfigError(
+            f"model: the codec {path} was fitted to pictures of {fitted}, and these are {found}: fit one to this "
+            "dataset with vla codes fit"
+        )
+
+
 def require_new_folder(path: Path) -> None:
     """`CheckpointError` for a folder that holds anything: models may read by what is there."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):

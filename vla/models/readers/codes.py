@@ -11,8 +11,7 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from vla.core.errors import ConfigError
-from vla.models.pictures.folder import CodecSpec, begin_codec
+from vla.models.pictures.folder import CodecSpec, begin_codec, require_fitted
 from vla.models.readers.config import CodesConfig
 from vla.models.readers.images import Views
 from vla.models.readers.patches import picture_segment
@@ -46,12 +45,7 @@ class CodesReader(Reader):
     ) -> Segment:
         """Tokens (t n p), of each observation and camera row by row; pictures of another size are a `ConfigError`."""
         t, n, height, width = inputs.images.shape[1:5]
-        if (height, width) != self.codec.image_size:
-            fitted = " x ".join(map(str, self.codec.image_size))
-            raise ConfigError(
-                f"model.readers: the codec {self._path} was fitted to pictures of {fitted}, and these are {height} x "
-                f"{width}: fit one to this dataset with vla codes fit"
-            )
+        require_fitted(self.codec, self._path, (height, width))
         rows, columns = self.codec.grid
         ids = self.codec.encode(rearrange(inputs.images, "b t n y x c -> (b t n) y x c"))
         tokens = table.embed(RANGE, rearrange(ids, "(b t n) p -> b t n p", t=t, n=n))

@@ -8,10 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 
-from vla.core.errors import ConfigError
 from vla.models.heads.head import ACTION_BLOCK
 from vla.models.heads.rounds import draw_mask, fill
-from vla.models.pictures.folder import CodecSpec, begin_codec
+from vla.models.pictures.folder import CodecSpec, begin_codec, require_fitted
 from vla.models.readers.codes import RANGE
 from vla.models.trunk.attention import Transformer
 from vla.models.trunk.initialisation import initialise
@@ -83,10 +82,5 @@ class PictureWriter(Writer):
         return table.logits(RANGE, hidden).float()
 
     def _encode(self, pictures: UInt8[Tensor, "b y x 3"]) -> Int64[Tensor, "b l"]:
-        if tuple(pictures.shape[1:3]) != self.codec.image_size:
-            fitted, found = (" x ".join(map(str, size)) for size in (self.codec.image_size, pictures.shape[1:3]))
-            raise ConfigError(
-                f"model.writers: the codec {self._path} was fitted to pictures of {fitted}, and these are {found}: fit "
-                "one to this dataset with vla codes fit"
-            )
+        require_fitted(self.codec, self._path, (pictures.shape[1], pictures.shape[2]))
         return self.codec.encode(pictures)
