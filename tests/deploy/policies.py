@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from vla.core.contract import Camera, Contract, Dimension
 from vla.core.errors import ContractError
-from vla.core.types import ActionChunk, Observation
+from vla.core.types import ActionChunk, Observation, Policy
 
 CONTRACT = Contract(
     robot="two-link",
@@ -88,9 +88,10 @@ def once(path: str) -> ToldPolicy:
         return ToldPolicy()
 
 
-def slow_to_build() -> ToldPolicy:
-    time.sleep(60)
-    return ToldPolicy()
+def slowly(kind: Callable[[], Policy], seconds: float) -> Policy:
+    """One that takes so long to be built, however fast the machine is."""
+    time.sleep(seconds)
+    return kind()
 
 
 class NumberedPolicy(ToldPolicy):

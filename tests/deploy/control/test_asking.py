@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.deploy.engines.test_policy_process import see
-from tests.deploy.policies import ToldPolicy, once
+from tests.deploy.policies import ToldPolicy, once, slowly
 from vla.core.errors import RobotError
 from vla.deploy.control.asking import Answer, Asking, Question
 from vla.deploy.control.realtime import real_time
@@ -109,9 +109,10 @@ def test_a_policy_that_hangs_is_ended_once_and_begun_anew(
 
 
 def test_a_policy_that_died_is_not_ended_while_it_is_begun_anew_nor_when_it_is_back(
-    engine: PolicyProcess, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Which takes longer than an answer may."""
+    engine = PolicyProcess(partial(slowly, ToldPolicy, 0.6), slots=1, start_s=60.0)
     asking = Asking(engine, patience_s=0.3)
     kills = watch_kills(engine, asking, monkeypatch)
     put(asking, "die", reset=True)
@@ -127,6 +128,7 @@ def test_a_policy_that_died_is_not_ended_while_it_is_begun_anew_nor_when_it_is_b
     put(asking, "go", reset=True)
     assert count(hear(asking)) == 1
     asking.close()
+    engine.close()
 
 
 def test_an_answer_that_is_there_is_not_too_late(engine: PolicyProcess, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,14 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.deploy.control.arms import FAST, HZ, PERIOD_S, Arm, Mortal, Right
+from tests.deploy.policies import slowly
 from vla.core.errors import RobotError
 from vla.core.types import ActionChunk, Observation
 from vla.deploy.control.drive import Drive, Pace, Step
@@ -63,7 +65,7 @@ def test_an_answer_to_what_it_was_told_before_is_not_run() -> None:
 def test_a_policy_that_is_begun_anew_may_take_its_time(told: str) -> None:
     """Longer than the robot is held otherwise."""
     operator, arm = Operator(), Arm(Motion(speed=2.0, acceleration=20.0, hold_s=0.6))
-    engine = PolicyProcess(Mortal, slots=1, start_s=60.0)
+    engine = PolicyProcess(partial(slowly, Mortal, 0.8), slots=1, start_s=60.0)
 
     def on_step(done: list[Step]) -> None:
         if len(done) == 10:

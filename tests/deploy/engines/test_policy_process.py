@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.deploy.engines.conftest import Run
-from tests.deploy.policies import CONTRACT, ToldPolicy, numbered, once, read, slow_to_build, unable
+from tests.deploy.policies import CONTRACT, ToldPolicy, numbered, once, read, slowly, unable
 from vla.core.errors import ConfigError, ContractError
 from vla.core.types import ActionChunk, Observation
 from vla.deploy.engines.engine import PolicyDiedError, PolicyFailedError, ask
@@ -115,7 +115,7 @@ def test_one_that_cannot_be_built_says_why() -> None:
     with pytest.raises(ConfigError, match="there is no checkpoint"):
         PolicyProcess(unable, slots=1, start_s=60.0)
     with pytest.raises(PolicyDiedError, match="did not load within 3 s"):
-        PolicyProcess(slow_to_build, slots=1, start_s=3.0)
+        PolicyProcess(partial(slowly, ToldPolicy, 60), slots=1, start_s=3.0)
 
 
 def test_a_start_that_fails_later_is_said(run: Run, tmp_path: Path) -> None:
