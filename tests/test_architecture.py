@@ -44,6 +44,9 @@ REGISTRIES = {
     "vla.datasets.formats.table",
     "vla.bench.table",
     "vla.models.config",
+    "vla.models.kinds.baselines",
+    "vla.models.kinds.table",
+    "vla.models.kinds.unified",
     "vla.policies.table",
 }
 """Modules that put names to things: the only ones that import from folders whose modules import from theirs."""

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from vla.core.contract import Dimension
-from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig
+from vla.models.kinds.unified import UnifiedConfig
 from vla.models.model import Model
 from vla.models.readers.config import ImagesConfig, StateConfig, TextConfig
 from vla.models.trunk.config import TransformerConfig

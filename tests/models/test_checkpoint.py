@@ -27,9 +27,9 @@ from vla.models.checkpoint import (
     write_checkpoint,
 )
 from vla.models.codecs.config import BinsConfig
-from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
 from vla.models.info import checkpoint_damage
+from vla.models.kinds.unified import UnifiedConfig
 from vla.models.preprocessor import Embodiment, Preprocessor
 from vla.models.readers.config import ImagesConfig, StateConfig, TextConfig
 from vla.models.text.words import WordTokenizer

@@ -8,8 +8,8 @@ import pytest
 from vla.core.errors import ConfigError
 from vla.models.auxiliaries.config import GroundingConfig, PointingConfig
 from vla.models.codecs.config import BinsConfig
-from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig, FlowHeadConfig, MaskedHeadConfig, MipHeadConfig
+from vla.models.kinds.unified import UnifiedConfig
 from vla.models.readers.config import ImagesConfig, StateConfig
 from vla.models.trunk.config import TransformerConfig
 

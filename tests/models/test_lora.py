@@ -12,9 +12,9 @@ from tests.models.test_grafting import FAMILIES, _logits, _theirs
 from vla.core.errors import UnknownNameError
 from vla.models import lora
 from vla.models.codecs.config import BinsConfig
-from vla.models.config import ActConfig
 from vla.models.grafting import from_hf
 from vla.models.heads.config import BinsHeadConfig, FlowHeadConfig, HeadConfig, TokensHeadConfig
+from vla.models.kinds.baselines import ActConfig
 from vla.models.lora import LoraLinear, adapt, is_factor, merged
 from vla.models.model import Model
 from vla.models.trunk.inputs import Batch

@@ -11,8 +11,9 @@ from torch import Tensor
 from tests.models.learning import scaled
 from vla.core.errors import ConfigError
 from vla.models.codecs.config import FastConfig
-from vla.models.config import ActConfig, DiffusionConfig, ModelConfig
+from vla.models.config import ModelConfig
 from vla.models.heads.config import HEADS, HeadConfig, TokensHeadConfig
+from vla.models.kinds.baselines import ActConfig, DiffusionConfig
 from vla.models.model import Model
 from vla.models.runtime import CudaGraphs, acting
 from vla.models.trunk.inputs import Batch, Committed, Inputs

@@ -11,8 +11,8 @@ from tests.models.learning import scaled
 from vla.core.errors import ConfigError
 from vla.models.auxiliaries.config import GroundingConfig
 from vla.models.codecs.config import BinsConfig
-from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig, FlowHeadConfig, HeadConfig, TokensHeadConfig
+from vla.models.kinds.unified import UnifiedConfig
 from vla.models.model import Model
 from vla.models.trunk.inputs import Batch
 
@@ -119,7 +119,7 @@ def test_the_loss_is_their_sum_by_weight(make_model: MakeModel, make_batch: Make
 
 
 def test_a_kind_of_one_loss_has_one_term(make_batch: MakeBatch, interface: Any) -> None:
-    from vla.models.config import ActConfig
+    from vla.models.kinds.baselines import ActConfig
 
     model = ActConfig(horizon=3, width=16, encoder_layers=1, channels=(4, 8), style=4).build(interface, {})
     batch = make_batch()

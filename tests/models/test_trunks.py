@@ -13,8 +13,8 @@ from tests.models.learning import learn, scaled
 from vla.core.config import from_dict, to_dict
 from vla.core.errors import ConfigError
 from vla.models.codecs.config import BinsConfig
-from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
+from vla.models.kinds.unified import UnifiedConfig
 from vla.models.trunk.cache import Cache, GrowingCache, Marks, StaticCache
 from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.inputs import Batch

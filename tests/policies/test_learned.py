@@ -19,8 +19,8 @@ from vla.core.types import SPEECH_HZ, ActionChunk, Observation, Policy, SeededPo
 from vla.library import load_policy
 from vla.models.checkpoint import Blueprint, load_model, write_checkpoint
 from vla.models.codecs.config import BinsConfig
-from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig, FlowHeadConfig, HeadConfig, TokensHeadConfig
+from vla.models.kinds.unified import UnifiedConfig
 from vla.models.preprocessor import Embodiment, Preprocessor
 from vla.models.readers.config import ImagesConfig, SoundConfig, StateConfig, TextConfig
 from vla.models.runtime import Compile

@@ -13,8 +13,8 @@ import torch
 from vla.core.errors import CheckpointError, ConfigError
 from vla.core.types import Observation
 from vla.models.checkpoint import load_model
-from vla.models.config import UnifiedConfig
 from vla.models.grafting import from_hf
+from vla.models.kinds.unified import UnifiedConfig
 from vla.models.text.pieces import PieceTokenizer
 from vla.models.trunk.config import TransformerConfig
 from vla.policies.learned import LearnedPolicy

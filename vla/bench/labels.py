@@ -20,7 +20,7 @@ from vla.core.contract import Dimension
 from vla.core.errors import ConfigError
 from vla.datasets.dataset import Dataset
 from vla.models.auxiliaries.config import AuxiliaryConfig, GroundingConfig, PointingConfig
-from vla.models.config import UnifiedConfig
+from vla.models.kinds.unified import UnifiedConfig
 from vla.training.recipe import TrainConfig
 
 SIMULATOR: Mapping[str, AuxiliaryConfig] = {"grounding": GroundingConfig(), "pointing": PointingConfig()}

@@ -7,8 +7,8 @@ import torch
 from vla.bench.measure import Note, Row, compare
 from vla.bench.settings import PrecisionConfig
 from vla.bench.tabletop import INTERFACE, random_batch
-from vla.models.config import UnifiedConfig
 from vla.models.device import choose_device
+from vla.models.kinds.unified import UnifiedConfig
 from vla.models.model import Model
 from vla.training.optimiser import build_optimisers
 from vla.training.precision import Precision, autocast, measure_precision

@@ -27,7 +27,7 @@ from vla.core.lookup import lookup
 from vla.core.policy_spec import DatasetVersion, PolicySpec
 from vla.core.sealed import DamageError, SealedFolder, brief, parse_json, seal_folder
 from vla.models.bounded import Bounded, TooLargeError
-from vla.models.config import MODELS, ModelConfig
+from vla.models.config import ModelConfig
 from vla.models.model import Model
 from vla.models.preprocessor import Preprocessor, robot_of
 from vla.models.text.config import read_tokenizer
@@ -128,7 +128,7 @@ def blueprint_of(folder: SealedFolder) -> Blueprint:
         if found != named:
             raise CheckpointError(f"{path}: {name} is not the one that the contract names; copy the whole folder")
     try:
-        cls = lookup(ModelConfig.what, spec.kind, MODELS, group=ModelConfig.group)
+        cls = lookup(ModelConfig.what, spec.kind, ModelConfig.table(), group=ModelConfig.group)
         config = from_dict(cls, dict(spec.model), where=str(where), key="policy.model")
     except (UnknownNameError, ConfigError) as error:
         raise ContractError(f"{where}: {error}") from None

@@ -48,8 +48,8 @@ from vla.core.errors import ConfigError
 from vla.core.lookup import lookup
 from vla.models.auxiliaries.auxiliary import Auxiliary
 from vla.models.committed import CommittedReader, kept
-from vla.models.config import UnifiedConfig
 from vla.models.grafting import graft
+from vla.models.kinds.unified import UnifiedConfig
 from vla.models.model import Model
 from vla.models.readers.reader import Activations, Reader
 from vla.models.trunk.attention import Transformer

@@ -30,8 +30,8 @@ from vla.core.upgrade.version1 import upgraded_contract
 from vla.models.auxiliaries.config import AuxiliaryConfig, GroundingConfig, PointingConfig
 from vla.models.checkpoint import Blueprint, blueprint_of, read_blueprint, read_tensors, restore, write_checkpoint
 from vla.models.codecs.config import BinsConfig
-from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig, HeadConfig, TokensHeadConfig
+from vla.models.kinds.unified import UnifiedConfig
 from vla.models.preprocessor import Embodiment, Preprocessor
 from vla.models.readers.config import ImagesConfig, StateConfig, TextConfig
 from vla.models.text.config import BpeConfig, read_tokenizer

@@ -9,7 +9,8 @@ import tyro
 from vla.core.errors import ConfigError
 from vla.datasets.sampling.settings import MixtureConfig
 from vla.datasets.selection import Selection
-from vla.models.config import ModelConfig, UnifiedConfig
+from vla.models.config import ModelConfig
+from vla.models.kinds.unified import UnifiedConfig
 from vla.training.augmentation.config import AugmentationConfig
 
 REPORTED = (500_000, 600_000)

@@ -11,7 +11,8 @@ import torch
 from tests.models.learning import learn
 from vla.core.errors import ConfigError
 from vla.models.baselines.diffusion import Diffusion, _squared_cosine
-from vla.models.config import ActConfig, DiffusionConfig, ModelConfig
+from vla.models.config import ModelConfig
+from vla.models.kinds.baselines import ActConfig, DiffusionConfig
 from vla.models.model import Model
 from vla.models.trunk.inputs import Batch
 from vla.models.trunk.interface import Interface

@@ -15,13 +15,13 @@ from torch import Tensor
 from tests.models.learning import scaled
 from tests.models.reading import uncached
 from vla.core.config import from_dict, to_dict
-from vla.models.config import UnifiedConfig
 from vla.models.heads.config import (
     HEADS,
     FlowHeadConfig,
     HeadConfig,
     TokensHeadConfig,
 )
+from vla.models.kinds.unified import UnifiedConfig
 from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.inputs import Batch, Committed, Inputs
 from vla.models.trunk.sequence import Reading

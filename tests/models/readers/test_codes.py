@@ -12,7 +12,7 @@ import torch
 from tests.models.learning import learn, scaled
 from tests.models.pictures.scenes import pictures, scenes
 from vla.core.errors import CheckpointError, ConfigError, ContractError
-from vla.models.config import UnifiedConfig
+from vla.models.kinds.unified import UnifiedConfig
 from vla.models.model import Model
 from vla.models.pictures.config import FsqConfig, ImageCodecConfig, PatchCodesConfig, VqConfig
 from vla.models.pictures.folder import load_image_codec, write_image_codec

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vla.core.errors import ConfigError
-from vla.models.config import UnifiedConfig
+from vla.models.kinds.unified import UnifiedConfig
 from vla.models.readers.config import ImagesConfig, StateConfig, TextConfig
 from vla.models.readers.images import FurtherLook, ImagesReader, ImageTokenizer, Look
 from vla.models.trunk.inputs import Batch

@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.models.learning import scaled
 from vla.core.config import from_dict, to_dict
 from vla.core.errors import ConfigError, ContractError
-from vla.models.config import UnifiedConfig
+from vla.models.kinds.unified import UnifiedConfig
 from vla.models.model import Model
 from vla.models.readers.config import ImagesConfig, SoundConfig, StateConfig, TextConfig
 from vla.models.readers.sound import MOST_TOKENS, SoundReader

@@ -12,7 +12,7 @@ from torch import Tensor
 from tests.models.learning import scaled
 from tests.models.pictures.scenes import pictures, scenes
 from vla.core.errors import CheckpointError, ConfigError, UnknownNameError
-from vla.models.config import UnifiedConfig
+from vla.models.kinds.unified import UnifiedConfig
 from vla.models.model import Model
 from vla.models.pictures.config import PatchCodesConfig
 from vla.models.pictures.folder import load_image_codec, write_image_codec

@@ -16,7 +16,7 @@ from vla.core.errors import ConfigError
 from vla.core.lookup import known_names, lookup
 from vla.datasets.sampling.windows import Windows
 from vla.models.codecs.config import CODECS, BinsConfig, CodecConfig
-from vla.models.config import UnifiedConfig
+from vla.models.kinds.unified import UnifiedConfig
 from vla.models.preprocessor import Preprocessor
 from vla.training.recipe import DataConfig, TrainConfig
 from vla.training.samples import open_samples

@@ -28,8 +28,8 @@ from vla.evaluation.result import EvaluationResult, PolicyIdentity
 from vla.evaluation.rows import summarise
 from vla.evaluation.trials import Condition, EpisodeResult, Trial
 from vla.models.checkpoint import Blueprint, load_model, write_checkpoint
-from vla.models.config import UnifiedConfig
 from vla.models.heads.config import BinsHeadConfig
+from vla.models.kinds.unified import UnifiedConfig
 from vla.models.preprocessor import Embodiment, Preprocessor
 from vla.models.readers.config import ImagesConfig, StateConfig, TextConfig
 from vla.models.text.config import WordsConfig

@@ -84,7 +84,7 @@ def write_random_checkpoint(path: Path, seed: int, settings: Mapping[str, Any] |
     import torch
 
     from vla.models.checkpoint import Blueprint, write_checkpoint
-    from vla.models.config import UnifiedConfig
+    from vla.models.kinds.unified import UnifiedConfig
     from vla.models.preprocessor import Embodiment, Preprocessor
     from vla.models.text.config import WordsConfig
     from vla.models.text.plain import words_of

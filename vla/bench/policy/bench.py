@@ -20,9 +20,9 @@ from vla.core.fit import limits
 from vla.core.lookup import known_names, lookup
 from vla.core.machine.packages import is_installed
 from vla.core.types import Observation
-from vla.models.config import UnifiedConfig
 from vla.models.device import choose_device
 from vla.models.heads.config import HEADS, HeadConfig
+from vla.models.kinds.unified import UnifiedConfig
 from vla.models.model import Model
 from vla.models.runtime import CudaGraphs
 from vla.models.trunk.config import TransformerConfig

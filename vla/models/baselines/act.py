@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vla.models.baselines.observing import Camera, Sentence, known_rows
-from vla.models.config import ActConfig
+from vla.models.kinds.baselines import ActConfig
 from vla.models.model import Model
 from vla.models.trunk.inputs import Inputs, Metrics, Prediction, Targets, measured
 from vla.models.trunk.interface import Interface

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from vla.models.baselines.observing import Camera, Sentence, known_rows, spatial_softmax
 from vla.models.codecs.fitted import fitted_number
-from vla.models.config import DiffusionConfig
 from vla.models.heads.noise import seeded_normal
+from vla.models.kinds.baselines import DiffusionConfig
 from vla.models.model import Model
 from vla.models.trunk.inputs import Inputs, Metrics, Prediction, Targets, measured
 from vla.models.trunk.interface import Interface

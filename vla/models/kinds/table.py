@@ -1,0 +1,7 @@
+"""Kinds of models by name: what a recipe says under ``model.kind``."""
+
+from vla.models.config import ModelConfig
+from vla.models.kinds.baselines import ActConfig, DiffusionConfig
+from vla.models.kinds.unified import UnifiedConfig
+
+MODELS: dict[str, type[ModelConfig]] = {"unified": UnifiedConfig, "act": ActConfig, "diffusion": DiffusionConfig}
