@@ -19,19 +19,33 @@ Change = Callable[..., Batch]
 
 def test_how_many_are_decided_is_drawn_from_none_to_most(interface: Interface, make_batch: MakeBatch) -> None:
     torch.manual_seed(0)
-    reader, targets = CommittedReader(2, interface, 8), make_batch(size=3000).targets
+    reader, targets = CommittedReader(2, 0.0, interface, 8), make_batch(size=4000).targets
     drawn = reader.draw(targets)
     assert torch.equal(drawn.actions, targets.actions)
     counts = torch.bincount(drawn.steps)
     assert len(counts) == 3
-    assert (counts - 1000).abs().max() < 100
+    assert (counts - torch.tensor([2000, 1000, 1000])).abs().max() < 130
+
+
+def test_decided_steps_are_wrong_as_a_policy_is(interface: Interface, make_batch: MakeBatch) -> None:
+    """Mostly by one offset for a sample, by no more than is said, and no label with them."""
+    torch.manual_seed(0)
+    targets = make_batch(size=3000).targets
+    labels = targets.actions.clone()
+    faults = CommittedReader(2, 0.2, interface, 8).draw(targets).actions - targets.actions  # (b, h, d)
+    assert torch.equal(targets.actions, labels)
+    offset = faults.mean(dim=1, keepdim=True)
+    assert 0.08 < float(offset.std()) < 0.15  # 0.2 / √3
+    assert float((faults - offset).std()) < 0.4 * float(offset.std())
+    each = faults.std(dim=(1, 2))
+    assert float(each.quantile(0.1)) < 0.3 * float(each.quantile(0.9))  # samples with next to none among them
 
 
 def test_what_may_not_be_learned_is_not_decided_either(
     interface: Interface, make_batch: MakeBatch, change: Change
 ) -> None:
     """Of a chunk at the end of an episode, no more than what still belongs to it."""
-    reader, batch = CommittedReader(2, interface, 8), make_batch(size=300)
+    reader, batch = CommittedReader(2, 0.0, interface, 8), make_batch(size=300)
     valid = torch.ones_like(batch.targets.valid)
     valid[:100], valid[100:200, 1:], valid[:, :, 3] = False, False, False
     steps = reader.draw(change(batch, valid=valid).targets).steps
@@ -42,7 +56,7 @@ def test_what_may_not_be_learned_is_not_decided_either(
 
 
 def test_its_tokens_stand_between_the_inputs_and_the_actions(interface: Interface, make_batch: MakeBatch) -> None:
-    reader, batch = CommittedReader(2, interface, 8), make_batch(size=3)
+    reader, batch = CommittedReader(2, 0.0, interface, 8), make_batch(size=3)
     decided = Committed(actions=batch.targets.actions, steps=torch.tensor([0, 1, 2]))
     segment = reader(replace(batch.inputs, committed=decided))
     assert segment.x.shape == (3, 2, 8)
@@ -54,7 +68,7 @@ def test_its_tokens_stand_between_the_inputs_and_the_actions(interface: Interfac
 
 
 def test_the_same_command_is_another_token_at_another_step(interface: Interface, make_batch: MakeBatch) -> None:
-    reader, batch = CommittedReader(2, interface, 8), make_batch(size=1)
+    reader, batch = CommittedReader(2, 0.0, interface, 8), make_batch(size=1)
     decided = Committed(actions=torch.full_like(batch.targets.actions, 0.3), steps=torch.tensor([2]))
     x = reader(replace(batch.inputs, committed=decided)).x
     assert not torch.allclose(x[0, 0], x[0, 1])
@@ -134,6 +148,6 @@ def test_without_the_setting_nothing_is_built(make_model: MakeModel) -> None:
 
 def test_what_is_decided_is_what_was_sent_and_not_its_label(interface: Interface, make_batch: MakeBatch) -> None:
     """Labels put faults right, and what runs already has them."""
-    reader, targets = CommittedReader(2, interface, 8), make_batch(size=3).targets
+    reader, targets = CommittedReader(2, 0.0, interface, 8), make_batch(size=3).targets
     sent = targets.actions + 0.25
     assert torch.equal(reader.draw(replace(targets, executed=sent)).actions, sent)

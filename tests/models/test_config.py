@@ -36,6 +36,7 @@ from vla.models.trunk.config import TransformerConfig
         (FlowHeadConfig, {"width": 7}, "model.head.width=7 must be even"),
         (FlowHeadConfig, {"insulate": True}, "model.head.insulate: without a teacher"),
         (UnifiedConfig, {"committed": -1}, "model.committed=-1"),
+        (UnifiedConfig, {"committed_noise": -0.1}, "model.committed_noise=-0.1"),
         (UnifiedConfig, {"committed": 8}, "model.committed=8 must be at least 0 and below model.horizon=8"),
         (BinsConfig, {"bins": 1}, "codec.bins"),
         (BinsConfig, {"quantile": 0.5}, "codec.quantile"),

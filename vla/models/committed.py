@@ -21,9 +21,9 @@ from vla.models.trunk.sequence import Segment
 class CommittedReader(nn.Module):
     """A token for each step that may be decided."""
 
-    def __init__(self, most: int, interface: Interface, width: int) -> None:
+    def __init__(self, most: int, noise: float, interface: Interface, width: int) -> None:
         super().__init__()
-        self.most = most
+        self.most, self.noise = most, noise
         self.project = nn.Linear(interface.action, width)
         self.position = nn.Parameter(torch.empty(most, width))
         initialise(self)
@@ -40,17 +40,25 @@ class CommittedReader(nn.Module):
         return Segment(x=x, valid=valid, block=ACTION_BLOCK - 1)
 
     def draw(self, targets: Targets) -> Committed:
-        """As many steps of each chunk as chance says, from none to ``most``, and none that may not be learned.
+        """Of every second chunk no step, of the others as many as chance says, and none that may not be learned.
 
         They are what was sent, and not what should have been: what runs already is a policy's own, with its errors, and
         goes on from are labels that put them right. A model that had only met faultless steps would go on with the
-        faults (DECISIONS.md).
+        faults (DECISIONS.md). And what an expert has decided gives away where it is going, which a model then need not
+        find out by itself: hence the half without, and the noise, which leaves the labels where they are.
         """
         b, device = len(targets.actions), targets.actions.device
-        steps = torch.randint(0, self.most + 1, (b,), device=device)
+        steps = torch.randint(1, self.most + 1, (b,), device=device) * (torch.rand(b, device=device) < 0.5)
         known = targets.valid.any(dim=-1).long().cumprod(dim=1).sum(dim=1)  # leading steps that may be learned
         ran = targets.actions if targets.executed is None else targets.executed
-        return Committed(actions=ran, steps=torch.minimum(steps, known))
+        return Committed(actions=ran + self._faults(ran), steps=torch.minimum(steps, known))
+
+    def _faults(self, actions: Float[Tensor, "b h d"]) -> Float[Tensor, "b h d"]:
+        """A policy is wrong in much the same way for all of a chunk: most of it is one offset for each sample."""
+        b, h, d = actions.shape
+        size = self.noise * torch.rand(b, 1, 1, device=actions.device, dtype=actions.dtype)
+        offset, each = (torch.randn(b, n, d, device=actions.device, dtype=actions.dtype) for n in (1, h))
+        return size * (offset + 0.3 * each)
 
 
 def kept(committed: Committed, actions: Float[Tensor, "b h d"]) -> Float[Tensor, "b h d"]:

@@ -85,7 +85,9 @@ class UnifiedTransformer(Model):
         vocabulary = Vocabulary(self._ranges())
         self.table = TokenTable(vocabulary, width, scale=config.trunk.embedding_scale, z_loss=config.z_loss)
         self.trunk = Transformer(config.trunk)
-        self.committed = CommittedReader(config.committed, interface, width) if config.committed else None
+        self.committed = (
+            CommittedReader(config.committed, config.committed_noise, interface, width) if config.committed else None
+        )
         asked = (auxiliary.segment(1, self.table) for auxiliary in self.auxiliaries.values())
         self.all_taught = self.head.reads_hidden or any(segment is not None for segment in asked)
         # Neither need a batch have something for each writer, nor anybody in it speak.

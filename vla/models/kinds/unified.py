@@ -48,6 +48,8 @@ class UnifiedConfig(ModelConfig):
     committed: int = 0
     """Most steps of a chunk that may be decided already when it is asked for, so that a robot need not wait (arXiv
     2512.05964): how many are, is drawn while training. 0 builds nothing for it."""
+    committed_noise: float = 0.1
+    """How wrong decided steps are made while training, at most, as a standard deviation in scaled units."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,6 +59,8 @@ class UnifiedConfig(ModelConfig):
         for part, others in (("auxiliaries", ()), ("writers", tuple(self.auxiliaries))):
             if taken := {"action", *others}.intersection(getattr(self, part)):
                 raise ConfigError(f"model.{part}.{min(taken)}: so another loss is called; give it another name")
+        if self.committed_noise < 0:
+            raise ConfigError(f"model.committed_noise={self.committed_noise} must be at least 0")
         if not 0 <= self.committed < self.horizon:
             raise ConfigError(
                 f"model.committed={self.committed} must be at least 0 and below model.horizon={self.horizon}"
