@@ -64,7 +64,9 @@ class LearnedPolicy(Acting):
 
     def ask(self, seen: Sequence[Observation], questions: Sequence[str], *, blind: bool = False) -> list[str]:
         """What a checkpoint with a writer of answers says to a question about each observation; ``blind`` sees none."""
-        asked = [replace(moment, instruction=question) for moment, question in zip(seen, questions, strict=True)]
+        asked = [
+            replace(moment, instruction=question, speech=None) for moment, question in zip(seen, questions, strict=True)
+        ]
         return self._preprocessor.said(self._written("answer", asked, blind))
 
     def imagine(self, seen: Sequence[Observation], *, blind: bool = False) -> UInt8[np.ndarray, "b y x 3"]:

@@ -20,7 +20,7 @@ class Windows:
     """A map-style view of a dataset: item ``i`` is one step whose label may be learned from.
 
     With ``written`` "answer" further items follow behind these: each is a question that is asked of a step. There the
-    instruction is the question, no action is valid and no signal known.
+    instruction is the question, no action is valid, and signals are what the question says of them.
 
     An item is a dictionary of arrays (a batch has the axis ``b`` in front of each), t observations, oldest first:
 
@@ -92,6 +92,7 @@ class Windows:
         """The distinct questions and answers of the whole dataset, where they are learned."""
         self._written = frozenset(written)
         self._asked = np.zeros((0, 2), np.int64)  # question and answer of each item behind the steps
+        self._about: dict[str, Float32[np.ndarray, "q g"]] = {}  # what signals say of it
         if "answer" in self._written:
             self._ask()
         # Labels behind a hole are not those of the steps that they would stand for.
@@ -161,6 +162,7 @@ class Windows:
         texts = {text: number for number, text in enumerate(self.instructions)}
         answers: dict[str, int] = {}
         found: dict[int, list[tuple[int, int, int]]] = {}
+        about: dict[int, list[Mapping[str, tuple[float, ...]]]] = {}
         for episode, questions in self.dataset.episodes.questions():
             length = int(self.dataset.episode_lengths[episode])
             for q in questions:
@@ -170,6 +172,7 @@ class Windows:
                     )
                 asked = texts.setdefault(q.text, len(texts)), answers.setdefault(q.answer, len(answers))
                 found.setdefault(episode, []).append((q.step, *asked))
+                about.setdefault(episode, []).append(q.signals)
         self.questions, self.answers = list(texts)[len(self.instructions) :], list(answers)
         self.instructions = list(texts)
         own = [(episode, *q) for episode in self.episodes.tolist() for q in found.get(episode, ())]
@@ -177,6 +180,11 @@ class Windows:
         self.rows = np.concatenate([self.rows, self.dataset.episode_starts[table[:, 0]] + table[:, 1]])
         self.owner = np.concatenate([self.owner, table[:, 0]])
         self._asked = table[:, 2:]
+        told = [signals for episode in self.episodes.tolist() for signals in about.get(episode, ())]
+        for name, signal in self.dataset.signals.items():
+            nothing = (np.nan,) * signal.shape[1]
+            rows = [signals.get(name, nothing) for signals in told]
+            self._about[name] = np.array(rows, np.float32).reshape(-1, signal.shape[1])
 
     def _questions(self, items: Int64[np.ndarray, " b"], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What is different where something is asked."""
@@ -184,11 +192,12 @@ class Windows:
         asked = self._asked[items[asks] - self.steps]  # (q, 2)
         instruction, answer = arrays["instruction"].copy(), np.full(len(items), -1, np.int64)
         instruction[asks], answer[asks] = asked[:, 0], asked[:, 1]
-        unknown = {}
-        for name in map(signal_name, self.dataset.signals):  # they are about what the instruction names
-            unknown[name] = np.where(asks[:, None], np.float32(np.nan), arrays[name])
+        signals = {}
+        for name, about in self._about.items():  # elsewhere they are about what the instruction names
+            signals[signal_name(name)] = arrays[signal_name(name)].copy()
+            signals[signal_name(name)][asks] = about[items[asks] - self.steps]
         valid = arrays["action_valid"] & ~asks[:, None]
-        return {"instruction": instruction, "answer": answer, "action_valid": valid, **unknown}
+        return {"instruction": instruction, "answer": answer, "action_valid": valid, **signals}
 
     def _goals(
         self, items: Int64[np.ndarray, " b"], owner: Int64[np.ndarray, " b"], last: Int64[np.ndarray, " b"]

@@ -1,6 +1,7 @@
 """Whether an episode is what the dataset's contract promises: asked once, before anything is written."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,13 @@ def check_episode(episode: Episode, contract: Contract) -> None:
         raise DatasetError("the episode has no steps: expected at least 1; do not append it")
     check_labels(
         instruction=episode.instruction,
-        texts=(*episode.instruction_alternatives, episode.task, episode.split, episode.model, *_asked(episode)),
+        texts=(
+            *episode.instruction_alternatives,
+            episode.task,
+            episode.split,
+            episode.model,
+            *_asked(episode, contract),
+        ),
         seed=episode.seed,
         provenance=episode.provenance,
     )
@@ -52,8 +59,8 @@ def check_within_limits(rows: Mapping[str, np.ndarray], contract: Contract) -> N
             raise DatasetError(str(error)) from None
 
 
-def _asked(episode: Episode) -> Iterator[str]:
-    """The words of what can be asked; `DatasetError` for what is asked of no step, or has no words."""
+def _asked(episode: Episode, contract: Contract) -> Iterator[str]:
+    """The words of what can be asked; `DatasetError` for what is asked of no step, has no words or no such signals."""
     for question in episode.questions:
         if not 0 <= question.step < len(episode):
             raise DatasetError(
@@ -62,6 +69,14 @@ def _asked(episode: Episode) -> Iterator[str]:
         for name in ("text", "answer"):
             if not getattr(question, name).strip():
                 raise DatasetError(f"questions: expected words, got an empty {name} at step {question.step}")
+        for name, values in question.signals.items():
+            known = contract.signals.get(name, ())
+            if len(values) != len(known) or any(map(math.isinf, values)):
+                raise DatasetError(
+                    f"questions: {question.text!r} at step {question.step} says {list(values)} of signal {name}: "
+                    f"expected {len(known)} finite numbers, or NaN for what is not known; "
+                    f"signals: {list(contract.signals)}"
+                )
         yield from (question.text, question.answer, question.kind)
 
 

@@ -14,6 +14,7 @@ from vla.core.errors import DatasetError
 from vla.core.files import NotPlainError, plain_name
 from vla.core.sealed import DamageError, listed, parse_json, table, whole
 from vla.core.types import Episode, Question
+from vla.datasets.store.questions import check_row, question_of, row_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,7 @@ def encode_records(records: Sequence[EpisodeRecord]) -> bytes:
     for number, record in enumerate(records):
         known = {name: getattr(record, name) for name in _EXTRA if getattr(record, name)}
         if record.questions:
-            known["questions"] = [[q.step, q.kind, q.text, q.answer] for q in record.questions]
+            known["questions"] = [row_of(question) for question in record.questions]
         if known:
             extra[str(number)] = known
     lines = [f'"{name}": {json.dumps(column, ensure_ascii=False, allow_nan=False)}' for name, column in columns.items()]
@@ -213,7 +214,7 @@ class EpisodeIndex(Sequence[EpisodeRecord]):
         text = self._extra.get(number)
         found: dict[str, Any] = {} if text is None else json.loads(text)
         if questions := found.get("questions"):
-            found["questions"] = tuple(Question(step=s, kind=k, text=t, answer=a) for s, k, t, a in questions)
+            found["questions"] = tuple(map(question_of, questions))
         return found
 
     def questions(self) -> Iterator[tuple[int, tuple[Question, ...]]]:
@@ -333,10 +334,4 @@ def _check_extra(extra: object, episodes: int) -> None:
         if not isinstance(model := known.get("model", ""), str) or (model and not _MODEL.fullmatch(model)):
             raise DamageError(f"model: {str(model)[:40]!r} is no hash of one")
         table(known.get("provenance", {}), "provenance")
-        listed(known.get("questions", []), "questions", _check_question)
-
-
-def _check_question(value: object, name: str) -> None:
-    fits = isinstance(value, list) and list(map(type, value)) == [int, str, str, str] and 0 <= value[0] < _MOST
-    if not fits:
-        raise DamageError(f"{name}: expected [step, kind, text, answer], got {str(value)[:40]!r}")
+        listed(known.get("questions", []), "questions", check_row)

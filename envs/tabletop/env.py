@@ -164,24 +164,35 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
         ``approach`` is where the expert would have the tool go, in m: what to do with these things, said as a place.
         """
-        world, situation = self.world, self.situation
+        situation = self.situation
         things = self.task.focus(situation) if self.task.focus else self.goal.things
+        return {**self._where(things), "approach": np.asarray(self.task.plan(situation).tool_m, np.float32)}
+
+    def _where(self, things: tuple[Thing, ...]) -> dict[str, np.ndarray]:
+        """Where the first and the last of them are, on the table and in each camera's image."""
+        world = self.world
         positions = [world.position_m(thing) for thing in (things[0], things[-1])]
         metres = [p[: len(axes)] for p, axes in zip(positions, _GROUNDED.values(), strict=True)]
         points = [image_point(world.model, world.data, camera, p) for camera in CAMERAS for p in positions]
         return {
             "grounding": np.asarray(np.concatenate(metres), np.float32),
             "pointing": np.asarray(np.concatenate(points), np.float32),
-            "approach": np.asarray(self.task.plan(situation).tool_m, np.float32),
         }
 
     def questions(self) -> Sequence[Question]:
         """What can be asked of the scene as it is now; see `vla.envs.tabletop.questions`."""
-        return tuple(scene_questions(self.situation))
+        return tuple(self._about(*asked) for asked in scene_questions(self.situation))
 
     def deed(self) -> Question:
         """The question what was done."""
-        return deed_question(self.task, self.situation)
+        return self._about(deed_question(self.task, self.situation), self.goal.things)
+
+    def _about(self, question: Question, things: tuple[Thing, ...]) -> Question:
+        """With where its things are: of a few things, since there are places for a first and a last one."""
+        if not 1 <= len(things) <= len(_GROUNDED):
+            return question
+        told = {name: tuple(round(float(v), 4) for v in values) for name, values in self._where(things).items()}
+        return replace(question, signals=told)
 
     def _options(self, options: dict[str, Any]) -> tuple[Language, TabletopConfig]:
         """What is said, and the settings under the split that is asked for."""

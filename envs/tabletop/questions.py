@@ -30,7 +30,11 @@ _ON_M, _LOW_M = 0.045, 0.02
 _WITHIN = {"plate": "on", "bowl": "in"}
 
 
-def scene_questions(situation: Situation) -> Iterator[Question]:
+Asked = tuple[Question, tuple[Thing, ...]]
+"""A question, and the things that it and its answer are about."""
+
+
+def scene_questions(situation: Situation) -> Iterator[Asked]:
     """Of colour, relation, number, and what is where, as it is now."""
     layout = situation.layout
     loose = [thing for thing in layout.spots_m if thing.kind != "drawer"]
@@ -47,17 +51,18 @@ def deed_question(task: Task, situation: Situation) -> Question:
     return Question(kind="deed", text="what was done", answer=task.templates[0].format(**named))
 
 
-def _numbers(situation: Situation, loose: list[Thing]) -> Iterator[Question]:
+def _numbers(situation: Situation, loose: list[Thing]) -> Iterator[Asked]:
     colours = situation.layout.colours
     for colour in dict.fromkeys(colours[thing] for thing in situation.layout.spots_m):
-        number = sum(colours[thing] == colour for thing in loose)
-        yield Question(kind="number", text=f"how many things are {colour}", answer=NUMBERS[number])
+        counted = tuple(thing for thing in loose if colours[thing] == colour)
+        said = f"how many things are {colour}"
+        yield Question(kind="number", text=said, answer=NUMBERS[len(counted)]), counted
     for colour in ("red", "green", "blue", "yellow"):
         if colour not in colours.values():
-            yield Question(kind="number", text=f"how many things are {colour}", answer=NUMBERS[0])
+            yield Question(kind="number", text=f"how many things are {colour}", answer=NUMBERS[0]), ()
 
 
-def _relations(situation: Situation, clear: list[Thing], names: dict[Thing, str]) -> Iterator[Question]:
+def _relations(situation: Situation, clear: list[Thing], names: dict[Thing, str]) -> Iterator[Asked]:
     spots = {thing: situation.world.position_m(thing)[:2] for thing in clear}
     for thing in clear:
         for side, way in _SIDES.items():
@@ -65,34 +70,36 @@ def _relations(situation: Situation, clear: list[Thing], names: dict[Thing, str]
             for other, far in beyond.items():
                 if abs(far) > _CLEAR_M:
                     said = f"is {names[other]} {side} {names[thing]}"
-                    yield Question(kind="relation", text=said, answer="yes" if far > 0 else "no")
+                    yield Question(kind="relation", text=said, answer="yes" if far > 0 else "no"), (other, thing)
             if any(abs(far) <= _CLEAR_M for far in beyond.values()):
                 continue
             there = [other for other, far in beyond.items() if far > 0]
             if len(there) < 2:  # of several nobody would know which one is meant
                 found = names[there[0]] if there else "nothing"
-                yield Question(kind="side", text=f"what is {side} {names[thing]}", answer=found)
+                yield Question(kind="side", text=f"what is {side} {names[thing]}", answer=found), (*there, thing)
 
 
-def _places(situation: Situation, clear: list[Thing], names: dict[Thing, str]) -> Iterator[Question]:
+def _places(situation: Situation, clear: list[Thing], names: dict[Thing, str]) -> Iterator[Asked]:
     world, layout = situation.world, situation.layout
     blocks = layout.things("block")
     for words_, block in _told_apart(situation, blocks):
-        yield Question(kind="colour", text=f"what colour is {words_}", answer=layout.colours[block])
+        yield Question(kind="colour", text=f"what colour is {words_}", answer=layout.colours[block]), (block,)
     named = [block for block in blocks if block in clear]
     for place in clear:
         if place.kind in _WITHIN:
             there = [block for block in named if _is_at(situation, block, place)]
             if len(there) < 2:
                 found = names[there[0]] if there else "nothing"
-                yield Question(kind="place", text=f"what is {_WITHIN[place.kind]} {names[place]}", answer=found)
+                said = f"what is {_WITHIN[place.kind]} {names[place]}"
+                yield Question(kind="place", text=said, answer=found), (*there, place)
     grasped = [block for block in blocks if held(world, block)]
     if not grasped or grasped[0] in clear:
-        yield Question(kind="hand", text="what do you hold", answer=names[grasped[0]] if grasped else "nothing")
+        found = names[grasped[0]] if grasped else "nothing"
+        yield Question(kind="hand", text="what do you hold", answer=found), tuple(grasped)
     for drawer in layout.things("drawer"):
         if is_open(world, drawer) or is_closed(world, drawer):
             answer = "yes" if is_open(world, drawer) else "no"
-            yield Question(kind="drawer", text=f"is {names[drawer]} open", answer=answer)
+            yield Question(kind="drawer", text=f"is {names[drawer]} open", answer=answer), (drawer,)
 
 
 def _told_apart(situation: Situation, blocks: tuple[Thing, ...]) -> Iterator[tuple[str, Thing]]:

@@ -1,6 +1,7 @@
 """From demonstrations with questions to a checkpoint that answers and imagines: through data, training and commands."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -83,14 +84,17 @@ def test_questions_are_samples_of_their_own(asked: Path) -> None:
     assert np.array_equal(batch["answer"] < 0, ~asks)
     assert not batch["action_valid"][asks].any()
     for name in data.signals:
-        assert np.isnan(batch[f"signals/{name}"][asks]).all()
         assert np.array_equal(batch[f"signals/{name}"][~asks], plain.batch(items[~asks])[f"signals/{name}"])
     for item, (episode, question) in zip(items[asks], records, strict=True):
         assert windows.instructions[batch["instruction"][item]] == question.text
         assert windows.answers[batch["answer"][item]] == question.answer
         assert batch["index"][item] == data.episode_starts[episode] + question.step
+        for name, signal in data.signals.items():  # of what it is about, and of nothing where it is about too much
+            told = question.signals.get(name, (np.nan,) * signal.shape[1])
+            np.testing.assert_array_equal(batch[f"signals/{name}"][item], np.float32(told))
         assert np.array_equal(batch["images"][item, 0, 0], data.frame("front", batch["index"][item]))
     assert windows.instructions[: len(plain.instructions)] == plain.instructions
+    assert {bool(question.signals) for _, question in records} == {True, False}
 
 
 def test_ends_are_those_of_successes(asked: Path) -> None:
@@ -118,8 +122,15 @@ def test_questions_survive_copies_and_refuse_what_is_wrong(asked: Path, tmp_path
             writer.append(replace(episode, questions=wrong))
         with pytest.raises(DatasetError, match=r"expected words, got an empty answer at step 0"):
             writer.append(replace(episode, questions=(Question(text="where", answer=" "),)))
+        for signals in ({"grounding": (1.0,)}, {"smell": (1.0,)}, {"grounding": (math.inf,) * 5}):
+            with pytest.raises(DatasetError, match=r"'where' at step 0 says .* of signal (grounding|smell): expected"):
+                writer.append(replace(episode, questions=(Question(text="where", answer="here", signals=signals),)))
+        unknown = Question(text="where", answer="here", signals={"grounding": (0.1, math.nan, 0.0, 0.2, 0.3)})
+        writer.append(replace(episode, questions=(unknown,)))
         publish(tmp_path / "copy", [writer.seal()], "a copy")
     assert Dataset.open(tmp_path / "copy").read_episode(0).questions == episode.questions
+    (read,) = Dataset.open(tmp_path / "copy").read_episode(1).questions
+    np.testing.assert_array_equal(read.signals["grounding"], unknown.signals["grounding"])
 
 
 @pytest.mark.parametrize("format_", ["robomimic", "lerobot"])

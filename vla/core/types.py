@@ -116,6 +116,9 @@ class Question:
     """Questions of one kind are counted together."""
     step: int = 0
     """Of the episode: the observation that shows it."""
+    signals: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """What signals say there of what the question is about, in the place of what they say of the task: those of the
+    contract, NaN for what is not known; one that is not named says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

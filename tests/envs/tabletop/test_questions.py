@@ -83,7 +83,32 @@ def test_what_is_held_and_where_things_are_follow_the_episode(env: Any) -> None:
     assert (block, "nothing") in seen
     assert _by_kind(env, "hand")["what do you hold"] == "nothing"
     assert _by_kind(env, "place")[f"what is on {plate}"] == block
-    assert env.deed() == Question(kind="deed", text="what was done", answer=f"put {block} on {plate}")
+    said = Question(kind="deed", text="what was done", answer=f"put {block} on {plate}")
+    assert replace(env.deed(), signals={}) == said
+
+
+def test_a_question_says_where_its_things_are(env: Any) -> None:
+    """As signals say of the task's: the first and the last of those that it and its answer are about."""
+    env.reset(seed=5)
+    seen = set()
+    for question in env.questions():
+        named = [thing for thing in env.layout.spots_m if f"the {env.layout.phrase(thing)}" in question.text]
+        answer = [thing for thing in env.layout.spots_m if question.answer == f"the {env.layout.phrase(thing)}"]
+        if question.kind == "relation":
+            named.sort(key=lambda thing: question.text.index(env.layout.phrase(thing)))
+        elif question.kind not in ("side", "place"):
+            continue
+        things = [*answer, *named]
+        spots = np.concatenate([env.world.position_m(things[0]), env.world.position_m(things[-1])[:2]])
+        np.testing.assert_allclose(question.signals["grounding"], spots, atol=1e-4)
+        assert set(question.signals) == {"grounding", "pointing"}
+        seen.add(question.kind)
+    assert seen == {"relation", "side", "place"}
+    many = [q for q in env.questions() if q.kind == "number" and q.answer in ("none", "three")]
+    assert not any(question.signals for question in many)
+    (aimed,) = [q for q in env.questions() if q.kind == "relation"][:1]
+    env.reset(seed=5, options={"language": "wrong"})  # whatever the task is
+    assert next(q for q in env.questions() if q.text == aimed.text) == aimed
 
 
 def test_of_things_of_one_name_nobody_asks() -> None:
