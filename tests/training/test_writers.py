@@ -202,9 +202,8 @@ def test_words_of_questions_keep_their_order(recipe: MakeRecipe) -> None:
 
     config = recipe()
     samples = open_samples(replace(config, augmentation=replace(config.augmentation, words=0.0, rotate=1.0)))
-    alter = _altering(
-        replace(config.augmentation, words=0.0, rotate=1.0), samples.blueprint.preprocessor, samples.train.instructions
-    )
+    augmentation = replace(config.augmentation, words=0.0, rotate=1.0)
+    alter = _altering(augmentation, samples.blueprint.preprocessor, samples.train, None)
     batch = samples.batches(batch=16, rank=0, world=1, start=0)[0]
     torch.manual_seed(0)
     inputs, _ = alter(batch.inputs, batch.targets)

@@ -79,6 +79,11 @@ class SpeechBank:
         return bank
 
     @cached_property
+    def digest(self) -> str:
+        """Of what is said by whom, and of each sound: banks of one digest train alike."""
+        return hashlib.sha256(repr([self.seed, *sorted(map(repr, self.sounds))]).encode()).hexdigest()
+
+    @cached_property
     def by_text(self) -> Mapping[str, tuple[Spoken, ...]]:
         """The sounds of each sentence."""
         found: dict[str, list[Spoken]] = {}

@@ -4,6 +4,7 @@ A run may be made longer; nothing else of its recipe may change. The learning ra
 trained so far is what a run of the new length trains only where the rate had not begun to fall under either.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 
 from vla.core.config import from_dict, to_dict
 from vla.core.contract import Contract, differences, read_contract
-from vla.core.errors import CheckpointError, ConfigError, ContractError
+from vla.core.errors import CheckpointError, ConfigError, ContractError, DatasetError
 from vla.core.files import write_atomic, write_json
 from vla.core.sealed import DamageError, decode, encode
 from vla.models.checkpoint import open_checkpoint, read_object
+from vla.sound.bank import SpeechBank
 from vla.training.recipe import TrainConfig
 from vla.training.state import Position, newest_state, position_of, states
 from vla.training.step import lr_scale
@@ -163,6 +165,27 @@ def claim_data(run: Path, contract: Contract, *, write: bool) -> None:
     for place in (path, run / "checkpoint" / "contract.json"):
         if place == path or place.exists():
             _require_same_data(contract, read_contract(place), place)
+
+
+def claim_bank(run: Path, folder: str, *, write: bool) -> SpeechBank | None:
+    """The speech bank in ``folder``, where instructions are spoken; one that changed since ``run`` began is refused.
+
+    Which sound a sample has is drawn from all that there are, so a run that goes on with others is another run.
+    """
+    if not folder:
+        return None
+    bank, path = SpeechBank.open(Path(folder)), run / "speech.json"
+    if not states(run):
+        if write:
+            write_json(path, {"bank": folder, "digest": bank.digest, "sounds": len(bank.sounds)})
+        return bank
+    then = json.loads(path.read_text()) if path.exists() else None
+    if then is not None and then["digest"] != bank.digest:
+        raise DatasetError(
+            f"speech bank {folder} is another one than when {run} began ({then['sounds']} sounds, digest "
+            f"{then['digest'][:12]}; here {len(bank.sounds)}, {bank.digest[:12]}); restore it, or choose another --out"
+        )
+    return bank
 
 
 def _require_same_data(ours: Contract, theirs: Contract, place: Path) -> None:

@@ -1,7 +1,7 @@
 """The training loop of one worker, top to bottom: the same in this process and under Ray, on a CPU and on a GPU."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -29,7 +29,7 @@ from vla.training.augmentation.config import AugmentationConfig
 from vla.training.augmentation.pictures import Augmentation
 from vla.training.augmentation.speech import Speaking
 from vla.training.augmentation.wording import Wording
-from vla.training.claims import claim_data, progress, read_claim
+from vla.training.claims import claim_bank, claim_data, progress, read_claim
 from vla.training.closed_loop import ClosedLoop
 from vla.training.evaluators import EVALUATORS, Evaluator
 from vla.training.metrics import Log, Means, MetricsLog, Silence
@@ -37,7 +37,7 @@ from vla.training.optimiser import build_optimisers
 from vla.training.parallel import Parallel
 from vla.training.precision import autocast
 from vla.training.recipe import TrainConfig
-from vla.training.samples import Samples, open_samples
+from vla.training.samples import Samples, Source, open_samples
 from vla.training.state import Position, load_state, newest_state, save_state, settle_precision, write_final
 from vla.training.step import lr_scale, train_step, update_average
 
@@ -65,7 +65,8 @@ def _train(config: TrainConfig, run: Path, parallel: Parallel, log: Log, closing
     samples = open_samples(config)
     blueprint = samples.blueprint
     claim_data(run, blueprint.contract, write=first)
-    alter = _altering(config.augmentation, blueprint.preprocessor, samples.train.instructions, samples.train.questions)
+    bank = claim_bank(run, config.augmentation.speech, write=first)
+    alter = _altering(config.augmentation, blueprint.preprocessor, samples.train, bank)
     evaluators = [lookup("evaluator", name, EVALUATORS)(samples, config.seed) for name in config.evaluators]
 
     # -- model and optimiser -----------------------------------------------------------------------------------------
@@ -162,28 +163,17 @@ def _freeze(model: Model, config: TrainConfig) -> Frozen:
 
 
 def _altering(
-    config: AugmentationConfig,
-    preprocessor: Preprocessor,
-    instructions: Sequence[str],
-    questions: Collection[str] = (),
+    config: AugmentationConfig, preprocessor: Preprocessor, data: Source, bank: SpeechBank | None
 ) -> Callable[[Inputs, Targets], tuple[Inputs, Targets]]:
-    """Batches as they might as well have been recorded, in pictures and words; ``questions`` are never spoken."""
+    """Batches as they might as well have been recorded, in pictures and words; questions are never spoken."""
+    instructions = data.instructions
     tokens = dict(zip(instructions, preprocessor.texts(instructions)[0].tolist(), strict=True))
     augment = Augmentation(config, preprocessor.signals, preprocessor.interface.cameras, tokens)
-    tokenizer, kept = preprocessor.tokenizer, config.colours
-    reword = Wording(
-        config.words,
-        tokenizer,
-        instructions,
-        rotate=config.rotate,
-        before=config.rotate_before,
-        lost=config.lost,
-        kept=kept,
-    )
+    reword = Wording(config, preprocessor.tokenizer, instructions)
     speaking = None
-    if config.speech:
-        spoken = {text: ids for text, ids in tokens.items() if text not in questions}
-        speaking = Speaking(SpeechBank.open(Path(config.speech)), config.spoken, spoken)
+    if bank is not None:
+        spoken = {text: ids for text, ids in tokens.items() if text not in data.questions}
+        speaking = Speaking(bank, config.spoken, spoken)
 
     def alter(inputs: Inputs, targets: Targets) -> tuple[Inputs, Targets]:
         inputs, targets = augment(inputs, targets)

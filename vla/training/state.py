@@ -4,6 +4,7 @@ RUN/
 lock                   held by the one process that trains here
 recipe.json            the resolved recipe; a run folder belongs to one (see `vla.training.claims`)
 contract.json          the robot, and what was fitted to the data: statistics, limits, tokenizer
+speech.json            which speech bank, where one is
 precision.json         what ``precision: auto`` measured and chose
 metrics.jsonl          one line for each log and each validation
 states/<step>/         state.safetensors, state.json, and their seal; the newest two are kept
@@ -182,7 +183,7 @@ def _sweep(run: Path) -> None:
     for folder in (run, run / "states"):
         for left in (*folder.glob(f"{_UNFINISHED}*"), *folder.glob(".tmp-*"), *folder.glob(".checkpoint-*")):
             shutil.rmtree(left, ignore_errors=True)
-    for name in ("recipe.json", "contract.json", "precision.json", "metrics.jsonl"):
+    for name in ("recipe.json", "contract.json", "precision.json", "speech.json", "metrics.jsonl"):
         for file in run.glob(f".{name}.*"):
             file.unlink(missing_ok=True)
 

@@ -1,5 +1,6 @@
 """Spoken training samples: the share that was asked for, each in the words of its own instruction, and repeatable."""
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -149,7 +150,7 @@ def test_spoken_samples_keep_no_written_word_whatever_stands_around_commands(
     opened = open_samples(make_recipe(batch=64))
     preprocessor = opened.blueprint.preprocessor
     config = AugmentationConfig(words=1.0, rotate=0.5, speech=str(place_bank.path), spoken=0.5)
-    alter = _altering(config, preprocessor, opened.train.instructions)
+    alter = _altering(config, preprocessor, opened.train, place_bank)
     batch = next(iter(opened.batches(batch=64, rank=0, world=1, start=0)))
     torch.manual_seed(0)
     inputs, _ = alter(batch.inputs, batch.targets)
@@ -159,9 +160,7 @@ def test_spoken_samples_keep_no_written_word_whatever_stands_around_commands(
     assert not inputs.text_valid[spoken].any()
     assert inputs.text_valid[~spoken].any(dim=1).all()
     torch.manual_seed(0)
-    plain, _ = _altering(replace(config, speech=""), preprocessor, opened.train.instructions)(
-        batch.inputs, batch.targets
-    )
+    plain, _ = _altering(replace(config, speech=""), preprocessor, opened.train, None)(batch.inputs, batch.targets)
     assert plain.sound is None
     assert torch.equal(plain.images, inputs.images)
     assert torch.equal(plain.text[~spoken], inputs.text[~spoken])  # what the seed decided without it stays so
@@ -179,6 +178,11 @@ def test_a_model_that_listens_is_trained_and_resumed_exactly(
 
     with pytest.raises(Stopped):
         train(config, halves, stop)
+    told = json.loads((halves / "speech.json").read_text())
+    (halves / "speech.json").write_text(json.dumps(told | {"digest": "0" * 64}))
+    with pytest.raises(DatasetError, match=r"is another one than when .* began \(.* sounds, digest 000000000000; here"):
+        train(config, halves)
+    (halves / "speech.json").write_text(json.dumps(told))
     train(config, halves)
     whole, resumed = (read_tensors(newest_state(run), "state.safetensors") for run in (tmp_path / "whole", halves))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)

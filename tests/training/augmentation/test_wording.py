@@ -9,6 +9,7 @@ from vla.evaluation.scenes.phrasing import FRAMES
 from vla.models.text.pieces import PieceTokenizer
 from vla.models.text.words import WordTokenizer
 from vla.models.trunk.inputs import Inputs
+from vla.training.augmentation.config import AugmentationConfig
 from vla.training.augmentation.wording import Wording
 
 SAID = ["put the red block on the blue plate", "move the green block to the red plate", "lift the blue block"]
@@ -32,7 +33,7 @@ def _inputs() -> Inputs:
 
 def _said(seed: int, share: float = 1.0, inputs: Inputs | None = None) -> list[list[str]]:
     torch.manual_seed(seed)
-    changed = Wording(share, TOKENIZER, SAID)(inputs or _inputs())
+    changed = Wording(AugmentationConfig(words=share), TOKENIZER, SAID)(inputs or _inputs())
     assert changed.text.shape == changed.text_valid.shape
     assert not changed.text[~changed.text_valid].any()
     rows = zip(changed.text, changed.text_valid, strict=True)
@@ -47,7 +48,7 @@ def test_what_tells_instructions_apart_stays_in_its_order() -> None:
 
 
 def test_every_place_is_learned_and_most_batches_are_short() -> None:
-    wording, inputs, widths = Wording(1.0, TOKENIZER, SAID), _inputs(), []
+    wording, inputs, widths = Wording(AugmentationConfig(words=1.0), TOKENIZER, SAID), _inputs(), []
     for seed in range(60):
         torch.manual_seed(seed)
         widths.append(wording(inputs).text.shape[1])
@@ -66,13 +67,13 @@ def test_a_share_is_changed_and_none_without_one() -> None:
 def test_without_other_words_no_batch_is_longer_than_the_longest_instruction() -> None:
     """Of a dataset without words one place stays, which nobody sees."""
     for said, width in ((SAID, 8), ([""], 1)):
-        assert Wording(0.0, TOKENIZER, said)(_inputs()).text.shape == (B, width)
+        assert Wording(AugmentationConfig(words=0.0), TOKENIZER, said)(_inputs()).text.shape == (B, width)
 
 
 def test_a_share_begins_at_another_word_and_loses_none() -> None:
     torch.manual_seed(0)
     inputs = _inputs()
-    changed = Wording(0.0, TOKENIZER, SAID, rotate=0.5)(inputs)
+    changed = Wording(AugmentationConfig(words=0.0, rotate=0.5), TOKENIZER, SAID)(inputs)
     assert torch.equal(changed.text_valid, inputs.text_valid[:, :8])
     begins: list[int] = []
     for i, (ids, known) in enumerate(zip(changed.text, changed.text_valid, strict=True)):
@@ -92,7 +93,7 @@ def test_where_words_are_spelled_the_others_are_pieces_that_no_command_needs() -
     ids, valid = (torch.from_numpy(array) for array in tokenizer.encode(SAID * (B // 3), LENGTH))
     inputs = replace(_inputs(), text=ids, text_valid=valid)
     torch.manual_seed(0)
-    heard = Wording(1.0, tokenizer, SAID)(inputs)
+    heard = Wording(AugmentationConfig(words=1.0), tokenizer, SAID)(inputs)
     foreign = set(heard.text[heard.text_valid].tolist()) - set(ids[valid].tolist())
     assert len(foreign) > 200
     assert foreign <= set(tokenizer.fillers(SAID))
@@ -115,7 +116,9 @@ def test_blank_stays_blank_of_its_own_words() -> None:
 def test_any_word_may_be_lost_but_those_that_are_kept() -> None:
     """A verb that was never said is such a word; the colours that tell things apart are not."""
     torch.manual_seed(3)
-    heard = Wording(1.0, TOKENIZER, SAID, lost=0.3, kept=["red", "green", "blue"])(_inputs())
+    heard = Wording(AugmentationConfig(words=1.0, lost=0.3, colours=("red", "green", "blue")), TOKENIZER, SAID)(
+        _inputs()
+    )
     rows = zip(heard.text, heard.text_valid, strict=True)
     said = [TOKENIZER.decode(ids[known].tolist()).split() for ids, known in rows]
     for i, words in enumerate(said):
@@ -128,7 +131,7 @@ def test_any_word_may_be_lost_but_those_that_are_kept() -> None:
 
 def test_of_a_question_no_word_is_lost() -> None:
     acting = torch.arange(0, B, 2)
-    plain, heard = (Wording(1.0, TOKENIZER, SAID, lost=lost) for lost in (0.0, 1.0))
+    plain, heard = (Wording(AugmentationConfig(words=1.0, lost=lost), TOKENIZER, SAID) for lost in (0.0, 1.0))
     found = []
     for wording in (plain, heard):
         torch.manual_seed(3)
@@ -140,7 +143,7 @@ def test_of_a_question_no_word_is_lost() -> None:
 def test_a_sentence_may_begin_before_a_preposition_alone() -> None:
     """As people say it: "on the blue plate put the red block", and never "block on the blue plate put the red"."""
     torch.manual_seed(3)
-    heard = Wording(0.0, TOKENIZER, SAID, rotate=0.5, before=["on", "to"])(_inputs())
+    heard = Wording(AugmentationConfig(words=0.0, rotate=0.5, rotate_before=("on", "to")), TOKENIZER, SAID)(_inputs())
     rows = zip(heard.text, heard.text_valid, strict=True)
     said = {" ".join(TOKENIZER.decode(ids[known].tolist()).split()) for ids, known in rows}
     assert said == {*SAID, "on the blue plate put the red block", "to the red plate move the green block"}

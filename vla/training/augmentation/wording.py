@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vla.models.text.tokenizer import InstructionTokenizer
 from vla.models.trunk.inputs import Inputs
+from vla.training.augmentation.config import AugmentationConfig
 
 _COMMON = 0.5
 """A word of more than this share of all instructions does not tell one from the other."""
@@ -29,24 +30,12 @@ class Wording:
     """Draws from torch's generator, so a seeded step is repeatable."""
 
     def __init__(
-        self,
-        share: float,
-        tokenizer: InstructionTokenizer,
-        instructions: Sequence[str],
-        *,
-        rotate: float = 0.0,
-        before: Sequence[str] = (),
-        lost: float = 0.0,
-        kept: Sequence[str] = (),
+        self, config: AugmentationConfig, tokenizer: InstructionTokenizer, instructions: Sequence[str]
     ) -> None:
-        """``share`` of all samples is said in other words, ``rotate`` of them begins ``before`` another word.
-
-        Of the former, each word is ``lost`` by that chance, but not those that are ``kept``. ``instructions`` are the
-        distinct ones of the data.
-        """
-        self._share, self._rotate, self._lost = share, rotate, lost
-        self._before = torch.tensor(sorted({tokenizer.ids(word)[0] for word in before}), dtype=torch.long)
-        self._kept = torch.tensor(sorted({i for word in kept for i in tokenizer.ids(word)}), dtype=torch.long)
+        """``instructions`` are the distinct ones of the data."""
+        self._share, self._rotate, self._lost = config.words, config.rotate, config.lost
+        self._before = torch.tensor(sorted({tokenizer.ids(word)[0] for word in config.rotate_before}), dtype=torch.long)
+        self._kept = torch.tensor(sorted({i for word in config.colours for i in tokenizer.ids(word)}), dtype=torch.long)
         self._fillers = torch.tensor(tokenizer.fillers(instructions))
         said = [tokenizer.ids(text) for text in instructions]
         counts = Counter(word for ids in said for word in set(ids))
