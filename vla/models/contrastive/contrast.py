@@ -1,4 +1,7 @@
-"""The losses with what they learn themselves: how much similarities count, and from where on two belong together."""
+"""The losses with what they learn themselves: how much similarities count, and from where on two belong together.
+
+Workers that learn together compare across all of their batches, in training mode only: evaluators run on one of them.
+"""
 
 from abc import ABC, abstractmethod
 from math import log
@@ -7,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from vla.models.contrastive.exchange import gather, own_ids, round_the_ring, workers
 from vla.models.contrastive.losses import Scalar, sigmoid, similarities, smoothed
 from vla.models.trunk.initialisation import initialise
 
@@ -18,7 +22,11 @@ class Contrast(nn.Module, ABC):
     def forward(
         self, images: Float[Tensor, "b e"], texts: Float[Tensor, "b e"], ids: Int64[Tensor, "b"] | None = None
     ) -> Scalar:
-        """Of pairs in the same rows; rows of equal ``ids`` belong together too, as those of one sentence do."""
+        """Of pairs in the same rows; rows of equal ``ids`` belong together too, as those of one sentence do.
+
+        Of several workers, each gives its share: the mean of theirs is the loss of the whole, and so are the gradients.
+        Ids mean the same to all of them, see `sentence_ids`.
+        """
 
     @abstractmethod
     def logits(self, images: Float[Tensor, "b e"], texts: Float[Tensor, "c e"]) -> Float[Tensor, "b c"]:
@@ -40,11 +48,17 @@ class SoftmaxContrast(Contrast):
         # The number itself is bounded, as CLIP's is: where only its use were, no gradient would lead back from there.
         with torch.no_grad():
             self.log_scale.value.clamp_(max=self._most)
-        return smoothed(images, texts, (-self.log_scale()).exp(), self._smoothing, _same(ids))
+        temperature = (-self.log_scale()).exp()
+        if not (self.training and workers() > 1):
+            return smoothed(images, texts, temperature, self._smoothing, _same(ids))
+        ids = own_ids(images) if ids is None else ids
+        among = gather(images), gather(texts)
+        return smoothed(images, texts, temperature, self._smoothing, ids[:, None] == gather(ids), among)
 
     def logits(self, images: Float[Tensor, "b e"], texts: Float[Tensor, "c e"]) -> Float[Tensor, "b c"]:
         """See `Contrast.logits`."""
-        return similarities(images, texts) * self.log_scale().exp()
+        logits: Tensor = similarities(images, texts) * self.log_scale().exp()
+        return logits
 
 
 class SigmoidContrast(Contrast):
@@ -58,11 +72,15 @@ class SigmoidContrast(Contrast):
         self, images: Float[Tensor, "b e"], texts: Float[Tensor, "b e"], ids: Int64[Tensor, "b"] | None = None
     ) -> Scalar:
         """See `Contrast.forward`."""
-        return sigmoid(images, texts, self.log_scale().exp(), self.bias(), _same(ids))
+        scale, bias = self.log_scale().exp(), self.bias()
+        if not (self.training and workers() > 1):
+            return sigmoid(images, texts, scale, bias, _same(ids))
+        return round_the_ring(images, texts, scale, bias, own_ids(images) if ids is None else ids)
 
     def logits(self, images: Float[Tensor, "b e"], texts: Float[Tensor, "c e"]) -> Float[Tensor, "b c"]:
         """See `Contrast.logits`."""
-        return similarities(images, texts) * self.log_scale().exp() + self.bias()
+        logits: Tensor = similarities(images, texts) * self.log_scale().exp() + self.bias()
+        return logits
 
 
 class Learned(nn.Module):

@@ -5,9 +5,9 @@ smoothed  the same, with part of each target spread over all (ALIGN, arXiv 2102.
 sigmoid   each pair by itself (SigLIP, arXiv 2303.15343, equation 1)
 
 Row i of the pictures and row i of the sentences are a pair. Robots see one instruction in thousands of pictures, so
-``same`` says which others belong together too: the target of the first two is shared among them, the last wants all.
-(Where a sentence always has one vector, its rows have equal shares of a softmax, told or not: only dropout, or words in
-other order, make a difference to the first two. The sigmoid would push a sentence away from its own pictures.)
+``same`` says which rows belong together: the target of the first two is shared among them, the last wants all of them.
+(Where a sentence always has one vector, its rows have equal shares of a softmax, told or not: only dropout, or other
+words of the same meaning, make a difference to the first two. The sigmoid would push a sentence from its own pictures.)
 """
 
 import torch
@@ -19,10 +19,14 @@ Scalar = Float[Tensor, ""]
 
 
 def infonce(
-    images: Float[Tensor, "b e"], texts: Float[Tensor, "b e"], scale: Scalar, same: Bool[Tensor, "b b"] | None = None
+    images: Float[Tensor, "b e"],
+    texts: Float[Tensor, "b e"],
+    scale: Scalar,
+    same: Bool[Tensor, "b c"] | None = None,
+    among: tuple[Float[Tensor, "c e"], Float[Tensor, "c e"]] | None = None,
 ) -> Scalar:
     """Mean cross-entropy of picture to sentence and of sentence to picture, of similarities times ``scale``."""
-    return smoothed(images, texts, 1 / scale, 0.0, same)
+    return smoothed(images, texts, 1 / scale, 0.0, same, among)
 
 
 def smoothed(
@@ -30,15 +34,18 @@ def smoothed(
     texts: Float[Tensor, "b e"],
     temperature: Scalar,
     smoothing: float,
-    same: Bool[Tensor, "b b"] | None = None,
+    same: Bool[Tensor, "b c"] | None = None,
+    among: tuple[Float[Tensor, "c e"], Float[Tensor, "c e"]] | None = None,
 ) -> Scalar:
     """The same of similarities divided by ``temperature``; each target keeps all but the part ``smoothing``.
 
-    The mean of the two sides, as transformers computes it; the paper's objective is their sum.
+    ``among`` are the pictures and sentences to choose from, those of all workers: by default these. The mean of the two
+    sides, as transformers computes it; the paper's objective is their sum.
     """
     same = diagonal(images) if same is None else same
-    logits = similarities(images, texts) / temperature
-    return (chosen(logits, same, smoothing) + chosen(logits.mT, same.mT, smoothing)) / 2
+    all_images, all_texts = among or (images, texts)
+    to_texts, to_images = (similarities(*sides) / temperature for sides in ((images, all_texts), (texts, all_images)))
+    return (chosen(to_texts, same, smoothing) + chosen(to_images, same, smoothing)) / 2
 
 
 def sigmoid(
