@@ -121,6 +121,10 @@ class Question:
     contract, NaN for what is not known; one that is not named says nothing."""
 
 
+SCENE, PART = CAPTIONS = ("scene", "part")
+"""Kinds of questions whose answers are captions: what a picture shows, of all that is there and of one thing in it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Episode:
     """One recorded episode of ``t`` steps: row ``i`` of each array belongs to the observation at step ``i``."""
