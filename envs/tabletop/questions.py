@@ -112,7 +112,7 @@ def _places(situation: Situation, clear: list[Thing], names: dict[Thing, str]) -
             yield Question(kind="drawer", text=f"is {names[drawer]} open", answer=answer), (drawer,)
 
 
-def _captions(situation: Situation, clear: list[Thing]) -> Iterator[Question]:
+def _captions(situation: Situation, clear: list[Thing]) -> Iterator[Asked]:
     """Nothing of things that share their name: nobody would know which one is meant."""
     called = {thing: f"a {situation.layout.phrase(thing)}" for thing in clear}
     blocks = [thing for thing in clear if thing.kind == "block"]
@@ -126,15 +126,16 @@ def _captions(situation: Situation, clear: list[Thing]) -> Iterator[Question]:
         named = [_with_what_rests(thing, under, called) for thing in row]
         clauses.append(", which is ".join(_joined(named, beside)))
     if clauses:
-        yield Question(kind=SCENE, text="what is where", answer=", ".join(clauses))
+        yield Question(kind=SCENE, text="what is where", answer=", ".join(clauses)), ()
     for block in lifted:
-        yield Question(kind=PART, text="what is held", answer=f"{called[block]} held")
+        yield Question(kind=PART, text="what is held", answer=f"{called[block]} held"), (block,)
     for block, place in under.items():
         said = f"{called[block]} {_WITHIN.get(place.kind, 'on')} {called[place]}"
-        yield Question(kind=PART, text="what lies on what", answer=said)
+        yield Question(kind=PART, text="what lies on what", answer=said), (block, place)
     for one, other in itertools.permutations(row, 2):
         for side in _sides(spots[one] - spots[other]):
-            yield Question(kind=PART, text="what is beside what", answer=f"{called[one]} {side} {called[other]}")
+            said = f"{called[one]} {side} {called[other]}"
+            yield Question(kind=PART, text="what is beside what", answer=said), (one, other)
 
 
 def _joined(said: list[str], beside: list[str]) -> Iterator[str]:
