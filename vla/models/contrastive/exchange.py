@@ -79,7 +79,7 @@ class _Ring(torch.autograd.Function):
         for _ in range(workers()):
             here = [x.detach().requires_grad_() for x in (images, theirs, scale, bias)]
             with torch.enable_grad():
-                part = sigmoid(*here, same=ids[:, None] == their_ids)
+                part = sigmoid(*here, ids[:, None] == their_ids)
                 image, text, *rest = torch.autograd.grad(part, here)
             loss += part.detach()
             pulls = [pull + more for pull, more in zip(pulls, (image, *rest), strict=True)]
