@@ -77,14 +77,12 @@ class _Ring(torch.autograd.Function):
         loss, pulls = torch.zeros_like(bias), [torch.zeros_like(x) for x in (images, scale, bias)]
         theirs, their_ids, their_pull = texts.detach(), ids, torch.zeros_like(texts)
         for _ in range(workers()):
-            here = picture, sentence, factor, offset = [
-                x.detach().requires_grad_() for x in (images, theirs, scale, bias)
-            ]
+            here = [x.detach().requires_grad_() for x in (images, theirs, scale, bias)]
             with torch.enable_grad():
-                part = sigmoid(picture, sentence, factor, offset, same=ids[:, None] == their_ids)
+                part = sigmoid(*here, ids[:, None] == their_ids)
                 image, text, *rest = torch.autograd.grad(part, here)
             loss += part.detach()
-            pulls = [pull + new for pull, new in zip(pulls, (image, *rest), strict=True)]
+            pulls = [pull + more for pull, more in zip(pulls, (image, *rest), strict=True)]
             theirs, their_pull, their_ids = _passed_on(theirs, their_pull + text, their_ids)
         image, *rest = pulls  # the sentences are home again
         ctx.save_for_backward(image, their_pull, *rest)
