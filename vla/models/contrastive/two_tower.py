@@ -42,7 +42,8 @@ class TwoTower(Model):
     def __init__(self, config: TwoTowerConfig, interface: Interface) -> None:
         super().__init__()
         self.config, self.interface = config, interface
-        e, longest = config.embedding, max(interface.text, interface.answer)
+        e = config.embedding
+        self.longest = longest = max(interface.text, interface.answer)
         self.pictures = PictureTower(config.pictures, len(interface.cameras), e)
         self.sentences = SentenceTower(config.sentences, interface.words, longest, e)
         self.contrast = config.loss.build() if config.contrast else None
@@ -178,8 +179,10 @@ def spoken_of(inputs: Inputs, targets: Targets) -> Sentences:
     if (answers := targets.written.get("answer")) is None:
         return text, valid
     asked, length = answers.known.any(dim=1)[:, None], max(text.shape[1], answers.value.shape[1])
-    both = (answers.value, text), (answers.known, valid)
-    text, valid = (torch.where(asked, *(F.pad(x, (0, length - x.shape[1])) for x in either)) for either in both)
+    answer, known, text, valid = (
+        F.pad(part, (0, length - part.shape[1])) for part in (answers.value, answers.known, text, valid)
+    )
+    text, valid = torch.where(asked, answer, text), torch.where(asked, known, valid)
     longest = int(valid.sum(dim=1).max())  # padding that all have says nothing, and takes as long as words
     return text[:, :longest], valid[:, :longest]
 
