@@ -33,6 +33,8 @@ zero, and layers of PyTorch begin as PyTorch's):
     TextWriter      position ±0.02
     LayerScale      weight 1
     HfTowerReader   time 0
+    Resampler       latents ±1
+    Compressor      queries ±0.02
     LoraLinear      lora_a ±0.58 / sqrt(inputs), lora_b 0
 """
 

@@ -74,6 +74,8 @@ INITIAL: Mapping[str, Mapping[str, Rule]] = {
     "TextWriter": {"position": Normal(0.02)},
     "LayerScale": {"weight": Constant(1.0)},
     "HfTowerReader": {"time": Constant(0.0)},
+    "Resampler": {"latents": Normal(1.0)},  # as different from each other as what they are added to is large
+    "Compressor": {"queries": Normal(0.02)},
     "LoraLinear": {"lora_a": Normal(0.58, "inputs"), "lora_b": Constant(0.0)},  # A as PyTorch's layers begin
 }
 """Of each class, patterns of its parameters' names. Read aloud in `vla.models.unified`."""
