@@ -74,6 +74,9 @@ INITIAL: Mapping[str, Mapping[str, Rule]] = {
     "TextWriter": {"position": Normal(0.02)},
     "LayerScale": {"weight": Constant(1.0)},
     "HfTowerReader": {"time": Constant(0.0)},
+    "ConnectedReader": {"time": Constant(0.0)},
+    # Closed: a language model begins as if there were no pictures.
+    "GatedCrossAttention": {"attention_opening": Constant(0.0), "mlp_opening": Constant(0.0)},
     "Resampler": {"latents": Normal(1.0)},  # as different from each other as what they are added to is large
     "Compressor": {"queries": Normal(0.02)},
     "LoraLinear": {"lora_a": Normal(0.58, "inputs"), "lora_b": Constant(0.0)},  # A as PyTorch's layers begin
