@@ -23,6 +23,7 @@ zero, and layers of PyTorch begin as PyTorch's):
     Likeness        weights.* 0, metric.weight 0
     Views           weight ±0.02
     Grounding       position ±0.02
+    Matching        position ±0.02
     BinsHead        step_position ±0.02, joint_position ±0.02
     TokensHead      position ±0.02
     MaskedHead      position ±0.02

@@ -2,6 +2,12 @@
 
 from vla.models.config import ModelConfig
 from vla.models.kinds.baselines import ActConfig, DiffusionConfig
+from vla.models.kinds.language import LanguageConfig
 from vla.models.kinds.unified import UnifiedConfig
 
-MODELS: dict[str, type[ModelConfig]] = {"unified": UnifiedConfig, "act": ActConfig, "diffusion": DiffusionConfig}
+MODELS: dict[str, type[ModelConfig]] = {
+    "unified": UnifiedConfig,
+    "act": ActConfig,
+    "diffusion": DiffusionConfig,
+    "language": LanguageConfig,
+}

@@ -64,6 +64,7 @@ INITIAL: Mapping[str, Mapping[str, Rule]] = {
     "Likeness": {"weights.*": Constant(0.0), "metric.weight": Constant(0.0)},
     "Views": {"weight": Normal(0.02)},
     "Grounding": {"position": Normal(0.02)},
+    "Matching": {"position": Normal(0.02)},
     "BinsHead": {"step_position": Normal(0.02), "joint_position": Normal(0.02)},
     "TokensHead": {"position": Normal(0.02)},
     "MaskedHead": {"position": Normal(0.02)},
