@@ -11,9 +11,10 @@ from tests.search.colours import ColourEmbedder, shares
 from vla.collection.experts import collect
 from vla.collection.settings import CollectConfig
 from vla.core.errors import ConfigError, DatasetError, SearchError, UnknownNameError
-from vla.datasets.dataset import Dataset
+from vla.datasets.dataset import Dataset, create_dataset
 from vla.datasets.edit import keep_only, relabel
 from vla.datasets.selection import Selection
+from vla.datasets.store.manifest import publish
 from vla.search import index as index_module
 from vla.search import neighbours, update
 from vla.search.embedding import chosen_steps
@@ -223,10 +224,11 @@ class TestRefused:
         with pytest.raises(ConfigError, match=r"other frames.*--index"):
             update_index(Dataset.open(copy), folder, embedder, ColourEmbedder, FramesConfig(every=4))
 
-    def test_an_empty_dataset(self, copy: Path, embedder: ColourEmbedder) -> None:
-        keep_only(Dataset.open(copy), Selection(min_length=10_000), "nothing")
+    def test_an_empty_dataset(self, dataset: Path, embedder: ColourEmbedder, tmp_path: Path) -> None:
+        create_dataset(tmp_path / "empty", Dataset.open(dataset).contract)
+        publish(tmp_path / "empty", [], "nothing yet")
         with pytest.raises(DatasetError, match="at least 1 episode to search, got none"):
-            _update(copy, embedder)
+            _update(tmp_path / "empty", embedder)
 
     @pytest.mark.parametrize(
         "name", ["index.json", "vectors.npy", "rows.npy", "episodes.json", "COMMIT.json", "lists.faiss"]
