@@ -33,7 +33,7 @@ from vla.models.text.plain import words_of
 from vla.models.transfer import Fate, Parent, inherit_codec, inherit_robots, inherit_words
 from vla.models.trunk.inputs import Batch
 from vla.training.recipe import DataConfig, TrainConfig
-from vla.training.strata import STRATA, questions
+from vla.training.strata import ASKING, STRATA
 
 _FIT_WINDOWS = 50_000
 """Chunks of each dataset that a codec is fitted to, at most."""
@@ -197,16 +197,16 @@ def _split(dataset: Dataset, chosen: Episodes, config: DataConfig, seed: int) ->
 
 def _order(windows: Windows, strata: dict[str, float], seed: int) -> SampleOrder:
     """A share from each stratum that has items, the rest from all steps."""
-    asked, present = questions(windows), {}
+    asked, present = windows.asks(), {}
     for name in strata:
         stratum = lookup("stratum", name, STRATA)
-        items = np.flatnonzero(stratum(windows) & (asked if stratum is questions else ~asked))
+        items = np.flatnonzero(stratum(windows) & (asked if stratum in ASKING else ~asked))
         if len(items):
             present[name] = items
-    if asked.any() and "questions" not in present:
+    if asked.any() and not any(STRATA[name] in ASKING for name in present):
         raise ConfigError(
             f"train.data.strata: the model learns to answer, and the data asks {int(asked.sum())} questions; say which "
-            "share of each batch they are: questions: 0.2"
+            "share of each batch they are: questions: 0.2, or of captions alone: scenes: 0.4, parts: 0.2"
         )
     if not present:
         return Order(seed, windows.steps)
