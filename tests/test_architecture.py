@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ALL = {
     *("core", "sound", "models", "datasets", "envs", "policies", "deploy"),
-    *("evaluation", "collection", "training", "report", "bench", "cli"),
+    *("evaluation", "collection", "training", "search", "report", "bench", "cli"),
 }
 MAY_IMPORT = {
     "core": set(),
@@ -25,8 +25,9 @@ MAY_IMPORT = {
     "deploy": {"core", "policies", "models", "envs", "datasets"},
     "evaluation": {"core", "envs", "sound"},
     "collection": {"core", "datasets", "envs"},
-    "training": ALL - {"deploy", "report", "bench", "cli"},
-    "report": {"core", "envs", "evaluation", "training", "datasets"},
+    "search": {"core", "datasets"},
+    "training": ALL - {"deploy", "search", "report", "bench", "cli"},
+    "report": {"core", "envs", "evaluation", "training", "datasets", "search"},
     "bench": ALL - {"cli"},
     "cli": ALL,
 }

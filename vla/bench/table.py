@@ -20,6 +20,7 @@ from vla.bench.settings import (
     PrecisionConfig,
     RecorderConfig,
     RetrievalConfig,
+    SearchConfig,
     ServerConfig,
     SoakConfig,
 )
@@ -134,6 +135,12 @@ def _soak(config: SoakConfig, note: Note) -> list[Row]:
     return bench_soak(config, note)
 
 
+def _search(config: SearchConfig, note: Note) -> list[Row]:
+    from vla.bench.search.bench import bench_search
+
+    return bench_search(config, note)
+
+
 BENCHES: dict[str, Bench] = {
     "precision": Bench(
         config=PrecisionConfig,
@@ -179,6 +186,11 @@ BENCHES: dict[str, Bench] = {
     ),
     "index": Bench(
         config=IndexConfig, run=_index, summary="opening a dataset of very many episodes, and memory of its index"
+    ),
+    "search": Bench(
+        config=SearchConfig,
+        run=_search,
+        summary="finding the nearest of up to a million frames and crops: milliseconds, what is missed, how it grows",
     ),
     "recorder": Bench(config=RecorderConfig, run=_recorder, summary="how long recording holds up a control loop"),
     "server": Bench(

@@ -15,6 +15,7 @@ VERBS = {
     "codes": "make codes of pictures, and say how good they are",
     "ask": "ask a checkpoint about what it sees",
     "imagine": "let a checkpoint draw what it will see when it is done",
+    "search": "find frames and episodes by words or by a picture",
     "info": "say what a checkpoint is",
     "upgrade": "convert a checkpoint that an earlier version wrote",
     "teleop": "drive a robot by keys or a leader arm, and record what you do into a dataset",

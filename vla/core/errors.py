@@ -21,6 +21,10 @@ class CheckpointError(VlaError):
     """A checkpoint is missing, truncated, or does not hold what its contract says."""
 
 
+class SearchError(VlaError):
+    """A search index is damaged, or was made by another model or of other frames."""
+
+
 class RenderError(VlaError):
     """No OpenGL implementation could be started to render cameras."""
 

@@ -1,4 +1,4 @@
-"""Whether an episode was a success, by what a sentence says its end looks like: no label is learned from, only scaled."""
+"""Whether an episode was a success, by what a sentence says its end looks like: scaled by labels, not learned from them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -38,7 +38,6 @@ def main(argv: list[str]) -> int:
 
     from vla.core.errors import DatasetError
     from vla.core.files import write_atomic
-    from vla.datasets.care.episode_findings import check_numbers
     from vla.datasets.dataset import Dataset
     from vla.datasets.storage.storage import location_name
 
@@ -51,27 +50,15 @@ def main(argv: list[str]) -> int:
         number = int(found[0])
     if not 0 <= number < len(dataset.episodes):
         raise DatasetError(f"{dataset.url}: episode {number}, expected 0 to {len(dataset.episodes) - 1}")
-    episode, record = dataset.read_episode(number), dataset.episodes[number]
-    name = location_name(dataset.url)
-    out = arguments.out or Path(f"{name}-{number}.html")
-    title = f"{name}, episode {number}"
+    out = arguments.out or Path(f"{location_name(dataset.url)}-{number}.html")
     if out.suffix == ".rrd":
+        from vla.report.episode.of_dataset import episode_title
         from vla.report.episode.rerun import write_rrd
 
-        write_rrd(episode, dataset.contract, out, title=title)
+        write_rrd(dataset.read_episode(number), dataset.contract, out, title=episode_title(dataset, number))
     else:
-        from vla.report.episode.page import render_episode_page
+        from vla.report.episode.of_dataset import render_dataset_episode
 
-        facts = {
-            "dataset": dataset.url,
-            "version": str(dataset.manifest.number),
-            "uid": record.uid,
-            "segment": dataset.manifest.segments[dataset.episodes.segments[number]],
-        }
-        origin = dataset.provenance(int(dataset.episodes.segments[number]))
-        facts |= {key: str(origin[key]) for key in ("command", "created", "git") if origin.get(key)}
-        findings = [finding.what for finding in check_numbers(episode, dataset.contract)]
-        page = render_episode_page(episode, dataset.contract, title=title, facts=facts, findings=findings)
-        write_atomic(out, page.encode())
+        write_atomic(out, render_dataset_episode(dataset, number).encode())
     console().print(f"{out} ({out.stat().st_size / 1e6:.1f} MB)")
     return 0

@@ -26,6 +26,7 @@ EXTRAS: Mapping[str, str] = {
     "zstandard": "mcap",
     "rerun": "rerun",
     "obstore": "s3",
+    "faiss": "search",
     "ray": "ray",
     "tensorboard": "ray",
     "starlette": "fleet",
