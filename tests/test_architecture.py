@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ALL = {
     *("core", "sound", "models", "datasets", "envs", "policies", "deploy"),
-    *("evaluation", "collection", "training", "report", "bench", "cli"),
+    *("evaluation", "collection", "training", "report", "bench", "paradigms", "cli"),
 }
 MAY_IMPORT = {
     "core": set(),
@@ -25,9 +25,10 @@ MAY_IMPORT = {
     "deploy": {"core", "policies", "models", "envs", "datasets"},
     "evaluation": {"core", "envs", "sound"},
     "collection": {"core", "datasets", "envs"},
-    "training": ALL - {"deploy", "report", "bench", "cli"},
+    "training": ALL - {"deploy", "report", "bench", "paradigms", "cli"},
     "report": {"core", "envs", "evaluation", "training", "datasets"},
-    "bench": ALL - {"cli"},
+    "bench": ALL - {"paradigms", "cli"},
+    "paradigms": ALL - {"deploy", "cli"},
     "cli": ALL,
 }
 EXCEPTIONS = {

@@ -22,9 +22,16 @@ VERBS = {
     "emulate": "emulate servos on a line that any program can open",
     "serve": "serve a policy to robots and simulators over a websocket",
     "envs": "list the environments",
+    "recommend": "say which kind of multimodal model a task wants, and why",
     "bench": "measure speed against peers and floors",
 }
-_MODULES = {"data": "data.group", "codes": "codes.group", "ask": "writing.ask", "imagine": "writing.imagine"}
+_MODULES = {
+    "data": "data.group",
+    "codes": "codes.group",
+    "ask": "writing.ask",
+    "imagine": "writing.imagine",
+    "recommend": "paradigms.recommend",
+}
 """Of verbs that are a folder of verbs, with a module ``group`` that chooses among them, and of those that share one."""
 _EXAMPLES = """examples:
   vla demo
