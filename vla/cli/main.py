@@ -15,6 +15,7 @@ VERBS = {
     "codes": "make codes of pictures, and say how good they are",
     "ask": "ask a checkpoint about what it sees",
     "imagine": "let a checkpoint draw what it will see when it is done",
+    "explain": "report what happened in an episode of an evaluation",
     "info": "say what a checkpoint is",
     "upgrade": "convert a checkpoint that an earlier version wrote",
     "teleop": "drive a robot by keys or a leader arm, and record what you do into a dataset",
@@ -30,6 +31,7 @@ _MODULES = {
     "codes": "codes.group",
     "ask": "writing.ask",
     "imagine": "writing.imagine",
+    "explain": "writing.explain",
     "recommend": "paradigms.recommend",
 }
 """Of verbs that are a folder of verbs, with a module ``group`` that chooses among them, and of those that share one."""
