@@ -93,6 +93,35 @@ class Questioned(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Seen:
+    """One thing of a scene at one moment."""
+
+    position_m: np.ndarray
+    """(3,)."""
+    touched: bool
+    """By any part of the robot."""
+    held: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Witnessed:
+    """Where the tool and everything else was."""
+
+    tool_m: np.ndarray
+    """(3,)."""
+    things: Mapping[str, Seen]
+    """By the name that instructions give it, ``the red block``."""
+
+
+@runtime_checkable
+class Witness(Protocol):
+    """An environment that can say what a report of an episode wants to know; a policy is told nothing of it."""
+
+    def witness(self) -> Witnessed:
+        """The present moment."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EnvSpec:
     """How to build one environment and its expert, and what a list of environments says of it."""
 

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ALL = {
     *("core", "sound", "models", "datasets", "envs", "policies", "deploy"),
-    *("evaluation", "collection", "training", "search", "report", "bench", "cli"),
+    *("evaluation", "collection", "training", "search", "report", "bench", "paradigms", "cli"),
 }
 MAY_IMPORT = {
     "core": set(),
@@ -26,9 +26,10 @@ MAY_IMPORT = {
     "evaluation": {"core", "envs", "sound"},
     "collection": {"core", "datasets", "envs"},
     "search": {"core", "datasets"},
-    "training": ALL - {"deploy", "search", "report", "bench", "cli"},
+    "training": ALL - {"deploy", "search", "report", "bench", "paradigms", "cli"},
     "report": {"core", "envs", "evaluation", "training", "datasets", "search"},
-    "bench": ALL - {"cli"},
+    "bench": ALL - {"paradigms", "cli"},
+    "paradigms": ALL - {"deploy", "cli"},
     "cli": ALL,
 }
 EXCEPTIONS = {

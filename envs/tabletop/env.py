@@ -15,7 +15,7 @@ from vla.core.lookup import lookup
 from vla.core.provenance import versions
 from vla.core.types import Question
 from vla.envs.rendering import CameraRenderer, image_point
-from vla.envs.spec import LANGUAGES, Language
+from vla.envs.spec import LANGUAGES, Language, Witnessed
 from vla.envs.splits import ALL, HELD_OUT_PHRASINGS, SPLITS
 from vla.envs.tabletop.questions import deed_question, scene_questions
 from vla.envs.tabletop.scene.appearance import Appearance
@@ -25,6 +25,7 @@ from vla.envs.tabletop.scene.layout import Layout, add_distractors, draw_layout,
 from vla.envs.tabletop.scene.mjcf import AREA_M, CAMERAS, TABLES, TIMESTEP_S, Scene
 from vla.envs.tabletop.scene.world import Thing, World
 from vla.envs.tabletop.tasks.task import Goal, Situation, Task, draw_goal, is_held_out, title, words
+from vla.envs.tabletop.witness import witnessed
 
 _START_M = ((0.36, 0.48), (-0.12, 0.12), (0.16, 0.28))
 _MOST_DRAWS = 2000
@@ -193,6 +194,10 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             return question
         told = {name: tuple(round(float(v), 4) for v in values) for name, values in self._where(things).items()}
         return replace(question, signals=told)
+
+    def witness(self) -> Witnessed:
+        """Where everything is, and what the arm touches."""
+        return witnessed(self.situation)
 
     def _options(self, options: dict[str, Any]) -> tuple[Language, TabletopConfig]:
         """What is said, and the settings under the split that is asked for."""

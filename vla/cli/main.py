@@ -16,6 +16,7 @@ VERBS = {
     "ask": "ask a checkpoint about what it sees",
     "imagine": "let a checkpoint draw what it will see when it is done",
     "search": "find frames and episodes by words or by a picture",
+    "explain": "report what happened in an episode of an evaluation",
     "info": "say what a checkpoint is",
     "upgrade": "convert a checkpoint that an earlier version wrote",
     "teleop": "drive a robot by keys or a leader arm, and record what you do into a dataset",
@@ -23,9 +24,17 @@ VERBS = {
     "emulate": "emulate servos on a line that any program can open",
     "serve": "serve a policy to robots and simulators over a websocket",
     "envs": "list the environments",
+    "recommend": "say which kind of multimodal model a task wants, and why",
     "bench": "measure speed against peers and floors",
 }
-_MODULES = {"data": "data.group", "codes": "codes.group", "ask": "writing.ask", "imagine": "writing.imagine"}
+_MODULES = {
+    "data": "data.group",
+    "codes": "codes.group",
+    "ask": "writing.ask",
+    "imagine": "writing.imagine",
+    "explain": "writing.explain",
+    "recommend": "paradigms.recommend",
+}
 """Of verbs that are a folder of verbs, with a module ``group`` that chooses among them, and of those that share one."""
 _EXAMPLES = """examples:
   vla demo

@@ -71,9 +71,8 @@ def main(argv: list[str]) -> int:
     _require_one_query(arguments)
     if arguments.checkpoint is None:
         raise ConfigError("search: which model? give --checkpoint RUN/checkpoint, one of two towers")
-    from vla.models.contrastive.embedder import Embedder
-
     from vla.datasets.dataset import Dataset
+    from vla.models.contrastive.embedder import Embedder
     from vla.search.hits import find
     from vla.search.neighbours import load_faiss
     from vla.search.query import embed_query
@@ -120,7 +119,6 @@ def _query(arguments: Arguments, dataset: "Dataset") -> Any:
 def _searched(arguments: Arguments, datasets: "Sequence[Dataset]", embedder: "Embedder") -> "list[Searched]":
     """Bring the indexes up to date, with a progress bar where there is something to do."""
     from vla.models.contrastive.embedder import Embedder
-
     from vla.search.session import open_searched
     from vla.search.update import Updating
 

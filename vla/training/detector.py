@@ -1,4 +1,4 @@
-"""Whether an episode was a success, by what a sentence says its end looks like: scaled by labels, not learned from them."""
+"""Whether an episode was a success, by what a sentence says its end looks like: labels only scale it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

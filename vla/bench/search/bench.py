@@ -35,6 +35,7 @@ def bench_search(config: SearchConfig, note: Note) -> list[Row]:
     if not config.dataset or not config.checkpoint:
         raise ConfigError("bench search: of what? vla bench search DATASET --checkpoint RUN/checkpoint")
     import torch
+
     from vla.models.contrastive.embedder import Embedder as TwoTower
 
     torch.set_num_threads(config.threads)

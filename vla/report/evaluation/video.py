@@ -1,6 +1,8 @@
 """Evaluated episodes again, as pictures: physics is deterministic, so a seed and the actions are a recording."""
 
 import io
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -24,6 +26,11 @@ def replay_frames(
     enlarged. ``env`` needs the settings, and ``language`` the value, that the episode was evaluated with; a replay
     that does not end as recorded is an error.
     """
+    return np.stack([_frame(env, raw["images"], camera) for raw, _ in replayed(env, result, language=language)])
+
+
+def replayed(env: RobotEnv, result: EpisodeResult, *, language: str = "right") -> Iterator[tuple[Any, Any]]:
+    """Observation and ``info`` at the start and after each step, `env` standing there; see `replay_frames`."""
     who = f"replay of seed {result.seed}"
     if result.crash is not None:
         raise VlaError(f"{who}: the episode crashed ({result.crash}); only episodes that ended can be replayed")
@@ -33,21 +40,21 @@ def replay_frames(
             f"{who}: recorded instruction {result.instruction!r}, got {env.instruction!r}; "
             f"use the settings and the language (now {language!r}) of the evaluation"
         )
-    frames = [_frame(env, raw["images"], camera)]
-    ended_at = None
+    yield raw, info
+    ended_at, step = None, 0
     for step, action in enumerate(result.actions, start=1):
         raw, _, terminated, truncated, info = env.step(action)
-        frames.append(_frame(env, raw["images"], camera))
+        yield raw, info
         if terminated or truncated:
             ended_at = step
             break
     success = bool(info.get("success", False))
-    if success != result.success or ended_at != result.steps:
+    ended = None if result.failure else result.steps  # the environment would have gone on
+    if success != result.success or ended_at != ended or step != result.steps:
         raise VlaError(
             f"{who}: recorded success={result.success} after {result.steps} steps, got success={success} after "
-            f"{len(frames) - 1}; use the settings and the versions (vla, mujoco) of the evaluation"
+            f"{step}; use the settings and the versions (vla, mujoco) of the evaluation"
         )
-    return np.stack(frames)
 
 
 def film_strip(frames: UInt8[np.ndarray, "t y x 3"], count: int = 6, *, views: int = 2) -> bytes:
