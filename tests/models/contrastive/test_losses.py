@@ -153,6 +153,17 @@ def test_what_a_loss_learns_is_accounted_for_and_learns(kind: str) -> None:
     assert torch.equal(order, (images @ texts.T).argsort(dim=1))
 
 
+@every_loss
+@torch.no_grad()
+def test_mixed_precision_does_not_round_similarities(kind: str) -> None:
+    images, texts = _pairs()
+    loss = LOSSES[kind](kind=kind).build()
+    expected = loss(images, texts, IDS)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(loss(images, texts, IDS), expected)
+        assert loss(images.bfloat16(), texts.bfloat16(), IDS).dtype == torch.float32
+
+
 @pytest.mark.parametrize("mistake", ["one side", "no share", "positives unheard"])
 def test_a_mistake_is_noticed(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: Callable[[Tensor, Tensor, float], Tensor] = losses.chosen

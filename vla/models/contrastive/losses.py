@@ -65,8 +65,10 @@ def sigmoid(
 
 
 def similarities(images: Float[Tensor, "b e"], texts: Float[Tensor, "c e"]) -> Float[Tensor, "b c"]:
-    """The cosine of each with each."""
-    return images @ texts.mT
+    """The cosine of each with each; never rounded to fewer bits, as they are soon multiplied by up to a hundred."""
+    with torch.autocast(images.device.type, enabled=False):
+        exact = torch.promote_types(images.dtype, torch.float32)
+        return images.to(exact) @ texts.to(exact).mT
 
 
 def chosen(logits: Float[Tensor, "b c"], same: Bool[Tensor, "b c"], smoothing: float) -> Scalar:

@@ -30,6 +30,11 @@ class Pair(nn.Module):
         loss: Tensor = self.contrast(self.images(images), self.texts(ids, valid), sentences)
         return loss
 
+    def begin(self) -> None:
+        """Fill towers that were trained elsewhere, for a run that begins."""
+        self.config.image.begin(self.image)
+        self.config.text.begin(self.text)
+
     def images(self, images: UInt8[Tensor, "b y x 3"]) -> Float[Tensor, "b e"]:
         """The vector of each picture."""
         return F.normalize(self.project_images(self.image(images)), dim=-1)

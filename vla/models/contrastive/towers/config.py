@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from vla.core.config import Kinded, require_at_least_one
@@ -27,8 +28,11 @@ class ImageTowerConfig(Kinded):
         return IMAGE_TOWERS
 
     def build(self) -> "ImageTower":
-        """The tower, as it begins."""
+        """The tower with fresh weights."""
         raise NotImplementedError
+
+    def begin(self, tower: "ImageTower") -> None:
+        """Fill what `build` gave with what was made elsewhere, for a run that begins; by default there is nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +106,11 @@ class TextTowerConfig(Kinded):
         return TEXT_TOWERS
 
     def build(self) -> "TextTower":
-        """The tower, as it begins."""
+        """The tower with fresh weights."""
         raise NotImplementedError
+
+    def begin(self, tower: "TextTower") -> None:
+        """As `ImageTowerConfig.begin`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,5 +158,73 @@ class TransformerTowerConfig(TextTowerConfig):
         return TransformerTower(self)
 
 
-IMAGE_TOWERS: dict[str, type[ImageTowerConfig]] = {"vit": VitConfig, "efficientnet": EfficientNetConfig}
-TEXT_TOWERS: dict[str, type[TextTowerConfig]] = {"transformer": TransformerTowerConfig}
+@dataclass(frozen=True, kw_only=True)
+class FolderImageConfig(ImageTowerConfig):
+    """A pretrained tower of pictures that ``vla tower`` wrote: a run begins with its weights."""
+
+    kind: str = "folder"
+    folder: str = ""
+    """That it wrote; a checkpoint holds the weights, and what the tower is, so it needs no folder."""
+    tower: ImageTowerConfig | None = None
+    """What it is; by default what the folder says."""
+
+    def __post_init__(self) -> None:
+        if self.tower is None:
+            object.__setattr__(self, "tower", _said(self.folder, ImageTowerConfig))
+
+    def build(self) -> "ImageTower":
+        """See `ImageTowerConfig.build`."""
+        assert self.tower is not None
+        return self.tower.build()
+
+    def begin(self, tower: "ImageTower") -> None:
+        """See `ImageTowerConfig.begin`."""
+        _begin(tower, self.folder, self.tower)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderTextConfig(TextTowerConfig):
+    """A pretrained tower of sentences that ``vla tower`` wrote, for the tokenizer that lies beside it."""
+
+    kind: str = "folder"
+    folder: str = ""
+    """As of pictures; the recipe's tokenizer is ``{kind: pretrained, path: FOLDER}``."""
+    tower: TextTowerConfig | None = None
+    """What it is; by default what the folder says."""
+
+    def __post_init__(self) -> None:
+        if self.tower is None:
+            object.__setattr__(self, "tower", _said(self.folder, TextTowerConfig))
+
+    def build(self) -> "TextTower":
+        """See `TextTowerConfig.build`."""
+        assert self.tower is not None
+        return self.tower.build()
+
+    def begin(self, tower: "TextTower") -> None:
+        """See `TextTowerConfig.begin`."""
+        _begin(tower, self.folder, self.tower)
+
+
+IMAGE_TOWERS: dict[str, type[ImageTowerConfig]] = {
+    "vit": VitConfig,
+    "efficientnet": EfficientNetConfig,
+    "folder": FolderImageConfig,
+}
+TEXT_TOWERS: dict[str, type[TextTowerConfig]] = {"transformer": TransformerTowerConfig, "folder": FolderTextConfig}
+
+
+def _said(folder: str, cls: type[Kinded]) -> Kinded:
+    from vla.models.contrastive.towers.folder import read_tower_config
+
+    if not folder:
+        raise ConfigError(f"{cls.what} folder: name the folder that vla tower wrote, as folder")
+    return read_tower_config(Path(folder), cls)
+
+
+def _begin(tower: "ImageTower | TextTower", folder: str, config: Kinded | None) -> None:
+    from vla.models.contrastive.towers.folder import begin_tower
+
+    assert config is not None
+    if folder:
+        begin_tower(tower, config, Path(folder))

@@ -58,7 +58,7 @@ def text_config(theirs: Any) -> TransformerTowerConfig:
     }
     if reasons := [reason for reason, holds in refused.items() if holds]:
         raise CheckpointError(f"this text tower cannot be grafted: it has {'; '.join(reasons)}")
-    bert, siglip = _NAMES[family] is _BERT, family == "siglip"
+    bert, siglip = family in ("align", "bert"), family == "siglip"
     return TransformerTowerConfig(
         words=theirs.vocab_size,
         length=theirs.max_position_embeddings,
