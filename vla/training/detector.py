@@ -50,8 +50,8 @@ def fit_detector(
     order = np.random.default_rng([seed, 0x68616C66]).permutation(len(known))
     order = order[np.argsort(truth[order], kind="stable")]
     found = scores(embedder, labelled, known, prompts)
-    for half in (order[::2], order[1::2]):
-        auroc(found[half], truth[half])  # refuses one without both
+    for part in (order, order[::2], order[1::2]):
+        auroc(found[part], truth[part])  # refuses one without both
     calibration = calibrate(found[order[::2]], truth[order[::2]])
     rest = order[1::2]
     bins = reliability(calibration.probability(found[rest]), truth[rest])
