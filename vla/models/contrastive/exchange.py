@@ -78,8 +78,9 @@ class _Ring(torch.autograd.Function):
         theirs, their_ids, their_pull = texts.detach(), ids, torch.zeros_like(texts)
         for _ in range(workers()):
             here = [x.detach().requires_grad_() for x in (images, theirs, scale, bias)]
+            picture, sentence, factor, offset = here
             with torch.enable_grad():
-                part = sigmoid(*here, same=ids[:, None] == their_ids)
+                part = sigmoid(picture, sentence, factor, offset, ids[:, None] == their_ids)
                 image, text, *rest = torch.autograd.grad(part, here)
             loss += part.detach()
             pulls = [pull + more for pull, more in zip(pulls, (image, *rest), strict=True)]

@@ -4,6 +4,8 @@ What SigLIP, SigLIP 2, DINOv2 and CLIP have in common, and the few things in whi
 of any of them are copied and nothing is wrapped (`vla.models.readers.tower_grafting`).
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -30,6 +32,10 @@ class Tower(nn.Module):
 
     def forward(self, images: UInt8[Tensor, "b y x 3"]) -> Float[Tensor, "b p e"]:
         """Pictures of any size: they are stretched to that of the tower."""
+        return self.tokens(images)[:, -self.patches :]
+
+    def tokens(self, images: UInt8[Tensor, "b y x 3"]) -> Float[Tensor, "b l e"]:
+        """The same behind the token of the whole picture, where there is one."""
         x = self.project(self._patches(images))  # (b, p, e)
         if self.whole is not None:
             x = torch.cat([self.whole.weight.expand(len(x), 1, -1), x], dim=1)
@@ -40,17 +46,13 @@ class Tower(nn.Module):
             x = block(x)
         if self.norm_last is not None:
             x = self.norm_last(x)
-        seen: Tensor = x[:, -self.patches :]
+        seen: Tensor = x
         return seen
 
     def _patches(self, images: UInt8[Tensor, "b y x 3"]) -> Float[Tensor, "b p n"]:
-        config, side, dtype = self.config, self.config.image, self.project.weight.dtype
-        pixels = rearrange(images, "b y x c -> b c y x").to(dtype) / 255
-        if pixels.shape[2:] != (side, side):
-            pixels = F.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
-        mean, std = (pixels.new_tensor(values)[:, None, None] for values in (config.mean, config.std))
-        pixels = (pixels - mean) / std
-        return rearrange(pixels, "b c (r y) (k x) -> b (r k) (y x c)", y=config.patch, x=config.patch)
+        config = self.config
+        seen = pixels(images, config.image, config.mean, config.std, self.project.weight.dtype)
+        return rearrange(seen, "b c (r y) (k x) -> b (r k) (y x c)", y=config.patch, x=config.patch)
 
 
 class TowerBlock(nn.Module):
@@ -78,9 +80,7 @@ class TowerBlock(nn.Module):
         up: Tensor = self.up(x)
         if self.gate is not None:
             return F.silu(self.gate(x)) * up
-        if self.activation == "quick_gelu":
-            return up * torch.sigmoid(1.702 * up)
-        return F.gelu(up, approximate="tanh" if self.activation == "gelu_tanh" else "none")
+        return activate(up, self.activation)
 
 
 class LayerScale(nn.Module):
@@ -94,6 +94,24 @@ class LayerScale(nn.Module):
     def forward(self, x: Float[Tensor, "b p e"]) -> Float[Tensor, "b p e"]:
         """Scaled."""
         return x * self.weight
+
+
+def pixels(
+    images: UInt8[Tensor, "b y x 3"], side: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype
+) -> Float[Tensor, "b 3 r k"]:
+    """Pictures stretched to squares, on the scale that a tower was trained on."""
+    found = rearrange(images, "b y x c -> b c y x").to(dtype) / 255
+    if found.shape[2:] != (side, side):
+        found = F.interpolate(found, (side, side), mode="bilinear", antialias=True)
+    centre, spread = (found.new_tensor(values)[:, None, None] for values in (mean, std))
+    return (found - centre) / spread
+
+
+def activate(x: Tensor, activation: str) -> Tensor:
+    """One of the activations without a gate, by name."""
+    if activation == "quick_gelu":
+        return x * torch.sigmoid(1.702 * x)
+    return F.gelu(x, approximate="tanh" if activation == "gelu_tanh" else "none")
 
 
 def _norm(config: TowerConfig) -> nn.LayerNorm:

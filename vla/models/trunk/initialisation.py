@@ -73,6 +73,8 @@ INITIAL: Mapping[str, Mapping[str, Rule]] = {
     "CommittedReader": {"position": Normal(0.02)},
     "TextWriter": {"position": Normal(0.02)},
     "LayerScale": {"weight": Constant(1.0)},
+    "AttentionPool": {"query": Normal(1.0, "inputs")},
+    "TransformerTower": {"words.weight": Normal(0.02), "position.weight": Normal(0.01)},  # as CLIP begins
     "Learned": {"value": Constant()},
     "HfTowerReader": {"time": Constant(0.0)},
     "LoraLinear": {"lora_a": Normal(0.58, "inputs"), "lora_b": Constant(0.0)},  # A as PyTorch's layers begin
