@@ -139,7 +139,7 @@ def test_edits_are_new_versions(call: Callable, place: Path, tmp_path: Path) -> 
         (("filter", "--min-length", "9999"), "no episode fits"),
         (("split", "--shares", "train=1", "test=1"), "sum of 1"),
         (("split", "--shares", "train"), "train=0.9"),
-        (("relabel",), "either --set"),
+        (("relabel",), "give one of --set"),
         (("view", "--episode", "99"), "expected 0 to 5"),
         (("view", "--uid", "nobody"), "no episode 'nobody'"),
         (("info", "--manifest", "9"), "The latest manifest"),

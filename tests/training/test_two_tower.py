@@ -1,5 +1,6 @@
 """A two-tower model from demonstrations with captions to vectors that find them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,21 @@ import numpy as np
 import pytest
 
 from tests.training.conftest import MakeRecipe
+from vla import collect
+from vla.core.config import from_dict
 from vla.core.errors import CheckpointError, ConfigError, ContractError
 from vla.core.types import PART, SCENE
 from vla.datasets.dataset import Dataset
+from vla.datasets.edit import relabel
 from vla.datasets.sampling.windows import Windows
+from vla.envs.tabletop.prompts import PROMPTS
 from vla.models.contrastive.embedder import Embedder
+from vla.models.kinds.two_tower import TwoTowerConfig
+from vla.training.detector import fit_detector, scores
 from vla.training.engines import train
+from vla.training.held_out import held_out
+from vla.training.metrics import read_metrics
+from vla.training.samples import open_samples
 from vla.training.strata import STRATA
 
 TOWERS: dict[str, Any] = {
@@ -31,11 +41,6 @@ def checkpoint(make_recipe: MakeRecipe, described: Path, tmp_path_factory: pytes
 
 
 def _recipe(make_recipe: MakeRecipe, data: Path, **changes: Any) -> Any:
-    from dataclasses import replace
-
-    from vla.core.config import from_dict
-    from vla.models.kinds.two_tower import TwoTowerConfig
-
     model = from_dict(TwoTowerConfig, TOWERS | changes.pop("model", {}), where="a test")
     recipe = make_recipe(data={"path": str(data), "strata": {"scenes": 0.4, "parts": 0.2}}, **changes)
     return replace(recipe, model=model)
@@ -56,8 +61,6 @@ def test_strata_draw_captions_of_their_kind(described: Path) -> None:
 
 
 def test_captions_want_a_stratum(make_recipe: MakeRecipe, described: Path, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     recipe = _recipe(make_recipe, described)
     with pytest.raises(ConfigError, match=r"or of captions alone: scenes: 0\.4, parts: 0\.2"):
         train(replace(recipe, data=replace(recipe.data, strata={"approach": 0.5})), tmp_path / "run")
@@ -102,8 +105,6 @@ def test_an_embedder_refuses_other_models(
 
 
 def test_one_that_only_embeds_is_measured_by_that(make_recipe: MakeRecipe, described: Path, tmp_path: Path) -> None:
-    from vla.training.metrics import read_metrics
-
     with pytest.raises(ConfigError, match="the model does not act; let held_out alone measure it"):
         _recipe(make_recipe, described, model={"action": 0.0})
     run = tmp_path / "run"
@@ -112,3 +113,49 @@ def test_one_that_only_embeds_is_measured_by_that(make_recipe: MakeRecipe, descr
     found = {key for line in read_metrics(run) for key in line}
     assert {"contrast_loss", "recall_at_1"} <= found
     assert "action_loss" not in found
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scenes of other seeds, of which every second one is said to have failed."""
+    root = tmp_path_factory.mktemp("others") / "data"
+    settings = {"image_size": 32}
+    collect(root, env="tabletop/place", settings=settings, episodes=12, captions=1, seed=900, workers=1)
+    uids = Dataset.open(root).episodes.uids
+    relabel(Dataset.open(root), {uid.decode(): {"success": False} for uid in uids[::2]}, "for a test")
+    return root
+
+
+def test_what_was_held_out_is_known_again(
+    checkpoint: Path, make_recipe: MakeRecipe, described: Path, others: Path, tmp_path: Path
+) -> None:
+    samples = open_samples(_recipe(make_recipe, described))
+    mine = Dataset.open(described)
+    assert held_out(checkpoint, mine).tolist() == samples.validation.episodes.tolist()
+    assert 0 < len(samples.validation.episodes) < len(mine.episodes)
+    assert held_out(checkpoint, Dataset.open(others)).tolist() == list(range(12))
+    again = tmp_path / "again"  # the same scenes, recorded once more, are no new ones
+    collect(again, env="tabletop/place", settings={"image_size": 32}, episodes=9, workers=1)
+    assert held_out(checkpoint, Dataset.open(again)).tolist() == [8]
+
+
+def test_a_detector_is_calibrated_on_one_half_and_measured_on_the_other(checkpoint: Path, others: Path) -> None:
+    embedder, labelled = Embedder.open(checkpoint), Dataset.open(others)
+    every = np.arange(12)
+    detector, trust = fit_detector(embedder, labelled, every, None)
+    assert (trust.auroc.successes, trust.auroc.failures) == (3, 3)
+    assert sum(each.found.episodes for each in trust.reliability) == 6
+    found = scores(embedder, labelled, every, None)
+    assert np.isfinite(found).all()
+    probable = detector.probability(labelled, every)
+    assert abs(np.corrcoef(found, np.log(probable / (1 - probable)))[0, 1]) > 0.999
+    success, failure = PROMPTS["tabletop/place"].filled(labelled.read_episode(3).instruction)
+    failure = [said for said in failure if not embedder.unknown([said])]
+    last = embedder.images(labelled.read_episode(3).images[embedder.camera][-1:])
+    pros, cons = (np.exp(embedder.logits(last, embedder.texts(said)).astype(float)) for said in (success, failure))
+    assert found[3] == pytest.approx(np.log(pros.sum() / cons.sum()), abs=1e-3)
+
+
+def test_success_of_one_kind_alone_calibrates_nothing(checkpoint: Path, described: Path) -> None:
+    with pytest.raises(ConfigError, match="of 8 episodes all are successes; collect what a policy fails at"):
+        fit_detector(Embedder.open(checkpoint), Dataset.open(described), np.arange(8), None)

@@ -125,7 +125,8 @@ def _fates(line: dict[str, Any]) -> Any:
 
 def _told(line: dict[str, Any]) -> str:
     """What the evaluators measured, without the parts of the loss."""
-    shown = {key: value for key, value in line.items() if key == "action_loss" or key.startswith("first_frame_")}
+    told = ("action_loss", "contrast_loss", "recall_at_1")
+    shown = {key: value for key, value in line.items() if key in told or key.startswith("first_frame_")}
     return ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in shown.items())
 
 
@@ -162,7 +163,8 @@ def _watched(config: TrainConfig) -> Iterator[Callable[[dict[str, Any]], None]]:
 
         def log(line: dict[str, Any]) -> None:
             if line["kind"] == "train":
-                text = f"step {line['step']:,}  loss {line['action_loss']:.3f}  {line['samples_per_s']:.0f} samples/s"
+                loss = line.get("action_loss", line["loss"])
+                text = f"step {line['step']:,}  loss {loss:.3f}  {line['samples_per_s']:.0f} samples/s"
                 which = f"seed {line['seed']}" if "seed" in line else "train"
                 bar.update(task, description=which, completed=round(100 * min(1.0, line["fraction"])), text=text)
                 if not sys.stdout.isatty() and line["step"] % (20 * config.log_steps) == 0:

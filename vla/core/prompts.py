@@ -36,11 +36,19 @@ class Prompts:
                 continue
             try:
                 success = [text.format(**named.groupdict()) for text in self.success]
-                every = ("",) if not any("{other}" in text for text in self.failure) else self.others
-                failure = [text.format(**named.groupdict(), other=other) for text in self.failure for other in every]
+                failure = [
+                    text.format(**named.groupdict(), other=other)
+                    for text in self.failure
+                    for other in (self.others if "{other}" in text else ("",))
+                ]
             except (KeyError, IndexError) as error:
                 raise ConfigError(f"prompts: nothing in {form!r} is called {error}; name it there") from None
-            return success, [text for text in dict.fromkeys(failure) if text not in success]
+            failure = [text for text in dict.fromkeys(failure) if text not in success]
+            if not failure:
+                raise ConfigError(
+                    f"prompts: of {instruction!r} no sentence of failure is left; give one without {{other}}"
+                )
+            return success, failure
         raise ConfigError(
             f"prompts: the instruction {instruction!r} has none of the forms {', '.join(map(repr, self.instructions))}"
             "; add its form to instructions"

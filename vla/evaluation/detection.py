@@ -95,8 +95,9 @@ def calibration_error(bins: Sequence[Bin]) -> float:
 
 def _require_both(truth: Bool[np.ndarray, " b"]) -> None:
     if truth.all() or not truth.any():
-        what = "successes" if len(truth) and truth.all() else "failures" if len(truth) else "no episode"
+        found = f"all are {'successes' if truth.all() else 'failures'}" if len(truth) else "there are none"
         raise ConfigError(
-            f"success detector: of {len(truth)} episodes whose success is known all are {what}; expected some of both: "
-            "collect what a policy fails at with vla collect --policy CHECKPOINT --label expert"
+            "success detector: some successes and failures must be known to learn from and to measure on; expected "
+            f"episodes of both, and of {len(truth)} episodes {found}; collect what a policy fails at with vla collect "
+            "--policy CHECKPOINT --label expert"
         )

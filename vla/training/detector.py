@@ -1,7 +1,7 @@
-"""Whether an episode was a success, by what a sentence says its end looks like: labels only scale it."""
+"""Whether an episode was a success, by sentences that its end fits: no label is learned from, only the scale is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Float64
@@ -50,8 +50,8 @@ def fit_detector(
     order = np.random.default_rng([seed, 0x68616C66]).permutation(len(known))
     order = order[np.argsort(truth[order], kind="stable")]
     found = scores(embedder, labelled, known, prompts)
-    for half in (order[::2], order[1::2]):
-        auroc(found[half], truth[half])  # refuses one without both
+    for part in (order, order[::2], order[1::2]):
+        auroc(found[part], truth[part])  # refuses one without both
     calibration = calibrate(found[order[::2]], truth[order[::2]])
     rest = order[1::2]
     bins = reliability(calibration.probability(found[rest]), truth[rest])
@@ -79,6 +79,8 @@ def scores(
     for instruction, task in np.unique(asked, axis=0):
         rows = (asked == (instruction, task)).all(axis=1)
         said = prompts or lookup("task with prompts of its own", tasks[task], PROMPTS)
+        # What the checkpoint was never told of, nobody mistakes anything for.
+        said = replace(said, others=tuple(other for other in said.others if not embedder.unknown([other])))
         success, failure = said.filled(texts[instruction])
         if unknown := embedder.unknown([*success, *failure]):
             raise ConfigError(

@@ -1,10 +1,10 @@
 """What a two-tower checkpoint finds among scenes that it has not seen, and which sentences it tells apart."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from vla.bench.measure import Note, Row
 from vla.bench.settings import RetrievalConfig
@@ -30,7 +30,8 @@ def bench_retrieval(config: RetrievalConfig, note: Note) -> list[Row]:
             f"got {len(scenes)} of {len(episodes)} episodes; collect some with vla collect --captions 2 --seed 600000"
         )
     note(f"{len(scenes)} unique captions of {len(episodes)} episodes that {config.checkpoint} has not learned from")
-    places = ranks(embedder, dataset, scenes)
+    images = embedder.images(pictures(dataset, embedder.camera, scenes))
+    places = ranks(images, embedder.texts([caption.text for caption in scenes]))
     return [
         share(f"sentence to picture, not the first of {len(scenes)}", places > 0, bar=20.0),
         share(f"sentence to picture, not among the first five of {len(scenes)}", places > 4),
@@ -40,10 +41,9 @@ def bench_retrieval(config: RetrievalConfig, note: Note) -> list[Row]:
     ]
 
 
-def ranks(embedder: Embedder, dataset: Dataset, scenes: Sequence[Caption]) -> Int64[np.ndarray, " b"]:
+def ranks(images: Float32[np.ndarray, "b e"], texts: Float32[np.ndarray, "b e"]) -> Int64[np.ndarray, " b"]:
     """How many pictures are nearer to each sentence than its own."""
-    images = embedder.images(pictures(dataset, embedder.camera, scenes))
-    near = embedder.texts([caption.text for caption in scenes]) @ images.T
+    near = texts @ images.T
     own = np.diagonal(near)[:, None]
     # As near as its own is no better than chance: half of those count as nearer, or all alike would be all right.
     found: np.ndarray = (near > own).sum(axis=1) + (near == own).sum(axis=1) // 2

@@ -75,7 +75,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _seen(dataset: Dataset, checkpoint: Path, arguments: Arguments) -> tuple[dict[str, Any], dict[str, Any]]:
+def _seen(dataset: "Dataset", checkpoint: Path, arguments: Arguments) -> tuple[dict[str, Any], dict[str, Any]]:
     """The labels of which the checkpoint is sure, and what is to be kept of how it came to them."""
     from dataclasses import asdict
 
