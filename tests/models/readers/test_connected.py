@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from einops import rearrange
 
 from vla.core.config import from_dict
 from vla.core.errors import ConfigError
@@ -103,3 +105,22 @@ def test_what_is_no_tower_is_refused() -> None:
         ConnectedConfig()
     with pytest.raises(ConfigError, match="left_out=3: the tower has 3 layers"):
         ConnectedConfig(tower=TOWER, left_out=3)
+
+
+@torch.no_grad()
+def test_a_folder_is_read_as_llava_reads_clip(tmp_path: Path, interface: Interface, make_batch: MakeBatch) -> None:
+    """Layer -2, patches alone: against the hidden states of transformers' model."""
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 12, "intermediate_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
+    theirs = CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=12, patch_size=6)).eval()  # type: ignore[arg-type]
+    theirs.save_pretrained(tmp_path)
+    reader = ConnectedReader(ConnectedConfig(folder=str(tmp_path), left_out=1), interface, 8)
+    reader.begin()
+    images = make_batch().inputs.images[:, 0, 0, :12, :12]
+    pixels = rearrange(images, "b y x c -> b c y x") / 255
+    mean, std = (torch.tensor(part)[:, None, None] for part in (reader.tower.config.mean, reader.tower.config.std))
+    hidden = theirs((pixels - mean) / std, output_hidden_states=True).hidden_states
+    torch.testing.assert_close(reader.tower(images), hidden[-2][:, 1:], atol=1e-5, rtol=1e-5)
+    assert (reader.tower(images) - hidden[-1][:, 1:]).abs().max() > 1e-3
