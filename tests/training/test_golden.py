@@ -24,7 +24,12 @@ GOLDEN = Path(__file__).with_name("golden")
 RECIPES = Path(__file__).resolve().parents[2] / "configs"
 DATASETS = {
     "demo": "dataset",
+    "fusion-flamingo": "asked",
+    "fusion-llava": "asked",
+    "fusion-paligemma": "asked",
+    "fusion-qwen": "asked",
     "labels-from-logs": "renamed",
+    "language": "asked",
     "metaworld-mt50": "bare",
     "modalities": "asked",
     "realtime": "dataset",

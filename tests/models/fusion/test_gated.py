@@ -129,7 +129,7 @@ def test_a_mistake_is_noticed(mistake: str, monkeypatch: pytest.MonkeyPatch) -> 
             ours.gate, ours.up = ours.up, ours.gate  # type: ignore[assignment]
 
     if mistake == "no tanh":
-        monkeypatch.setattr(gated, "torch", SimpleNamespace(tanh=lambda x: x))
+        monkeypatch.setattr(gated, "torch", SimpleNamespace(tanh=lambda x: x, empty=torch.empty))
     if mistake == "blind rows":  # a word before every picture reads the mean of what it may not see
         monkeypatch.setattr("vla.models.fusion.attention.torch.where", lambda _, read, nothing: read)
     ours, expected = _both(change)

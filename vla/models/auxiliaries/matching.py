@@ -42,7 +42,8 @@ class Matching(Auxiliary):
         """The mean place of each map; entries that are no points are 0."""
         maps = self._maps(activations)
         weights = torch.softmax(rearrange(maps, "b n m y x -> b n m (y x)"), dim=-1)
-        points = weights @ cell_grid(*maps.shape[3:], like=maps)
+        rows, columns = maps.shape[3:]
+        points = weights @ cell_grid(rows, columns, like=maps)
         return self.pointing.predict({"images.points": points}, table)
 
     def loss(
