@@ -312,7 +312,7 @@ class SearchConfig:
     """Nearest frames by a model of two towers, beside comparing all; frames and their crops, never random vectors."""
 
     dataset: tyro.conf.Positional[str] = ""
-    """Whose frames, of every camera of colour."""
+    """Whose frames: of the camera that the model learned from, or of all that see colours."""
     checkpoint: str = ""
     """A model of two towers."""
     sizes: tuple[int, ...] = (10_000, 100_000, 1_000_000)

@@ -31,7 +31,7 @@ TIE = 1e-6
 """Scores that differ by less are equal: sums of float32 in another order differ by so much."""
 _CHUNK = 16_384
 
-Vectors = Float32[np.ndarray, "n e"]
+Vectors = Float32[np.ndarray, "_ e"]
 
 
 @dataclass(kw_only=True)

@@ -83,20 +83,24 @@ def _head(dataset: Dataset, folder: Path, embedder: Embedder, frames: FramesConf
     try:
         head = read_head(folder)
     except FileNotFoundError:
-        frames = frames or FramesConfig()
-        frames = FramesConfig(every=frames.every, cameras=seen_cameras(dataset, frames))
-        head = Head(model=embedder.digest, width=embedder.width, frames=frames)
+        resolved = _resolved(dataset, frames or FramesConfig(), embedder)
+        head = Head(model=embedder.digest, width=embedder.width, frames=resolved)
         write_atomic(folder / HEAD, head.to_bytes())
         return head
     require_model(head, embedder.digest, folder)
-    wanted = frames and FramesConfig(every=frames.every, cameras=seen_cameras(dataset, frames))
+    wanted = frames and _resolved(dataset, frames, embedder)
     if wanted and wanted != head.frames:
         raise ConfigError(
             f"search: {folder} holds other frames: expected {to_dict(wanted)}, got {to_dict(head.frames)}; "
             "name another folder with --index, or remove this one"
         )
-    seen_cameras(dataset, head.frames)
+    seen_cameras(dataset, head.frames, embedder.camera)
     return head
+
+
+def _resolved(dataset: Dataset, frames: FramesConfig, embedder: Embedder) -> FramesConfig:
+    """With its cameras by name."""
+    return FramesConfig(every=frames.every, cameras=seen_cameras(dataset, frames, embedder.camera))
 
 
 def _embed(
