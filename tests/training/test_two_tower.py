@@ -76,7 +76,7 @@ def test_an_embedder_gives_vectors_that_rest_upon_nothing_else(checkpoint: Path,
     said = embedder.texts(sentences)
     np.testing.assert_allclose(np.linalg.norm(said, axis=1), 1.0, rtol=1e-5)
     np.testing.assert_allclose(embedder.texts(sentences[:1]), said[:1], atol=1e-5)
-    np.testing.assert_allclose(embedder.probability(found, said).sum(axis=1), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(embedder.logits(found, said), found @ said.T / 0.07, rtol=0.05, atol=0.5)
     assert embedder.images(pictures[:0]).shape == embedder.texts([]).shape == (0, 24)
     assert embedder.unknown(["a purple block", "a red cup"]) == ["cup", "purple"]
     assert embedder.digest == Embedder.open(checkpoint).digest

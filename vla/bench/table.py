@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vla.bench.measure import Note, Row, to_both, to_matrix, to_table
+from vla.bench.search.settings import SearchConfig
 from vla.bench.settings import (
     CodecsConfig,
     CrashConfig,
@@ -19,7 +20,7 @@ from vla.bench.settings import (
     PolicyConfig,
     PrecisionConfig,
     RecorderConfig,
-    SearchConfig,
+    RetrievalConfig,
     ServerConfig,
     SoakConfig,
 )
@@ -98,6 +99,12 @@ def _modalities(config: ModalitiesConfig, note: Note) -> list[Row]:
     return bench_modalities(config, note)
 
 
+def _retrieval(config: RetrievalConfig, note: Note) -> list[Row]:
+    from vla.bench.towers.retrieval import bench_retrieval
+
+    return bench_retrieval(config, note)
+
+
 def _precision(config: PrecisionConfig, note: Note) -> list[Row]:
     from vla.bench.precision import bench_precision
 
@@ -161,6 +168,11 @@ BENCHES: dict[str, Bench] = {
         config=ModalitiesConfig,
         run=_modalities,
         summary="what a checkpoint answers, imagines and hears on scenes it has not seen, and what that costs acting",
+    ),
+    "retrieval": Bench(
+        config=RetrievalConfig,
+        run=_retrieval,
+        summary="pictures that a two-tower checkpoint finds by sentences, and sentences that it tells apart",
     ),
     "env": Bench(
         config=EnvConfig,

@@ -111,7 +111,7 @@ def open_samples(config: TrainConfig) -> Samples:
     if not data.path:
         raise ConfigError("train.data: which dataset? name it with --data.path, or list several under data.mixture")
     dataset = Dataset.open(data.path, data.manifest)
-    episodes, held_out = _split(dataset, np.flatnonzero(data.select.mask(dataset.episodes)), data, config.seed)
+    episodes, held_out = split_episodes(dataset, np.flatnonzero(data.select.mask(dataset.episodes)), data, config.seed)
     opened = partial(Windows, dataset, model.horizon, history=model.history, written=model.written)
     train = opened(episodes)
     if train.steps == 0:
@@ -148,7 +148,7 @@ def _open_mixture(
     for dataset, entry in zip(datasets, mixture.entries, strict=True):
         chosen = episodes_of_split(dataset, entry.split)
         everything = np.arange(len(dataset.episodes))
-        splits.append(_split(dataset, everything if chosen is None else chosen, data, seed))
+        splits.append(split_episodes(dataset, everything if chosen is None else chosen, data, seed))
     opened = partial(Mixture, mixture, horizon=model.horizon, history=model.history, datasets=datasets)
     train = opened(episodes=[episodes for episodes, _ in splits])
     robots: list[list[tuple[Windows, float | None]]] = [[] for _ in train.embodiments]
@@ -185,7 +185,7 @@ def _asked(data: DataConfig, episodes: int) -> str:
     return f"{data.validation:g} of {episodes} episodes is less than one ({more})" if data.validation else ""
 
 
-def _split(dataset: Dataset, chosen: Episodes, config: DataConfig, seed: int) -> tuple[Episodes, Episodes]:
+def split_episodes(dataset: Dataset, chosen: Episodes, config: DataConfig, seed: int) -> tuple[Episodes, Episodes]:
     """Numbers of the episodes to train on, and of those held out: by a split, or by the seed alone."""
     if config.held_out is not None:
         held_out = Selection(splits=(config.held_out,)).mask(dataset.episodes)[chosen]

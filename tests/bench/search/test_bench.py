@@ -9,7 +9,7 @@ from tests.search.colours import ColourEmbedder
 from vla.bench.search import bench
 from vla.bench.search.bench import bench_search, bench_with
 from vla.bench.search.pictures import some_crops, some_vectors
-from vla.bench.settings import SearchConfig
+from vla.bench.search.settings import SearchConfig
 from vla.core.errors import ConfigError
 from vla.datasets.dataset import Dataset
 from vla.search import neighbours

@@ -16,7 +16,7 @@ from jaxtyping import Float32
 
 from vla.bench.measure import Note, Row, compare
 from vla.bench.search.pictures import some_crops, some_vectors
-from vla.bench.settings import SearchConfig
+from vla.bench.search.settings import SearchConfig
 from vla.core.errors import ConfigError
 from vla.core.machine.memory import resident_bytes
 from vla.datasets.dataset import Dataset
@@ -35,6 +35,7 @@ def bench_search(config: SearchConfig, note: Note) -> list[Row]:
     if not config.dataset or not config.checkpoint:
         raise ConfigError("bench search: of what? vla bench search DATASET --checkpoint RUN/checkpoint")
     import torch
+
     from vla.models.contrastive.embedder import Embedder as TwoTower
 
     torch.set_num_threads(config.threads)

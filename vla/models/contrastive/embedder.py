@@ -60,14 +60,14 @@ class Embedder:
         """A vector of each sentence; one that is longer than any that it has learned is a `ContractError`."""
         return self._together(self._read(part) for part in _batches(sentences))
 
-    def probability(
+    @torch.inference_mode()
+    def logits(
         self, images: Float32[np.ndarray, "b e"], texts: Float32[np.ndarray, "c e"]
     ) -> Float32[np.ndarray, "b c"]:
-        """Of each picture, which of the sentences it is, where it is one of them: (b, c) that sum to 1."""
+        """How much each vector of a picture belongs to each of a sentence, on the scale that the loss has learned."""
         assert self._model.contrast is not None
         vectors = (torch.from_numpy(part).to(self._device) for part in (images, texts))
-        with torch.inference_mode():
-            found: np.ndarray = self._model.contrast.logits(*vectors).softmax(dim=1).cpu().numpy()
+        found: np.ndarray = self._model.contrast.logits(*vectors).cpu().numpy()
         return found
 
     def unknown(self, sentences: Sequence[str]) -> list[str]:
