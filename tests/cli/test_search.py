@@ -1,6 +1,7 @@
 """``vla search`` with a real model of two towers, and what it says when it cannot."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,41 +9,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vla import search_dataset, train
-from vla.collection.experts import collect
-from vla.collection.settings import CollectConfig
+from tests.towers import write_described, write_towers
+from vla import search_dataset
 from vla.datasets.dataset import Dataset
 from vla.datasets.selection import Selection
 
 Call = Callable
-_SMALL = {
-    "engine": "inline",
-    "threads": 1,
-    "device": "cpu",
-    "batch": 8,
-    "steps": 2,
-    "model": {
-        "embedding": 16,
-        "pictures": {"width": 16, "channels": 8, "layers": 1, "heads": 2},
-        "sentences": {"width": 16, "layers": 1, "heads": 2},
-        "hidden": 16,
-        "layers": 1,
-    },
-}
 
 
 @pytest.fixture(scope="module")
 def described(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("described") / "place"
-    collect(CollectConfig(episodes=6, workers=1, captions=2, parts=1, settings={"image_size": 32}), root)
-    return root
+    return write_described(tmp_path_factory.mktemp("described") / "place")
 
 
 @pytest.fixture(scope="module")
 def towers(described: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of two towers that has learned next to nothing."""
-    out = tmp_path_factory.mktemp("towers")
-    return train("two-tower", out, changes={**_SMALL, "data": {"path": str(described)}}).checkpoint
+    return write_towers(tmp_path_factory.mktemp("towers"), described)
 
 
 def test_words_find_frames_and_the_sheet_opens_them(call: Call, described: Path, towers: Path, tmp_path: Path) -> None:
@@ -83,8 +65,8 @@ def test_a_frame_and_its_file_find_the_frame(call: Call, described: Path, towers
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["red"], "which model? give --checkpoint"),
-        ([], "what is looked for?.*got nothing"),
+        (["red"], r"which model\? give --checkpoint"),
+        ([], r"what is looked for\?.*got nothing"),
         (["red", "--image", "a.png"], "got query and image"),
         (["red", "--checkpoint", "nowhere"], "nowhere"),
         (["red", "--checkpoint", "TOWERS", "--tasks", "tabletop/plase"], "unknown task.*did you mean"),
@@ -101,8 +83,6 @@ def test_mistakes_are_one_line(
     answer = call("search", described, *(places.get(word, word) for word in words), *index)
     assert answer.code == 2
     assert answer.err.count("\n") == 1
-    import re
-
     assert re.search(why, answer.err), answer.err
 
 

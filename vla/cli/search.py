@@ -73,13 +73,14 @@ def main(argv: list[str]) -> int:
         raise ConfigError("search: which model? give --checkpoint RUN/checkpoint, one of two towers")
     from vla.datasets.dataset import Dataset
     from vla.models.contrastive.embedder import Embedder
-    from vla.search.hits import find
+    from vla.search.hits import choose, find
     from vla.search.neighbours import load_faiss
     from vla.search.query import embed_query
 
     load_faiss()
     datasets = [Dataset.open(arguments.dataset, arguments.manifest), *map(Dataset.open, arguments.also)]
     query = _query(arguments, datasets[0])
+    choose(datasets, arguments.wanted)  # what is mistyped is said before anything is embedded
     embedder = Embedder.open(arguments.checkpoint)
     searched = _searched(arguments, datasets, embedder, partial(Embedder.open, arguments.checkpoint))
     vector = embed_query(embedder, query)
