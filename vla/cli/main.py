@@ -25,7 +25,13 @@ VERBS = {
     "envs": "list the environments",
     "bench": "measure speed against peers and floors",
 }
-_MODULES = {"data": "data.group", "codes": "codes.group", "ask": "writing.ask", "imagine": "writing.imagine"}
+_MODULES = {
+    "data": "data.group",
+    "codes": "codes.group",
+    "ask": "writing.ask",
+    "imagine": "writing.imagine",
+    "search": "towers.search",
+}
 """Of verbs that are a folder of verbs, with a module ``group`` that chooses among them, and of those that share one."""
 _EXAMPLES = """examples:
   vla demo
