@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         load_image_codec,
         load_policy,
         open_dataset,
+        search_dataset,
         train,
         train_seeds,
     )
@@ -31,6 +32,7 @@ __all__ = [
     "load_image_codec",
     "load_policy",
     "open_dataset",
+    "search_dataset",
     "train",
     "train_seeds",
 ]

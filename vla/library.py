@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vla.collection.experts import Collected
     from vla.core.contract import Contract
-    from vla.core.types import Policy
+    from vla.core.types import Image, Policy
     from vla.datasets.dataset import Dataset
     from vla.models.pictures.codec import ImageCodec
     from vla.models.pictures.measures import Measured
+    from vla.search.hits import Hit
     from vla.training.recipe import TrainConfig
     from vla.training.seeds.band import SeedRuns
 
@@ -176,3 +177,24 @@ def open_dataset(path: str | Path, manifest: int | None = None) -> "Dataset":
     from vla.datasets.dataset import Dataset
 
     return Dataset.open(path, manifest)
+
+
+def search_dataset(
+    dataset: str | Path, query: "str | Image", checkpoint: str | Path, *, index: str | Path | None = None, **wanted: Any
+) -> "list[Hit]":
+    """Frames or episodes of a dataset that a model of two towers finds nearest to words or to an RGB picture.
+
+    ``index`` is a folder for the index, by default in that of the dataset; episodes that it lacks are embedded first.
+    ``wanted`` are fields of `vla.search.settings.Wanted`: ``hits``, ``by``, ``select``, ``cameras``.
+    """
+    from vla.models.contrastive.embedder import Embedder
+    from vla.search.hits import find
+    from vla.search.query import embed_query
+    from vla.search.session import open_searched
+    from vla.search.settings import Wanted
+
+    chosen, opener = Wanted(**wanted), partial(Embedder.open, Path(checkpoint))
+    embedder = opener()
+    base = None if index is None else Path(index)
+    searched = open_searched([open_dataset(dataset)], embedder, opener, base=base)
+    return find(embed_query(embedder, query), searched, chosen)

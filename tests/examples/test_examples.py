@@ -1,6 +1,7 @@
 """Every example runs as it stands."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,7 @@ def test_every_example_is_run_here() -> None:
         "add_an_environment",
         "use_a_checkpoint",
         "record_from_your_robot",
+        "search_a_catalogue",
     }
 
 
@@ -61,3 +63,13 @@ def test_add_an_environment() -> None:
 
 def test_record_from_your_robot(tmp_path: Path) -> None:
     assert "1 episode of 40 steps" in _run("record_from_your_robot", tmp_path / "data")
+
+
+def test_search_a_catalogue(tmp_path: Path) -> None:
+    from tests.towers import write_towers
+
+    checkpoint = write_towers(tmp_path / "towers")
+    said = _run("search_a_catalogue", checkpoint, tmp_path / "catalogue", "a red block", "--image-size", "32")
+    assert "168 pictures of 42 things" in said
+    assert "a red block: a " in said
+    assert re.search(r"the first picture: a \w+ \w+ 1\.00", said)

@@ -13,6 +13,8 @@ class ColourEmbedder:
 
     digest, width = "c0105" * 6 + "00", len(COLOURS) + 3 * _CELLS**2
 
+    image_size, camera = (32, 32), ""
+
     def __init__(self) -> None:
         self.pictures = 0
         """That have been embedded."""

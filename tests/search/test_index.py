@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,10 @@ from tests.search.colours import ColourEmbedder, shares
 from vla.collection.experts import collect
 from vla.collection.settings import CollectConfig
 from vla.core.errors import ConfigError, DatasetError, SearchError, UnknownNameError
-from vla.datasets.dataset import Dataset, create_dataset
+from vla.datasets.dataset import Dataset
 from vla.datasets.edit import keep_only, relabel
 from vla.datasets.selection import Selection
-from vla.datasets.store.manifest import publish
+from vla.datasets.store.manifest import publish_change
 from vla.search import index as index_module
 from vla.search import neighbours, update
 from vla.search.embedding import chosen_steps
@@ -224,11 +225,11 @@ class TestRefused:
         with pytest.raises(ConfigError, match=r"other frames.*--index"):
             update_index(Dataset.open(copy), folder, embedder, ColourEmbedder, FramesConfig(every=4))
 
-    def test_an_empty_dataset(self, dataset: Path, embedder: ColourEmbedder, tmp_path: Path) -> None:
-        create_dataset(tmp_path / "empty", Dataset.open(dataset).contract)
-        publish(tmp_path / "empty", [], "nothing yet")
+    def test_an_empty_dataset(self, copy: Path, embedder: ColourEmbedder) -> None:
+        uids = tuple(uid.decode() for uid in Dataset.open(copy).episodes.uids.tolist())
+        publish_change(Dataset.open(copy).storage, lambda latest: replace(latest, dropped=uids), "nothing")
         with pytest.raises(DatasetError, match="at least 1 episode to search, got none"):
-            _update(tmp_path / "empty", embedder)
+            _update(copy, embedder)
 
     @pytest.mark.parametrize(
         "name", ["index.json", "vectors.npy", "rows.npy", "episodes.json", "COMMIT.json", "lists.faiss"]

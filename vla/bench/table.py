@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vla.bench.measure import Note, Row, to_both, to_matrix, to_table
+from vla.bench.search.settings import SearchConfig
 from vla.bench.settings import (
     CodecsConfig,
     CrashConfig,
@@ -20,7 +21,6 @@ from vla.bench.settings import (
     PrecisionConfig,
     RecorderConfig,
     RetrievalConfig,
-    SearchConfig,
     ServerConfig,
     SoakConfig,
 )

@@ -35,6 +35,7 @@ _MODULES = {
     "imagine": "writing.imagine",
     "explain": "writing.explain",
     "recommend": "paradigms.recommend",
+    "search": "towers.search",
 }
 """Of verbs that are a folder of verbs, with a module ``group`` that chooses among them, and of those that share one."""
 _EXAMPLES = """examples:

@@ -9,6 +9,7 @@ from jaxtyping import Float32, UInt8
 
 from vla.core.errors import DatasetError
 from vla.core.lookup import lookup
+from vla.core.media.images import resize_frame
 from vla.datasets.dataset import Dataset
 from vla.search.parts import ROW, write_part
 from vla.search.settings import FramesConfig
@@ -29,6 +30,14 @@ class Embedder(Protocol):
     def width(self) -> int:
         """The length of its vectors."""
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(y, x) of the pictures that it takes."""
+
+    @property
+    def camera(self) -> str:
+        """Whose pictures it has learned to tell apart; empty where that is all one to it."""
+
     def images(self, pictures: UInt8[np.ndarray, "b y x 3"]) -> Float32[np.ndarray, "b e"]:
         """A unit vector for each picture."""
 
@@ -40,14 +49,26 @@ Opener = Callable[[], Embedder]
 """Opens the model; called once in each process that embeds."""
 
 
-def seen_cameras(dataset: Dataset, config: FramesConfig) -> tuple[str, ...]:
-    """The cameras whose frames are embedded, which are those of colour; none is a `DatasetError`."""
+def seen_cameras(dataset: Dataset, config: FramesConfig, learned: str) -> tuple[str, ...]:
+    """The cameras whose frames are embedded: what is said, the one ``learned`` from if it is there, all of colour.
+
+    None at all is a `DatasetError`.
+    """
     known = {camera.name: camera for camera in dataset.contract.cameras if camera.kind == "rgb"}
     if not known:
         raise DatasetError(f"dataset {dataset.url}: expected a camera that sees colours, and it has none to search")
     for name in config.cameras:
         lookup("camera", name, known)
-    return config.cameras or tuple(known)
+    return config.cameras or ((learned,) if learned in known else tuple(known))
+
+
+def fitted(picture: UInt8[np.ndarray, "y x 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "v u 3"]:
+    """The middle of a picture that has the proportions of ``size`` (y, x), in that size."""
+    height, width = picture.shape[:2]
+    share = min(height / size[0], width / size[1])
+    y, x = (max(1, round(side * share)) for side in size)
+    top, left = (height - y) // 2, (width - x) // 2
+    return resize_frame(picture[top : top + y, left : left + x], size)
 
 
 def chosen_steps(length: int, every: int) -> list[int]:
@@ -56,11 +77,14 @@ def chosen_steps(length: int, every: int) -> list[int]:
 
 
 class EmbedShare:
-    """Embeds shares of episodes into parts of an index; the model is opened once and kept from share to share."""
+    """Embeds shares of episodes into parts of an index; the model is opened once and kept from share to share.
+
+    ``config`` names its cameras.
+    """
 
     def __init__(self, dataset: Dataset, folder: Path, opener: Opener, config: FramesConfig) -> None:
         self._dataset, self._folder, self._opener, self._config = dataset, folder, opener, config
-        self._cameras = seen_cameras(dataset, config)
+        self._cameras = config.cameras
         self._embedder: Embedder | None = None
 
     def __call__(self, episodes: Sequence[int], report: Callable[[int], None]) -> str:
@@ -96,5 +120,7 @@ class EmbedShare:
                 some = steps[first : first + _BATCH]
                 frames = np.empty((len(some), *camera.shape), np.uint8)
                 self._dataset.read_frames(name, some, frames)
+                if camera.shape[:2] != embedder.image_size:
+                    frames = np.stack([fitted(frame, embedder.image_size) for frame in frames])
                 found.append(embedder.images(frames))
         return np.concatenate(found)

@@ -55,31 +55,41 @@ class Searched:
     index: SearchIndex
 
 
-def find(query: Vector, among: Sequence[Searched], wanted: Wanted) -> list[Hit]:
-    """The best hits in several datasets together, best first: as many as are wanted, if there are so many."""
-    robots = {one.dataset.contract.robot: one for one in among}
+def choose(datasets: Sequence[Dataset], wanted: Wanted) -> list[tuple[Dataset, Bool[np.ndarray, " episodes"]]]:
+    """Datasets that hits may be of, each with its episodes that fit; a name that none of them knows is an error."""
+    robots = {dataset.contract.robot: dataset for dataset in datasets}
     for name in wanted.robots:
         lookup("robot", name, robots)
-    chosen = [one for one in among if not wanted.robots or one.dataset.contract.robot in wanted.robots]
-    hits, unknown = [], []
-    for one in chosen:
+    chosen = [dataset for dataset in datasets if not wanted.robots or dataset.contract.robot in wanted.robots]
+    found, unknown = [], []
+    for dataset in chosen:
         try:
-            hits += _find(query, one, wanted)
-        except UnknownNameError as error:  # a task or a camera that only another of them has
+            found.append((dataset, wanted.select.mask(dataset.episodes)))
+        except UnknownNameError as error:  # a task or a split that only another of them has
             unknown.append(error)
-    if unknown and len(unknown) == len(chosen):
+    if unknown and not found:
         raise unknown[0]
+    return found
+
+
+def find(query: Vector, among: Sequence[Searched], wanted: Wanted) -> list[Hit]:
+    """The best hits in several datasets together, best first: as many as are wanted, if there are so many."""
+    indexes = {id(one.dataset): one.index for one in among}
+    for name in wanted.cameras:
+        lookup("camera", name, {camera: index for index in indexes.values() for camera in index.cameras})
+    chosen = choose([one.dataset for one in among], wanted)
+    hits = [hit for dataset, fits in chosen for hit in _find(query, dataset, indexes[id(dataset)], fits, wanted)]
     return sorted(hits, key=lambda hit: -hit.score)[: wanted.hits]
 
 
-def _find(query: Vector, one: Searched, wanted: Wanted) -> list[Hit]:
-    """The best of one dataset."""
-    dataset, index = one.dataset, one.index
+def _find(
+    query: Vector, dataset: Dataset, index: SearchIndex, fits: Bool[np.ndarray, " episodes"], wanted: Wanted
+) -> list[Hit]:
+    """The best of one dataset, among its episodes that fit."""
     episodes = index.episodes(dataset)
-    allowed = (episodes >= 0) & wanted.select.mask(dataset.episodes)[episodes]
+    allowed = (episodes >= 0) & fits[episodes]
     if wanted.cameras:
-        known = dict.fromkeys(index.cameras, True)
-        allowed &= index.of_cameras([name for name in wanted.cameras if lookup("camera", name, known)])
+        allowed &= index.of_cameras(wanted.cameras)
     if wanted.by == "frame":
         scores, rows = index.nearest(query, wanted.hits, allowed)
     else:

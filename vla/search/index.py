@@ -99,10 +99,10 @@ class SearchIndex:
     def vectors(self, rows: Int64[np.ndarray, " k"]) -> Float32[np.ndarray, "k e"]:
         """Some rows, in rising order."""
         bounds = np.searchsorted(rows, self._starts)
-        found = [
-            p.vectors[rows[a:b] - s] for p, a, b, s in zip(self.parts, bounds, bounds[1:], self._starts, strict=False)
-        ]
-        return np.concatenate([np.empty((0, self.head.width)), *found]).astype(np.float32)
+        within = zip(self.parts, self._starts[:-1], bounds[:-1], bounds[1:], strict=True)
+        found = [part.vectors[rows[a:b] - start] for part, start, a, b in within]
+        gathered = np.concatenate([np.empty((0, self.head.width), np.float16), *found])
+        return np.asarray(gathered, np.float32)
 
     def episodes(self, dataset: Dataset) -> Int64[np.ndarray, " n"]:
         """The episode that each row is of, by its number in a version of the dataset; -1 where it is not in there."""
@@ -128,7 +128,7 @@ class SearchIndex:
 
     def _by_row(self, column: str, values: Sequence[Sequence[int]]) -> Int64[np.ndarray, " n"]:
         found = [np.array(v, np.int64)[p.rows[column]] for v, p in zip(values, self.parts, strict=True)]
-        return np.concatenate([np.empty(0, np.int64), *found])
+        return np.asarray(np.concatenate([np.empty(0, np.int64), *found]))
 
 
 def read_head(folder: Path) -> Head:

@@ -31,7 +31,7 @@ TIE = 1e-6
 """Scores that differ by less are equal: sums of float32 in another order differ by so much."""
 _CHUNK = 16_384
 
-Vectors = Float32[np.ndarray, "n e"]
+Vectors = Float32[np.ndarray, "_ e"]
 
 
 @dataclass(kw_only=True)
@@ -62,21 +62,26 @@ class Neighbours:
     ) -> tuple[Float32[np.ndarray, " k"], Int64[np.ndarray, " k"]]:
         """The ``count`` nearest of the rows that are allowed, best first; as many as there are of them.
 
-        Lists may hold too few that are allowed: then more of them are read, at last all.
+        The fewer are allowed, the more lists are read: so that as many of them are compared as of all rows, and, if
+        lists hold too few all the same, at last all.
         """
         faiss = load_faiss()
-        bits = None if allowed is None else np.packbits(allowed, bitorder="little")
-        selector = None if bits is None else faiss.IDSelectorBitmap(bits)
-        most = min(count, len(self) if allowed is None else int(allowed.sum()))
-        probes = self.probes
+        selector, most, probes = None, min(count, len(self)), self.probes
+        if allowed is not None:
+            selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+            left = int(allowed.sum())
+            most, probes = min(count, left), self._more(probes, left)
         while True:
-            scores, ids = self.index.search(
-                query[None], max(count, 1), params=self._parameters(faiss, selector, probes)
-            )
+            parameters = self._parameters(faiss, selector, probes)
+            scores, ids = self.index.search(query[None], max(count, 1), params=parameters)
             found = ids[0] >= 0
             if found.sum() >= most or not probes or probes >= self.index.nlist:
                 return scores[0][found], ids[0][found].astype(np.int64)
-            probes = min(4 * probes, self.index.nlist)
+            probes = self._more(probes, len(self) // 4)
+
+    def _more(self, probes: int, left: int) -> int:
+        """Lists that hold as many of the ``left`` rows as ``probes`` hold of all."""
+        return min(self.index.nlist, -(-probes * len(self) // max(left, 1))) if probes else 0
 
     def _parameters(self, faiss: Any, selector: Any, probes: int) -> Any:
         chosen = {} if selector is None else {"sel": selector}

@@ -8,7 +8,7 @@ from jaxtyping import Float32, UInt8
 
 from vla.core.errors import ConfigError
 from vla.datasets.dataset import Dataset
-from vla.search.embedding import Embedder
+from vla.search.embedding import Embedder, fitted
 
 _MOST_BYTES = 64 * 2**20
 _MOST_PIXELS = 2**26
@@ -63,5 +63,7 @@ def embed_query(embedder: Embedder, query: str | UInt8[np.ndarray, "y x 3"]) -> 
     """The vector of words or of a picture."""
     if isinstance(query, str) and not query.strip():
         raise ConfigError("search: what is looked for is empty; say it in words, or give --image FILE")
-    found = embedder.texts([query]) if isinstance(query, str) else embedder.images(query[None])
+    found = (
+        embedder.texts([query]) if isinstance(query, str) else embedder.images(fitted(query, embedder.image_size)[None])
+    )
     return np.asarray(found[0])

@@ -19,7 +19,7 @@ class FramesConfig:
     every: int = 5
     """Every so manieth frame of an episode; its first and its last are always there."""
     cameras: tuple[str, ...] = ()
-    """Of these cameras; by default of all that see colours."""
+    """Of these cameras; by default of the one that the model learned from, or of all that see colours."""
 
     def __post_init__(self) -> None:
         require_at_least_one(self, "every", where="search: ")

@@ -24,6 +24,8 @@ from vla.search.settings import FramesConfig
 _PART_EPISODES = 200
 _LEAST_PARTS = 4
 """Shares that fewer episodes are divided into, so that several workers have some."""
+_FRAMES_A_SECOND = 1000.0
+"""That one core embeds, about: small towers on frames of 64 pixels."""
 _QUERIES = 100
 """Instructions of the dataset with which it is measured how far to look."""
 
@@ -83,20 +85,24 @@ def _head(dataset: Dataset, folder: Path, embedder: Embedder, frames: FramesConf
     try:
         head = read_head(folder)
     except FileNotFoundError:
-        frames = frames or FramesConfig()
-        frames = FramesConfig(every=frames.every, cameras=seen_cameras(dataset, frames))
-        head = Head(model=embedder.digest, width=embedder.width, frames=frames)
+        resolved = _resolved(dataset, frames or FramesConfig(), embedder)
+        head = Head(model=embedder.digest, width=embedder.width, frames=resolved)
         write_atomic(folder / HEAD, head.to_bytes())
         return head
     require_model(head, embedder.digest, folder)
-    wanted = frames and FramesConfig(every=frames.every, cameras=seen_cameras(dataset, frames))
+    wanted = frames and _resolved(dataset, frames, embedder)
     if wanted and wanted != head.frames:
         raise ConfigError(
             f"search: {folder} holds other frames: expected {to_dict(wanted)}, got {to_dict(head.frames)}; "
             "name another folder with --index, or remove this one"
         )
-    seen_cameras(dataset, head.frames)
+    seen_cameras(dataset, head.frames, embedder.camera)
     return head
+
+
+def _resolved(dataset: Dataset, frames: FramesConfig, embedder: Embedder) -> FramesConfig:
+    """With its cameras by name."""
+    return FramesConfig(every=frames.every, cameras=seen_cameras(dataset, frames, embedder.camera))
 
 
 def _embed(
@@ -106,7 +112,9 @@ def _embed(
     how.on_begin(len(missing))
     size = min(_PART_EPISODES, -(-len(missing) // min(_LEAST_PARTS, max(how.workers, 1))))
     shares = [missing[first : first + size] for first in range(0, len(missing), size)]
-    engine = choose_engine(how.engine, shares=len(shares), workers=how.workers)
+    frames_in_all = len(frames.cameras) * int(dataset.episode_lengths[missing].sum()) / frames.every
+    seconds = frames_in_all / _FRAMES_A_SECOND
+    engine = choose_engine(how.engine, shares=len(shares), workers=how.workers, seconds=seconds)
     work = EmbedShare(dataset, folder, opener, frames)
     for future in run_shares(work, shares, workers=how.workers, engine=engine, on_report=how.on_frames):
         future.result()

@@ -17,7 +17,7 @@ from vla.search.settings import FramesConfig, Wanted
 
 if TYPE_CHECKING:
     from vla.datasets.dataset import Dataset
-    from vla.search.embedding import Embedder
+    from vla.search.embedding import Embedder, Opener
     from vla.search.hits import Hit, Searched
 
 _EXAMPLES = """  vla search data/place "red block on blue plate" --checkpoint runs/towers/checkpoint
@@ -73,15 +73,16 @@ def main(argv: list[str]) -> int:
         raise ConfigError("search: which model? give --checkpoint RUN/checkpoint, one of two towers")
     from vla.datasets.dataset import Dataset
     from vla.models.contrastive.embedder import Embedder
-    from vla.search.hits import find
+    from vla.search.hits import choose, find
     from vla.search.neighbours import load_faiss
     from vla.search.query import embed_query
 
     load_faiss()
     datasets = [Dataset.open(arguments.dataset, arguments.manifest), *map(Dataset.open, arguments.also)]
     query = _query(arguments, datasets[0])
+    choose(datasets, arguments.wanted)  # what is mistyped is said before anything is embedded
     embedder = Embedder.open(arguments.checkpoint)
-    searched = _searched(arguments, datasets, embedder)
+    searched = _searched(arguments, datasets, embedder, partial(Embedder.open, arguments.checkpoint))
     vector = embed_query(embedder, query)
     began_s = time.perf_counter()
     hits = find(vector, searched, arguments.wanted)
@@ -116,9 +117,10 @@ def _query(arguments: Arguments, dataset: "Dataset") -> Any:
     return picture_of_frame(dataset, arguments.frame) if arguments.frame is not None else arguments.query
 
 
-def _searched(arguments: Arguments, datasets: "Sequence[Dataset]", embedder: "Embedder") -> "list[Searched]":
+def _searched(
+    arguments: Arguments, datasets: "Sequence[Dataset]", embedder: "Embedder", opener: "Opener"
+) -> "list[Searched]":
     """Bring the indexes up to date, with a progress bar where there is something to do."""
-    from vla.models.contrastive.embedder import Embedder
     from vla.search.session import open_searched
     from vla.search.update import Updating
 
@@ -136,7 +138,7 @@ def _searched(arguments: Arguments, datasets: "Sequence[Dataset]", embedder: "Em
         return open_searched(
             datasets,
             embedder,
-            partial(Embedder.open, arguments.checkpoint),
+            opener,
             base=arguments.index,
             frames=None if arguments.every is None else FramesConfig(every=arguments.every),
             how=Updating(workers=arguments.workers, engine=arguments.engine, on_begin=begin, on_frames=advance),
