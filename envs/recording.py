@@ -1,7 +1,7 @@
 """Episodes of an expert, with disturbances on demand."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from vla.core.contract import Contract
 from vla.core.errors import ConfigError
 from vla.core.fit import limits
-from vla.core.types import Episode, Observation, Question
+from vla.core.types import CAPTIONS, PART, SCENE, Episode, Observation, Question
 from vla.envs.disturbance import Disturbance
 from vla.envs.spec import Expert, Questioned, RobotEnv, SimulatorModel, SimulatorState, to_observation
 
@@ -77,6 +77,8 @@ def record_episode(
     driver_steps: int | None = 0,
     label_driven: bool = False,
     questions: int = 0,
+    captions: int = 0,
+    parts: int = 0,
 ) -> Episode:
     """Run one episode and return all of it.
 
@@ -84,12 +86,15 @@ def record_episode(
     the states it has reached; only the expert's own steps are ``valid`` (HG-DAgger, arXiv 1810.02890). With
     ``label_driven`` the driven ones are too: what the expert wanted there is their label (DAgger, arXiv 1011.0686), so
     it must be a function of the state alone. Of an environment that knows some, so many ``questions`` are asked at
-    random steps, and at the last one of a success what was done.
+    random steps, and at the last one of a success what was done; so many steps are described, the first and the last
+    among them, by ``captions`` of all that is there and by ``parts`` of them.
     """
     observation, info = env.reset(seed=seed)
     rng = np.random.default_rng([seed, 0x6E6F697365])
     pusher = _Pusher(disturbance, rng, env.contract) if disturbance else None
     asking = _Asking(env, np.random.default_rng([seed, 0x61736B])) if questions else None
+    told = {SCENE: captions, PART: parts}
+    telling = _Telling(env, np.random.default_rng([seed, 0x74656C6C]), told) if captions or parts else None
     rows: list[dict[str, Any]] = []
     terminated = truncated = False
     while not (terminated or truncated):
@@ -105,6 +110,8 @@ def record_episode(
             row["sim_state"] = env.sim_state()
         if asking is not None:
             asking.look(len(rows))
+        if telling is not None:
+            telling.look(len(rows))
         row |= {
             "executed": executed,
             "signals": info.get("signals", {}),
@@ -115,6 +122,7 @@ def record_episode(
         rows.append(row | {"reward": reward, "done": terminated})
     success = bool(info["success"])
     asked = asking.chosen(questions, success) if asking is not None else ()
+    asked += telling.chosen() if telling is not None else ()
     return _episode(env, rows, asked, task=task, seed=seed, split=split, success=success)
 
 
@@ -131,14 +139,12 @@ class _Asking:
     """Questions of one episode, each kind as often, and of a kind each answer: most would be answered by one word."""
 
     def __init__(self, env: RobotEnv, rng: np.random.Generator) -> None:
-        if not isinstance(env, Questioned):
-            raise ConfigError(f"questions: {type(env).__name__} knows none; collect without them")
-        self._env, self._rng = env, rng
+        self._env, self._rng = _questioned(env, "questions"), rng
         self._found: list[Question] = []
 
     def look(self, step: int) -> None:
         """One question of this moment."""
-        found: Sequence[Question] = self._env.questions()
+        found: Sequence[Question] = [q for q in self._env.questions() if q.kind not in CAPTIONS]
         for part in ("kind", "answer"):
             values = sorted({getattr(question, part) for question in found})
             chosen = values[self._rng.integers(len(values))] if values else None
@@ -152,6 +158,41 @@ class _Asking:
         taken = np.sort(self._rng.permutation(len(self._found))[:number])
         deed = (replace(self._env.deed(), step=last),) if success and self._found else ()
         return (*(self._found[i] for i in taken), *deed)
+
+
+class _Telling:
+    """Captions of one episode, of its first and its last moment and of others between them."""
+
+    def __init__(self, env: RobotEnv, rng: np.random.Generator, numbers: Mapping[str, int]) -> None:
+        self._env, self._rng, self._numbers = _questioned(env, "captions"), rng, numbers
+        self._found: dict[str, list[Question]] = {kind: [] for kind in numbers}
+
+    def look(self, step: int) -> None:
+        """One caption of each kind of this moment."""
+        present = self._env.questions()
+        for kind in self._numbers:
+            found = [question for question in present if question.kind == kind]
+            texts = sorted({question.text for question in found})  # each as often: most of what is there is beside
+            if found:
+                text = texts[self._rng.integers(len(texts))]
+                found = [question for question in found if question.text == text]
+                self._found[kind].append(replace(found[self._rng.integers(len(found))], step=step))
+
+    def chosen(self) -> tuple[Question, ...]:
+        """So many of each kind, in the order of their steps; where there is one, it is of any moment."""
+        return tuple(question for kind in self._numbers for question in self._of(kind))
+
+    def _of(self, kind: str) -> Iterator[Question]:
+        found, number = self._found[kind], self._numbers[kind]
+        ends = {0, len(found) - 1} if number > 1 and found else set()
+        others = [i for i in self._rng.permutation(len(found)).tolist() if i not in ends]
+        yield from (found[i] for i in sorted({*ends, *others[: number - len(ends)]}))
+
+
+def _questioned(env: RobotEnv, what: str) -> Questioned:
+    if not isinstance(env, Questioned):
+        raise ConfigError(f"{what}: {type(env).__name__} knows none; collect without them")
+    return env
 
 
 def _episode(

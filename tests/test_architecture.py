@@ -47,6 +47,7 @@ REGISTRIES = {
     "vla.models.config",
     "vla.models.kinds.baselines",
     "vla.models.kinds.table",
+    "vla.models.kinds.two_tower",
     "vla.models.kinds.unified",
     "vla.policies.table",
 }

@@ -91,7 +91,8 @@ class Windows:
         self.answers: list[str] = []
         """The distinct questions and answers of the whole dataset, where they are learned."""
         self._written = frozenset(written)
-        self._asked = np.zeros((0, 2), np.int64)  # question and answer of each item behind the steps
+        self._asked = np.zeros((0, 3), np.int64)  # question, answer and kind of each item behind the steps
+        self._kinds: list[str] = []
         if "answer" in self._written:
             self._ask()
         # Labels behind a hole are not those of the steps that they would stand for.
@@ -156,11 +157,17 @@ class Windows:
         """The first item of each episode, where only looking tells where things are."""
         return np.flatnonzero(np.diff(self.owner[: self.steps], prepend=-1)).astype(np.int64)
 
+    def asks(self, *kinds: str) -> Bool[np.ndarray, " items"]:
+        """Which items are questions: of these ``kinds``, or any."""
+        chosen = [number for number, kind in enumerate(self._kinds) if kind in kinds or not kinds]
+        return np.concatenate([np.zeros(self.steps, bool), np.isin(self._asked[:, 2], chosen)])
+
     def _ask(self) -> None:
         """Items for the questions of the selected episodes; words are counted over the whole dataset."""
         texts = {text: number for number, text in enumerate(self.instructions)}
         answers: dict[str, int] = {}
-        found: dict[int, list[tuple[int, int, int]]] = {}
+        kinds: dict[str, int] = {}
+        found: dict[int, list[tuple[int, int, int, int]]] = {}
         for episode, questions in self.dataset.episodes.questions():
             length = int(self.dataset.episode_lengths[episode])
             for q in questions:
@@ -168,12 +175,13 @@ class Windows:
                     raise DatasetError(
                         f"{self.dataset.url}, episode {episode}: {q.text!r} is asked of step {q.step} of {length}"
                     )
-                asked = texts.setdefault(q.text, len(texts)), answers.setdefault(q.answer, len(answers))
-                found.setdefault(episode, []).append((q.step, *asked))
+                counted = ((texts, q.text), (answers, q.answer), (kinds, q.kind))
+                text, answer, kind = (known.setdefault(said, len(known)) for known, said in counted)
+                found.setdefault(episode, []).append((q.step, text, answer, kind))
         self.questions, self.answers = list(texts)[len(self.instructions) :], list(answers)
-        self.instructions = list(texts)
+        self.instructions, self._kinds = list(texts), list(kinds)
         own = [(episode, *q) for episode in self.episodes.tolist() for q in found.get(episode, ())]
-        table = np.array(own, np.int64).reshape(-1, 4)  # episode, step, question, answer
+        table = np.array(own, np.int64).reshape(-1, 5)  # episode, step, question, answer, kind
         self.rows = np.concatenate([self.rows, self.dataset.episode_starts[table[:, 0]] + table[:, 1]])
         self.owner = np.concatenate([self.owner, table[:, 0]])
         self._asked = table[:, 2:]
@@ -181,7 +189,7 @@ class Windows:
     def _questions(self, items: Int64[np.ndarray, " b"], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What is different where something is asked."""
         asks = items >= self.steps
-        asked = self._asked[items[asks] - self.steps]  # (q, 2)
+        asked = self._asked[items[asks] - self.steps]  # (q, 3)
         instruction, answer = arrays["instruction"].copy(), np.full(len(items), -1, np.int64)
         instruction[asks], answer[asks] = asked[:, 0], asked[:, 1]
         unknown = {}

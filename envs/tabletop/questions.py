@@ -2,13 +2,22 @@
 
 Left, right, in front of and behind are the robot's own, as in ``tabletop/push`` and ``tabletop/spatial``. A question is
 only asked where its answer is clear, so of things that are nearly level nobody asks which is left of the other.
+
+What is where is one sentence of the whole scene, its caption: what is held comes first, then what lies on the table
+from left to right, each in its relation to the next, and what rests on or in another thing with that thing::
+
+    a red block on a blue plate, which is left of and behind a green block, which is in front of a yellow plate
+
+A part of it says one thing alone: what is held, what lies on what, or what is on which side of what.
 """
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Float64
 
-from vla.core.types import Question
+from vla.core.types import PART, SCENE, Question
 from vla.envs.tabletop.scene.world import Thing
 from vla.envs.tabletop.tasks.drawer import is_closed, is_open
 from vla.envs.tabletop.tasks.skills import held
@@ -39,6 +48,7 @@ def scene_questions(situation: Situation) -> Iterator[Question]:
     yield from _numbers(situation, loose)
     yield from _relations(situation, clear, names)
     yield from _places(situation, clear, names)
+    yield from _captions(situation, clear)
 
 
 def deed_question(task: Task, situation: Situation) -> Question:
@@ -95,6 +105,52 @@ def _places(situation: Situation, clear: list[Thing], names: dict[Thing, str]) -
             yield Question(kind="drawer", text=f"is {names[drawer]} open", answer=answer)
 
 
+def _captions(situation: Situation, clear: list[Thing]) -> Iterator[Question]:
+    """Nothing of things that share their name: nobody would know which one is meant."""
+    called = {thing: f"a {situation.layout.phrase(thing)}" for thing in clear}
+    blocks = [thing for thing in clear if thing.kind == "block"]
+    under = {b: place for b in blocks for place in clear if b != place and _rests(situation, b, place)}
+    lifted = [block for block in blocks if block not in under and held(situation.world, block)]
+    clauses = [f"{called[block]} held" for block in lifted]
+    spots = {t: situation.world.position_m(t)[:2] for t in clear if t not in under and t not in lifted}
+    row = sorted(spots, key=lambda thing: -float(spots[thing][1]))
+    if row:
+        beside = [_relation(spots[left] - spots[right]) for left, right in itertools.pairwise(row)]
+        named = [_with_what_rests(thing, under, called) for thing in row]
+        clauses.append(", which is ".join(_joined(named, beside)))
+    if clauses:
+        yield Question(kind=SCENE, text="what is where", answer=", ".join(clauses))
+    for block in lifted:
+        yield Question(kind=PART, text="what is held", answer=f"{called[block]} held")
+    for block, place in under.items():
+        said = f"{called[block]} {_WITHIN.get(place.kind, 'on')} {called[place]}"
+        yield Question(kind=PART, text="what lies on what", answer=said)
+    for one, other in itertools.permutations(row, 2):
+        for side in _sides(spots[one] - spots[other]):
+            yield Question(kind=PART, text="what is beside what", answer=f"{called[one]} {side} {called[other]}")
+
+
+def _joined(said: list[str], beside: list[str]) -> Iterator[str]:
+    """The first two in one clause, each further one in a clause about the one before."""
+    yield " ".join([said[0], *beside[:1], *said[1:2]])
+    yield from (f"{relation} {thing}" for relation, thing in zip(beside[1:], said[2:], strict=True))
+
+
+def _with_what_rests(thing: Thing, under: dict[Thing, Thing], called: dict[Thing, str]) -> str:
+    upon = [_with_what_rests(block, under, called) for block, place in under.items() if place == thing]
+    word = _WITHIN.get(thing.kind, "on")
+    return f"{' and '.join(upon)} {word} {called[thing]}" if upon else called[thing]
+
+
+def _relation(offset: Float64[np.ndarray, " 2"]) -> str:
+    """Of a thing that is so far from another to that, in words."""
+    return " and ".join(_sides(offset)) or "beside"
+
+
+def _sides(offset: Float64[np.ndarray, " 2"]) -> list[str]:
+    return [side for side, way in _SIDES.items() if float(offset @ way) > _CLEAR_M]
+
+
 def _told_apart(situation: Situation, blocks: tuple[Thing, ...]) -> Iterator[tuple[str, Thing]]:
     """Blocks by where they stand, in the words of ``tabletop/spatial``."""
     if len(blocks) < 2:
@@ -112,3 +168,13 @@ def _is_at(situation: Situation, block: Thing, place: Thing) -> bool:
     position, under = situation.world.position_m(block), situation.world.position_m(place)
     near = bool(np.linalg.norm(position[:2] - under[:2]) < _ON_M)
     return near and bool(position[2] < situation.world.half_m(block)[2] + _LOW_M)
+
+
+def _rests(situation: Situation, block: Thing, place: Thing) -> bool:
+    """On or in a plate or a bowl, or on another block, let go of or not."""
+    if place.kind in _WITHIN:
+        return _is_at(situation, block, place)
+    world = situation.world
+    apart = world.position_m(block) - world.position_m(place)
+    heights = world.half_m(block)[2] + world.half_m(place)[2]
+    return place.kind == "block" and bool(np.linalg.norm(apart[:2]) < _ON_M / 2 and 0 < apart[2] < heights + _LOW_M)

@@ -14,6 +14,7 @@ from vla.models.codecs.config import FastConfig
 from vla.models.config import ModelConfig
 from vla.models.heads.config import HEADS, HeadConfig, TokensHeadConfig
 from vla.models.kinds.baselines import ActConfig, DiffusionConfig
+from vla.models.kinds.two_tower import PictureTowerConfig, TwoTowerConfig
 from vla.models.model import Model
 from vla.models.runtime import CudaGraphs, acting
 from vla.models.trunk.inputs import Batch, Committed, Inputs
@@ -24,6 +25,7 @@ MakeBatch = Callable[..., Batch]
 CASES: dict[str, HeadConfig] = {name: config() for name, config in HEADS.items()}  # type: ignore[call-arg]
 BASELINES: dict[str, ModelConfig] = {
     "act": ActConfig(horizon=4, execute=2, width=16, encoder_layers=1, heads=2, channels=(4,), style=4),
+    "two-tower": TwoTowerConfig(horizon=4, execute=2, pictures=PictureTowerConfig(channels=4), hidden=16, layers=1),
     "diffusion": DiffusionConfig(horizon=4, execute=2, width=16, channels=(4,), points=3, levels=(8, 16), steps=2),
 }
 every_head = pytest.mark.parametrize("head", CASES.values(), ids=CASES.keys())

@@ -83,6 +83,14 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def described(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Demonstrations with captions."""
+    root = tmp_path_factory.mktemp("described") / "data"
+    collect(root, env="tabletop/place", settings={"image_size": 32}, episodes=8, captions=4, parts=2, workers=1)
+    return root
+
+
+@pytest.fixture(scope="session")
 def codes(asked: Path) -> Path:
     """A codec of their pictures, beside them."""
     root = asked.parent / "codes"

@@ -30,6 +30,7 @@ DATASETS = {
     "realtime": "dataset",
     "tabletop": "dataset",
     "tabletop-randomised": "dataset",
+    "two-tower": "described",
 }
 """The fixture that each recipe learns from; Meta-World offers no signal."""
 STEPS = 20

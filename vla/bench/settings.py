@@ -305,3 +305,20 @@ class ModalitiesConfig:
 
     def __post_init__(self) -> None:
         require_at_least_one(self, "scenes", "questions", "episodes", where="bench modalities: ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalConfig:
+    """What a two-tower checkpoint finds and tells apart, on scenes that it has not learned from."""
+
+    checkpoint: tyro.conf.Positional[str] = ""
+    """Of kind two-tower."""
+    dataset: tyro.conf.Positional[str] = ""
+    """One with captions: what its run held out of it, or all of it where the run has never seen it."""
+    scenes: int = 200
+    """Among which a sentence looks for its picture, at most; each has a caption that no other has."""
+    seed: int = 0
+    """Chooses one moment of each episode."""
+
+    def __post_init__(self) -> None:
+        require_at_least_one(self, "scenes", where="bench retrieval: ")

@@ -19,6 +19,7 @@ from vla.bench.settings import (
     PolicyConfig,
     PrecisionConfig,
     RecorderConfig,
+    RetrievalConfig,
     ServerConfig,
     SoakConfig,
 )
@@ -97,6 +98,12 @@ def _modalities(config: ModalitiesConfig, note: Note) -> list[Row]:
     return bench_modalities(config, note)
 
 
+def _retrieval(config: RetrievalConfig, note: Note) -> list[Row]:
+    from vla.bench.towers.retrieval import bench_retrieval
+
+    return bench_retrieval(config, note)
+
+
 def _precision(config: PrecisionConfig, note: Note) -> list[Row]:
     from vla.bench.precision import bench_precision
 
@@ -154,6 +161,11 @@ BENCHES: dict[str, Bench] = {
         config=ModalitiesConfig,
         run=_modalities,
         summary="what a checkpoint answers, imagines and hears on scenes it has not seen, and what that costs acting",
+    ),
+    "retrieval": Bench(
+        config=RetrievalConfig,
+        run=_retrieval,
+        summary="pictures that a two-tower checkpoint finds by sentences, and sentences that it tells apart",
     ),
     "env": Bench(
         config=EnvConfig,

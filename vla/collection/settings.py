@@ -32,6 +32,11 @@ class CollectConfig:
     questions: int = 0
     """Questions of each episode that are recorded with their right answers, at random steps, where the environment
     knows some; and what was done, where it was."""
+    captions: int = 0
+    """Steps of each episode, the first and the last among them, that are described in a sentence, for models that tell
+    which picture belongs to which: all that is there, and in relation to what."""
+    parts: int = 0
+    """Steps that are described by one thing that is there alone, as who searches would say it."""
     workers: int = field(default_factory=cores)
     patience_s: float = 600.0
     """A worker that finishes no episode for so long hangs, and is ended."""
@@ -39,8 +44,9 @@ class CollectConfig:
     def __post_init__(self) -> None:
         if self.episodes < 1 or self.workers < 1:
             raise ConfigError(f"collect: episodes={self.episodes} and workers={self.workers} must be at least 1")
-        if self.questions < 0:
-            raise ConfigError(f"collect: questions={self.questions} must be at least 0")
+        for name in ("questions", "captions", "parts"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"collect: {name}={getattr(self, name)} must be at least 0")
         if bool(self.policy) != bool(self.label):
             raise ConfigError(
                 "collect: --policy drives and --label (expert, takeover) says what is learned: give both, or neither"

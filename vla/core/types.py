@@ -118,6 +118,10 @@ class Question:
     """Of the episode: the observation that shows it."""
 
 
+SCENE, PART = CAPTIONS = ("scene", "part")
+"""Kinds of questions whose answers are captions: what a picture shows, of all that is there and of one thing in it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Episode:
     """One recorded episode of ``t`` steps: row ``i`` of each array belongs to the observation at step ``i``."""

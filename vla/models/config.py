@@ -48,6 +48,11 @@ class ModelConfig(Kinded):
         return 0
 
     @property
+    def acts(self) -> bool:
+        """Whether it is a policy: nothing that does not act is evaluated by what it does."""
+        return True
+
+    @property
     def listens(self) -> bool:
         """Whether it reads spoken instructions."""
         return False

@@ -207,6 +207,11 @@ class TrainConfig:
             )
         if self.engine == "inline" and self.workers != 1:
             raise ConfigError(f"train.workers={self.workers}: engine inline has one worker; set workers to 1")
+        if not self.model.acts and ("first_frames" in self.evaluators or self.closed_loop.env):
+            raise ConfigError(
+                f"train.evaluators={list(self.evaluators)}, closed_loop.env={self.closed_loop.env!r}: the model does "
+                "not act; let held_out alone measure it, with --evaluators held_out and no closed_loop.env"
+            )
         if not 0 <= self.constant < 1:
             raise ConfigError(f"train.constant={self.constant} must be at least 0 and below 1")
         for name in ("warmup_steps", "ema", "max_failures", "gradient_steps"):

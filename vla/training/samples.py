@@ -33,7 +33,7 @@ from vla.models.text.plain import words_of
 from vla.models.transfer import Fate, Parent, inherit_codec, inherit_robots, inherit_words
 from vla.models.trunk.inputs import Batch
 from vla.training.recipe import DataConfig, TrainConfig
-from vla.training.strata import STRATA, questions
+from vla.training.strata import ASKING, STRATA
 
 _FIT_WINDOWS = 50_000
 """Chunks of each dataset that a codec is fitted to, at most."""
@@ -111,7 +111,7 @@ def open_samples(config: TrainConfig) -> Samples:
     if not data.path:
         raise ConfigError("train.data: which dataset? name it with --data.path, or list several under data.mixture")
     dataset = Dataset.open(data.path, data.manifest)
-    episodes, held_out = _split(dataset, np.flatnonzero(data.select.mask(dataset.episodes)), data, config.seed)
+    episodes, held_out = split_episodes(dataset, np.flatnonzero(data.select.mask(dataset.episodes)), data, config.seed)
     opened = partial(Windows, dataset, model.horizon, history=model.history, written=model.written)
     train = opened(episodes)
     if train.steps == 0:
@@ -148,7 +148,7 @@ def _open_mixture(
     for dataset, entry in zip(datasets, mixture.entries, strict=True):
         chosen = episodes_of_split(dataset, entry.split)
         everything = np.arange(len(dataset.episodes))
-        splits.append(_split(dataset, everything if chosen is None else chosen, data, seed))
+        splits.append(split_episodes(dataset, everything if chosen is None else chosen, data, seed))
     opened = partial(Mixture, mixture, horizon=model.horizon, history=model.history, datasets=datasets)
     train = opened(episodes=[episodes for episodes, _ in splits])
     robots: list[list[tuple[Windows, float | None]]] = [[] for _ in train.embodiments]
@@ -185,7 +185,7 @@ def _asked(data: DataConfig, episodes: int) -> str:
     return f"{data.validation:g} of {episodes} episodes is less than one ({more})" if data.validation else ""
 
 
-def _split(dataset: Dataset, chosen: Episodes, config: DataConfig, seed: int) -> tuple[Episodes, Episodes]:
+def split_episodes(dataset: Dataset, chosen: Episodes, config: DataConfig, seed: int) -> tuple[Episodes, Episodes]:
     """Numbers of the episodes to train on, and of those held out: by a split, or by the seed alone."""
     if config.held_out is not None:
         held_out = Selection(splits=(config.held_out,)).mask(dataset.episodes)[chosen]
@@ -197,16 +197,16 @@ def _split(dataset: Dataset, chosen: Episodes, config: DataConfig, seed: int) ->
 
 def _order(windows: Windows, strata: dict[str, float], seed: int) -> SampleOrder:
     """A share from each stratum that has items, the rest from all steps."""
-    asked, present = questions(windows), {}
+    asked, present = windows.asks(), {}
     for name in strata:
         stratum = lookup("stratum", name, STRATA)
-        items = np.flatnonzero(stratum(windows) & (asked if stratum is questions else ~asked))
+        items = np.flatnonzero(stratum(windows) & (asked if stratum in ASKING else ~asked))
         if len(items):
             present[name] = items
-    if asked.any() and "questions" not in present:
+    if asked.any() and not any(STRATA[name] in ASKING for name in present):
         raise ConfigError(
             f"train.data.strata: the model learns to answer, and the data asks {int(asked.sum())} questions; say which "
-            "share of each batch they are: questions: 0.2"
+            "share of each batch they are: questions: 0.2, or of captions alone: scenes: 0.4, parts: 0.2"
         )
     if not present:
         return Order(seed, windows.steps)

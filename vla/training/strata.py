@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool
 
+from vla.core.types import PART, SCENE
 from vla.datasets.sampling.windows import Windows
 
 Stratum = Callable[[Windows], Bool[np.ndarray, " items"]]
@@ -32,7 +33,19 @@ def before_first_grasp(windows: Windows) -> Bool[np.ndarray, " items"]:
 
 def questions(windows: Windows) -> Bool[np.ndarray, " items"]:
     """What is asked, where answers are learned; nothing else is drawn of them."""
-    return np.arange(len(windows)) >= windows.steps
+    return windows.asks()
 
 
-STRATA: dict[str, Stratum] = {"approach": before_first_grasp, "questions": questions}
+def scenes(windows: Windows) -> Bool[np.ndarray, " items"]:
+    """Captions of all that a picture shows."""
+    return windows.asks(SCENE)
+
+
+def parts(windows: Windows) -> Bool[np.ndarray, " items"]:
+    """Captions of one thing in a picture."""
+    return windows.asks(PART)
+
+
+STRATA: dict[str, Stratum] = {"approach": before_first_grasp, "questions": questions, "scenes": scenes, "parts": parts}
+ASKING = (questions, scenes, parts)
+"""Those that draw what is asked; the others draw steps to act in."""

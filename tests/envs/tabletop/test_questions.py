@@ -1,5 +1,6 @@
 """What is asked of a table has one right answer, which the simulation is asked for in another way here."""
 
+import itertools
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from vla.core.errors import ConfigError
-from vla.core.types import Question
+from vla.core.types import PART, SCENE, Question
 from vla.envs.metaworld.table import METAWORLD
 from vla.envs.recording import finish, record_episode
 from vla.envs.registry import env_spec, make_expert
@@ -143,3 +144,82 @@ def test_an_environment_that_knows_none_is_refused() -> None:
     made = METAWORLD[name].make({"cameras": []})
     with pytest.raises(ConfigError, match=r"questions: \w+ knows none; collect without them"):
         record_episode(made, make_expert(name, made), task=name, seed=0, questions=3)
+
+
+def _one(env: Any, kind: str, text: str) -> list[str]:
+    return [q.answer for q in env.questions() if (q.kind, q.text) == (kind, text)]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_caption_names_every_thing_once_and_where_it_is(env: Any, seed: int) -> None:
+    """From left to right, with what a person would measure between neighbours."""
+    env.reset(seed=seed)
+    (caption,) = _one(env, SCENE, "what is where")
+    things = {f"a {env.layout.phrase(thing)}": env.world.position_m(thing)[:2] for thing in env.layout.spots_m}
+    row = sorted(things, key=lambda name: -things[name][1])
+    assert [name for _, name in sorted((caption.index(name), name) for name in things)] == row
+    rest = caption
+    for left, right in itertools.pairwise(row):
+        relation = rest.removeprefix(left).removeprefix(", which is").split(" a ")[0].strip()
+        ahead, along = things[left] - things[right]
+        sides = {"left of": along > 0.03, "in front of": ahead < -0.03, "behind": ahead > 0.03}
+        truth = [side for side, is_so in sides.items() if is_so]
+        assert relation == (" and ".join(truth) or "beside")
+        rest = rest[rest.index(right) :]
+    for part in _one(env, PART, "what is beside what"):
+        said = next(s for s in ("left of", "right of", "in front of", "behind") if f" {s} " in part)
+        one, other = (thing.replace("a ", "the ") for thing in part.split(f" {said} "))
+        assert _by_kind(env, "relation")[f"is {one} {said} {other}"] == "yes"
+
+
+def test_captions_follow_what_happens(env: Any) -> None:
+    env.reset(seed=3)
+    expert = make_expert("tabletop/place", env)
+    block, plate = (f"a {env.layout.phrase(thing)}" for thing in env.goal.things)
+    seen, ended = [], False
+    while not ended:
+        seen += _one(env, SCENE, "what is where")
+        _, _, terminated, truncated, _ = env.step(expert.action())
+        ended = terminated or truncated
+    assert f"{block} held" not in seen[0]
+    assert f"{block} on" not in seen[0]
+    assert any(caption.startswith(f"{block} held, ") and caption.count(block) == 1 for caption in seen)
+    assert f"{block} on {plate}" in _one(env, SCENE, "what is where")[0]
+    assert _one(env, PART, "what lies on what") == [f"{block} on {plate}"]
+
+
+def test_what_stands_on_another_block_is_on_it() -> None:
+    env = _env("tabletop/stack")
+    env.reset(seed=2)
+    finish(env, make_expert("tabletop/stack", env))
+    upper, lower = (f"a {env.layout.phrase(thing)}" for thing in env.goal.things)
+    assert f"{upper} on {lower}" in _one(env, SCENE, "what is where")[0]
+
+
+def test_captions_tell_scenes_apart(env: Any) -> None:
+    found = Counter[str]()
+    for seed in range(150):
+        env.reset(seed=seed)
+        found.update(_one(env, SCENE, "what is where"))
+    assert sum(number for number in found.values() if number == 1) >= 0.95 * 150
+
+
+def test_an_episode_keeps_its_captions(env: Any) -> None:
+    """Of its first and last moment too, true of those; and other questions are asked as without."""
+    expert = make_expert("tabletop/place", env)
+    asked = record_episode(env, expert, task="t", seed=4, questions=3)
+    told = record_episode(env, expert, task="t", seed=4, questions=3, captions=4, parts=2)
+    own = told.questions[len(asked.questions) :]
+    assert told.questions[: len(asked.questions)] == asked.questions
+    assert [q.kind for q in own] == [SCENE] * 4 + [PART] * 2
+    last = len(told) - 1
+    steps = [q.step for q in own]
+    assert (steps[0], steps[3], steps[4:]) == (0, last, [0, last])
+    assert steps[:4] == sorted(set(steps[:4]))
+    truth = []
+    env.reset(seed=4)
+    for action in told.action_executed:
+        truth.append({q.answer for q in env.questions() if q.kind in (SCENE, PART)})
+        env.step(action)
+    assert all(q.answer in truth[q.step] for q in own)
+    assert len(record_episode(env, expert, task="t", seed=4, captions=500).questions) == len(told)

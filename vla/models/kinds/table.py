@@ -2,6 +2,12 @@
 
 from vla.models.config import ModelConfig
 from vla.models.kinds.baselines import ActConfig, DiffusionConfig
+from vla.models.kinds.two_tower import TwoTowerConfig
 from vla.models.kinds.unified import UnifiedConfig
 
-MODELS: dict[str, type[ModelConfig]] = {"unified": UnifiedConfig, "act": ActConfig, "diffusion": DiffusionConfig}
+MODELS: dict[str, type[ModelConfig]] = {
+    "unified": UnifiedConfig,
+    "two-tower": TwoTowerConfig,
+    "act": ActConfig,
+    "diffusion": DiffusionConfig,
+}

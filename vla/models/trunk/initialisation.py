@@ -73,6 +73,7 @@ INITIAL: Mapping[str, Mapping[str, Rule]] = {
     "CommittedReader": {"position": Normal(0.02)},
     "TextWriter": {"position": Normal(0.02)},
     "LayerScale": {"weight": Constant(1.0)},
+    "Learned": {"value": Constant()},
     "HfTowerReader": {"time": Constant(0.0)},
     "LoraLinear": {"lora_a": Normal(0.58, "inputs"), "lora_b": Constant(0.0)},  # A as PyTorch's layers begin
 }

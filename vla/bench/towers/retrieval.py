@@ -1,0 +1,70 @@
+"""What a two-tower checkpoint finds among scenes that it has not seen, and which sentences it tells apart."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from vla.bench.measure import Note, Row
+from vla.bench.settings import RetrievalConfig
+from vla.bench.towers.captions import Caption, captions, exchanged, pictures, resting, turned, unique_scenes
+from vla.core.errors import ConfigError, DatasetError
+from vla.datasets.dataset import Dataset
+from vla.evaluation.statistics import success_rate
+from vla.models.contrastive.embedder import Embedder
+from vla.training.held_out import held_out
+
+
+def bench_retrieval(config: RetrievalConfig, note: Note) -> list[Row]:
+    """Sentences whose picture is not found, and pairs of sentences that are mistaken for each other, in percent."""
+    if not config.checkpoint or not config.dataset:
+        raise ConfigError("bench retrieval: which of both? vla bench retrieval RUN/checkpoint DATASET")
+    embedder, dataset = Embedder.open(Path(config.checkpoint)), Dataset.open(config.dataset)
+    episodes = held_out(Path(config.checkpoint), dataset)
+    every = captions(dataset, episodes)
+    scenes = unique_scenes(every, config.scenes, config.seed)
+    if len(scenes) < 2:
+        raise DatasetError(
+            f"{dataset.url}: expected two captions or more of scenes that {config.checkpoint} has not learned from, "
+            f"got {len(scenes)} of {len(episodes)} episodes; collect some with vla collect --captions 2 --seed 600000"
+        )
+    note(f"{len(scenes)} unique captions of {len(episodes)} episodes that {config.checkpoint} has not learned from")
+    places = ranks(embedder, dataset, scenes)
+    return [
+        share(f"sentence to picture, not the first of {len(scenes)}", places > 0, bar=20.0),
+        share(f"sentence to picture, not among the first five of {len(scenes)}", places > 4),
+        *_told_apart(embedder, dataset, "what lies on what, colours exchanged", resting(every), bar=10.0),
+        *_told_apart(embedder, dataset, "whole scenes, colours of two things exchanged", exchanged(every)),
+        *_told_apart(embedder, dataset, "what is beside what, the side turned round", turned(every)),
+    ]
+
+
+def ranks(embedder: Embedder, dataset: Dataset, scenes: Sequence[Caption]) -> Int64[np.ndarray, " b"]:
+    """How many pictures are nearer to each sentence than its own."""
+    images = embedder.images(pictures(dataset, embedder.camera, scenes))
+    near = embedder.texts([caption.text for caption in scenes]) @ images.T
+    own = np.diagonal(near)[:, None]
+    # As near as its own is no better than chance: half of those count as nearer, or all alike would be all right.
+    found: np.ndarray = (near > own).sum(axis=1) + (near == own).sum(axis=1) // 2
+    return found
+
+
+def _told_apart(
+    embedder: Embedder, dataset: Dataset, name: str, pairs: Iterable[tuple[Caption, str]], bar: float | None = None
+) -> list[Row]:
+    """Moments at which the sentence that is true is not the nearer one; nothing where the data has none."""
+    moments = list(pairs)
+    if not moments:
+        return []
+    right, wrong = zip(*((caption.text, other) for caption, other in moments), strict=True)
+    images = embedder.images(pictures(dataset, embedder.camera, [caption for caption, _ in moments]))
+    near = [(images * embedder.texts(texts)).sum(axis=1) for texts in (right, wrong)]
+    return [share(f"{name}, mistaken", near[0] <= near[1], bar=bar)]
+
+
+def share(name: str, wrong: Bool[np.ndarray, " b"], bar: float | None = None) -> Row:
+    """How much is wrong, in percent, with its 95 % interval."""
+    rate = success_rate(int(wrong.sum()), len(wrong))
+    title = f"{name} ({100 * rate.low:.1f} to {100 * rate.high:.1f} % of {len(wrong)})"
+    return Row(name=title, value=100 * rate.rate, unit="%", bar=bar)

@@ -1,0 +1,72 @@
+"""The own small towers: a picture by what stands where in it, a sentence by its words in their order.
+
+A picture that is pooled as a whole is a bag of what is in it: "red on blue" and "blue on red" would be one vector. So
+this tower looks at a few places, each by a learned map (TokenLearner, arXiv 2106.11297) that says what it found and
+where (spatial softmax, arXiv 1504.00702); what was found sees each other, and all of it side by side is the vector.
+"""
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor, nn
+
+from vla.models.kinds.two_tower import PictureTowerConfig, SentenceTowerConfig
+from vla.models.trunk.attention import Transformer, attention_mask
+from vla.models.trunk.config import TransformerConfig
+from vla.models.trunk.points import WAVES, cell_grid, waves
+
+
+class PictureTower(nn.Module):
+    """One for all cameras; which one it looks through is told."""
+
+    def __init__(self, config: PictureTowerConfig, cameras: int, out: int) -> None:
+        super().__init__()
+        c, width, tokens = config.channels, config.width, config.tokens
+        self.stem = nn.Conv2d(3, c, 6, stride=4, padding=1)  # overlapping patches
+        self.convs = nn.ModuleList(nn.Conv2d(c, c, 3, padding=1) for _ in range(2))
+        self.place = nn.Linear(WAVES, c)
+        self.score = nn.Conv2d(c, tokens, 1)
+        nn.init.normal_(self.score.weight, std=0.6)  # sharp and different maps, as of `ImageTokenizer`
+        self.found = nn.Linear(c + WAVES, width)
+        self.token = nn.Parameter(0.02 * torch.randn(tokens, width))
+        self.view = nn.Parameter(torch.zeros(cameras, width))
+        self.transformer = Transformer(TransformerConfig(width=width, layers=config.layers, heads=config.heads))
+        self.readout = nn.Linear(tokens * width, out)
+
+    def forward(self, pictures: UInt8[Tensor, "b y x 3"], camera: Int64[Tensor, " b"]) -> Float[Tensor, "b o"]:
+        """Of each picture, seen through its ``camera``."""
+        pixels = rearrange(pictures, "b y x c -> b c y x").to(self.stem.weight.dtype) / 127.5 - 1.0
+        features = torch.relu(self.stem(pixels))
+        for conv in self.convs:
+            features = features + torch.relu(conv(features))
+        height, width = features.shape[2:]
+        grid = cell_grid(height, width, like=features)  # (p, 2)
+        cells = rearrange(features, "b c y x -> b (y x) c") + self.place(waves(grid))
+        weights = rearrange(self.score(features), "b k y x -> b k (y x)").softmax(dim=-1)
+        tokens = self.found(torch.cat([weights @ cells, waves(weights @ grid)], dim=-1))  # (b, k, e)
+        tokens = tokens + self.token + self.view[camera][:, None]
+        block = torch.zeros(tokens.shape[:2], dtype=torch.long, device=tokens.device)
+        read, _ = self.transformer(tokens, attention_mask(block, torch.ones_like(block, dtype=torch.bool)))
+        vector: Tensor = self.readout(rearrange(read, "b k e -> b (k e)"))
+        return vector
+
+
+class SentenceTower(nn.Module):
+    """Words see each other in both directions; the mean of what they have become is the sentence."""
+
+    def __init__(self, config: SentenceTowerConfig, words: int, longest: int, out: int) -> None:
+        super().__init__()
+        width = config.width
+        self.words = nn.Embedding(max(1, words), width)
+        nn.init.normal_(self.words.weight, std=0.1)
+        self.position = nn.Parameter(0.1 * torch.randn(longest, width))
+        self.transformer = Transformer(TransformerConfig(width=width, layers=config.layers, heads=config.heads))
+        self.readout = nn.Linear(width, out)
+
+    def forward(self, text: Int64[Tensor, "b l"], valid: Bool[Tensor, "b l"]) -> Float[Tensor, "b o"]:
+        """Of a blank one, the same vector always."""
+        words = self.words(text) + self.position[: text.shape[1]]
+        read, _ = self.transformer(words, attention_mask(torch.zeros_like(text), valid))
+        weight = valid[..., None].to(read.dtype)
+        vector: Tensor = self.readout((read * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1))
+        return vector
