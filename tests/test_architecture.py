@@ -46,6 +46,7 @@ REGISTRIES = {
     "vla.bench.table",
     "vla.models.config",
     "vla.models.kinds.baselines",
+    "vla.models.kinds.language",
     "vla.models.kinds.table",
     "vla.models.kinds.two_tower",
     "vla.models.kinds.unified",

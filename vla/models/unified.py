@@ -23,6 +23,7 @@ zero, and layers of PyTorch begin as PyTorch's):
     Likeness        weights.* 0, metric.weight 0
     Views           weight ±0.02
     Grounding       position ±0.02
+    Matching        position ±0.02
     BinsHead        step_position ±0.02, joint_position ±0.02
     TokensHead      position ±0.02
     MaskedHead      position ±0.02
@@ -33,6 +34,10 @@ zero, and layers of PyTorch begin as PyTorch's):
     TextWriter      position ±0.02
     LayerScale      weight 1
     HfTowerReader   time 0
+    ConnectedReader time 0
+    GatedCrossAttention attention_opening 0, mlp_opening 0
+    Resampler       latents ±1
+    Compressor      queries ±0.02
     LoraLinear      lora_a ±0.58 / sqrt(inputs), lora_b 0
 """
 
@@ -48,6 +53,7 @@ from vla.core.errors import ConfigError
 from vla.core.lookup import lookup
 from vla.models.auxiliaries.auxiliary import Auxiliary
 from vla.models.committed import CommittedReader, kept
+from vla.models.fusion.gated import GatedLayers
 from vla.models.grafting import graft
 from vla.models.kinds.unified import UnifiedConfig
 from vla.models.model import Model
@@ -56,7 +62,7 @@ from vla.models.trunk.attention import Transformer
 from vla.models.trunk.initialisation import account
 from vla.models.trunk.inputs import Inputs, Metrics, Prediction, Targets, Written
 from vla.models.trunk.interface import Interface
-from vla.models.trunk.sequence import Reading, Segment
+from vla.models.trunk.sequence import Reading, Segment, causal
 from vla.models.trunk.vocabulary import SPECIALS, TokenTable, Vocabulary
 from vla.models.writers.writer import Writer
 
@@ -84,7 +90,8 @@ class UnifiedTransformer(Model):
         self.writers: Mapping[str, Writer] = _named(writers)
         vocabulary = Vocabulary(self._ranges())
         self.table = TokenTable(vocabulary, width, scale=config.trunk.embedding_scale, z_loss=config.z_loss)
-        self.trunk = Transformer(config.trunk)
+        between = GatedLayers(config.trunk, every=config.cross_every) if config.cross_every else None
+        self.trunk = Transformer(config.trunk, between)
         self.committed = CommittedReader(config.committed, interface, width) if config.committed else None
         asked = (auxiliary.segment(1, self.table) for auxiliary in self.auxiliaries.values())
         self.all_taught = self.head.reads_hidden or any(segment is not None for segment in asked)
@@ -236,6 +243,7 @@ class UnifiedTransformer(Model):
         segments: dict[str, Segment] = {}
         for name, reader in self.readers.items():
             segments[name] = reader(inputs, segments, self.table, activations)
+        segments = causal(segments) if self.config.causal else segments
         for auxiliary in self.auxiliaries.values():
             own = auxiliary.segment(len(inputs), self.table)
             if own is not None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from vla.core.config import Kinded
+from vla.core.config import Kinded, require_at_least_one
 from vla.core.errors import ConfigError
 from vla.models.trunk.interface import Interface
 
@@ -74,4 +74,28 @@ class PointingConfig(AuxiliaryConfig):
         return Pointing(self, interface)
 
 
-AUXILIARIES: dict[str, type[AuxiliaryConfig]] = {"grounding": GroundingConfig, "pointing": PointingConfig}
+@dataclass(frozen=True, kw_only=True)
+class MatchingConfig(AuxiliaryConfig):
+    """Tokens that are matched with the patches of a vision tower: ``pointing`` for readers of kind connected."""
+
+    kind: str = "matching"
+    signal: str = "pointing"
+    channels: int = 64
+    """Width of the tower."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least_one(self, "channels", where="model.auxiliaries.matching.")
+
+    def build(self, interface: Interface, width: int) -> "Auxiliary":
+        """See `AuxiliaryConfig.build`."""
+        from vla.models.auxiliaries.matching import Matching
+
+        return Matching(self, interface, width)
+
+
+AUXILIARIES: dict[str, type[AuxiliaryConfig]] = {
+    "grounding": GroundingConfig,
+    "pointing": PointingConfig,
+    "matching": MatchingConfig,
+}

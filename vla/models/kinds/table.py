@@ -2,6 +2,7 @@
 
 from vla.models.config import ModelConfig
 from vla.models.kinds.baselines import ActConfig, DiffusionConfig
+from vla.models.kinds.language import LanguageConfig
 from vla.models.kinds.two_tower import TwoTowerConfig
 from vla.models.kinds.unified import UnifiedConfig
 
@@ -10,4 +11,5 @@ MODELS: dict[str, type[ModelConfig]] = {
     "two-tower": TwoTowerConfig,
     "act": ActConfig,
     "diffusion": DiffusionConfig,
+    "language": LanguageConfig,
 }

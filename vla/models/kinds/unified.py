@@ -9,7 +9,8 @@ from vla.core.errors import ConfigError
 from vla.models.auxiliaries.config import AuxiliaryConfig, GroundingConfig, PointingConfig
 from vla.models.config import ModelConfig
 from vla.models.heads.config import BinsHeadConfig, HeadConfig
-from vla.models.readers.config import ImagesConfig, ReaderConfig, StateConfig, TextConfig, in_order
+from vla.models.readers.config import ImagesConfig, ReaderConfig, StateConfig, TextConfig
+from vla.models.readers.order import in_order
 from vla.models.text.config import PretrainedConfig
 from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.interface import Interface
@@ -35,6 +36,12 @@ class UnifiedConfig(ModelConfig):
     )
     """What turns inputs into tokens, in the order of the sequence; each sees what those before it have read. Who is
     asked by another comes before it, wherever a recipe names it."""
+    causal: bool = False
+    """Each token of the inputs sees those before it alone, as language models have learned to read (LLaVA, Qwen-VL,
+    Flamingo); by default all see each other (PaliGemma)."""
+    cross_every: int = 0
+    """Before every so many blocks of the trunk stands gated cross-attention to what readers laid aside (Flamingo);
+    0 has none."""
     z_loss: float = 0.0
     """Weight of the squared logarithm of the normaliser in losses over the vocabulary; 1e-4 keeps logits small."""
     head: HeadConfig = field(default_factory=BinsHeadConfig)
@@ -54,12 +61,26 @@ class UnifiedConfig(ModelConfig):
         if self.z_loss < 0:
             raise ConfigError(f"model.z_loss={self.z_loss} must be at least 0")
         object.__setattr__(self, "readers", in_order(self.readers))
+        self._check_crossing()
         for part, others in (("auxiliaries", ()), ("writers", tuple(self.auxiliaries))):
             if taken := {"action", *others}.intersection(getattr(self, part)):
                 raise ConfigError(f"model.{part}.{min(taken)}: so another loss is called; give it another name")
         if not 0 <= self.committed < self.horizon:
             raise ConfigError(
                 f"model.committed={self.committed} must be at least 0 and below model.horizon={self.horizon}"
+            )
+
+    def _check_crossing(self) -> None:
+        """`ConfigError` where tokens are laid aside that nobody looks at, or looked for where none are."""
+        aside = [name for name, reader in self.readers.items() if reader.lays_aside]
+        if self.cross_every < 0:
+            raise ConfigError(f"model.cross_every={self.cross_every} must be at least 0")
+        if aside and not self.cross_every:
+            raise ConfigError(f"model.readers.{aside[0]}: nobody looks at what it lays aside; set model.cross_every")
+        if self.cross_every and not aside:
+            raise ConfigError(
+                f"model.cross_every={self.cross_every}: no reader lays tokens aside to look at; set aside of one of "
+                "kind connected"
             )
 
     @property

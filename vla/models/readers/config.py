@@ -1,12 +1,13 @@
 """Readers by kind: what turns inputs into tokens. Free of heavy imports."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from vla.core.config import Kinded, require_at_least_one
 from vla.core.errors import ConfigError
+from vla.models.fusion.config import ConnectorConfig, LinearConfig
 from vla.models.trunk.interface import Interface
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ class ReaderConfig(Kinded):
         """Whether it reads spoken instructions."""
         return False
 
+    @property
+    def lays_aside(self) -> bool:
+        """Whether its tokens stand beside the sequence."""
+        return False
+
     def resolved(self) -> "ReaderConfig":
         """The same with paths that hold in any folder."""
         return self
@@ -56,6 +62,13 @@ class TextConfig(ReaderConfig):
     layers: int = 1
     """Of that transformer; 0 leaves the tokens as the table has them, as a language model reads them."""
     heads: int = 4
+    behind: tuple[str, ...] = ()
+    """Readers whose tokens stand before it, such as pictures that the text is about; by default it comes first."""
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """See `ReaderConfig.asked`."""
+        return self.behind
 
     def build(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> "Reader":
         """See `ReaderConfig.build`."""
@@ -227,17 +240,14 @@ class TowerConfig:
 
     def __post_init__(self) -> None:
         names = ("width", "layers", "heads", "hidden", "patch", "image")
-        require_at_least_one(self, *names, where="model.readers.hf-tower.tower.")
+        require_at_least_one(self, *names, where="model.readers: tower.")
         for many, of in (("width", "heads"), ("image", "patch")):
-            if getattr(self, many) % getattr(self, of):
-                raise ConfigError(
-                    f"model.readers.hf-tower.tower.{many}={getattr(self, many)} must be a multiple of "
-                    f"{of}={getattr(self, of)}"
-                )
+            if (value := getattr(self, many)) % (parts := getattr(self, of)):
+                raise ConfigError(f"model.readers: tower.{many}={value} must be a multiple of {of}={parts}")
         for name in ("mean", "std"):
             values = getattr(self, name)
             if len(values) != 3 or (name == "std" and min(values) <= 0):
-                raise ConfigError(f"model.readers.hf-tower.tower.{name}: expected three numbers, got {list(values)}")
+                raise ConfigError(f"model.readers: tower.{name}: expected three numbers, got {list(values)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,6 +302,41 @@ class CodesConfig(ReaderConfig):
         return CodesReader(self, interface, width, fitted_codec(fitted))
 
 
+@dataclass(frozen=True, kw_only=True)
+class ConnectedConfig(ReaderConfig):
+    """Pictures through a vision tower and a connector into the width of a language model; instead of ``images``."""
+
+    kind: str = "connected"
+    tower: TowerConfig | None = None
+    """A vision transformer; by default what the folder says."""
+    folder: str = ""
+    """Of a pretrained tower, as of ``hf-tower``; without one a tower begins untrained, or as ``--init`` has it."""
+    left_out: int = 0
+    """Last blocks of the tower that are left out, and with them the norm behind the last: LLaVA reads its layer -2."""
+    connector: ConnectorConfig = field(default_factory=LinearConfig)
+    """What makes tokens of patches."""
+    aside: bool = False
+    """Its tokens do not stand in the sequence: those behind it look at them by cross-attention (model.cross_every)."""
+
+    def __post_init__(self) -> None:
+        if self.tower is None:
+            object.__setattr__(self, "tower", HfTowerConfig(folder=self.folder).tower)
+        assert self.tower is not None
+        if not 0 <= self.left_out < self.tower.layers:
+            raise ConfigError(f"model.readers: left_out={self.left_out}: the tower has {self.tower.layers} layers")
+
+    @property
+    def lays_aside(self) -> bool:
+        """See `ReaderConfig.lays_aside`."""
+        return self.aside
+
+    def build(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> "Reader":
+        """See `ReaderConfig.build`."""
+        from vla.models.readers.connected import ConnectedReader
+
+        return ConnectedReader(self, interface, width)
+
+
 READERS: dict[str, type[ReaderConfig]] = {
     "text": TextConfig,
     "images": ImagesConfig,
@@ -301,27 +346,5 @@ READERS: dict[str, type[ReaderConfig]] = {
     "hf-tower": HfTowerConfig,
     "codes": CodesConfig,
     "sound": SoundConfig,
+    "connected": ConnectedConfig,
 }
-
-
-def in_order(readers: Mapping[str, ReaderConfig]) -> dict[str, ReaderConfig]:
-    """The same, each behind those that it asks; else in the order in which they stand. `ConfigError` if one is missing.
-
-    A recipe adds a reader at the end, and may not say where else.
-    """
-    placed: dict[str, ReaderConfig] = {}
-
-    def place(name: str, above: tuple[str, ...]) -> None:
-        if name in above:
-            raise ConfigError(f"model.readers: {' asks '.join((*above, name))}: no reader can come before itself")
-        for asked in readers[name].asked:
-            if asked not in readers:
-                raise ConfigError(
-                    f"model.readers.{name} asks {asked!r}, and there is no such reader; there are {', '.join(readers)}"
-                )
-            place(asked, (*above, name))
-        placed.setdefault(name, readers[name])
-
-    for name in readers:
-        place(name, ())
-    return placed

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vla.core.errors import ConfigError
-from vla.models.trunk.block import Attend, Block, Norm
+from vla.models.trunk.block import Aside, Attend, Between, Block, Norm
 from vla.models.trunk.cache import Cache, GrowingCache
 from vla.models.trunk.config import TransformerConfig
 from vla.models.trunk.rotary import turns
@@ -79,10 +79,12 @@ def _two_products(
 class Transformer(nn.Module):
     """Pre-norm transformer with RMS norms, and a key-value cache on demand."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, between: Between | None = None) -> None:
+        """``between`` its blocks may stand what looks aside."""
         super().__init__()
         self.config = config
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.between = between
         self.norm = Norm(config.width, config)
 
     def forward(
@@ -91,6 +93,7 @@ class Transformer(nn.Module):
         mask: Bool[Tensor, "b q l"] | Attend,
         cache: Cache | None = None,
         position: Int64[Tensor, "q 3"] | None = None,
+        aside: Aside | None = None,
     ) -> tuple[Float[Tensor, "b q e"], Cache]:
         """Run tokens ``x`` at (time, row, column), and keep their keys and values in ``cache``.
 
@@ -107,7 +110,10 @@ class Transformer(nn.Module):
                 position = torch.arange(x.shape[1], device=x.device)[:, None].expand(-1, 3)
             by = turns(position, config.size, config.rope, config.rope_sections)
         again = config.recompute and torch.is_grad_enabled()
+        seen = aside.seen(cache.start, cache.start + x.shape[1]) if self.between is not None and aside else None
         for layer, block in enumerate(self.blocks):
+            if self.between is not None and aside is not None:
+                x = self.between(x, layer, aside.x, seen)
             if again:
                 x = checkpoint(block, x, attend, cache, layer, by, use_reentrant=False)
             else:

@@ -1,10 +1,15 @@
-"""One block of a transformer: attention, then an MLP, each behind a norm and added to what came in."""
+"""One block of a transformer: attention, then an MLP, each behind a norm and added to what came in.
 
-from collections.abc import Callable
+And what may stand between blocks: layers that read what is laid aside, tokens that are no part of the sequence.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from vla.models.trunk.cache import Cache
@@ -61,10 +66,62 @@ class Block(nn.Module):
             q, k = rotate(q, by), rotate(k, by)
         read = attend(q, *cache.put(layer, k, v))
         x = x + self.out(read.transpose(1, 2).flatten(2))
-        made: Tensor = self.down(self._hidden(self.norm_mlp(x)))
+        made: Tensor = self.down(activated(self.norm_mlp(x), self.up, self.gate, silu=self.silu))
         return x + made
 
-    def _hidden(self, x: Float[Tensor, "b q e"]) -> Float[Tensor, "b q m"]:
-        gate = self.up(x) if self.gate is None else self.gate(x)
-        gate = F.silu(gate) if self.silu else F.gelu(gate, approximate="tanh")
-        return gate if self.gate is None else gate * self.up(x)
+
+def activated(
+    x: Float[Tensor, "b q e"], up: nn.Linear, gate: nn.Linear | None, *, silu: bool
+) -> Float[Tensor, "b q m"]:
+    """The hidden units of an MLP, with a gate or without."""
+    chosen = up(x) if gate is None else gate(x)
+    chosen = F.silu(chosen) if silu else F.gelu(chosen, approximate="tanh")
+    return chosen if gate is None else chosen * up(x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aside:
+    """Tokens beside a sequence: each picture's stand before one of its tokens, and are seen from there on."""
+
+    x: Float[Tensor, "b k e"]
+    valid: Bool[Tensor, "b k"]
+    place: Int64[Tensor, " k"]
+    """How many tokens of the sequence come before the picture."""
+
+    @staticmethod
+    def joined(parts: "Sequence[Aside]") -> "Aside":
+        """Those of all, one behind the other."""
+        return Aside(
+            x=torch.cat([part.x for part in parts], dim=1),
+            valid=torch.cat([part.valid for part in parts], dim=1),
+            place=torch.cat([part.place for part in parts]),
+        )
+
+    def seen(self, start: int, stop: int) -> Bool[Tensor, "b q k"]:
+        """What the tokens from ``start`` to before ``stop`` see: each the latest picture before it, and no other."""
+        index = torch.arange(start, stop, device=self.place.device)
+        before = self.valid[:, None] & (self.place <= index[:, None])  # (b, q, k)
+        latest = torch.where(before, self.place, -1).amax(dim=-1, keepdim=True)
+        return before & (self.place == latest)
+
+    def rows(self, rows: Int64[Tensor, " r"]) -> "Aside":
+        """Those of some samples."""
+        return Aside(x=self.x[rows], valid=self.valid[rows], place=self.place)
+
+    def detached(self) -> "Aside":
+        """The same, through which no gradient flows."""
+        return Aside(x=self.x.detach(), valid=self.valid, place=self.place)
+
+    def repeated(self, times: int) -> "Aside":
+        """Those of the batch ``times`` times, one after the other."""
+        return Aside(x=self.x.repeat(times, 1, 1), valid=self.valid.repeat(times, 1), place=self.place)
+
+
+class Between(nn.Module, ABC):
+    """What stands between the blocks of a transformer and reads what is laid aside."""
+
+    @abstractmethod
+    def forward(
+        self, x: Float[Tensor, "b q e"], layer: int, aside: Float[Tensor, "b k e"], seen: Bool[Tensor, "b q k"]
+    ) -> Float[Tensor, "b q e"]:
+        """The tokens as block ``layer`` gets them."""

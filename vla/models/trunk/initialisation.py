@@ -64,6 +64,7 @@ INITIAL: Mapping[str, Mapping[str, Rule]] = {
     "Likeness": {"weights.*": Constant(0.0), "metric.weight": Constant(0.0)},
     "Views": {"weight": Normal(0.02)},
     "Grounding": {"position": Normal(0.02)},
+    "Matching": {"position": Normal(0.02)},
     "BinsHead": {"step_position": Normal(0.02), "joint_position": Normal(0.02)},
     "TokensHead": {"position": Normal(0.02)},
     "MaskedHead": {"position": Normal(0.02)},
@@ -75,6 +76,11 @@ INITIAL: Mapping[str, Mapping[str, Rule]] = {
     "LayerScale": {"weight": Constant(1.0)},
     "Learned": {"value": Constant()},
     "HfTowerReader": {"time": Constant(0.0)},
+    "ConnectedReader": {"time": Constant(0.0)},
+    # Closed: a language model begins as if there were no pictures.
+    "GatedCrossAttention": {"attention_opening": Constant(0.0), "mlp_opening": Constant(0.0)},
+    "Resampler": {"latents": Normal(1.0)},  # as different from each other as what they are added to is large
+    "Compressor": {"queries": Normal(0.02)},
     "LoraLinear": {"lora_a": Normal(0.58, "inputs"), "lora_b": Constant(0.0)},  # A as PyTorch's layers begin
 }
 """Of each class, patterns of its parameters' names. Read aloud in `vla.models.unified`."""

@@ -9,7 +9,7 @@ in Qwen2-VL (arXiv 2409.12191): the place of a picture's patch in the sequence d
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from vla.models.trunk.attention import Transformer
+from vla.models.trunk.block import Aside
 from vla.models.trunk.cache import Cache, GrowingCache, Marks, StaticCache
 from vla.models.trunk.line import Line, static_line
 
@@ -37,6 +38,8 @@ class Segment:
     """Which of the sequences that share a row; see `vla.models.trunk.packing`."""
     position: Int64[Tensor, "l 3"] | None = None
     """Time, row and column of each token, from the beginning of the segment; by default 0, 1, 2, … on all three."""
+    aside: bool = False
+    """They are no part of the sequence: what is behind them looks at them by cross-attention."""
     span: Place | None = None
     """Places that it takes, however many tokens it has: what is behind it does not move with its padding."""
 
@@ -94,6 +97,28 @@ def side_by_side(parts: Sequence[Segment], position: Int64[Tensor, "l 3"] | None
     )
 
 
+def causal(segments: Mapping[str, Segment]) -> dict[str, Segment]:
+    """The same, in which each token sees those before it alone; all of them in blocks below 0."""
+    block = -sum(part.x.shape[1] for part in segments.values())
+    ordered = {}
+    for name, part in segments.items():
+        blocks = torch.arange(block, block + part.x.shape[1], device=part.x.device)
+        ordered[name], block = replace(part, block=blocks), block + part.x.shape[1]
+    return ordered
+
+
+def laid_aside(segments: Iterable[Segment]) -> Aside | None:
+    """What is no part of the sequence, and behind how many of its tokens each stands; None where all is part of it."""
+    place, parts = 0, []
+    for part in segments:
+        if part.aside:
+            places = torch.full((part.x.shape[1],), place, device=part.x.device)
+            parts.append(Aside(x=part.x, valid=part.valid, place=places))
+        else:
+            place += part.x.shape[1]
+    return Aside.joined(parts) if parts else None
+
+
 class Prefix(ABC):
     """The tokens before the next ones, to go on from as often and in as many ways as a head likes."""
 
@@ -128,6 +153,8 @@ class CachedPrefix(Prefix):
     valid: Bool[Tensor, "b l"]
     next: Place = 0
     """Where the next segment begins."""
+    aside: Aside | None = None
+    """What its tokens and those behind them look at beside the sequence."""
 
     def extend(self, trunk: Transformer, segment: Segment) -> tuple[Float[Tensor, "b q e"], "CachedPrefix"]:
         """See `Prefix.extend`."""
@@ -138,24 +165,26 @@ class CachedPrefix(Prefix):
             trunk.attend(cache, segment.x),
             cache,
             segment.positions(self.next) if trunk.config.rope is not None else None,
+            self.aside,
         )
         valid = cache.marks.valid[:, : cache.start + segment.x.shape[1]]
-        return hidden, CachedPrefix(cache=cache, valid=valid, next=segment.next(self.next))
+        return hidden, CachedPrefix(cache=cache, valid=valid, next=segment.next(self.next), aside=self.aside)
 
     def ahead(self, trunk: Transformer, like: Float[Tensor, "b e"], length: int, block: int) -> Line:
         """See `Prefix.ahead`."""
-        if not isinstance(self.cache, StaticCache):
+        if not isinstance(self.cache, StaticCache) or trunk.between is not None:
             return super().ahead(trunk, like, length, block)
         position = torch.arange(length, device=like.device) + self.next
         return static_line(trunk, self.cache, position[:, None].expand(-1, 3), like, block)
 
     def detached(self) -> "CachedPrefix":
         """See `Prefix.detached`."""
-        return replace(self, cache=self.cache.detached())
+        return replace(self, cache=self.cache.detached(), aside=self.aside and self.aside.detached())
 
     def repeated(self, times: int) -> "CachedPrefix":
         """See `Prefix.repeated`."""
-        return replace(self, cache=self.cache.repeated(times), valid=self.valid.repeat(times, 1))
+        aside = self.aside and self.aside.repeated(times)
+        return replace(self, cache=self.cache.repeated(times), valid=self.valid.repeat(times, 1), aside=aside)
 
 
 class _Extended(Line):
@@ -183,9 +212,10 @@ class Reading(Prefix):
         assert not (room and torch.is_grad_enabled()), (
             "a static cache has no gradients: read with room=0, or in no_grad"
         )
-        self._trunk, self._room = trunk, room
-        self._lengths = {name: part.x.shape[1] for name, part in segments.items()}
-        self._whole = joined(list(segments.values()))
+        self._trunk, self._room, self._aside = trunk, room, laid_aside(segments.values())
+        inside = {name: part for name, part in segments.items() if not part.aside}
+        self._lengths = {name: part.x.shape[1] for name, part in inside.items()}
+        self._whole = joined(list(inside.values()))
         self.valid = self._whole.valid
         self._found: tuple[Float[Tensor, "b l e"], CachedPrefix] | None = None
 
@@ -207,7 +237,9 @@ class Reading(Prefix):
         length = self._whole.x.shape[1]
         hidden, longer = self._nothing(0).extend(trunk, joined([self._whole, segment]))
         assert isinstance(longer.cache, GrowingCache)
-        own = CachedPrefix(cache=longer.cache.first(length), valid=self.valid, next=self._whole.next(0))
+        own = CachedPrefix(
+            cache=longer.cache.first(length), valid=self.valid, next=self._whole.next(0), aside=self._aside
+        )
         self._found = hidden[:, :length], own
         return hidden[:, length:], longer
 
@@ -229,7 +261,8 @@ class Reading(Prefix):
         """Of some samples alone, to go on from in a way that is not that of the others; made without room."""
         prefix = self.cached
         assert isinstance(prefix.cache, GrowingCache), "a static cache holds one line of extensions, of all samples"
-        return replace(prefix, cache=prefix.cache.rows(rows), valid=prefix.valid[rows])
+        aside = prefix.aside and prefix.aside.rows(rows)
+        return replace(prefix, cache=prefix.cache.rows(rows), valid=prefix.valid[rows], aside=aside)
 
     def _read(self) -> tuple[Float[Tensor, "b l e"], CachedPrefix]:
         if self._found is None:
@@ -238,4 +271,4 @@ class Reading(Prefix):
 
     def _nothing(self, room: int) -> CachedPrefix:
         cache = StaticCache(self._whole.x.shape[1] + room) if room else GrowingCache()
-        return CachedPrefix(cache=cache, valid=self.valid[:, :0])
+        return CachedPrefix(cache=cache, valid=self.valid[:, :0], aside=self._aside)
