@@ -23,6 +23,7 @@ VERBS = {
     "emulate": "emulate servos on a line that any program can open",
     "serve": "serve a policy to robots and simulators over a websocket",
     "envs": "list the environments",
+    "compare": "train and measure kinds of multimodal models on one task",
     "recommend": "say which kind of multimodal model a task wants, and why",
     "bench": "measure speed against peers and floors",
 }
@@ -32,6 +33,7 @@ _MODULES = {
     "ask": "writing.ask",
     "imagine": "writing.imagine",
     "explain": "writing.explain",
+    "compare": "paradigms.compare",
     "recommend": "paradigms.recommend",
 }
 """Of verbs that are a folder of verbs, with a module ``group`` that chooses among them, and of those that share one."""

@@ -27,7 +27,7 @@ from vla.envs.tabletop.scene.mjcf import PLATE_HEIGHT_M
 from vla.evaluation.statistics import SuccessRate, success_rate
 from vla.paradigms.reports.describing import Describer, describe
 
-BINDING: Mapping[str, Any] = {"colours": ("red", "blue")}
+BINDING: Mapping[str, Any] = {"colours": ["red", "blue"]}
 """Settings of ``tabletop/place`` with blocks and plates of the same two colours: every pair of them is there."""
 _SCENES_A_PROBE = 40
 """Scenes that are looked at for one probe, before it is an error that there is none."""
