@@ -25,6 +25,7 @@ VERBS = {
     "emulate": "emulate servos on a line that any program can open",
     "serve": "serve a policy to robots and simulators over a websocket",
     "envs": "list the environments",
+    "compare": "train and measure kinds of multimodal models on one task",
     "recommend": "say which kind of multimodal model a task wants, and why",
     "bench": "measure speed against peers and floors",
 }
@@ -34,6 +35,7 @@ _MODULES = {
     "ask": "writing.ask",
     "imagine": "writing.imagine",
     "explain": "writing.explain",
+    "compare": "paradigms.compare",
     "recommend": "paradigms.recommend",
     "search": "towers.search",
 }
