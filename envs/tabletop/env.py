@@ -1,7 +1,8 @@
 """The tabletop as a Gymnasium environment, for any family of tasks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import gymnasium
@@ -167,12 +168,15 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         """
         situation = self.situation
         things = self.task.focus(situation) if self.task.focus else self.goal.things
-        return {**self._where(things), "approach": np.asarray(self.task.plan(situation).tool_m, np.float32)}
+        return {
+            **self._where(things[0], things[-1]),
+            "approach": np.asarray(self.task.plan(situation).tool_m, np.float32),
+        }
 
-    def _where(self, things: tuple[Thing, ...]) -> dict[str, np.ndarray]:
-        """Where the first and the last of them are, on the table and in each camera's image."""
+    def _where(self, first: Thing, last: Thing) -> dict[str, np.ndarray]:
+        """Where they are, on the table and in each camera's image."""
         world = self.world
-        positions = [world.position_m(thing) for thing in (things[0], things[-1])]
+        positions = [world.position_m(thing) for thing in (first, last)]
         metres = [p[: len(axes)] for p, axes in zip(positions, _GROUNDED.values(), strict=True)]
         points = [image_point(world.model, world.data, camera, p) for camera in CAMERAS for p in positions]
         return {
@@ -182,18 +186,18 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     def questions(self) -> Sequence[Question]:
         """What can be asked of the scene as it is now; see `vla.envs.tabletop.questions`."""
-        return tuple(self._about(*asked) for asked in scene_questions(self.situation))
+        told = cache(self._told)  # a hundred questions are about a few pairs of things
+        return tuple(_about(*asked, told) for asked in scene_questions(self.situation))
 
     def deed(self) -> Question:
         """The question what was done."""
-        return self._about(deed_question(self.task, self.situation), self.goal.things)
+        return _about(deed_question(self.task, self.situation), self.goal.things, self._told)
 
-    def _about(self, question: Question, things: tuple[Thing, ...]) -> Question:
-        """With where its things are: of a few things, since there are places for a first and a last one."""
-        if not 1 <= len(things) <= len(_GROUNDED):
-            return question
-        told = {name: tuple(round(float(v), 4) for v in values) for name, values in self._where(things).items()}
-        return replace(question, signals=told)
+    def _told(self, first: Thing, last: Thing) -> dict[str, tuple[float, ...]]:
+        """`_where` in a question."""
+        return {
+            name: tuple(values.astype(float).round(4).tolist()) for name, values in self._where(first, last).items()
+        }
 
     def witness(self) -> Witnessed:
         """Where everything is, and what the arm touches."""
@@ -290,6 +294,13 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         phrases = tuple(task.templates[i].format(**named) for i in order)
         self.instruction = "" if language == "blank" else phrases[0]
         self.instruction_alternatives = () if language == "blank" else phrases[1:]
+
+
+def _about(
+    question: Question, things: tuple[Thing, ...], told: Callable[[Thing, Thing], dict[str, tuple[float, ...]]]
+) -> Question:
+    """With where its things are: of a few things, since there are places for a first and a last one."""
+    return replace(question, signals=told(things[0], things[-1])) if 1 <= len(things) <= len(_GROUNDED) else question
 
 
 def _belongs(task: Task, layout: Layout, goal: Goal, split: str) -> bool:
