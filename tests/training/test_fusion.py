@@ -11,7 +11,7 @@ import torch
 from vla.core.config import from_dict, to_dict
 from vla.core.errors import ConfigError
 from vla.models.checkpoint import load_model
-from vla.models.fusion.language import LanguageModel
+from vla.models.language.model import LanguageModel
 from vla.models.unified import UnifiedTransformer
 from vla.training.engines import train
 from vla.training.metrics import read_metrics

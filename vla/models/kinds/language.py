@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageConfig(ModelConfig):
-    """A causal language model of a dataset's own text, for others to begin with: see `vla.models.fusion.language`."""
+    """A causal language model of a dataset's own text, for others to begin with: see `vla.models.language.model`."""
 
     kind: str = "language"
     trunk: TransformerConfig = field(default_factory=TransformerConfig)
@@ -26,6 +26,6 @@ class LanguageConfig(ModelConfig):
 
     def build(self, interface: Interface, fitted: Mapping[str, Any]) -> "Model":
         """See `ModelConfig.build`."""
-        from vla.models.fusion.language import LanguageModel
+        from vla.models.language.model import LanguageModel
 
         return LanguageModel(self, interface)
