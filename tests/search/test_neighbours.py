@@ -64,8 +64,9 @@ def test_a_filter_is_held_to_and_costs_no_recall(
 def test_without_more_lists_a_filter_would_cost_recall(
     made: Neighbours, rows: np.ndarray, queries: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    allowed = np.random.default_rng(1).random(len(rows)) < 0.05
-    monkeypatch.setattr(Neighbours, "_more", lambda self, probes, left: probes)
+    allowed = np.random.default_rng(1).random(len(rows)) < 0.3
+    grown = lambda self, probes, left: probes if left != len(self) // 4 else self.index.nlist  # noqa: E731
+    monkeypatch.setattr(Neighbours, "_more", grown)
     best = exact(rows[allowed], queries, NEAREST)[0][:, -1]
     found = [made.nearest(query, NEAREST, allowed)[0] for query in queries]
     hits = [(scores >= low - neighbours.TIE).sum() / NEAREST for scores, low in zip(found, best, strict=True)]
