@@ -47,6 +47,11 @@ class LearnedPolicy(Acting):
         self._device = choose_device(device)
         self._checkpoint, self._bfloat16 = checkpoint, precision == "bfloat16"
         blueprint, self._model = load_model(checkpoint, self._device)
+        if not blueprint.config.acts:
+            raise ConfigError(
+                f"checkpoint {checkpoint} embeds, and does not act: it was trained with model.action=0; train one that "
+                "does, or use it with vla search and vla data relabel --success-by"
+            )
         self._answer = acting(self._model, compile, self._device)
         self._preprocessor = blueprint.preprocessor
         try:

@@ -1,6 +1,6 @@
 """How success is said of families of the tabletop, in the words of their captions."""
 
-from vla.core.prompts import Prompts
+from vla.envs.prompts import Prompts
 from vla.envs.tabletop.scene.mjcf import COLOURS
 from vla.envs.tabletop.tasks.place import PLACE
 from vla.envs.tabletop.tasks.put_in_bowl import PUT_IN_BOWL

@@ -8,10 +8,10 @@ from jaxtyping import Float, Float64
 
 from vla.core.errors import ConfigError, ContractError
 from vla.core.lookup import lookup
-from vla.core.prompts import Prompts
 from vla.datasets.dataset import Dataset
+from vla.envs.prompts import Prompts
 from vla.envs.tabletop.prompts import PROMPTS
-from vla.evaluation.detection import Auroc, Bin, Calibration, auroc, calibrate, calibration_error, reliability
+from vla.evaluation.detection.auroc import Auroc, Bin, Calibration, auroc, calibrate, calibration_error, reliability
 from vla.models.contrastive.embedder import Embedder
 from vla.training.samples import Episodes
 

@@ -38,7 +38,8 @@ def captions(dataset: Dataset, episodes: Int64[np.ndarray, " _"]) -> list[Captio
 
 def unique_scenes(every: Sequence[Caption], number: int, seed: int) -> list[Caption]:
     """One caption of all that is there of each of so many episodes at most, each of which is said of one alone."""
-    rng, one = np.random.default_rng(seed), {}
+    rng = np.random.default_rng(seed)
+    one: dict[int, Caption] = {}
     for caption in (every[i] for i in rng.permutation(len(every))):
         if caption.question.kind == SCENE:
             one.setdefault(caption.episode, caption)

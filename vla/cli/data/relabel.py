@@ -82,8 +82,8 @@ def _seen(dataset: "Dataset", checkpoint: Path, arguments: Arguments) -> tuple[d
     import numpy as np
 
     from vla.core.config import from_dict
-    from vla.core.prompts import Prompts
     from vla.datasets.dataset import Dataset
+    from vla.envs.prompts import Prompts
     from vla.models.contrastive.embedder import Embedder
     from vla.training.detector import fit_detector
     from vla.training.held_out import held_out

@@ -53,12 +53,12 @@ class Embedder:
             raise ContractError(
                 f"the checkpoint sees pictures of {height}x{width}, got {y}x{x}; render or resize them to that"
             )
-        return self._together(self._seen(part) for part in _batches(pictures))
+        return self._together(self._seen(pictures[part]) for part in _batches(len(pictures)))
 
     @torch.inference_mode()
     def texts(self, sentences: Sequence[str]) -> Float32[np.ndarray, "b e"]:
         """A vector of each sentence; one that is longer than any that it has learned is a `ContractError`."""
-        return self._together(self._read(part) for part in _batches(sentences))
+        return self._together(self._read(sentences[part]) for part in _batches(len(sentences)))
 
     @torch.inference_mode()
     def logits(
@@ -90,5 +90,5 @@ class Embedder:
         return found
 
 
-def _batches(values: np.ndarray | Sequence[str]) -> Iterator[np.ndarray | Sequence[str]]:
-    return (values[start : start + _BATCH] for start in range(0, len(values), _BATCH))
+def _batches(count: int) -> Iterator[slice]:
+    return (slice(start, start + _BATCH) for start in range(0, count, _BATCH))

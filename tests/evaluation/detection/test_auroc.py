@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vla.core.errors import ConfigError
-from vla.evaluation.detection import auroc, calibrate, calibration_error, reliability
+from vla.evaluation.detection.auroc import auroc, calibrate, calibration_error, reliability
 
 
 def _scores(seed: int, n: int = 60) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from vla.core.errors import ConfigError
-from vla.core.prompts import Prompts
+from vla.envs.prompts import Prompts
 from vla.envs.recording import finish
 from vla.envs.registry import env_spec, make_expert
 from vla.envs.tabletop.prompts import PROMPTS
