@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "collection": {"core", "datasets", "envs"},
     "training": ALL - {"deploy", "report", "bench", "paradigms", "cli"},
     "report": {"core", "envs", "evaluation", "training", "datasets"},
-    "bench": ALL - {"paradigms", "cli"},
+    "bench": ALL - {"cli"},
     "paradigms": ALL - {"deploy", "cli"},
     "cli": ALL,
 }
