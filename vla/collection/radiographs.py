@@ -107,9 +107,9 @@ def _effusion(rng: np.random.Generator, x: Mask, y: Mask, finding: Finding, shif
 
 
 def _stripes(rng: np.random.Generator, x: Mask, y: Mask, finding: Finding, shift: np.ndarray) -> Mask:
-    """Slanted lines, few or many."""
-    period = {"small": 9.0, "large": 4.5}[finding.size]
-    lines: Mask = np.clip(np.cos(2 * np.pi * (x + y + rng.uniform(0, period)) / period) - 0.3, 0, 1)
+    """Slanted lines, thin or thick."""
+    thin = {"small": 0.6, "large": -0.1}[finding.size]
+    lines: Mask = np.clip(np.cos(2 * np.pi * ((x + y) / 8.0 + rng.random())) - thin, 0, 1)
     return lines
 
 
