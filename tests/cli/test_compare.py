@@ -47,7 +47,9 @@ def test_tables_of_what_is_measured_already(call: Callable, tmp_path: Path) -> N
     options = [word for name, file in files.items() for word in (f"--{name}", file)]
     ran = call("compare", "--runs", *runs, *options)
     assert ran.code == 0, ran.err
-    assert "As it is said: spatial reasoning of unified (“Best”)" in ran.out.replace("\n", " ")
+    as_said, otherwise = ran.out.replace("\n", " ").split("Otherwise than it is said:")
+    assert "spatial reasoning of unified (“Best”)" in as_said
+    assert "spatial reasoning of fusion (“Good”)" in otherwise
     assert "| one | unified | 97" in files["markdown"].read_text()
     assert "llava" in files["html"].read_text()
     value = json.loads(files["json"].read_text())
