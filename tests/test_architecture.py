@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "search": {"core", "datasets"},
     "training": ALL - {"deploy", "search", "report", "bench", "paradigms", "cli"},
     "report": {"core", "envs", "evaluation", "training", "datasets", "search"},
-    "bench": ALL - {"paradigms", "cli"},
+    "bench": ALL - {"cli"},
     "paradigms": ALL - {"deploy", "cli"},
     "cli": ALL,
 }

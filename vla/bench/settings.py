@@ -283,6 +283,20 @@ class SoakConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FindingsConfig:
+    """How many findings of synthetic pictures a checkpoint reports."""
+
+    checkpoint: tyro.conf.Positional[str] = ""
+    """One with a writer of text, trained on what vla data draw writes."""
+    pictures: int = 200
+    seed: int = 500_000
+    """Picture i is drawn from seed + i."""
+
+    def __post_init__(self) -> None:
+        require_at_least_one(self, "pictures", where="bench findings: ")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModalitiesConfig:
     """What a checkpoint writes beside actions, on scenes that it has not seen."""
 

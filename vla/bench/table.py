@@ -11,6 +11,7 @@ from vla.bench.settings import (
     CrashConfig,
     DamageConfig,
     EnvConfig,
+    FindingsConfig,
     FuzzConfig,
     IndexConfig,
     LabelsConfig,
@@ -93,6 +94,12 @@ def _labels(config: LabelsConfig, note: Note) -> list[Row]:
     return bench_labels(config, note)
 
 
+def _findings(config: FindingsConfig, note: Note) -> list[Row]:
+    from vla.bench.findings import bench_findings
+
+    return bench_findings(config, note)
+
+
 def _modalities(config: ModalitiesConfig, note: Note) -> list[Row]:
     from vla.bench.modalities.bench import bench_modalities
 
@@ -163,6 +170,11 @@ BENCHES: dict[str, Bench] = {
         config=LabelsConfig,
         run=_labels,
         summary="success and first frames with the simulator's labels, with labels made of logs, and with none",
+    ),
+    "findings": Bench(
+        config=FindingsConfig,
+        run=_findings,
+        summary="findings of synthetic pictures that a checkpoint reports, beside one that sees nothing",
     ),
     "modalities": Bench(
         config=ModalitiesConfig,

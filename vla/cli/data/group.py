@@ -20,6 +20,7 @@ VERBS = {
     "label": "add labels that follow from the logs: the gripper's next event, where it is seen, the coming path",
     "render": "render episodes anew from their simulator states, at another size",
     "view": "a web page of one episode, or a Rerun recording",
+    "draw": "draw synthetic pictures with known findings, and their reports",
     "speak": "say the instructions aloud, by several voices, to learn to listen from",
     "bench": "how fast a dataset is read here",
 }
