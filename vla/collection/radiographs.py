@@ -58,7 +58,8 @@ def draw_findings(rng: np.random.Generator) -> tuple[Finding, ...]:
     """None to three, no two of one kind on one side."""
     every = [(side, kind) for side in SIDES for kind in KINDS]
     chosen = rng.permutation(len(every))[: rng.integers(0, _MOST + 1)]
-    return tuple(Finding(*every[i], SIZES[rng.integers(2)]) for i in sorted(chosen))
+    drawn = [(*every[i], SIZES[rng.integers(2)]) for i in sorted(chosen)]
+    return tuple(Finding(side=side, kind=kind, size=size) for side, kind, size in drawn)
 
 
 def draw_picture(rng: np.random.Generator, findings: tuple[Finding, ...]) -> UInt8[np.ndarray, "y x 3"]:
@@ -103,7 +104,8 @@ def _effusion(rng: np.random.Generator, x: Mask, y: Mask, finding: Finding, shif
     """The lower part of the field, level on top."""
     share = {"small": 0.2, "large": 0.45}[finding.size]
     level = _CENTRES[finding.side][1] + shift[1] + _HALF[1] * (1 - 2 * share)
-    return np.clip(y - level + rng.uniform(-1, 1), 0, 1)
+    wet: Mask = np.clip(y - level + rng.uniform(-1, 1), 0, 1)
+    return wet
 
 
 def _stripes(rng: np.random.Generator, x: Mask, y: Mask, finding: Finding, shift: np.ndarray) -> Mask:

@@ -94,7 +94,8 @@ def _seen(dataset: "Dataset", checkpoint: Path, arguments: Arguments) -> tuple[d
         )
     if not 0.5 <= arguments.sure < 1:
         raise ConfigError(f"relabel: --sure {arguments.sure} must be at least 0.5 and below 1")
-    prompts = arguments.prompts and from_dict(Prompts, _read(arguments.prompts), where=str(arguments.prompts))
+    file = arguments.prompts
+    prompts = from_dict(Prompts, _read(file), where=str(file)) if file else None
     chosen = np.flatnonzero(arguments.where.mask(dataset.episodes))
     if not len(chosen):
         raise ConfigError("relabel: no episode was chosen; nothing was published")
