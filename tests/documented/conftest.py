@@ -34,6 +34,7 @@ from vla.collection.experts import collect
 from vla.collection.settings import CollectConfig
 from vla.core.config import load_recipe
 from vla.datasets.dataset import Dataset, create_dataset
+from vla.datasets.frames.codecs import encode_jpeg
 from vla.datasets.store.manifest import publish
 from vla.datasets.store.segment import SegmentWriter
 from vla.envs.tabletop.scene.mjcf import Scene, build_mjcf
@@ -63,6 +64,8 @@ _SMALL_BENCH = {
     "loop": "--rates 50 --seconds 0.5",
     "fuzz": "--frames 200 --clients 2 --seconds 0.3",
     "soak": "--minutes 0.01 --clients 2",
+    "search": "--checkpoint runs/two-tower/checkpoint --sizes 1000 --queries 20",
+    "findings": "",
     "policy": "--sizes default --heads bins --seconds 0.02 --threads 1 --no-generate",
 }
 _SMALLER: Sequence[tuple[str, Any]] = (
@@ -72,6 +75,13 @@ _SMALLER: Sequence[tuple[str, Any]] = (
     (r"--episodes \d+", "--episodes 2"),
     (r"--minutes \d+(?![\d.])", "--minutes 0.05"),
     (r"--seconds \d+(?![\d.])", "--seconds 0.5"),
+    (r"^vla data draw(.*)--count \d+", r"vla data draw\1--count 8"),
+    (r"^vla compare(?!.*--(?:only|runs))(.*)", r"vla compare\1 --only two-tower"),
+    (
+        r"^vla compare(?!.*--runs)(.*)",
+        r"vla compare\1 --samples 8 --episodes 1 --probes 1 --set engine=inline workers=1 batch=4",
+    ),
+    (r"^vla explain(.*)--episode \d+", r"vla explain\1--episode 1"),
     (r"^vla codes fit(.*)", r"vla codes fit\1 --pictures 20"),
     (r"^vla collect(?!.*metaworld)(.*)--episodes 2", r"vla collect\1--episodes 4"),
     (r"^vla eval(?!.*--(episodes|diff))(.*)", r"vla eval\2 --episodes 2"),
@@ -173,6 +183,24 @@ def _modalities(shell: "Shell") -> None:
         shell.run("vla train modalities --out runs/modalities")
 
 
+def _two_tower(shell: "Shell") -> None:
+    if not Path("runs/two-tower").exists():
+        shell.run("vla collect data/described --env tabletop/place --episodes 2500 --captions 4 --parts 2")
+        shell.run("vla train two-tower --out runs/two-tower")
+
+
+def _rollouts(shell: "Shell") -> None:
+    """Ends that were good and bad, and some of which nobody has said."""
+    for name in ("rollouts", "logs"):
+        shell.run(f"vla collect data/{name} --env tabletop/place --episodes 2500 --seed 20000")
+    uids = [record.uid for record in Dataset.open("data/rollouts").episodes][::2]
+    shell.run(f"vla data relabel data/rollouts --set success=false --uids {' '.join(uids)}")
+
+
+def _photo(shell: "Shell") -> None:
+    Path("photo.jpg").write_bytes(encode_jpeg(Dataset.open("data/place").frame("front", 0)))
+
+
 def _labels(shell: "Shell") -> None:
     Path("labels.json").write_text(json.dumps({_uid(): {"instruction": "put it there", "success": True}}))
 
@@ -203,6 +231,18 @@ def _demonstrate(words: Sequence[str]) -> None:
         hands.close()
 
 
+def _answer(words: Sequence[str]) -> None:
+    """To the first question, and to no other."""
+    hands = Typist(*words)
+    try:
+        hands.wait_for("> ")
+        hands.type("actions\r", *("\r" for _ in range(20)))
+        hands.wait_for("because")
+        assert hands.process.wait(60) == 0
+    finally:
+        hands.close()
+
+
 _THINGS: "dict[str, Callable[[Shell], None]]" = {
     r"demo\.hdf5": _robomimic,
     r"pusht": _pusht,
@@ -210,6 +250,10 @@ _THINGS: "dict[str, Callable[[Shell], None]]" = {
     r"bags": _bags,
     r"s3://lab/place": _lab,
     r"labels\.json": _labels,
+    r"photo\.jpg": _photo,
+    r"runs/two-tower(?<!--out runs/two-tower)": _two_tower,
+    r"data/rollouts(?<!collect data/rollouts)(?<!relabel data/rollouts)": _rollouts,
+    r"data/stack": lambda shell: shutil.copytree("data/monday", "data/stack") and None,
     r"codes show": _codes,
     r"runs/modalities(?<!--out runs/modalities)": _modalities,
     r"data label ": _graspings,
@@ -315,6 +359,9 @@ class Shell:
             return
         if words[0] == "teleop":
             _demonstrate(words)
+            return
+        if words == ["recommend"]:
+            _answer(words)
             return
         if "ws://" in smaller and self._server is None:
             self._serve(["serve", "runs/place/checkpoint", "--port", str(self.port)])

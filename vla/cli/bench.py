@@ -17,7 +17,7 @@ _EXAMPLES = """  vla bench loader --json loader.json
   vla bench index --episodes 100000
   vla bench codecs data/place --json codecs.json
   vla bench policy --json policy.json
-  vla bench search data/place --checkpoint runs/towers/checkpoint --json search.json
+  vla bench search data/place --checkpoint runs/two-tower/checkpoint --json search.json
   vla bench recorder --hz 50
   vla bench server --json server.json
   vla bench loop --seconds 60

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _EXAMPLES = """  vla collect data/compared --env tabletop/place --episodes 2000 --questions 6 --captions 4 --parts 2
   vla compare --data data/compared --out runs/compared
   vla compare --data data/compared --out runs/compared --only unified two-tower --html compared.html
-  vla compare --runs runs/compared/unified runs/compared/llava --markdown compared.md"""
+  vla compare --runs runs/compared/unified runs/compared/two-tower --markdown compared.md"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from vla.search.embedding import Embedder, Opener
     from vla.search.hits import Hit, Searched
 
-_EXAMPLES = """  vla search data/place "red block on blue plate" --checkpoint runs/towers/checkpoint
-  vla search data/place "red block on blue plate" --checkpoint runs/towers/checkpoint --success False --html hits.html
-  vla search data/place --image photo.jpg --checkpoint runs/towers/checkpoint --by frame --hits 30
-  vla search data/place --frame 3:25:front --checkpoint runs/towers/checkpoint --also data/stack"""
+_EXAMPLES = """  vla search data/place "red block on blue plate" --checkpoint runs/two-tower/checkpoint
+  vla search data/place "red block held" --checkpoint runs/two-tower/checkpoint --success False --html hits.html
+  vla search data/place --image photo.jpg --checkpoint runs/two-tower/checkpoint --by frame --hits 30
+  vla search data/place --frame 3:25:front --checkpoint runs/two-tower/checkpoint --also data/stack"""
 
 
 @dataclass(frozen=True, kw_only=True)
