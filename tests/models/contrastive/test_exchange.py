@@ -43,7 +43,7 @@ def _found(folder: Path) -> dict[str, Tensor]:
         name: torch.cat([each[name] for each in found]) / len(found)
         if name.endswith((" images", " texts"))
         else torch.stack([each[name].double() for each in found]).mean(dim=0)
-        for name in found[0]
+        for name in found[-1]
     }
 
 
@@ -76,6 +76,16 @@ def test_workers_learn_what_one_would_from_all(world: int, together: Path) -> No
     # Of the sigmoid no more than a worker's own squared is ever there, of softmax its own by all.
     assert found["sigmoid True most"] == here * here
     assert found["infonce True most"] == here * ROWS
+
+
+@torch.no_grad()
+def test_an_evaluator_on_one_worker_asks_nobody(together: Path) -> None:
+    """Or it would wait for ever: only this one computes."""
+    found = load_file(together / "2" / "0.safetensors")
+    rows = {name: x[: ROWS // 2] for name, x in _pairs().items()}
+    for kind in LOSSES:
+        expected = LOSSES[kind](kind=kind).build()(rows["images"], rows["texts"], rows["ids"])
+        torch.testing.assert_close(found[f"{kind} alone"], expected)
 
 
 def test_mistakes_are_noticed(together: Path) -> None:
