@@ -1,8 +1,8 @@
 """How fast the nearest frames are found, what is missed, and how an index grows, beside comparing all.
 
 A query is asked alone and on one thread, in three rounds of all queries in turn, so that none meets its own rows in the
-cache. Every call counts; a row more says what is left without what else the machine does, of each query its fastest. What is
-missed is of the ten nearest by the vectors as they are stored.
+cache. Every call counts; a row more says what is left without what else the machine does, of each query its fastest.
+What is missed is of the ten nearest by the vectors as they are stored.
 """
 
 import time
