@@ -322,7 +322,7 @@ def test_an_unknown_kind_is_answered_with_the_list(checkpoint: Path) -> None:
     _refused(
         checkpoint,
         ContractError,
-        r"unknown kind of model 'unifed': did you mean 'unified'\? known: act, diffusion, two-tower, unified",
+        r"unknown kind of model 'unifed': did you mean 'unified'\? known: act, diffusion, language, two-tower, unified",
     )
     _edit(checkpoint / "contract.json", lambda c: c["policy"].update(kind="no.such.module:Model"))
     _refused(checkpoint, ContractError, r"'no\.such\.module:Model' cannot be imported")

@@ -72,7 +72,10 @@ def test_every_recipe_begins_with_its_command(path: Path) -> None:
         ({"model": {"head": {"layout": "flat"}}}, "model.head.layout"),
         ({"model": {"head": {"kind": "token"}}}, "model.head: unknown kind of head 'token': did you mean 'tokens'"),
         ({"model": {"kind": "unifed"}}, "model: unknown kind of model 'unifed': did you mean 'unified'"),
-        ({"model": {"auxiliaries": {"depth": {}}}}, "model.auxiliaries.depth needs a kind: grounding, pointing"),
+        (
+            {"model": {"auxiliaries": {"depth": {}}}},
+            "model.auxiliaries.depth needs a kind: grounding, matching, pointing",
+        ),
         ({"model": {"execute": 0}}, "model.execute"),
         ({"model": {"readers": {"state": {"dropout": 1.5}}}}, "model.readers.state.dropout"),
         ({"augmentation": {"shift": 1.0}}, "augmentation.shift"),

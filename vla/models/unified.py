@@ -39,6 +39,12 @@ zero, and layers of PyTorch begin as PyTorch's):
     Resampler       latents ±1
     Compressor      queries ±0.02
     LoraLinear      lora_a ±0.58 / sqrt(inputs), lora_b 0
+
+and of the two towers that stand beside it (`vla.models.contrastive`):
+
+    AttentionPool   query ±1 / sqrt(inputs)
+    TransformerTower words.weight ±0.02, position.weight ±0.01
+    Learned         value neutral
 """
 
 from collections.abc import Mapping, Sequence

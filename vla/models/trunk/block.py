@@ -71,7 +71,7 @@ class Block(nn.Module):
 
 
 def activated(
-    x: Float[Tensor, "b q e"], up: nn.Linear, gate: nn.Linear | None, *, silu: bool
+    x: Float[Tensor, "b q e"], up: nn.Module, gate: nn.Module | None, *, silu: bool
 ) -> Float[Tensor, "b q m"]:
     """The hidden units of an MLP, with a gate or without."""
     chosen = up(x) if gate is None else gate(x)
