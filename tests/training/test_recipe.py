@@ -74,7 +74,7 @@ def test_every_recipe_begins_with_its_command(path: Path) -> None:
         ({"model": {"kind": "unifed"}}, "model: unknown kind of model 'unifed': did you mean 'unified'"),
         (
             {"model": {"auxiliaries": {"depth": {}}}},
-            "model.auxiliaries.depth needs a kind: grounding, matching, pointing",
+            "depth needs a kind: grounding, matching, pointing",
         ),
         ({"model": {"execute": 0}}, "model.execute"),
         ({"model": {"readers": {"state": {"dropout": 1.5}}}}, "model.readers.state.dropout"),
