@@ -177,7 +177,9 @@ class UrRobot:
         try:
             if not self._pipe.poll(within_s):
                 self._process.kill()
-                self._end(f"ur_rtde did not answer within {within_s:g} s{self._said()}{self._fix}")
+                said = self._said()  # it speaks of nothing but what breaks, see `ur_process`
+                broke = "the connection broke: " if said else ""
+                self._end(f"{broke}ur_rtde did not answer within {within_s:g} s{said}{self._fix}")
             return unpacked(self._pipe.recv_bytes())
         except (EOFError, OSError):
             self._process.join(_KILL_S)
