@@ -50,17 +50,19 @@ def ranks(images: Float32[np.ndarray, "b e"], texts: Float32[np.ndarray, "b e"])
     return found
 
 
-def _told_apart(
-    embedder: Embedder, dataset: Dataset, name: str, pairs: Iterable[tuple[Caption, str]], bar: float | None = None
-) -> list[Row]:
-    """Moments at which the sentence that is true is not the nearer one; nothing where the data has none."""
+def _told_apart(embedder: Embedder, dataset: Dataset, name: str, pairs: Iterable[tuple[Caption, str]]) -> list[Row]:
+    """Moments at which the sentence that is true is not the nearer one; nothing where the data has none.
+
+    No goal: the false sentence often names what is not there, which is easier than telling who lies on whom. For that
+    there are the probes of binding (`vla.paradigms.probes`).
+    """
     moments = list(pairs)
     if not moments:
         return []
     right, wrong = zip(*((caption.text, other) for caption, other in moments), strict=True)
     images = embedder.images(pictures(dataset, embedder.camera, [caption for caption, _ in moments]))
     near = [(images * embedder.texts(texts)).sum(axis=1) for texts in (right, wrong)]
-    return [share(f"{name}, mistaken", near[0] <= near[1], bar=bar)]
+    return [share(f"{name}, mistaken", near[0] <= near[1])]
 
 
 def share(name: str, wrong: Bool[np.ndarray, " b"], bar: float | None = None) -> Row:
