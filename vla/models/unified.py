@@ -23,7 +23,7 @@ zero, and layers of PyTorch begin as PyTorch's):
     Likeness        weights.* 0, metric.weight 0
     Views           weight ±0.02
     Grounding       position ±0.02
-    Matching        position ±0.02
+    Matching        position ±0.02, which ±0.02
     BinsHead        step_position ±0.02, joint_position ±0.02
     TokensHead      position ±0.02
     MaskedHead      position ±0.02
@@ -44,6 +44,9 @@ and of the two towers that stand beside it (`vla.models.contrastive`):
 
     AttentionPool   query ±1 / sqrt(inputs)
     TransformerTower words.weight ±0.02, position.weight ±0.01
+    PictureTower    score.weight ±0.6, token ±0.02, view 0
+    SentenceTower   words.weight ±0.1, position ±0.1
+    Acting          embodiment 0
     Learned         value neutral
 """
 
@@ -68,7 +71,7 @@ from vla.models.trunk.attention import Transformer
 from vla.models.trunk.initialisation import account
 from vla.models.trunk.inputs import Inputs, Metrics, Prediction, Targets, Written
 from vla.models.trunk.interface import Interface
-from vla.models.trunk.sequence import Reading, Segment, causal
+from vla.models.trunk.sequence import Prefix, Reading, Segment, causal, joined
 from vla.models.trunk.vocabulary import SPECIALS, TokenTable, Vocabulary
 from vla.models.writers.writer import Writer
 
@@ -121,18 +124,19 @@ class UnifiedTransformer(Model):
             inputs = replace(inputs, committed=self.committed.draw(targets))
         segments, activations = self._read_inputs(inputs)
         reading = Reading(self.trunk, segments)
+        prefix = self._behind(reading, activations)
         terms: dict[str, Float[Tensor, ""]] = {}
         metrics: Metrics = {}
         if (acting := targets.acting) is None:
-            terms["action"], metrics = self.head.loss(self.trunk, reading, inputs, targets, self.table)
+            terms["action"], metrics = self.head.loss(self.trunk, prefix, inputs, targets, self.table)
         elif len(acting):  # where something is asked, nothing is done
-            own = reading.rows(acting), inputs[acting], targets[acting]
+            own = prefix.rows(acting), inputs[acting], targets[acting]
             terms["action"], metrics = self.head.loss(self.trunk, *own, self.table)
         for name, writer in self.writers.items():
             written = targets.written.get(writer.target)
             metrics |= dict.fromkeys(writer.measures, inputs.state.new_tensor(torch.nan))  # whatever is in this batch
             if written is not None and len(rows := written.rows):
-                loss, found = writer.loss(self.trunk, reading.rows(rows), inputs[rows], written[rows], self.table)
+                loss, found = writer.loss(self.trunk, prefix.rows(rows), inputs[rows], written[rows], self.table)
                 terms[name] = writer.weight * loss
                 metrics |= found
         # What readers left (score maps) and what the trunk made of each segment (b, q, e), by the same names.
@@ -151,9 +155,8 @@ class UnifiedTransformer(Model):
     def predict(self, inputs: Inputs) -> Prediction:
         """See `Model.predict`: everything before the actions is read once, and the head writes behind it."""
         segments, activations = self._read_inputs(inputs)
-        room = 0 if torch.is_grad_enabled() else self.head.room
-        reading = Reading(self.trunk, segments, room=room)
-        actions = self.head.sample(self.trunk, reading, inputs, self.table)
+        reading = self._reading(segments, self.head.room)
+        actions = self.head.sample(self.trunk, self._behind(reading, activations), inputs, self.table)
         activations |= reading.hidden
         if inputs.committed is not None:
             actions = kept(inputs.committed, actions)
@@ -163,9 +166,9 @@ class UnifiedTransformer(Model):
     def write(self, name: str, inputs: Inputs) -> Written:
         """See `Model.write`."""
         writer = lookup("writer of this model", name, dict(self.writers.items()))
-        segments, _ = self._read_inputs(inputs)
-        room = 0 if torch.is_grad_enabled() else writer.room
-        return writer.write(self.trunk, Reading(self.trunk, segments, room=room), inputs, self.table)
+        segments, activations = self._read_inputs(inputs)
+        prefix = self._behind(self._reading(segments, writer.room), activations)
+        return writer.write(self.trunk, prefix, inputs, self.table)
 
     def begin(self) -> None:
         """See `Model.begin`: what trunk, readers and writers are said to begin with."""
@@ -244,6 +247,21 @@ class UnifiedTransformer(Model):
     def blocks(self) -> list[nn.Module]:
         """See `Model.blocks`: the trunk's, then the head's."""
         return [*self.trunk.blocks, *self.head.blocks()]
+
+    def _reading(self, segments: Mapping[str, Segment], room: int) -> Reading:
+        """To go on from with ``room`` tokens, and with what is believed before them."""
+        if torch.is_grad_enabled() or not room:
+            return Reading(self.trunk, segments)
+        return Reading(self.trunk, segments, room=room + sum(part.says for part in self.auxiliaries.values()))
+
+    def _behind(self, reading: Reading, activations: Activations) -> Prefix:
+        """What is read, and behind it what is believed of it, where an auxiliary says so."""
+        saying = [auxiliary for auxiliary in self.auxiliaries.values() if auxiliary.says]
+        if not saying:
+            return reading
+        activations |= reading.hidden
+        said = joined([auxiliary.said(activations) for auxiliary in saying])
+        return reading.cached.extend(self.trunk, said)[1]
 
     def _read_inputs(self, inputs: Inputs) -> tuple[dict[str, Segment], Activations]:
         """The segments before the actions by name, and what the readers leave for auxiliaries."""

@@ -22,10 +22,19 @@ class Auxiliary(nn.Module, ABC):
     """Of its loss."""
     ids: int = 0
     """Ids that it needs in the vocabulary, in a range of its own name."""
+    says: int = 0
+    """Tokens in which it says what it believes to those that are read later."""
 
     def segment(self, b: int, table: TokenTable) -> Segment | None:
         """Tokens that it adds to the sequence; their hidden states come back in the activations, under its name."""
         return None
+
+    def said(self, activations: Activations) -> Segment:
+        """As many tokens as it `says`, for actions and what is written.
+
+        What a pass through the trunk has found is at its end, where no token of the same pass can go on from it.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def predict(self, activations: Activations, table: TokenTable) -> Float[Tensor, "b g"]:

@@ -81,7 +81,9 @@ class MatchingConfig(AuxiliaryConfig):
     kind: str = "matching"
     signal: str = "pointing"
     channels: int = 64
-    """Width of the tower."""
+    """Of what is matched: those of the tower's convolutions, or the tower's width where it has none."""
+    says: bool = True
+    """What was found is said in tokens that actions see."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

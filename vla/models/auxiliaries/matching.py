@@ -3,7 +3,13 @@
 What pointing (`vla.models.auxiliaries.pointing`) teaches a reader that pools by maps, for one that does not. Each thing
 has a token that sees what was read; its hidden state, projected, times the features of a patch is the score of that
 patch. So the tower learns, at its output, to tell apart what words name, and the token what to look for.
+
+What was found, and where, is said in tokens of its own behind the inputs, as language models say places before they act
+on them (PaliGemma's location tokens, Qwen-VL's boxes): without them a small model learns what to look for and not how to
+read off where it is (DECISIONS.md, "Fusion").
 """
+
+import math
 
 import torch
 from einops import rearrange, repeat
@@ -18,7 +24,7 @@ from vla.models.readers.reader import Activations
 from vla.models.trunk.initialisation import initialise
 from vla.models.trunk.inputs import Metrics
 from vla.models.trunk.interface import Interface
-from vla.models.trunk.points import cell_grid
+from vla.models.trunk.points import WAVES, cell_grid, waves
 from vla.models.trunk.sequence import Segment
 from vla.models.trunk.vocabulary import TokenTable
 
@@ -32,25 +38,43 @@ class Matching(Auxiliary):
         self.pointing = Pointing(PointingConfig(signal=config.signal), interface)
         self.position = nn.Parameter(torch.empty(self.pointing.rows.shape[1], width))
         self.project = nn.Linear(width, config.channels)
+        shape = self.pointing.rows.shape if config.says else (0, 0)
+        self.says = math.prod(shape)
+        self.found = nn.Linear(config.channels + WAVES, width) if config.says else None
+        self.which = nn.Parameter(torch.empty(*shape, width)) if config.says else None
         initialise(self)
 
     def segment(self, b: int, table: TokenTable) -> Segment:
         """The queries."""
         return Segment.of(repeat(table.special("query") + self.position, "m e -> b m e", b=b), AUXILIARY_BLOCK)
 
+    def said(self, activations: Activations) -> Segment:
+        """Of each camera and thing what was found and where, as readers that pool by maps say it."""
+        assert self.found is not None and self.which is not None
+        of, (weights, points) = self.pointing.cameras, self._found(activations)
+        pooled = weights @ activations["images.features"]  # (b, n, m, c)
+        x = self.found(torch.cat([pooled, waves(points)], dim=-1)[:, of]) + self.which
+        return Segment(
+            x=rearrange(x, "b n m e -> b (n m) e"),
+            valid=repeat(activations["images.there"][:, of], "b n -> b (n m)", m=x.shape[2]),
+            block=AUXILIARY_BLOCK,
+        )
+
     def predict(self, activations: Activations, table: TokenTable) -> Float[Tensor, "b g"]:
         """The mean place of each map; entries that are no points are 0."""
-        maps = self._maps(activations)
-        weights = torch.softmax(rearrange(maps, "b n m y x -> b n m (y x)"), dim=-1)
-        rows, columns = maps.shape[3:]
-        points = weights @ cell_grid(rows, columns, like=maps)
-        return self.pointing.predict({"images.points": points}, table)
+        return self.pointing.predict({"images.points": self._found(activations)[1]}, table)
 
     def loss(
         self, activations: Activations, target: Float[Tensor, "b g"], table: TokenTable
     ) -> tuple[Float[Tensor, ""], Metrics]:
         """As of pointing."""
         return self.pointing.loss({"images.scores": self._maps(activations)[:, None]}, target, table)
+
+    def _found(self, activations: Activations) -> tuple[Float[Tensor, "b n m p"], Float[Tensor, "b n m 2"]]:
+        """Where each token looks, and the mean of that."""
+        maps = self._maps(activations)
+        weights = torch.softmax(rearrange(maps, "b n m y x -> b n m (y x)"), dim=-1)
+        return weights, weights @ cell_grid(*maps.shape[3:], like=maps)
 
     def _maps(self, activations: Activations) -> Float[Tensor, "b n m y x"]:
         """Scores of the patches of each camera, which stand in a square."""

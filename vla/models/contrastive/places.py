@@ -11,8 +11,10 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 
 from vla.models.kinds.two_tower import PictureTowerConfig, SentenceTowerConfig
+from vla.models.readers.convolutions import Convolutions
 from vla.models.trunk.attention import Transformer, attention_mask
 from vla.models.trunk.config import TransformerConfig
+from vla.models.trunk.initialisation import initialise
 from vla.models.trunk.points import WAVES, cell_grid, waves
 
 
@@ -22,26 +24,21 @@ class PictureTower(nn.Module):
     def __init__(self, config: PictureTowerConfig, cameras: int, out: int) -> None:
         super().__init__()
         c, width, tokens = config.channels, config.width, config.tokens
-        self.stem = nn.Conv2d(3, c, 6, stride=4, padding=1)  # overlapping patches
-        self.convs = nn.ModuleList(nn.Conv2d(c, c, 3, padding=1) for _ in range(2))
-        self.place = nn.Linear(WAVES, c)
+        self.stem = Convolutions(c)
         self.score = nn.Conv2d(c, tokens, 1)
-        nn.init.normal_(self.score.weight, std=0.6)  # sharp and different maps, as of `ImageTokenizer`
         self.found = nn.Linear(c + WAVES, width)
-        self.token = nn.Parameter(0.02 * torch.randn(tokens, width))
-        self.view = nn.Parameter(torch.zeros(cameras, width))
+        self.token = nn.Parameter(torch.empty(tokens, width))
+        self.view = nn.Parameter(torch.empty(cameras, width))
         self.transformer = Transformer(TransformerConfig(width=width, layers=config.layers, heads=config.heads))
         self.readout = nn.Linear(tokens * width, out)
+        initialise(self)
 
     def forward(self, pictures: UInt8[Tensor, "b y x 3"], camera: Int64[Tensor, " b"]) -> Float[Tensor, "b o"]:
         """Of each picture, seen through its ``camera``."""
-        pixels = rearrange(pictures, "b y x c -> b c y x").to(self.stem.weight.dtype) / 127.5 - 1.0
-        features = torch.relu(self.stem(pixels))
-        for conv in self.convs:
-            features = features + torch.relu(conv(features))
-        height, width = features.shape[2:]
-        grid = cell_grid(height, width, like=features)  # (p, 2)
-        cells = rearrange(features, "b c y x -> b (y x) c") + self.place(waves(grid))
+        pixels = rearrange(pictures, "b y x c -> b c y x").to(self.token.dtype) / 127.5 - 1.0
+        features = self.stem(pixels)
+        cells = rearrange(features, "b c y x -> b (y x) c")
+        grid = cell_grid(*features.shape[2:], like=features)  # (p, 2)
         weights = rearrange(self.score(features), "b k y x -> b k (y x)").softmax(dim=-1)
         tokens = self.found(torch.cat([weights @ cells, waves(weights @ grid)], dim=-1))  # (b, k, e)
         tokens = tokens + self.token + self.view[camera][:, None]
@@ -58,10 +55,10 @@ class SentenceTower(nn.Module):
         super().__init__()
         width = config.width
         self.words = nn.Embedding(max(1, words), width)
-        nn.init.normal_(self.words.weight, std=0.1)
-        self.position = nn.Parameter(0.1 * torch.randn(longest, width))
+        self.position = nn.Parameter(torch.empty(longest, width))
         self.transformer = Transformer(TransformerConfig(width=width, layers=config.layers, heads=config.heads))
         self.readout = nn.Linear(width, out)
+        initialise(self)
 
     def forward(self, text: Int64[Tensor, "b l"], valid: Bool[Tensor, "b l"]) -> Float[Tensor, "b o"]:
         """Of a blank one, the same vector always."""

@@ -27,6 +27,7 @@ from vla.models.contrastive.exchange import sentence_ids
 from vla.models.contrastive.places import PictureTower, SentenceTower
 from vla.models.kinds.two_tower import TwoTowerConfig
 from vla.models.model import Model
+from vla.models.trunk.initialisation import account, initialise
 from vla.models.trunk.inputs import Inputs, Metrics, Prediction, Targets, measured
 from vla.models.trunk.interface import Interface
 
@@ -50,6 +51,7 @@ class TwoTower(Model):
         self.acting = Acting(config, interface) if config.action else None
         # A batch may be one of captions alone.
         self.all_taught = not config.written or self.acting is None
+        account(self)
 
     def loss(self, inputs: Inputs, targets: Targets) -> tuple[Float[Tensor, ""], Metrics]:
         """See `Model.loss`: of what belongs together, and of actions."""
@@ -104,6 +106,11 @@ class TwoTower(Model):
         there = inputs.observed[:, :, None, None] & inputs.camera_valid[:, None, :, None]
         return rearrange(vectors, "(b t n) e -> b t n e", b=b, t=t) * there
 
+    def meaning(self, name: str) -> str:
+        """See `Model.meaning`: what sees here is what sees for a language model (`vla.models.readers.connected`)."""
+        own = "pictures.stem."
+        return f"readers.images.tower.stem.{name.removeprefix(own)}" if name.startswith(own) else name
+
     def rows(self, words: Sequence[str], robots: Sequence[str]) -> Mapping[str, Sequence[str]]:
         """See `Model.rows`."""
         known = {
@@ -144,12 +151,13 @@ class Acting(nn.Module):
         self.horizon, self._scale = interface.horizon, config.embedding**0.5
         looks = interface.history * len(interface.cameras)
         self.inward = nn.Linear((looks + 1) * config.embedding + interface.history * interface.state, hidden)
-        self.embodiment = nn.Parameter(torch.zeros(interface.embodiments, hidden))
+        self.embodiment = nn.Parameter(torch.empty(interface.embodiments, hidden))
         self.layers = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, 2 * hidden), nn.GELU(), nn.Linear(2 * hidden, hidden))
             for _ in range(config.layers)
         )
         self.outward = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, interface.horizon * interface.action))
+        initialise(self)
 
     def forward(
         self, seen: Float[Tensor, "b t n e"], texts: Float[Tensor, "b e"], inputs: Inputs

@@ -222,6 +222,8 @@ class TowerConfig:
     """Side of a patch in pixels."""
     image: int
     """Side of a picture in pixels."""
+    channels: int = 0
+    """Of the convolutions that make cells of 4 pixels, of which patches are made then; 0: patches of pixels."""
     activation: Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu"] = "gelu_tanh"
     norm_eps: float = 1e-6
     whole: bool = False

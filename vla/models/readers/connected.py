@@ -47,14 +47,16 @@ class ConnectedReader(Reader):
     ) -> Segment:
         """Tokens (t n k), of each observation and camera, or (k) of all together.
 
-        Leaves of the present the ``images.features`` (b, n, p, c), before the connector.
+        Leaves of the present the ``images.features`` (b, n, p, c), before the connector, and ``images.there`` (b, n).
         """
         b, t = inputs.images.shape[:2]
-        seen = self.tower(rearrange(inputs.images, "b t n y x c -> (b t n) y x c"))
-        seen = rearrange(seen, "(b t n) p c -> b t n p c", b=b, t=t)
-        activations["images.features"] = seen[:, -1]
+        seen, fine = self.tower.see(rearrange(inputs.images, "b t n y x c -> (b t n) y x c"))
+        seen, fine = (rearrange(part, "(b t n) p c -> b t n p c", b=b, t=t) for part in (seen, fine))
+        activations["images.features"] = fine[:, -1]
         seen = seen + self.view.weight[:, None] + self.time[:, None, None]
-        there = rearrange(inputs.observed[:, :, None] & inputs.camera_valid[:, None], "b t n -> b (t n)")
+        there = inputs.observed[:, :, None] & inputs.camera_valid[:, None]  # (b, t, n)
+        activations["images.there"] = there[:, -1]
+        there = rearrange(there, "b t n -> b (t n)")
         tokens = self.connector(rearrange(seen, "b t n p c -> b (t n) p c"), there)  # (b, g, k, e)
         known = there.any(dim=1, keepdim=True) if self.connector.together else there
         return Segment(

@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from vla.models.readers.config import TowerConfig
+from vla.models.readers.convolutions import STRIDE, Convolutions
 from vla.models.trunk.initialisation import initialise
 
 
@@ -23,7 +24,9 @@ class Tower(nn.Module):
         super().__init__()
         self.config, width = config, config.width
         self.patches = (config.image // config.patch) ** 2
-        self.project = nn.Linear(3 * config.patch**2, width, bias=config.patch_bias)
+        self.stem = Convolutions(config.channels) if config.channels else None
+        inputs = config.channels * (config.patch // STRIDE) ** 2 if config.channels else 3 * config.patch**2
+        self.project = nn.Linear(inputs, width, bias=config.patch_bias)
         self.whole = nn.Embedding(1, width) if config.whole else None
         self.position = nn.Embedding(self.patches + config.whole, width)
         self.norm_first = _norm(config) if config.norm_first else None
@@ -34,9 +37,19 @@ class Tower(nn.Module):
         """Pictures of any size: they are stretched to that of the tower."""
         return self.tokens(images)[:, -self.patches :]
 
+    def see(self, images: UInt8[Tensor, "b y x 3"]) -> tuple[Float[Tensor, "b p e"], Float[Tensor, "b f c"]]:
+        """The same, and the finest features that know what is near them: of the convolutions, or else the same."""
+        cells = self._cells(images)
+        seen = self._tokens(cells)[:, -self.patches :]
+        return seen, seen if self.stem is None else rearrange(cells, "b c y x -> b (y x) c")
+
     def tokens(self, images: UInt8[Tensor, "b y x 3"]) -> Float[Tensor, "b l e"]:
         """The same behind the token of the whole picture, where there is one."""
-        x = self.project(self._patches(images))  # (b, p, e)
+        return self._tokens(self._cells(images))
+
+    def _tokens(self, cells: Float[Tensor, "b n rows columns"]) -> Float[Tensor, "b l e"]:
+        side = round(self.patches**0.5)
+        x = self.project(rearrange(cells, "b c (r y) (k x) -> b (r k) (y x c)", r=side, k=side))  # (b, p, e)
         if self.whole is not None:
             x = torch.cat([self.whole.weight.expand(len(x), 1, -1), x], dim=1)
         x = x + self.position.weight
@@ -49,10 +62,11 @@ class Tower(nn.Module):
         seen: Tensor = x
         return seen
 
-    def _patches(self, images: UInt8[Tensor, "b y x 3"]) -> Float[Tensor, "b p n"]:
+    def _cells(self, images: UInt8[Tensor, "b y x 3"]) -> Float[Tensor, "b n rows columns"]:
+        """What patches are made of: pixels, or what convolutions make of them."""
         config = self.config
         seen = pixels(images, config.image, config.mean, config.std, self.project.weight.dtype)
-        return rearrange(seen, "b c (r y) (k x) -> b (r k) (y x c)", y=config.patch, x=config.patch)
+        return seen if self.stem is None else self.stem(seen)
 
 
 class TowerBlock(nn.Module):

@@ -64,7 +64,7 @@ INITIAL: Mapping[str, Mapping[str, Rule]] = {
     "Likeness": {"weights.*": Constant(0.0), "metric.weight": Constant(0.0)},
     "Views": {"weight": Normal(0.02)},
     "Grounding": {"position": Normal(0.02)},
-    "Matching": {"position": Normal(0.02)},
+    "Matching": {"position": Normal(0.02), "which": Normal(0.02)},
     "BinsHead": {"step_position": Normal(0.02), "joint_position": Normal(0.02)},
     "TokensHead": {"position": Normal(0.02)},
     "MaskedHead": {"position": Normal(0.02)},
@@ -76,6 +76,10 @@ INITIAL: Mapping[str, Mapping[str, Rule]] = {
     "LayerScale": {"weight": Constant(1.0)},
     "AttentionPool": {"query": Normal(1.0, "inputs")},
     "TransformerTower": {"words.weight": Normal(0.02), "position.weight": Normal(0.01)},  # as CLIP begins
+    # Sharp maps, as of `ImageTokenizer`.
+    "PictureTower": {"score.weight": Normal(0.6), "token": Normal(0.02), "view": Constant(0.0)},
+    "SentenceTower": {"words.weight": Normal(0.1), "position": Normal(0.1)},
+    "Acting": {"embodiment": Constant(0.0)},
     "Learned": {"value": Constant()},
     "HfTowerReader": {"time": Constant(0.0)},
     "ConnectedReader": {"time": Constant(0.0)},

@@ -141,6 +141,10 @@ class Prefix(ABC):
         """The same, through which no gradient flows into what read it (knowledge insulation, arXiv 2505.23705)."""
 
     @abstractmethod
+    def rows(self, rows: Int64[Tensor, " r"]) -> "Prefix":
+        """Of some samples alone, to go on from in a way that is not that of the others; made without room."""
+
+    @abstractmethod
     def repeated(self, times: int) -> "Prefix":
         """The whole batch ``times`` times, one after the other: to go on from it in several ways at once."""
 
@@ -180,6 +184,12 @@ class CachedPrefix(Prefix):
     def detached(self) -> "CachedPrefix":
         """See `Prefix.detached`."""
         return replace(self, cache=self.cache.detached(), aside=self.aside and self.aside.detached())
+
+    def rows(self, rows: Int64[Tensor, " r"]) -> "CachedPrefix":
+        """See `Prefix.rows`."""
+        assert isinstance(self.cache, GrowingCache), "a static cache holds one line of extensions, of all samples"
+        aside = self.aside and self.aside.rows(rows)
+        return replace(self, cache=self.cache.rows(rows), valid=self.valid[rows], aside=aside)
 
     def repeated(self, times: int) -> "CachedPrefix":
         """See `Prefix.repeated`."""
@@ -258,11 +268,8 @@ class Reading(Prefix):
         return self.cached.repeated(times)
 
     def rows(self, rows: Int64[Tensor, " r"]) -> Prefix:
-        """Of some samples alone, to go on from in a way that is not that of the others; made without room."""
-        prefix = self.cached
-        assert isinstance(prefix.cache, GrowingCache), "a static cache holds one line of extensions, of all samples"
-        aside = prefix.aside and prefix.aside.rows(rows)
-        return replace(prefix, cache=prefix.cache.rows(rows), valid=prefix.valid[rows], aside=aside)
+        """See `Prefix.rows`."""
+        return self.cached.rows(rows)
 
     def _read(self) -> tuple[Float[Tensor, "b l e"], CachedPrefix]:
         if self._found is None:
