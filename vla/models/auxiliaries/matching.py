@@ -4,9 +4,9 @@ What pointing (`vla.models.auxiliaries.pointing`) teaches a reader that pools by
 has a token that sees what was read; its hidden state, projected, times the features of a patch is the score of that
 patch. So the tower learns, at its output, to tell apart what words name, and the token what to look for.
 
-What was found, and where, is said in tokens of its own behind the inputs, as language models say places before they act
-on them (PaliGemma's location tokens, Qwen-VL's boxes): without them a small model learns what to look for and not how to
-read off where it is (DECISIONS.md, "Fusion").
+What was found, and where, is said in tokens of its own behind the inputs, as language models say places before they
+act on them (PaliGemma's location tokens, Qwen-VL's boxes): without them a small model learns what to look for long
+before it learns to read off where it is (DECISIONS.md, "Fusion").
 """
 
 import math
@@ -50,7 +50,8 @@ class Matching(Auxiliary):
 
     def said(self, activations: Activations) -> Segment:
         """Of each camera and thing what was found and where, as readers that pool by maps say it."""
-        assert self.found is not None and self.which is not None
+        assert self.found is not None
+        assert self.which is not None
         of, (weights, points) = self.pointing.cameras, self._found(activations)
         pooled = weights @ activations["images.features"]  # (b, n, m, c)
         x = self.found(torch.cat([pooled, waves(points)], dim=-1)[:, of]) + self.which
@@ -74,7 +75,8 @@ class Matching(Auxiliary):
         """Where each token looks, and the mean of that."""
         maps = self._maps(activations)
         weights = torch.softmax(rearrange(maps, "b n m y x -> b n m (y x)"), dim=-1)
-        return weights, weights @ cell_grid(*maps.shape[3:], like=maps)
+        rows, columns = maps.shape[3:]
+        return weights, weights @ cell_grid(rows, columns, like=maps)
 
     def _maps(self, activations: Activations) -> Float[Tensor, "b n m y x"]:
         """Scores of the patches of each camera, which stand in a square."""

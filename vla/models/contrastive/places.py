@@ -38,7 +38,8 @@ class PictureTower(nn.Module):
         pixels = rearrange(pictures, "b y x c -> b c y x").to(self.token.dtype) / 127.5 - 1.0
         features = self.stem(pixels)
         cells = rearrange(features, "b c y x -> b (y x) c")
-        grid = cell_grid(*features.shape[2:], like=features)  # (p, 2)
+        rows, columns = features.shape[2:]
+        grid = cell_grid(rows, columns, like=features)  # (p, 2)
         weights = rearrange(self.score(features), "b k y x -> b k (y x)").softmax(dim=-1)
         tokens = self.found(torch.cat([weights @ cells, waves(weights @ grid)], dim=-1))  # (b, k, e)
         tokens = tokens + self.token + self.view[camera][:, None]
