@@ -95,3 +95,30 @@ def test_a_policy_begins_with_it_and_leaves_it_as_it_is(language: Path, recipe: 
     assert left == []  # all of the language model has its place
     assert model.trunk.between is not None
     assert all(gate.abs().sum() > 0 for name, gate in model.named_parameters() if name.endswith("_opening"))
+
+
+def test_fusion_begins_with_what_two_towers_have_seen(recipe: MakeRecipe, tmp_path: Path) -> None:
+    own = {"width": 16, "heads": 2}
+    pictures = {**own, "channels": 6, "tokens": 2, "layers": 1}
+    towers = {
+        "kind": "two-tower",
+        "embedding": 8,
+        "pictures": pictures,
+        "sentences": {**own, "layers": 1},
+        "hidden": 16,
+    }
+    _, began = load_model(path := train(recipe(towers, steps=2), tmp_path / "towers"))
+    readers = FLAMINGO["readers"]
+    tower = readers["images"]["tower"] | {"channels": 6}
+    changed = FLAMINGO | {
+        "readers": readers | {"images": readers["images"] | {"tower": tower}},
+        "auxiliaries": {"grounding": None, "pointing": {"kind": "matching", "channels": 6}},
+    }
+    stays = ["readers.images.tower.stem.*"]
+    _, model = load_model(train(recipe(changed, init=str(path), freeze=stays, steps=2), tmp_path / "fusion"))
+    theirs = {
+        n.removeprefix("pictures.stem."): x for n, x in began.state_dict().items() if n.startswith("pictures.stem.")
+    }
+    ours = model.state_dict()
+    assert len(theirs) == 8
+    assert all(torch.equal(ours[f"readers.images.tower.stem.{name}"], value) for name, value in theirs.items())

@@ -23,7 +23,8 @@ zero, and layers of PyTorch begin as PyTorch's):
     Likeness        weights.* 0, metric.weight 0
     Views           weight ±0.02
     Grounding       position ±0.02
-    Matching        position ±0.02, which ±0.02
+    Matching        position ±0.02
+    Saying          position ±0.02
     BinsHead        step_position ±0.02, joint_position ±0.02
     TokensHead      position ±0.02
     MaskedHead      position ±0.02
@@ -252,16 +253,31 @@ class UnifiedTransformer(Model):
         """To go on from with ``room`` tokens, and with what is believed before them."""
         if torch.is_grad_enabled() or not room:
             return Reading(self.trunk, segments)
-        return Reading(self.trunk, segments, room=room + sum(part.says for part in self.auxiliaries.values()))
+        if says := sum(part.says for part in self.auxiliaries.values()):
+            room += says + sum(part.x.shape[1] for part in self._asked(1, saying=False).values())
+        return Reading(self.trunk, segments, room=room)
 
     def _behind(self, reading: Reading, activations: Activations) -> Prefix:
-        """What is read, and behind it what is believed of it, where an auxiliary says so."""
-        saying = [auxiliary for auxiliary in self.auxiliaries.values() if auxiliary.says]
-        if not saying:
+        """What is read, and behind it what is believed of it, where an auxiliary says so.
+
+        Auxiliaries that say nothing are asked behind those that do: what they are to learn follows from what was said.
+        """
+        first = [auxiliary for auxiliary in self.auxiliaries.values() if auxiliary.says]
+        if not first:
             return reading
         activations |= reading.hidden
-        said = joined([auxiliary.said(activations) for auxiliary in saying])
-        return reading.cached.extend(self.trunk, said)[1]
+        said = {f"{part.signal} said": part.said(activations) for part in first}
+        said |= self._asked(len(reading.valid), saying=False)
+        hidden, prefix = reading.cached.extend(self.trunk, joined(list(said.values())))
+        activations |= dict(zip(said, hidden.split([part.x.shape[1] for part in said.values()], dim=1), strict=True))
+        return prefix
+
+    def _asked(self, b: int, *, saying: bool) -> dict[str, Segment]:
+        """What auxiliaries that say something, or those that do not, add to the sequence."""
+        own = {
+            part.signal: part.segment(b, self.table) for part in self.auxiliaries.values() if (part.says > 0) == saying
+        }
+        return {name: segment for name, segment in own.items() if segment is not None}
 
     def _read_inputs(self, inputs: Inputs) -> tuple[dict[str, Segment], Activations]:
         """The segments before the actions by name, and what the readers leave for auxiliaries."""
@@ -270,10 +286,9 @@ class UnifiedTransformer(Model):
         for name, reader in self.readers.items():
             segments[name] = reader(inputs, segments, self.table, activations)
         segments = causal(segments) if self.config.causal else segments
-        for auxiliary in self.auxiliaries.values():
-            own = auxiliary.segment(len(inputs), self.table)
-            if own is not None:
-                segments[auxiliary.signal] = own
+        segments |= self._asked(len(inputs), saying=True)
+        if not any(auxiliary.says for auxiliary in self.auxiliaries.values()):
+            segments |= self._asked(len(inputs), saying=False)
         assert inputs.committed is None or self.committed is not None, "this model was built for no committed steps"
         if self.committed is not None:  # also where none is: the actions begin behind it
             segments["committed"] = self.committed(inputs)

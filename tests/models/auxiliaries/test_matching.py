@@ -1,6 +1,7 @@
 """Tokens that are matched with patches: each finds the patch that looks like what it asks for."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from vla.core.errors import ConfigError
 from vla.models.auxiliaries.config import MatchingConfig
 from vla.models.auxiliaries.matching import Matching
+from vla.models.heads.config import BinsHeadConfig, MipHeadConfig
 from vla.models.model import Model
 from vla.models.readers.config import ConnectedConfig, StateConfig, TextConfig, TowerConfig
 from vla.models.trunk.inputs import Batch
@@ -54,6 +56,33 @@ def test_it_teaches_the_tower(make_model: MakeModel, make_batch: MakeBatch) -> N
         assert grad is not None
         assert grad.abs().sum() > 0
     assert model.act(batch.inputs).signals["pointing"].abs().max() <= 1
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_actions_are_read_behind_what_it_says(says: bool, make_model: MakeModel, make_batch: MakeBatch) -> None:
+    auxiliaries = {"pointing": MatchingConfig(channels=8, says=says)}
+    for head in (BinsHeadConfig(bins=16), MipHeadConfig()):
+        model, batch = make_model(readers=READERS, auxiliaries=auxiliaries, head=head), make_batch()
+        terms, _ = model.terms(batch.inputs, batch.targets)
+        terms["action"].backward()
+        wanted = dict(model.named_parameters())["auxiliaries.pointing.project.weight"].grad
+        assert (wanted is not None and bool(wanted.abs().sum() > 0)) == says  # by no other way
+        # One pass with gradients, in turns into a cache of fixed size without.
+        model.eval()
+        with torch.no_grad():
+            cached = model.predict(batch.inputs).actions
+        torch.testing.assert_close(model.predict(batch.inputs).actions.detach(), cached, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_it_says_nothing_of_a_camera_that_is_not_there(make_model: MakeModel, make_batch: MakeBatch) -> None:
+    model = make_model(readers=READERS, auxiliaries={"pointing": MatchingConfig(channels=8)}).eval()
+    inputs = replace(make_batch().inputs, camera_valid=torch.tensor([[True, False]] * 7))
+    other = replace(inputs, images=inputs.images.clone())
+    other.images[:, :, 1] = 255 - other.images[:, :, 1]
+    assert torch.equal(model.predict(inputs).actions, model.predict(other).actions)
+    other.images[:, :, 0] = 255 - other.images[:, :, 0]
+    assert not torch.equal(model.predict(inputs).actions, model.predict(other).actions)
 
 
 @pytest.mark.parametrize("readers", [READERS, None], ids=["another width", "another reader"])

@@ -94,6 +94,27 @@ def test_a_layer_left_out_is_the_one_before_it_without_a_norm(interface: Interfa
     assert (whole(images) - kept[0]).abs().max() > 1e-2
 
 
+@torch.no_grad()
+def test_patches_of_convolutions_know_their_neighbours_and_where_they_are() -> None:
+    torch.manual_seed(0)
+    tower = Tower(replace(TOWER, patch=8, image=32, channels=5))
+    assert tower.project.in_features == 5 * 2 * 2  # cells of 4 pixels
+    picture = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8)
+    seen, fine = tower.see(picture)
+    assert seen.shape == (1, 16, 12)
+    assert fine.shape == (1, 64, 5)
+    torch.testing.assert_close(tower(picture), seen)
+    # The cell in row 2, column 3 sees what is next to it, and nothing far away.
+    for column, sees in ((16, True), (28, False)):
+        other = picture.clone()
+        other[:, 8:12, column] = 255 - other[:, 8:12, column]
+        changed = (tower.see(other)[1] - fine).abs().amax(dim=-1).view(8, 8)
+        assert (changed[2, 3] > 0) == sees
+    even = tower.see(torch.full_like(picture, 90))[1].view(8, 8, 5)
+    inside = even[3:5, 3:5].flatten(0, 1)  # away from the edges, where padding tells them apart
+    assert all((inside[i] - inside[j]).abs().max() > 1e-3 for i in range(4) for j in range(i))
+
+
 def test_text_stands_behind_what_it_is_about() -> None:
     tower = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(TOWER).items()}
     readers = {"text": {"kind": "text", "behind": ["images"]}, "images": {"kind": "connected", "tower": tower}}

@@ -47,6 +47,8 @@ class GroundingConfig(AuxiliaryConfig):
     bins: int = 64
     label_sigma: float = 1.0
     """Deviation of the soft targets, in bins."""
+    own: bool = False
+    """It has a readout of its own and no ids in the vocabulary, as where the table is frozen."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

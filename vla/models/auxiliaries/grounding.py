@@ -26,7 +26,9 @@ class Grounding(Auxiliary):
         self.signal, self.weight = config.signal, config.weight
         low, high = (torch.tensor([getattr(d, end) for d in dimensions]) for end in ("low", "high"))
         self.cells = SoftBins(low, high, bins=config.bins, sigma=config.label_sigma)
-        self.ids = len(dimensions) * config.bins
+        ids = len(dimensions) * config.bins
+        self.own = nn.Linear(width, ids) if config.own else None
+        self.ids = 0 if config.own else ids
         # A query of its own would need an id; the shared `query` and a learned position do the same.
         self.position = nn.Parameter(torch.empty(width))
         initialise(self)
@@ -53,5 +55,6 @@ class Grounding(Auxiliary):
         return loss, {f"{self.signal}_loss": measured(loss, weight), f"{self.signal}_error": measured(error, weight)}
 
     def _logits(self, activations: Activations, table: TokenTable) -> Float[Tensor, "b g v"]:
-        logits = table.logits(self.signal, activations[self.signal][:, 0])
+        hidden = activations[self.signal][:, 0]
+        logits = table.logits(self.signal, hidden) if self.own is None else self.own(hidden)
         return rearrange(logits, "b (g v) -> b g v", v=self.cells.bins)

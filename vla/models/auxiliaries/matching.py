@@ -9,8 +9,6 @@ act on them (PaliGemma's location tokens, Qwen-VL's boxes): without them a small
 before it learns to read off where it is (DECISIONS.md, "Fusion").
 """
 
-import math
-
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Float
@@ -38,10 +36,8 @@ class Matching(Auxiliary):
         self.pointing = Pointing(PointingConfig(signal=config.signal), interface)
         self.position = nn.Parameter(torch.empty(self.pointing.rows.shape[1], width))
         self.project = nn.Linear(width, config.channels)
-        shape = self.pointing.rows.shape if config.says else (0, 0)
-        self.says = math.prod(shape)
-        self.found = nn.Linear(config.channels + WAVES, width) if config.says else None
-        self.which = nn.Parameter(torch.empty(*shape, width)) if config.says else None
+        self.saying = Saying(config.channels, self.pointing.rows.shape, width) if config.says else None
+        self.says = self.pointing.rows.numel() if config.says else 0
         initialise(self)
 
     def segment(self, b: int, table: TokenTable) -> Segment:
@@ -50,11 +46,10 @@ class Matching(Auxiliary):
 
     def said(self, activations: Activations) -> Segment:
         """Of each camera and thing what was found and where, as readers that pool by maps say it."""
-        assert self.found is not None
-        assert self.which is not None
+        assert self.saying is not None
         of, (weights, points) = self.pointing.cameras, self._found(activations)
         pooled = weights @ activations["images.features"]  # (b, n, m, c)
-        x = self.found(torch.cat([pooled, waves(points)], dim=-1)[:, of]) + self.which
+        x = self.saying(pooled[:, of], points[:, of])
         return Segment(
             x=rearrange(x, "b n m e -> b (n m) e"),
             valid=repeat(activations["images.there"][:, of], "b n -> b (n m)", m=x.shape[2]),
@@ -91,3 +86,18 @@ class Matching(Auxiliary):
         scores = torch.einsum("bmc,bnpc->bnmp", queries, features)
         side = round(features.shape[2] ** 0.5)
         return rearrange(scores, "b n m (y x) -> b n m y x", y=side)
+
+
+class Saying(nn.Module):
+    """Tokens of what was found and where, for as many cameras and things as ``each`` says."""
+
+    def __init__(self, channels: int, each: tuple[int, int], width: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(channels + WAVES, width)
+        self.position = nn.Parameter(torch.empty(*each, width))
+        initialise(self)
+
+    def forward(self, found: Float[Tensor, "b n m c"], points: Float[Tensor, "b n m 2"]) -> Float[Tensor, "b n m e"]:
+        """One token for each."""
+        said: Tensor = self.project(torch.cat([found, waves(points)], dim=-1)) + self.position
+        return said

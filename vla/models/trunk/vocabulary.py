@@ -64,8 +64,8 @@ class TokenTable(nn.Module):
         return self.weight[ids.start : ids.stop]
 
     def special(self, name: str) -> Float[Tensor, " e"]:
-        """The embedding of one of `SPECIALS`."""
-        return self._scaled(self.weight[self.vocabulary.range("special")[SPECIALS.index(name)]])
+        """The embedding of one of `SPECIALS`; not scaled, so that positions which are added to it count as much."""
+        return self.weight[self.vocabulary.range("special")[SPECIALS.index(name)]]
 
     def embed(self, name: str, ids: Int64[Tensor, "*b"]) -> Float[Tensor, "*b e"]:
         """Embeddings of ids that count from the start of the range."""
