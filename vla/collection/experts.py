@@ -173,7 +173,9 @@ def _collect_share(
     failed = finished = 0
     try:
         expert = make_expert(share.env, env)
-        learner = Learner(driver(share.env, [env]), execute=config.execute) if driver else None
+        learner = (
+            Learner(driver(share.env, [env]), execute=config.execute, lateness=config.lateness) if driver else None
+        )
         with SegmentWriter(root, env.contract, {**origin, "env": share.env}) as writer:
             for seed in share.seeds:
                 how = _driving(config, share.env, learner, seed)
@@ -210,8 +212,7 @@ def _driving(config: CollectConfig, env: str, learner: Learner | None, seed: int
     asked: dict[str, Any] = {"questions": config.questions, "captions": config.captions, "parts": config.parts}
     if learner is None:
         return {"disturbance": config.disturbance, **asked}
-    late = config.lateness_of(seed)
-    learner.begin(seed, late)
+    late = learner.begin(seed)
     if any(config.lateness) and not late.ms:
         asked["provenance"] = {"latency_steps": late.steps}
     if config.label == "expert":

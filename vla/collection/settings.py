@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from vla.core.config import require_at_least_one
 from vla.core.delay import Lateness, measured_ms
 from vla.core.errors import ConfigError
@@ -84,10 +82,6 @@ class CollectConfig:
         if not found:
             raise ConfigError("collect: latency_steps: expected at least one number of steps, got none; give 0, or 0 4")
         return found
-
-    def lateness_of(self, seed: int) -> Lateness:
-        """That of the episode on ``seed``."""
-        return self.lateness[np.random.default_rng([seed, 0x6C617465]).integers(len(self.lateness))]
 
     @property
     def patterns(self) -> tuple[str, ...]:
