@@ -79,6 +79,7 @@ def record_episode(
     questions: int = 0,
     captions: int = 0,
     parts: int = 0,
+    provenance: Mapping[str, Any] | None = None,
 ) -> Episode:
     """Run one episode and return all of it.
 
@@ -87,7 +88,7 @@ def record_episode(
     ``label_driven`` the driven ones are too: what the expert wanted there is their label (DAgger, arXiv 1011.0686), so
     it must be a function of the state alone. Of an environment that knows some, so many ``questions`` are asked at
     random steps, and at the last one of a success what was done; so many steps are described, the first and the last
-    among them, by ``captions`` of all that is there and by ``parts`` of them.
+    among them, by ``captions`` of all that is there and by ``parts`` of them. ``provenance`` is kept with the episode.
     """
     observation, info = env.reset(seed=seed)
     rng = np.random.default_rng([seed, 0x6E6F697365])
@@ -123,7 +124,8 @@ def record_episode(
     success = bool(info["success"])
     asked = asking.chosen(questions, success) if asking is not None else ()
     asked += telling.chosen() if telling is not None else ()
-    return _episode(env, rows, asked, task=task, seed=seed, split=split, success=success)
+    episode = _episode(env, rows, asked, task=task, seed=seed, split=split, success=success)
+    return replace(episode, provenance=dict(provenance or {}))
 
 
 def finish(env: RobotEnv, expert: Expert) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

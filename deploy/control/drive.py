@@ -17,6 +17,8 @@ from vla.deploy.robots.gate import Verdict
 _log = logging.getLogger(__name__)
 KEPT = 1 << 14
 """Numbers of which the median is taken: more than twenty minutes of ten answers a second."""
+QUANTILES = 1001
+"""That stand for all of them in a report."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,9 @@ class Drive:
     rhythm: Rhythm
     inference_p50_ms: float | None
     inference_max_ms: float | None
+    delays_ms: tuple[float, ...]
+    """From an observation to its answer, rising: all of them, or so many quantiles from the least to the most, as
+    ``vla eval --latencies`` and ``vla collect --latencies`` take them."""
     reaction_p50_ms: float | None
     """From an observation to the first command that rests on the next one: how late what happens now is acted on."""
     reaction_max_ms: float | None
@@ -111,6 +116,12 @@ class Recent:
         """The newest."""
         return float(self._values[(self._count - 1) % KEPT]) if self._count else None
 
+    def spread(self) -> tuple[float, ...]:
+        """Those that are kept, rising; of many, quantiles, the least and the most among them."""
+        kept = self._values[: self._count]
+        rising = np.quantile(kept, np.linspace(0, 1, min(len(kept), QUANTILES))) if len(kept) else kept
+        return tuple(float(value) for value in rising)
+
     def typical(self) -> tuple[float | None, float | None]:
         """The median of those that are kept, and the most of all."""
         return (float(np.median(self._values[: self._count])), float(self._most)) if self._count else (None, None)
@@ -123,6 +134,7 @@ class Tally:
     counts: Counter[str] = field(default_factory=Counter)
     """Of what `Drive` counts, by the name there."""
     inference_s: Recent = field(default_factory=Recent)
+    delay_s: Recent = field(default_factory=Recent)
     reaction_s: Recent = field(default_factory=Recent)
     unsure: Recent = field(default_factory=Recent)
 
@@ -136,6 +148,7 @@ class Tally:
             rhythm=rhythm,
             inference_p50_ms=_ms(inference[0]),
             inference_max_ms=_ms(inference[1]),
+            delays_ms=tuple(round(1e3 * seconds, 3) for seconds in self.delay_s.spread()),
             reaction_p50_ms=_ms(reaction[0]),
             reaction_max_ms=_ms(reaction[1]),
             unsure_p50=unsure[0],

@@ -219,7 +219,8 @@ class ControlLoop:
             return
         tally.counts["inferences"] += 1
         tally.inference_s.append(answer.took_s)
-        self._delay.measured(answer.answered_s - question.looked_s)
+        tally.delay_s.append(delay_s := answer.answered_s - question.looked_s)
+        self._delay.measured(delay_s)
         self._looked_s[chunk.time_ns] = question.looked_s
         if len(self._looked_s) > 64:
             del self._looked_s[min(self._looked_s)]

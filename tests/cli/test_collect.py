@@ -33,6 +33,7 @@ def test_several_tasks_are_one_command(call: Call, tmp_path: Path) -> None:
 def test_what_cannot_be_collected_is_one_line(call: Call, tmp_path: Path) -> None:
     for arguments, line in (
         (("--policy", "random"), "give both, or neither"),
+        (("--latency-steps", 0, 4), "the expert acts at once; give --policy and --label"),
         (("--policy", tmp_path / "none", "--label", "expert"), "does not exist"),
         (("--env", "tabletop/nothing*"), "none is called like that"),
         (("--env", "tabletop/lift", "fetch/reach"), "fetch/reach (robot: 'tabletop-panda'"),

@@ -268,6 +268,7 @@ _THINGS: "dict[str, Callable[[Shell], None]]" = {
     r"runs/experts(?<!--out runs/experts)": _evaluated("expert", "runs/experts"),
     r"cert\.pem": lambda shell: certificate(Path(), "cert", "key.pem") and None,
     r"key\.txt": lambda shell: Path("key.txt").write_text("a-key-of-some-length") and None,
+    r"--latencies run\.json": lambda shell: Path("run.json").write_text('{"delays_ms": [40.5, 210.0]}') and None,
     r"^vla train .*--out runs/place": lambda shell: shutil.rmtree("runs/place", ignore_errors=True),
     r"^vla demo": lambda shell: shutil.rmtree("runs/demo", ignore_errors=True),
     r"^vla upgrade": _version1("checkpoint", "runs/place/checkpoint"),

@@ -18,7 +18,9 @@ _EXAMPLES = """  vla collect data/place --episodes 2000
   vla collect data/crowd --episodes 500 --set blocks=4 plates=3
   vla collect data/mt50 --env 'metaworld/*' --episodes 50 --set image_size=96
   vla collect data/corrected --policy runs/place/checkpoint --label expert --episodes 200
-  vla collect data/taken --policy runs/place/checkpoint --label takeover --episodes 300"""
+  vla collect data/taken --policy runs/place/checkpoint --label takeover --episodes 300
+  vla collect data/late --policy runs/realtime/checkpoint --label expert --latency-steps 0 2 4 --episodes 600
+  vla collect data/tail --policy runs/realtime/checkpoint --label expert --latencies run.json --episodes 300"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,7 @@ class Arguments:
 
     With --policy that policy drives, and --label says who teaches: the expert, in each state that it reaches, failures
     too (DAgger), or a takeover, where the expert finishes what the policy began and only that is learned (HG-DAgger).
+    With --latency-steps or --latencies its answers come late, as they would on a robot that does not wait for them.
     """
 
     dataset: Annotated[Path, tyro.conf.Positional]

@@ -26,6 +26,8 @@ _EXAMPLES = """  vla eval runs/place/checkpoint --episodes 100 --seed 777000 --o
   vla eval runs/modalities/checkpoint --episodes 100 --speech en-us-nyc+f1
   vla eval runs/place/checkpoint --episodes 50 --robustness image_noise observation_latency_steps
   vla eval runs/place/checkpoint --episodes 50 --execution
+  vla eval runs/realtime/checkpoint --episodes 100 --latency-steps 4
+  vla eval runs/realtime/checkpoint --episodes 100 --latencies run.json
   vla eval runs/place/checkpoint --episodes 50 --env tabletop/place tabletop/lift --split seen distractors
   vla eval runs/new/checkpoint --against runs/old/checkpoint --sequential --episodes 500 --out runs/new-old
   vla eval --diff runs/eval-new runs/eval-old

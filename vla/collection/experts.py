@@ -136,7 +136,13 @@ def _driven(config: CollectConfig) -> dict[str, Any]:
     if not config.policy:
         return {}
     path = Path(config.policy)
-    driver = {"policy": config.policy, "digest": folder_digest(path) if path.is_dir() else ""}
+    driver: dict[str, Any] = {"policy": config.policy, "digest": folder_digest(path) if path.is_dir() else ""}
+    if config.execute:
+        driver["execute"] = config.execute
+    if any(config.lateness):
+        driver |= {"latency_steps": list(config.latency_steps), "committed": config.committed}
+    if config.latencies:
+        driver |= {"latencies": str(config.latencies), "latencies_digest": folder_digest(config.latencies)}
     return {"driver": driver, "label": config.label}
 
 
@@ -167,7 +173,9 @@ def _collect_share(
     failed = finished = 0
     try:
         expert = make_expert(share.env, env)
-        learner = Learner(driver(share.env, [env])) if driver else None
+        learner = (
+            Learner(driver(share.env, [env]), execute=config.execute, lateness=config.lateness) if driver else None
+        )
         with SegmentWriter(root, env.contract, {**origin, "env": share.env}) as writer:
             for seed in share.seeds:
                 how = _driving(config, share.env, learner, seed)
@@ -201,10 +209,12 @@ def _is_sound(episode: Episode, contract: Contract) -> bool:
 
 def _driving(config: CollectConfig, env: str, learner: Learner | None, seed: int) -> dict[str, Any]:
     """Who drives an episode: what `record_episode` wants to know of it."""
-    asked = {"questions": config.questions, "captions": config.captions, "parts": config.parts}
+    asked: dict[str, Any] = {"questions": config.questions, "captions": config.captions, "parts": config.parts}
     if learner is None:
         return {"disturbance": config.disturbance, **asked}
-    learner.begin(seed)
+    late = learner.begin(seed)
+    if any(config.lateness) and not late.ms:
+        asked["provenance"] = {"latency_steps": late.steps}
     if config.label == "expert":
         return {**asked, "driver": learner, "driver_steps": None, "label_driven": True}
     longest = int(config.settings.get("max_steps") or env_spec(env).max_steps)

@@ -14,7 +14,6 @@ from vla.core.contract import require_match
 from vla.core.delay import Lateness
 from vla.core.errors import ConfigError, VlaError
 from vla.core.machine.memory import give_back
-from vla.core.policy_spec import PolicySpec
 from vla.core.types import ActionChunk, ClosablePolicy, Observation, Policy, SeededPolicy
 from vla.envs.registry import env_spec
 from vla.envs.spec import RobotEnv
@@ -164,7 +163,7 @@ class EpisodeRunner:
             require_match(policy.contract, envs[0].contract, who="the policy", whom=f"environment {name}", fix=_FIX)
             trained = policy.contract.policy
             execution = Execution.of(trained, execute=self.execute, ensemble=self.ensemble)
-            told = _told(trained, self.lateness, execution)
+            told = self.lateness.heard(policy.contract, execution)
             if self.speech and trained and not trained.speech:
                 raise ConfigError(
                     f"evaluation: speech={self.speech}: the policy reads instructions and was not trained to listen; "
@@ -188,25 +187,6 @@ class EpisodeRunner:
             for env in envs
         ]
         return _Stage(envs, policy, slots, owned=not isinstance(make, Lent))
-
-
-def _told(trained: PolicySpec | None, lateness: Lateness, execution: Execution) -> int:
-    """How many of the steps that run while it computes the policy hears at most: none that it was not trained for.
-
-    One that was trained for that, but for less than will always be so, is refused.
-    """
-    if trained is None or not lateness:
-        return 0
-    latency = lateness.steps
-    execution.require_within(trained.horizon, latency)
-    if not lateness.told:
-        return 0
-    if 0 < trained.committed < latency:
-        raise ConfigError(
-            f"evaluation: latency_steps={latency}: the checkpoint was trained for at most {trained.committed} steps "
-            f"that are decided already; train with model.committed={latency}, or take a shorter latency"
-        )
-    return trained.committed
 
 
 def _heart(report: Callable[[Report], None]) -> Beat:

@@ -5,29 +5,17 @@ Where, on how many processes and in what batches episodes run changes nothing of
 """
 
 import functools
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from vla.core.config import require_at_least_one
-from vla.core.delay import Lateness
+from vla.core.delay import Lateness, measured_ms
 from vla.core.errors import ConfigError
 from vla.core.lookup import lookup
 from vla.core.machine.packages import require_package
 from vla.core.machine.processes import Engine, cores
 from vla.sound.voices import VOICES
-
-
-def _times_ms(path: Path) -> tuple[float, ...]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        times = tuple(float(value) for value in values)
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"evaluation: latencies {path}: expected a JSON list of times in ms ({error})") from None
-    if not times:
-        raise ConfigError(f"evaluation: latencies {path}: expected at least one time in ms")
-    return times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +31,8 @@ class RunConfig:
     """Control steps that an inference takes: a chunk begins so many steps after its observation, and until then the one
     before it goes on. A checkpoint that was trained with ``model.committed`` is told what runs meanwhile."""
     latencies: Path | None = None
-    """A JSON list of times in ms, such as were measured of a server, that each inference's is drawn from instead."""
+    """Times in ms that were measured, which each inference's is drawn from instead: a JSON list, or what ``vla run
+    --json`` wrote."""
     committed: bool = True
     """Tell a checkpoint that was trained for it what runs while it computes."""
     speech: str = ""
@@ -78,7 +67,7 @@ class RunConfig:
     @functools.cached_property
     def lateness(self) -> Lateness:
         """How late answers are."""
-        ms = () if self.latencies is None else _times_ms(self.latencies)
+        ms = () if self.latencies is None else measured_ms(self.latencies)
         return Lateness(steps=self.latency_steps, ms=ms, told=self.committed)
 
     @property

@@ -3,15 +3,14 @@
 import time
 from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 
-from vla.core.chunks import ChunkBuffer, Execution
+from vla.core.chunks import Execution
 from vla.core.config import from_dict
-from vla.core.delay import Delay, Lateness, whole_steps
+from vla.core.delay import LateChunks, Lateness
 from vla.core.errors import ConfigError, ContractError, UnknownNameError, VlaError
 from vla.core.fit import check_chunk, check_observation
 from vla.core.types import ActionChunk, Observation
@@ -27,15 +26,6 @@ class Refusal:
 
     trial: Trial
     reason: str
-
-
-class _Coming(NamedTuple):
-    """A chunk that is on its way."""
-
-    due: int
-    """The step before which it is there."""
-    committed: int
-    chunk: ActionChunk
 
 
 class Slot:
@@ -73,12 +63,8 @@ class Slot:
     def start(self, trial: Trial) -> None:
         """Begin an episode."""
         self._trial, self._began = trial, time.perf_counter()
-        self._buffer = ChunkBuffer(trial.condition.execution or self._execution, latency=self._lateness.steps)
-        self._late, self._delay = np.random.default_rng(trial.seed), Delay(self._period_s)
-        if self._lateness.steps:
-            self._delay.measured(self._lateness.steps * self._period_s)
-        self._coming: _Coming | None = None
-        self._first, self._consumed = True, 0
+        execution, how = trial.condition.execution or self._execution, self._lateness
+        self._chunks = LateChunks(execution, how, told=self._told, seed=trial.seed, period_s=self._period_s)
         self._actions: list[np.ndarray] = []
         self._latencies_ms: list[float] = []
         self._info: dict[str, Any] = {}
@@ -110,14 +96,14 @@ class Slot:
     @property
     def wants_chunk(self) -> bool:
         """Whether the episode needs the policy before its next step."""
-        return self.running and self._coming is None and self._buffer.wants_chunk
+        return self.running and self._chunks.wants_chunk
 
     def take(self, chunk: ActionChunk | None, elapsed_ms: float) -> None:
         """Receive the policy's answer; one that is of the wrong shape or not finite ends the episode as a failure."""
         self._latencies_ms.append(round(elapsed_ms, 3))  # as the folder keeps it
         try:
             chunk = check_chunk(chunk, self._env.contract, who="the policy's answer")
-            self._hold_back(chunk)
+            self._chunks.take(chunk)
         except ContractError as error:
             self.fail(str(error))
             return
@@ -137,15 +123,9 @@ class Slot:
         """Run one control step of the episode."""
         if not self.running:
             return
-        self._clipped += self._buffer.clipped
-        if self._buffer.empty:  # nothing is there in time: the last command holds
-            action = self._actions[-1]
-            self._buffer.skip()
-        else:
-            action = self._buffer.pop()
-            self._consumed += 1
+        self._clipped += self._chunks.clipped
+        action = self._chunks.command()
         self._actions.append(action)
-        self._arrive()
         try:
             raw, _, terminated, truncated, self._info = self._env.step(action)
         except VlaError:  # what it says of itself is not so: true of all episodes
@@ -156,31 +136,6 @@ class Slot:
         self._look(raw)
         if self.running and (terminated or truncated):
             self._finish()
-
-    def _hold_back(self, chunk: ActionChunk) -> None:
-        """Let the chunk come as late as it does; for the first one everybody waits."""
-        first, self._first = self._first, False
-        if not self._lateness or first:
-            self._buffer.add(chunk)
-            return
-        seconds = self._lateness.seconds(self._late, self._period_s)
-        self._delay.measured(seconds)
-        if self._lateness.ms:
-            self._buffer.latency = self._delay.steps
-        committed = (
-            0 if self.observation is None or self.observation.committed is None else len(self.observation.committed)
-        )
-        due = self._buffer.step + whole_steps(seconds, self._period_s)
-        self._coming, self._consumed = _Coming(due=due, committed=committed, chunk=chunk), 0
-
-    def _arrive(self) -> None:
-        """Take a chunk that is there now; of one that is over already, nothing is left."""
-        if (coming := self._coming) is None or self._buffer.step < coming.due:
-            return
-        self._coming = None
-        with suppress(ContractError):
-            start = self._buffer.step - self._consumed  # what was held is not consumed
-            self._buffer.add(coming.chunk, asked=start, committed=coming.committed)
 
     def _look(self, raw: Mapping[str, Any]) -> None:
         """Take what the environment shows; what does not fit its own contract ends the episode as a crash."""
@@ -193,8 +148,7 @@ class Slot:
         self._states_clipped += seen is not shown
         seen = seen if self._said is None else replace(seen, instruction=self._said)
         seen = self._aloud(seen) if self._voice else seen
-        told = min(self._delay.steps, self._told) if self.wants_chunk else 0
-        committed = self._buffer.ahead(told) if told else None
+        committed = self._chunks.committed if self.wants_chunk else None
         self.observation = replace(seen, history=tuple(self._past), committed=committed)
         self._past.append(seen)
         self._best = max(self._best, self._progress())

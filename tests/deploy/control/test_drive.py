@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 
-from vla.deploy.control.drive import KEPT, Recent
+from vla.deploy.control.drive import KEPT, QUANTILES, Recent
 
 
 def test_nothing_yet_is_none() -> None:
@@ -33,3 +33,17 @@ def test_a_drive_that_goes_on_takes_no_more_memory() -> None:
     finally:
         tracemalloc.stop()
     assert held < 2000
+
+
+def test_a_report_holds_all_times_of_a_few_and_quantiles_of_many() -> None:
+    """With their tail: what a simulation draws from is what was measured."""
+    recent = Recent()
+    assert recent.spread() == ()
+    for value in (3.0, 1.0, 2.0):
+        recent.append(value)
+    assert recent.spread() == (1.0, 2.0, 3.0)
+    for value in np.arange(3 * QUANTILES):
+        recent.append(float(value))
+    spread = recent.spread()
+    assert (len(spread), spread[0], spread[-1]) == (QUANTILES, 0.0, 3 * QUANTILES - 1)
+    assert list(spread) == sorted(spread)

@@ -359,6 +359,8 @@ def test_reaction_is_from_what_was_seen_to_what_rests_on_the_next_look() -> None
     found, _ = drive(Right(arm, 16, execute=2, periods=[2.5]), arm, 60, pace=AHEAD)
     assert found.reaction_p50_ms is not None
     assert 4 < found.reaction_p50_ms / 1e3 / PERIOD_S < 8  # asked every three steps, and three until the answer runs
+    assert len(found.delays_ms) == found.inferences
+    assert 2.4 < found.delays_ms[len(found.delays_ms) // 2] / 1e3 / PERIOD_S < 4
 
 
 def test_a_pause_lasts_beyond_the_time_of_a_drive_where_somebody_listens() -> None:
