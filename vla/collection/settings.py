@@ -37,6 +37,9 @@ class CollectConfig:
     which picture belongs to which: all that is there, and in relation to what."""
     parts: int = 0
     """Steps that are described by one thing that is there alone, as who searches would say it."""
+    boxes: int = 0
+    """Questions of each episode where a thing is, at random steps, with its box in the first camera's picture as the
+    answer, where the environment knows it."""
     workers: int = field(default_factory=cores)
     patience_s: float = 600.0
     """A worker that finishes no episode for so long hangs, and is ended."""
@@ -44,7 +47,7 @@ class CollectConfig:
     def __post_init__(self) -> None:
         if self.episodes < 1 or self.workers < 1:
             raise ConfigError(f"collect: episodes={self.episodes} and workers={self.workers} must be at least 1")
-        for name in ("questions", "captions", "parts"):
+        for name in ("questions", "captions", "parts", "boxes"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"collect: {name}={getattr(self, name)} must be at least 0")
         if bool(self.policy) != bool(self.label):
