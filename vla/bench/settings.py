@@ -301,7 +301,7 @@ class ModalitiesConfig:
     """What a checkpoint writes beside actions, on scenes that it has not seen."""
 
     checkpoint: tyro.conf.Positional[str] = ""
-    """One with writers of text and pictures."""
+    """One with a writer of text; where it has one of pictures too, of these as well."""
     against: str = ""
     """A checkpoint that only acts, of the same size and data: how both act is compared scene by scene."""
     env: str = "tabletop/place"

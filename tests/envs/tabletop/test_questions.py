@@ -251,8 +251,9 @@ def test_an_episode_keeps_its_captions(env: Any) -> None:
     assert len(record_episode(env, expert, task="t", seed=4, captions=500).questions) == len(told)
 
 
-def test_where_things_are_is_asked_deliberately(env: Any) -> None:
+def test_where_things_are_is_asked_deliberately() -> None:
     """Among the other questions it never is, and what is asked and told beside boxes is what it was without."""
+    env = _env("tabletop/place", max_steps=12)
     expert = make_expert("tabletop/place", env)
     plain = record_episode(env, expert, task="t", seed=4, questions=60, captions=3, parts=2)
     boxed = record_episode(env, expert, task="t", seed=4, questions=60, captions=3, parts=2, boxes=5)

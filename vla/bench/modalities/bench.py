@@ -26,7 +26,10 @@ _DETECTED = 2.0
 
 
 def bench_modalities(config: ModalitiesConfig, note: Note) -> list[Row]:
-    """Answers, pictures of the end, and acting against one that only acts; shares that are wrong, in percent."""
+    """Answers, pictures of the end, and acting against one that only acts; shares that are wrong, in percent.
+
+    Of a checkpoint that draws no ends there are none.
+    """
     if not config.checkpoint:
         raise ConfigError("bench modalities: which checkpoint? vla bench modalities RUN/checkpoint")
     policy = LearnedPolicy(Path(config.checkpoint))
@@ -34,7 +37,8 @@ def bench_modalities(config: ModalitiesConfig, note: Note) -> list[Row]:
     env = cast(TabletopEnv, env_spec(config.env).build(settings))
     if not isinstance(env, TabletopEnv):
         raise ConfigError(f"bench modalities: env={config.env}: expected one of the table, of which all is known")
-    rows = [*_answers(config, env, policy, note), *_ends(config, env, policy, note)]
+    ends = _ends(config, env, policy, note) if "goal" in policy.writes else ()
+    rows = [*_answers(config, env, policy, note), *ends]
     env.close()
     return [*rows, *(_acting(config, settings, note) if config.against else ())]
 
