@@ -96,8 +96,8 @@ def _boxes(found: Sequence[_Asked]) -> Iterator[Row]:
         ("intersection over union below a half", "found"),
         ("centre outside of the thing's", "centred"),
     ):
-        missed, blindly = ([not getattr(one, name) for one in each] for each in (met, blind))
-        yield _share(f"boxes, {title}, {against}", missed, against=blindly)
+        missed, missed_blind = ([not getattr(one, name) for one in each] for each in (met, blind))
+        yield _share(f"boxes, {title}, {against}", missed, against=missed_blind)
 
 
 def _commonest(one: _Asked, found: Sequence[_Asked]) -> str:

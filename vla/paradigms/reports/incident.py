@@ -116,6 +116,7 @@ class Trace:
     """An episode run again, step by step; the first of each list is before the first action."""
 
     seen: list[Observation] = field(default_factory=list)
+    """As it was, whatever the policy was shown of it, with the words that the policy was told."""
     witnessed: list[Witnessed] = field(default_factory=list)
     """Empty where the environment is no `Witness`."""
     questions: list[Sequence[Question]] = field(default_factory=list)
@@ -163,7 +164,8 @@ class _Shown:
     """Keeps what an environment shows, before anything can disturb that on its way."""
 
     def __init__(self, env: RobotEnv) -> None:
-        self._env, self.raw = env, {}
+        self._env = env
+        self.raw: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._env, name)
@@ -175,8 +177,9 @@ class _Shown:
 
     def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """See `RobotEnv.step`."""
-        self.raw, *rest = self._env.step(action)
-        return self.raw, *rest
+        answer = self._env.step(action)
+        self.raw = answer[0]
+        return answer
 
 
 def _run_again(env: RobotEnv, episode: EpisodeResult, condition: Condition) -> Trace:
