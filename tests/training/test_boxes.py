@@ -90,7 +90,7 @@ def test_a_run_is_asked_where_things_are(recipe: TrainConfig, tmp_path: Path) ->
     assert known
     assert all(read_box(right) is not None for right in known)
     assert all("?" not in row["question"] for row in rows)
-    config = ModalitiesConfig(checkpoint=str(checkpoint), scenes=2, questions=1, boxes=2)
+    config = ModalitiesConfig(checkpoint=str(checkpoint), scenes=1, questions=1, boxes=2)
     found = {row.name.split(",")[1].split(" (")[0].strip(): row for row in bench_modalities(config, lambda text: None)}
     titles = ("mean of 1 - intersection over union", "intersection over union below a half")
     for title in (*titles, "centre outside of the thing's"):
