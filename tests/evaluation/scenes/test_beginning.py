@@ -49,7 +49,7 @@ def test_words_are_the_environment_s_or_made_of_them(env: Any) -> None:
 
 @pytest.mark.parametrize("circumstances", [{"split": "elsewhere"}, {"perturbation": {"noise": 1}}])
 def test_what_it_does_not_know_is_refused(env: Any, circumstances: dict[str, Any]) -> None:
-    with pytest.raises(VlaError, match="elsewhere|noise"):
+    with pytest.raises(VlaError, match=r"elsewhere|noise"):
         begin(env, _condition(**circumstances), 3)
     with pytest.raises(ConfigError, match="must be at least 0"):
         begin(env, _condition(perturbation={"action_latency_steps": -1}), 3)
