@@ -90,7 +90,7 @@ class Slot:
         try:
             if condition.execution and self._horizon:
                 condition.execution.require_within(self._horizon, self._lateness.steps)
-            begun = begin(self._inner, condition, trial.seed)
+            begun = begin(self._inner, trial.seed, **condition.circumstances)
             self._env, self._info = begun.env, begun.info
             self._instruction, self._said = begun.instruction, begun.said
         except (ConfigError, UnknownNameError) as error:

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from vla.core.config import from_dict
-from vla.envs.spec import LANGUAGES, RobotEnv
+from vla.envs.spec import LANGUAGES, Language, RobotEnv
 from vla.evaluation.scenes.phrasing import rephrase
-from vla.evaluation.trials import Condition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +14,7 @@ class Beginning:
     """An environment before its first step."""
 
     env: RobotEnv
-    """As the condition disturbs it; what follows is stepped through this."""
+    """As it is disturbed; what follows is stepped through this."""
     raw: Mapping[str, Any]
     info: dict[str, Any]
     said: str | None
@@ -27,13 +26,12 @@ class Beginning:
         return self.env.instruction if self.said is None else self.said
 
 
-def begin(env: RobotEnv, condition: Condition, seed: int) -> Beginning:
+def begin(env: RobotEnv, seed: int, *, language: Language, split: str, perturbation: Mapping[str, Any]) -> Beginning:
     """Lay the scene of ``seed`` out in ``env``; a language or a split that it does not know is its `ConfigError`."""
-    language = condition.language
     options: dict[str, Any] = {"language": language if language in LANGUAGES else "right"}
-    if condition.split:
-        options["split"] = condition.split
-    disturbed = _perturbed(env, condition.perturbation)
+    if split:
+        options["split"] = split
+    disturbed = _perturbed(env, perturbation)
     raw, info = disturbed.reset(seed=seed, options=options)
     said = None
     if language not in LANGUAGES:

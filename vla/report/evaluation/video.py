@@ -40,7 +40,7 @@ def replayed(
     if result.crash is not None:
         raise VlaError(f"{who}: the episode crashed ({result.crash}); only episodes that ended can be replayed")
     condition = condition or Condition(env="")
-    begun = begin(env, condition, result.seed)
+    begun = begin(env, result.seed, **condition.circumstances)
     info = begun.info
     if begun.instruction != result.instruction:
         raise VlaError(
