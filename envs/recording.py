@@ -10,7 +10,7 @@ import numpy as np
 from vla.core.contract import Contract
 from vla.core.errors import ConfigError
 from vla.core.fit import limits
-from vla.core.types import CAPTIONS, PART, SCENE, Episode, Observation, Question
+from vla.core.types import BOX, CAPTIONS, PART, SCENE, Episode, Observation, Question
 from vla.envs.disturbance import Disturbance
 from vla.envs.spec import Expert, Questioned, RobotEnv, SimulatorModel, SimulatorState, to_observation
 
@@ -79,6 +79,7 @@ def record_episode(
     questions: int = 0,
     captions: int = 0,
     parts: int = 0,
+    boxes: int = 0,
     provenance: Mapping[str, Any] | None = None,
 ) -> Episode:
     """Run one episode and return all of it.
@@ -88,14 +89,13 @@ def record_episode(
     ``label_driven`` the driven ones are too: what the expert wanted there is their label (DAgger, arXiv 1011.0686), so
     it must be a function of the state alone. Of an environment that knows some, so many ``questions`` are asked at
     random steps, and at the last one of a success what was done; so many steps are described, the first and the last
-    among them, by ``captions`` of all that is there and by ``parts`` of them. ``provenance`` is kept with the episode.
+    among them, by ``captions`` of all that is there and by ``parts`` of them; and at so many random steps it is asked
+    where a thing is, which ``boxes`` answer. ``provenance`` is kept with the episode.
     """
     observation, info = env.reset(seed=seed)
     rng = np.random.default_rng([seed, 0x6E6F697365])
     pusher = _Pusher(disturbance, rng, env.contract) if disturbance else None
-    asking = _Asking(env, np.random.default_rng([seed, 0x61736B])) if questions else None
-    told = {SCENE: captions, PART: parts}
-    telling = _Telling(env, np.random.default_rng([seed, 0x74656C6C]), told) if captions or parts else None
+    askers = tuple(_askers(env, seed, questions=questions, captions=captions, parts=parts, boxes=boxes))
     rows: list[dict[str, Any]] = []
     terminated = truncated = False
     while not (terminated or truncated):
@@ -109,10 +109,8 @@ def record_episode(
         row: dict[str, Any] = {"images": observation["images"], "state": observation["state"], "action": action}
         if isinstance(env, SimulatorState):
             row["sim_state"] = env.sim_state()
-        if asking is not None:
-            asking.look(len(rows))
-        if telling is not None:
-            telling.look(len(rows))
+        for asker in askers:
+            asker.look(len(rows))
         row |= {
             "executed": executed,
             "signals": info.get("signals", {}),
@@ -122,8 +120,7 @@ def record_episode(
         observation, reward, terminated, truncated, info = env.step(executed)
         rows.append(row | {"reward": reward, "done": terminated})
     success = bool(info["success"])
-    asked = asking.chosen(questions, success) if asking is not None else ()
-    asked += telling.chosen() if telling is not None else ()
+    asked = tuple(question for asker in askers for question in asker.chosen(success))
     episode = _episode(env, rows, asked, task=task, seed=seed, split=split, success=success)
     return replace(episode, provenance=dict(provenance or {}))
 
@@ -137,16 +134,31 @@ def finish(env: RobotEnv, expert: Expert) -> tuple[Mapping[str, Any], Mapping[st
     return observation, info
 
 
-class _Asking:
-    """Questions of one episode, each kind as often, and of a kind each answer: most would be answered by one word."""
+def _askers(
+    env: RobotEnv, seed: int, *, questions: int, captions: int, parts: int, boxes: int
+) -> "Iterator[_Asking | _Telling]":
+    """Each draws from a stream of its own: what one of them is asked for changes nothing of the others."""
+    if questions:
+        yield _Asking(env, np.random.default_rng([seed, 0x61736B]), questions)
+    if captions or parts:
+        yield _Telling(env, np.random.default_rng([seed, 0x74656C6C]), {SCENE: captions, PART: parts})
+    if boxes:
+        yield _Telling(env, np.random.default_rng([seed, 0x626F78]), {BOX: boxes}, ends=False)
 
-    def __init__(self, env: RobotEnv, rng: np.random.Generator) -> None:
-        self._env, self._rng = _questioned(env, "questions"), rng
+
+class _Asking:
+    """Questions of one episode, each kind as often, and of a kind each answer: most would be answered by one word.
+
+    Captions and boxes are none of them: who wants those says how many.
+    """
+
+    def __init__(self, env: RobotEnv, rng: np.random.Generator, number: int) -> None:
+        self._env, self._rng, self._number = _questioned(env, "questions"), rng, number
         self._found: list[Question] = []
 
     def look(self, step: int) -> None:
         """One question of this moment."""
-        found: Sequence[Question] = [q for q in self._env.questions() if q.kind not in CAPTIONS]
+        found: Sequence[Question] = [q for q in self._env.questions() if q.kind not in (*CAPTIONS, BOX)]
         for part in ("kind", "answer"):
             values = sorted({getattr(question, part) for question in found})
             chosen = values[self._rng.integers(len(values))] if values else None
@@ -154,23 +166,26 @@ class _Asking:
         if found:
             self._found.append(replace(found[self._rng.integers(len(found))], step=step))
 
-    def chosen(self, number: int, success: bool) -> tuple[Question, ...]:
-        """So many of them, in the order of their steps, and what was done."""
+    def chosen(self, success: bool) -> tuple[Question, ...]:
+        """So many of them as were wanted, in the order of their steps, and what was done."""
         last = self._found[-1].step if self._found else 0
-        taken = np.sort(self._rng.permutation(len(self._found))[:number])
+        taken = np.sort(self._rng.permutation(len(self._found))[: self._number])
         deed = (replace(self._env.deed(), step=last),) if success and self._found else ()
         return (*(self._found[i] for i in taken), *deed)
 
 
 class _Telling:
-    """Captions of one episode, of its first and its last moment and of others between them."""
+    """So many questions of each kind, of random moments of one episode; ``ends`` has its first and last among them."""
 
-    def __init__(self, env: RobotEnv, rng: np.random.Generator, numbers: Mapping[str, int]) -> None:
-        self._env, self._rng, self._numbers = _questioned(env, "captions"), rng, numbers
+    def __init__(
+        self, env: RobotEnv, rng: np.random.Generator, numbers: Mapping[str, int], *, ends: bool = True
+    ) -> None:
+        self._env, self._rng = _questioned(env, "captions" if ends else "boxes"), rng
+        self._numbers, self._ends = numbers, ends
         self._found: dict[str, list[Question]] = {kind: [] for kind in numbers}
 
     def look(self, step: int) -> None:
-        """One caption of each kind of this moment."""
+        """One of each kind of this moment."""
         present = self._env.questions()
         for kind in self._numbers:
             found = [question for question in present if question.kind == kind]
@@ -180,13 +195,13 @@ class _Telling:
                 found = [question for question in found if question.text == text]
                 self._found[kind].append(replace(found[self._rng.integers(len(found))], step=step))
 
-    def chosen(self) -> tuple[Question, ...]:
+    def chosen(self, success: bool) -> tuple[Question, ...]:
         """So many of each kind, in the order of their steps; where there is one, it is of any moment."""
         return tuple(question for kind in self._numbers for question in self._of(kind))
 
     def _of(self, kind: str) -> Iterator[Question]:
         found, number = self._found[kind], self._numbers[kind]
-        ends = {0, len(found) - 1} if number > 1 and found else set()
+        ends = {0, len(found) - 1} if self._ends and number > 1 and found else set()
         others = [i for i in self._rng.permutation(len(found)).tolist() if i not in ends]
         yield from (found[i] for i in sorted({*ends, *others[: number - len(ends)]}))
 

@@ -92,6 +92,13 @@ class LearnedPolicy(Acting):
         return found
 
     @property
+    def writes(self) -> frozenset[str]:
+        """What it was trained to write beside actions: ``answer``, ``goal``."""
+        model = self._model
+        writers = model.writers.values() if isinstance(model, UnifiedTransformer) else ()
+        return frozenset(writer.target for writer in writers)
+
+    @property
     def camera(self) -> str:
         """The camera whose pictures `imagine` writes."""
         return self._preprocessor.interface.cameras[self._writer("goal")[1].camera]

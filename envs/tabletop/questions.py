@@ -9,6 +9,8 @@ from left to right, each in its relation to the next, and what rests on or in an
     a red block on a blue plate, which is left of and behind a green block, which is in front of a yellow plate
 
 A part of it says one thing alone: what is held, what lies on what, or what is on which side of what.
+
+Where a thing is, is answered with its box in the picture of the front camera, of what is seen of it.
 """
 
 import itertools
@@ -17,7 +19,9 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float64
 
-from vla.core.types import PART, SCENE, Question
+from vla.core.media.boxes import box_words
+from vla.core.types import BOX, PART, SCENE, Question
+from vla.envs.tabletop.scene.sight import seen_box
 from vla.envs.tabletop.scene.world import Thing
 from vla.envs.tabletop.tasks.drawer import is_closed, is_open
 from vla.envs.tabletop.tasks.skills import held
@@ -44,7 +48,7 @@ Asked = tuple[Question, tuple[Thing, ...]]
 
 
 def scene_questions(situation: Situation) -> Iterator[Asked]:
-    """Of colour, relation, number, and what is where, as it is now."""
+    """Of colour, relation, number, what is where, and where in the picture, as it is now."""
     layout = situation.layout
     loose = [thing for thing in layout.spots_m if thing.kind != "drawer"]
     names = {thing: f"the {layout.phrase(thing)}" for thing in layout.spots_m}
@@ -53,6 +57,7 @@ def scene_questions(situation: Situation) -> Iterator[Asked]:
     yield from _relations(situation, clear, names)
     yield from _places(situation, clear, names)
     yield from _captions(situation, clear)
+    yield from _boxes(situation, names)
 
 
 def deed_question(task: Task, situation: Situation) -> Question:
@@ -136,6 +141,13 @@ def _captions(situation: Situation, clear: list[Thing]) -> Iterator[Asked]:
         for side in _sides(spots[one] - spots[other]):
             said = f"{called[one]} {side} {called[other]}"
             yield Question(kind=PART, text="what is beside what", answer=said), (one, other)
+
+
+def _boxes(situation: Situation, names: dict[Thing, str]) -> Iterator[Asked]:
+    """Of what shares its name with nothing, and is seen."""
+    for thing, name in names.items():
+        if list(names.values()).count(name) == 1 and (box := seen_box(situation.world, thing)) is not None:
+            yield Question(kind=BOX, text=f"where is {name}", answer=box_words(box)), (thing,)
 
 
 def _joined(said: list[str], beside: list[str]) -> Iterator[str]:

@@ -32,7 +32,7 @@ MakeRecipe = Callable[..., TrainConfig]
 def _bench(checkpoint: Path) -> ModalitiesConfig:
     out = checkpoint.parent / "bench"
     return ModalitiesConfig(
-        checkpoint=str(checkpoint), against=str(checkpoint), scenes=2, questions=2, episodes=1, out=str(out)
+        checkpoint=str(checkpoint), against=str(checkpoint), scenes=2, questions=2, boxes=1, episodes=1, out=str(out)
     )
 
 
@@ -182,6 +182,8 @@ def test_a_run_answers_imagines_and_acts(
     rows = {row.name.split(" (")[0]: row for row in bench_modalities(_bench(checkpoint), lambda text: None)}
     assert rows["answers, wrong, against the commonest answer"].against is not None
     assert rows["the block is not on the plate in what is imagined"].bar == 20
+    unknown = rows["boxes, mean of 1 - intersection over union, against the same model without pictures"]
+    assert (unknown.value, unknown.against) == (100, 100)  # it has never been told a number
     (acting,) = [row for name, row in rows.items() if name.startswith("scenes that are failed")]
     assert acting.value == acting.against
     for picture in ("a.png", "goal.png"):

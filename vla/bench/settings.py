@@ -301,7 +301,7 @@ class ModalitiesConfig:
     """What a checkpoint writes beside actions, on scenes that it has not seen."""
 
     checkpoint: tyro.conf.Positional[str] = ""
-    """One with writers of text and pictures."""
+    """One with a writer of text; where it has one of pictures too, of these as well."""
     against: str = ""
     """A checkpoint that only acts, of the same size and data: how both act is compared scene by scene."""
     env: str = "tabletop/place"
@@ -310,6 +310,8 @@ class ModalitiesConfig:
     """That are asked about, and whose end is imagined."""
     questions: int = 6
     """Of each scene, beside the one what was done."""
+    boxes: int = 0
+    """Questions of each scene where a thing is, for a checkpoint that learned to answer with boxes."""
     episodes: int = 200
     """In which both act."""
     seed: int = 500_000
@@ -319,6 +321,8 @@ class ModalitiesConfig:
 
     def __post_init__(self) -> None:
         require_at_least_one(self, "scenes", "questions", "episodes", where="bench modalities: ")
+        if self.boxes < 0:
+            raise ConfigError(f"bench modalities: boxes={self.boxes} must be at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)

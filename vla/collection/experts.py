@@ -209,7 +209,7 @@ def _is_sound(episode: Episode, contract: Contract) -> bool:
 
 def _driving(config: CollectConfig, env: str, learner: Learner | None, seed: int) -> dict[str, Any]:
     """Who drives an episode: what `record_episode` wants to know of it."""
-    asked: dict[str, Any] = {"questions": config.questions, "captions": config.captions, "parts": config.parts}
+    asked: dict[str, Any] = {name: getattr(config, name) for name in ("questions", "captions", "parts", "boxes")}
     if learner is None:
         return {"disturbance": config.disturbance, **asked}
     late = learner.begin(seed)

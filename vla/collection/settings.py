@@ -51,6 +51,9 @@ class CollectConfig:
     which picture belongs to which: all that is there, and in relation to what."""
     parts: int = 0
     """Steps that are described by one thing that is there alone, as who searches would say it."""
+    boxes: int = 0
+    """Questions of each episode where a thing is, at random steps, with its box in the first camera's picture as the
+    answer, where the environment knows it."""
     workers: int = field(default_factory=cores)
     patience_s: float = 600.0
     """A worker that finishes no episode for so long hangs, and is ended."""
@@ -59,7 +62,7 @@ class CollectConfig:
         if self.episodes < 1 or self.workers < 1:
             raise ConfigError(f"collect: episodes={self.episodes} and workers={self.workers} must be at least 1")
         require_at_least_one(self, "execute", where="collect: ")
-        for name in ("questions", "captions", "parts"):
+        for name in ("questions", "captions", "parts", "boxes"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"collect: {name}={getattr(self, name)} must be at least 0")
         if bool(self.policy) != bool(self.label):

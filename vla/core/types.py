@@ -123,6 +123,8 @@ class Question:
 
 SCENE, PART = CAPTIONS = ("scene", "part")
 """Kinds of questions whose answers are captions: what a picture shows, of all that is there and of one thing in it."""
+BOX = "box"
+"""Kind of questions where a thing is in the picture of the first camera; see `vla.core.media.boxes`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,18 +4,17 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from vla.core.chunks import Execution
-from vla.core.config import from_dict
 from vla.core.delay import LateChunks, Lateness
 from vla.core.errors import ConfigError, ContractError, UnknownNameError, VlaError
 from vla.core.fit import check_chunk, check_observation
 from vla.core.types import ActionChunk, Observation
-from vla.envs.spec import LANGUAGES, RobotEnv, to_observation
-from vla.evaluation.scenes.phrasing import rephrase
+from vla.envs.spec import RobotEnv, to_observation
+from vla.evaluation.scenes.beginning import begin
 from vla.evaluation.trials import EpisodeResult, Trial, digest
 from vla.sound.synthesis import has_words, synthesise
 
@@ -77,13 +76,9 @@ class Slot:
         try:
             if condition.execution and self._horizon:
                 condition.execution.require_within(self._horizon, self._lateness.steps)
-            self._env = _perturbed(self._inner, condition.perturbation)
-            raw, self._info = self._env.reset(seed=trial.seed, options=_options(trial))
-            self._instruction = self._env.instruction
-            if condition.language not in LANGUAGES:
-                others = self._env.instruction_alternatives
-                self._said = rephrase(self._instruction, others, condition.language, trial.seed)
-                self._instruction = self._said
+            begun = begin(self._inner, trial.seed, **condition.circumstances)
+            self._env, self._info = begun.env, begun.info
+            self._instruction, self._said = begun.instruction, begun.said
         except (ConfigError, UnknownNameError) as error:
             self.running, self.ended = False, Refusal(trial=trial, reason=str(error))
         except VlaError:
@@ -91,7 +86,7 @@ class Slot:
         except Exception as error:
             self._finish(crash=f"reset: {type(error).__name__}: {error}")
         else:
-            self._look(raw)
+            self._look(begun.raw)
 
     @property
     def wants_chunk(self) -> bool:
@@ -192,17 +187,3 @@ class Slot:
             actions=actions,
         )
         self.ended = (self._trial, result)
-
-
-def _options(trial: Trial) -> dict[str, Any]:
-    condition = trial.condition
-    said = condition.language if condition.language in LANGUAGES else "right"
-    return {"language": said} | ({"split": condition.split} if condition.split else {})
-
-
-def _perturbed(env: RobotEnv, settings: Mapping[str, Any]) -> RobotEnv:
-    if not settings:
-        return env
-    from vla.envs.perturbations import PerturbationConfig, perturbed
-
-    return cast(RobotEnv, perturbed(env, from_dict(PerturbationConfig, dict(settings), where="perturbation")))

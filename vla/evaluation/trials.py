@@ -37,6 +37,11 @@ class Condition:
         return not self.perturbation and self.execution is None
 
     @property
+    def circumstances(self) -> dict[str, Any]:
+        """What decides how an episode begins, besides its seed; see `vla.evaluation.scenes.beginning`."""
+        return {"language": self.language, "split": self.split, "perturbation": self.perturbation}
+
+    @property
     def key(self) -> str:
         """A text that is the same for equal conditions."""
         return json.dumps(asdict(self), sort_keys=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 from vla.core.config import to_dict
 from vla.core.errors import ConfigError
 from vla.core.lookup import lookup
+from vla.core.media.boxes import read_box
 from vla.core.provenance import provenance
 from vla.datasets.sampling.loader import iterate_steps
 from vla.models.checkpoint import write_checkpoint
@@ -166,6 +167,11 @@ def _altering(
     config: AugmentationConfig, preprocessor: Preprocessor, data: Source, bank: SpeechBank | None
 ) -> Callable[[Inputs, Targets], tuple[Inputs, Targets]]:
     """Batches as they might as well have been recorded, in pictures and words; questions are never spoken."""
+    if (config.shift or config.crop) and any(read_box(answer) for answer in data.answers):
+        raise ConfigError(
+            f"train.augmentation: shift={config.shift} and crop={config.crop} move what is seen, and answers of "
+            "the data say where that is, as boxes: set both to 0, or collect without --boxes"
+        )
     instructions = data.instructions
     tokens = dict(zip(instructions, preprocessor.texts(instructions)[0].tolist(), strict=True))
     augment = Augmentation(config, preprocessor.signals, preprocessor.interface.cameras, tokens)

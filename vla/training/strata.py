@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool
 
-from vla.core.types import PART, SCENE
+from vla.core.types import BOX, PART, SCENE
 from vla.datasets.sampling.windows import Windows
 
 Stratum = Callable[[Windows], Bool[np.ndarray, " items"]]
@@ -46,6 +46,17 @@ def parts(windows: Windows) -> Bool[np.ndarray, " items"]:
     return windows.asks(PART)
 
 
-STRATA: dict[str, Stratum] = {"approach": before_first_grasp, "questions": questions, "scenes": scenes, "parts": parts}
-ASKING = (questions, scenes, parts)
+def boxes(windows: Windows) -> Bool[np.ndarray, " items"]:
+    """Questions where a thing is in the picture."""
+    return windows.asks(BOX)
+
+
+STRATA: dict[str, Stratum] = {
+    "approach": before_first_grasp,
+    "questions": questions,
+    "scenes": scenes,
+    "parts": parts,
+    "boxes": boxes,
+}
+ASKING = (questions, scenes, parts, boxes)
 """Those that draw what is asked; the others draw steps to act in."""

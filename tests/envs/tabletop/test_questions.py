@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from vla.core.errors import ConfigError
-from vla.core.types import PART, SCENE, Question
+from vla.core.media.boxes import read_box
+from vla.core.types import BOX, PART, SCENE, Question
 from vla.envs.metaworld.table import METAWORLD
 from vla.envs.recording import finish, record_episode
 from vla.envs.registry import env_spec, make_expert
@@ -248,3 +249,37 @@ def test_an_episode_keeps_its_captions(env: Any) -> None:
         env.step(action)
     assert all(q.answer in truth[q.step] for q in own)
     assert len(record_episode(env, expert, task="t", seed=4, captions=500).questions) == len(told)
+
+
+def test_where_things_are_is_asked_deliberately() -> None:
+    """Among the other questions it never is, and what is asked and told beside boxes is what it was without."""
+    env = _env("tabletop/place", max_steps=12)
+    expert = make_expert("tabletop/place", env)
+    plain = record_episode(env, expert, task="t", seed=4, questions=60, captions=3, parts=2)
+    boxed = record_episode(env, expert, task="t", seed=4, questions=60, captions=3, parts=2, boxes=5)
+    assert not any(q.kind == BOX for q in plain.questions)
+    assert boxed.questions[: len(plain.questions)] == plain.questions
+    own = boxed.questions[len(plain.questions) :]
+    assert [q.kind for q in own] == [BOX] * 5
+    assert [q.step for q in own] == sorted({q.step for q in own})
+    truth = []
+    env.reset(seed=4)
+    for action in boxed.action_executed:
+        truth.append(_by_kind(env, BOX))
+        env.step(action)
+    for q in own:
+        assert truth[q.step][q.text] == q.answer
+        assert read_box(q.answer) is not None
+        assert set(q.signals) == {"grounding", "pointing"}  # of the thing that is asked for
+
+
+def test_where_each_thing_is(env: Any) -> None:
+    """Left for the camera, which faces the robot, is right for the robot."""
+    env.reset(seed=5)
+    found = _by_kind(env, BOX)
+    assert set(found) == {f"where is the {env.layout.phrase(thing)}" for thing in env.layout.spots_m}
+    row = sorted(env.layout.spots_m, key=lambda thing: env.world.position_m(thing)[1])
+    boxes = [read_box(found[f"where is the {env.layout.phrase(thing)}"]) for thing in row]
+    centres = [box.centre[0] for box in boxes if box is not None]
+    assert centres == sorted(centres)
+    assert len(centres) == len(row)

@@ -3,23 +3,27 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from vla.core.chunks import Execution
 from vla.core.errors import VlaError
 from vla.core.types import ActionChunk, Observation
-from vla.envs.registry import make_expert
+from vla.envs.registry import env_spec, make_expert
 from vla.envs.tabletop.tasks.task import Goal
 from vla.evaluation.evaluate import evaluate
+from vla.evaluation.run import run_trials
 from vla.evaluation.settings import RunConfig
+from vla.evaluation.trials import Condition, EpisodeResult, Trial, trials_of
 from vla.paradigms.reports.incident import FRAMES, Incident, Trace, choose_episode, examine
 from vla.paradigms.reports.page import incident_markdown, incident_page
 from vla.paradigms.reports.telling import RULES, cause, sentences
 
-_SEED = 41
+_ENV, _SEED = "tabletop/place", 41
 _STEPS = {"nothing": 80, "still": 12, "limit": 12}
 
 
@@ -88,7 +92,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         if fault not in done:
             settings = {"image_size": 32, "max_steps": _STEPS.get(fault, 40)}
             how: dict[str, Any] = {"episodes": 1, "seed": _SEED, "run": RunConfig(workers=1, batch=1)}
-            evaluate(_maker(fault), env="tabletop/place", settings=settings, out=root / fault, **how)
+            evaluate(_maker(fault), env=_ENV, settings=settings, out=root / fault, **how)
             done[fault] = root / fault
         return done[fault]
 
@@ -167,10 +171,83 @@ def test_episodes_that_are_not_there(ran: Callable, tmp_path: Path) -> None:
         choose_episode(ran("nothing"), None)
     with pytest.raises(VlaError, match="does not exist"):
         choose_episode(tmp_path / "nowhere", None)
-    trial, episode = choose_episode(ran("still"), 0)
-    changed = replace(trial, condition=replace(trial.condition, language="polite"))
-    with pytest.raises(VlaError, match="cannot be run again"):
-        examine(changed, episode)
+
+
+_DISTURBED = {"action_noise": 0.02, "state_noise": 0.02, "image_noise": 20.0, "dropped_frames": 0.5}
+_LATE = {"observation_latency_steps": 2, "action_latency_steps": 2}
+CONDITIONS = {
+    "combination": Condition(env=_ENV, split="unseen-combination"),
+    "phrasing": Condition(env=_ENV, split="unseen-phrasing"),
+    "viewpoint": Condition(env=_ENV, split="viewpoint"),
+    "paraphrase": Condition(env=_ENV, language="paraphrase"),
+    "misspelt": Condition(env=_ENV, language="misspelt"),
+    "wrong": Condition(env=_ENV, language="wrong"),
+    "blank": Condition(env=_ENV, language="blank"),
+    "disturbed": Condition(env=_ENV, perturbation=_DISTURBED),
+    "late": Condition(env=_ENV, perturbation=_LATE, language="polite", split="distractors"),
+    "executed": Condition(env=_ENV, execution=Execution(execute=1)),
+}
+"""One of everything that an evaluation can make of an episode."""
+
+
+@pytest.fixture(scope="module")
+def evaluated() -> dict[str, tuple[Trial, EpisodeResult]]:
+    """The expert for a while."""
+    settings = {"image_size": 16, "max_steps": 14}
+    conditions = {name: replace(condition, settings=settings) for name, condition in CONDITIONS.items()}
+    run = RunConfig(workers=1, batch=1)
+    records = run_trials(trials_of(conditions.values(), [_SEED]), {"": _maker("nothing")}, run)
+    return {name: (Trial(condition=one, seed=_SEED), records.of(one)[0]) for name, one in conditions.items()}
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_every_kind_of_episode_is_run_again(evaluated: dict[str, tuple[Trial, EpisodeResult]], name: str) -> None:
+    """It ends as it did, to the last bit of what the simulator says of it."""
+    trial, episode = evaluated[name]
+    incident, trace = examine(trial, episode)
+    assert trace is not None
+    assert len(trace.seen) == episode.steps + 1
+    assert (trace.progress[-1], max(trace.progress)) == (episode.progress, episode.best_progress)
+    assert {moment.instruction for moment in trace.seen} == {episode.instruction}
+    report = " ".join(sentences(incident))
+    assert f"scene {_SEED}" in report
+    for circumstance in (trial.condition.split, *trial.condition.perturbation):
+        assert circumstance in report
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "expected"),
+    [
+        ("combination", {"split": ""}, "recorded instruction"),
+        ("phrasing", {"split": "seen"}, "recorded instruction"),
+        ("paraphrase", {"language": "right"}, "recorded instruction"),
+        ("misspelt", {"language": "polite"}, "recorded instruction"),
+        ("disturbed", {"perturbation": {}}, "use the settings, the disturbance and the versions"),
+        ("late", {"perturbation": {**_LATE, "action_latency_steps": 0}}, "recorded success=False and progress"),
+        ("disturbed", {"perturbation": {"noise": 1}}, "perturbation"),
+        ("blank", {"split": "elsewhere"}, "elsewhere"),
+    ],
+)
+def test_under_other_circumstances_it_would_be_another_episode(
+    evaluated: dict[str, tuple[Trial, EpisodeResult]], name: str, change: dict[str, Any], expected: str
+) -> None:
+    trial, episode = evaluated[name]
+    with pytest.raises(VlaError, match=expected):
+        examine(replace(trial, condition=replace(trial.condition, **change)), episode)
+
+
+def test_what_is_told_of_a_disturbed_episode_is_what_was_so(evaluated: dict[str, tuple[Trial, EpisodeResult]]) -> None:
+    """No noise of the policy's wires, and nothing late: the pictures belong to what is known of their moment."""
+    trial, episode = evaluated["disturbed"]
+    _, trace = examine(trial, episode)
+    assert trace is not None
+    env = env_spec(_ENV).build(trial.condition.settings)
+    raw, _ = env.reset(seed=_SEED)
+    np.testing.assert_array_equal(trace.seen[0].images["front"], raw["images"]["front"])
+    np.testing.assert_array_equal(trace.seen[0].state, raw["state"])
+    assert any(not np.array_equal(a.images["wrist"], b.images["wrist"]) for a, b in pairwise(trace.seen))
+    assert len(trace.witnessed) == len(trace.questions) == len(trace.seen)
+    env.close()
 
 
 def test_another_simulation_is_not_reported_as_this_one(ran: Callable) -> None:

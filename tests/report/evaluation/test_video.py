@@ -83,7 +83,7 @@ def test_an_image_size_that_does_not_divide_the_height_fills_it():
 
 def test_a_wrong_instruction_is_replayed_as_such(env):
     result = evaluated("wrong")
-    assert len(replay_frames(env, result, language="wrong")) == result.steps + 1
+    assert len(replay_frames(env, result, Condition(env="tabletop/place", language="wrong"))) == result.steps + 1
     with pytest.raises(VlaError, match=r"seed 500000: recorded instruction .*language \(now 'right'\)"):
         replay_frames(env, result)
 

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from vla.bench.measure import Note, Row
+from vla.bench.modalities.boxes import meet
 from vla.bench.modalities.colours import block_on_plate
 from vla.bench.settings import ModalitiesConfig
 from vla.core.errors import ConfigError
-from vla.core.types import Episode, Observation, Question
+from vla.core.types import BOX, Episode, Observation, Question
 from vla.envs.recording import finish, record_episode
 from vla.envs.registry import env_spec, make_expert
 from vla.envs.spec import to_observation
@@ -25,7 +26,10 @@ _DETECTED = 2.0
 
 
 def bench_modalities(config: ModalitiesConfig, note: Note) -> list[Row]:
-    """Answers, pictures of the end, and acting against one that only acts; shares that are wrong, in percent."""
+    """Answers, pictures of the end, and acting against one that only acts; shares that are wrong, in percent.
+
+    Of a checkpoint that draws no ends there are none.
+    """
     if not config.checkpoint:
         raise ConfigError("bench modalities: which checkpoint? vla bench modalities RUN/checkpoint")
     policy = LearnedPolicy(Path(config.checkpoint))
@@ -33,7 +37,8 @@ def bench_modalities(config: ModalitiesConfig, note: Note) -> list[Row]:
     env = cast(TabletopEnv, env_spec(config.env).build(settings))
     if not isinstance(env, TabletopEnv):
         raise ConfigError(f"bench modalities: env={config.env}: expected one of the table, of which all is known")
-    rows = [*_answers(config, env, policy, note), *_ends(config, env, policy, note)]
+    ends = _ends(config, env, policy, note) if "goal" in policy.writes else ()
+    rows = [*_answers(config, env, policy, note), *ends]
     env.close()
     return [*rows, *(_acting(config, settings, note) if config.against else ())]
 
@@ -48,18 +53,8 @@ class _Asked(NamedTuple):
 def _answers(config: ModalitiesConfig, env: TabletopEnv, policy: LearnedPolicy, note: Note) -> Iterator[Row]:
     """Wrong answers to each kind of question, beside the commonest answer and a model that sees nothing."""
     note(f"questions of {config.scenes} scenes")
-    expert = make_expert(config.env, env)
-    past = policy.contract.policy.history - 1 if policy.contract.policy else 0
-    asked: list[tuple[Question, Observation]] = []
-    for seed in range(config.seed, config.seed + config.scenes):
-        episode = record_episode(env, expert, task=config.env, seed=seed, questions=config.questions)
-        asked += [(question, _moment(episode, question.step, past)) for question in episode.questions]
-    found = []
-    for start in range(0, len(asked), _BATCH):
-        questions, seen = zip(*asked[start : start + _BATCH], strict=True)
-        words = [question.text for question in questions]
-        answers, blind = policy.ask(seen, words), policy.ask(seen, words, blind=True)
-        found += [_Asked(*one) for one in zip(questions, seen, answers, blind, strict=True)]
+    found = _asked(config, env, policy)
+    boxes, found = ([one for one in found if (one.question.kind == BOX) == asks] for asks in (True, False))
     for kind in ("", *sorted({one.question.kind for one in found})):
         own = [one for one in found if not kind or one.question.kind == kind]
         wrong = [one.answer != one.question.answer for one in own]
@@ -68,6 +63,41 @@ def _answers(config: ModalitiesConfig, env: TabletopEnv, policy: LearnedPolicy, 
         title = f"answers{f' of kind {kind}' if kind else ''}, wrong"
         yield _share(f"{title}, against the commonest answer", wrong, against=commonest)
         yield _share(f"{title}, against the same model without pictures", wrong, against=unseen)
+    yield from _boxes(boxes) if boxes else ()
+
+
+def _asked(config: ModalitiesConfig, env: TabletopEnv, policy: LearnedPolicy) -> list[_Asked]:
+    """Questions of scenes that are asked of the model, and of the same one without pictures."""
+    expert = make_expert(config.env, env)
+    past = policy.contract.policy.history - 1 if policy.contract.policy else 0
+    asked: list[tuple[Question, Observation]] = []
+    for seed in range(config.seed, config.seed + config.scenes):
+        episode = record_episode(
+            env, expert, task=config.env, seed=seed, questions=config.questions, boxes=config.boxes
+        )
+        asked += [(question, _moment(episode, question.step, past)) for question in episode.questions]
+    found = []
+    for start in range(0, len(asked), _BATCH):
+        questions, seen = zip(*asked[start : start + _BATCH], strict=True)
+        words = [question.text for question in questions]
+        answers, blind = policy.ask(seen, words), policy.ask(seen, words, blind=True)
+        found += [_Asked(*one) for one in zip(questions, seen, answers, blind, strict=True)]
+    return found
+
+
+def _boxes(found: Sequence[_Asked]) -> Iterator[Row]:
+    """How boxes meet those of what is seen, beside a model that sees nothing."""
+    right = [one.question.answer for one in found]
+    met, blind = meet([one.answer for one in found], right), meet([one.blind for one in found], right)
+    against = "against the same model without pictures"
+    apart, blindly = (100 * (1 - float(np.mean([one.overlap for one in each]))) for each in (met, blind))
+    yield Row(name=f"boxes, mean of 1 - intersection over union, {against}", value=apart, unit="%", against=blindly)
+    for title, name in (
+        ("intersection over union below a half", "found"),
+        ("centre outside of the thing's", "centred"),
+    ):
+        missed, missed_blind = ([not getattr(one, name) for one in each] for each in (met, blind))
+        yield _share(f"boxes, {title}, {against}", missed, against=missed_blind)
 
 
 def _commonest(one: _Asked, found: Sequence[_Asked]) -> str:

@@ -10,6 +10,7 @@ from vla.cli.command import console, parse, write_result
 
 _EXAMPLES = """  vla ask runs/modalities/checkpoint "what is left of the red block"
   vla ask runs/modalities/checkpoint "what do you hold" --env tabletop/place --seed 500007 --steps 20
+  vla ask runs/modalities/checkpoint "where is the red block?" --out found.png
   vla ask runs/modalities/checkpoint --env tabletop/sort --out asked.png"""
 _MOST = 12
 
@@ -34,7 +35,7 @@ class Arguments:
     steps: int = 0
     """Let the checkpoint drive for so many steps first."""
     out: Path | None = None
-    """Also draw the scene with questions and answers into this PNG."""
+    """Also draw the scene with questions and answers into this PNG, and in it the boxes that are answered."""
     json: Path | None = None
     """Write questions, answers, and what would be right where the scene knows it, to this file."""
 
@@ -44,9 +45,10 @@ def main(argv: list[str]) -> int:
     arguments = parse(Arguments, argv, verb="ask", examples=_EXAMPLES)
     from rich.table import Table
 
-    from vla.cli.writing.scene import captioned, open_scene
+    from vla.cli.writing.scene import captioned, framed, open_scene
     from vla.core.errors import ConfigError
     from vla.core.files import write_atomic
+    from vla.core.media.boxes import read_box
     from vla.envs.spec import Questioned
 
     scene = open_scene(arguments.checkpoint, arguments.env, arguments.set, seed=arguments.seed, steps=arguments.steps)
@@ -55,14 +57,16 @@ def main(argv: list[str]) -> int:
     if isinstance(scene.env, Questioned) and scene.success:
         deed = scene.env.deed()
         truth[deed.text] = deed.answer
-    asked = arguments.question or tuple(truth)[:: max(1, len(truth) // _MOST)][:_MOST]
+    asked = (
+        tuple(question.rstrip(" ?") for question in arguments.question)
+        or tuple(truth)[:: max(1, len(truth) // _MOST)][:_MOST]
+    )
     if not asked:
         raise ConfigError(f"ask: {arguments.env} knows no questions; say one")
     said = scene.policy.ask([scene.observation] * len(asked), asked)
     table = Table("question", "answer", "right", box=None, padding=(0, 2, 0, 0))
     for question, answer in zip(asked, said, strict=True):
-        right = truth.get(question, "")
-        table.add_row(question, answer, right if right != answer else f"{right} ✓")
+        table.add_row(question, answer, _judged(answer, truth.get(question, "")))
     console().print(f"[dim]{scene.observation.instruction or arguments.env}, scene {arguments.seed}[/dim]")
     console().print(table)
     rows = [
@@ -71,8 +75,18 @@ def main(argv: list[str]) -> int:
     ]
     if arguments.out is not None:
         lines = "\n".join(f"{row['question']}?  {row['answer']}" for row in rows[:_MOST])
-        write_atomic(
-            arguments.out, captioned(f"{arguments.env}, scene {arguments.seed}", [(lines, scene.env.render())])
-        )
+        boxes = [box for answer in said[:_MOST] if (box := read_box(answer)) is not None]
+        picture = framed(scene.env.render(), boxes)
+        write_atomic(arguments.out, captioned(f"{arguments.env}, scene {arguments.seed}", [(lines, picture)]))
     write_result(arguments.json, {"env": arguments.env, "seed": arguments.seed, "answers": rows})
     return 0
+
+
+def _judged(answer: str, right: str) -> str:
+    """What would be right, and whether it was said; of a box, how much of both is shared."""
+    from vla.core.media.boxes import overlap, read_box
+
+    said, true = read_box(answer), read_box(right)
+    if said is not None and true is not None:
+        return f"{right}, intersection over union {overlap(said, true):.2f}"
+    return right if right != answer else f"{right} ✓"

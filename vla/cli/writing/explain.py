@@ -25,9 +25,10 @@ _KINDS = ("scene", "hand", "place", "side")
 class Arguments:
     """Report what happened in one episode: vla explain RESULT. By default the first that failed.
 
-    The episode is run again from its record, and every sentence is read off the simulator: what was said, where the
-    arm went, what it touched and moved, when it stood still, which limits it was commanded to. A checkpoint that
-    answers questions adds its own words for the pictures, beside what is so.
+    The episode is run again from its record, under the words, the split and the disturbance that it had, and every
+    sentence is read off the simulator: what was said, where the arm went, what it touched and moved, when it stood
+    still, which limits it was commanded to. A checkpoint that answers questions adds its own words for the pictures,
+    beside what is so.
     """
 
     result: Annotated[Path, tyro.conf.Positional]

@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from vla.collection.learner import Learner
 from vla.core.config import parse_settings
+from vla.core.media.boxes import GRID, Box
 from vla.core.types import Observation
 from vla.envs.registry import env_spec
 from vla.envs.spec import RobotEnv, to_observation
 from vla.policies.learned import LearnedPolicy
 
 _INCHES = 3.2
+_FRAME = (255, 0, 255)
+"""Magenta: nothing on the table has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,19 @@ def open_scene(checkpoint: Path, env: str, settings: Sequence[str], *, seed: int
     before = (spec.history if spec else 1) - 1
     observation = replace(seen, history=tuple(past[len(past) - min(before, len(past)) :]))
     return Scene(env=made, policy=policy, observation=observation, success=bool(info["success"]))
+
+
+def framed(picture: UInt8[np.ndarray, "y x 3"], boxes: Sequence[Box]) -> UInt8[np.ndarray, "y x 3"]:
+    """A copy with a line along the inner edge of each box."""
+    height, width = picture.shape[:2]
+    framed = picture.copy()
+    for box in boxes:
+        top, bottom = (row * height // GRID for row in (box.top, box.bottom + 1))
+        left, right = (column * width // GRID for column in (box.left, box.right + 1))
+        inside = framed[top + 1 : bottom - 1, left + 1 : right - 1].copy()
+        framed[top:bottom, left:right] = _FRAME
+        framed[top + 1 : bottom - 1, left + 1 : right - 1] = inside
+    return framed
 
 
 def captioned(title: str, pictures: Sequence[tuple[str, Any]]) -> bytes:

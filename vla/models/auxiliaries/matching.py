@@ -36,7 +36,8 @@ class Matching(Auxiliary):
         self.pointing = Pointing(PointingConfig(signal=config.signal), interface)
         self.position = nn.Parameter(torch.empty(self.pointing.rows.shape[1], width))
         self.project = nn.Linear(width, config.channels)
-        self.saying = Saying(config.channels, self.pointing.rows.shape, width) if config.says else None
+        cameras, things = self.pointing.rows.shape
+        self.saying = Saying(config.channels, (cameras, things), width) if config.says else None
         self.says = self.pointing.rows.numel() if config.says else 0
         initialise(self)
 

@@ -263,13 +263,12 @@ class HfTowerConfig(ReaderConfig):
     """What it is; by default what the folder says."""
 
     def __post_init__(self) -> None:
-        if self.tower is not None:
-            return
-        if not self.folder:
+        if self.tower is None and not self.folder:
             raise ConfigError("model.readers.hf-tower: name the folder of a vision model, as folder")
-        from vla.models.readers.tower_grafting import read_tower_config
+        if self.tower is None:
+            from vla.models.readers.tower_grafting import read_tower_config
 
-        object.__setattr__(self, "tower", read_tower_config(Path(self.folder)))
+            object.__setattr__(self, "tower", read_tower_config(Path(self.folder)))
 
     def build(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> "Reader":
         """See `ReaderConfig.build`."""
@@ -321,8 +320,7 @@ class ConnectedConfig(ReaderConfig):
     """Its tokens do not stand in the sequence: those behind it look at them by cross-attention (model.cross_every)."""
 
     def __post_init__(self) -> None:
-        if self.tower is None:
-            object.__setattr__(self, "tower", HfTowerConfig(folder=self.folder).tower)
+        object.__setattr__(self, "tower", HfTowerConfig(folder=self.folder, tower=self.tower).tower)
         assert self.tower is not None
         if not 0 <= self.left_out < self.tower.layers:
             raise ConfigError(f"model.readers: left_out={self.left_out}: the tower has {self.tower.layers} layers")

@@ -8,13 +8,11 @@ all cameras and moments are one picture there.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from einops import rearrange, repeat
 from torch import nn
 
-from vla.core.errors import CheckpointError
 from vla.models.readers.config import ConnectedConfig
 from vla.models.readers.images import Views
 from vla.models.readers.reader import Activations, Reader
@@ -68,12 +66,6 @@ class ConnectedReader(Reader):
 
     def begin(self) -> None:
         """See `Reader.begin`: the tower of the folder."""
-        from vla.models.readers.tower_grafting import tower_from_hf
+        from vla.models.readers.tower_grafting import begin_tower
 
-        if not self._folder:
-            return
-        tower = tower_from_hf(Path(self._folder))
-        if tower.config != self._whole:
-            raise CheckpointError(f"{self._folder} holds another tower than the recipe says: {tower.config}")
-        own = self.tower.state_dict()
-        self.tower.load_state_dict({name: value for name, value in tower.state_dict().items() if name in own})
+        begin_tower(self.tower, self._folder, self._whole)

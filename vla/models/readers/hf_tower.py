@@ -3,16 +3,19 @@
 As PaliGemma and LLaVA read pictures: one tower and one projection for all cameras. Where a patch is, the tower says
 itself; through which camera and when it was seen is added here. When a run begins, the tower's weights are those of the
 folder that the recipe names; a checkpoint holds them, and what the tower is, so it needs no folder.
+
+It is no `connected` with a linear connector. There camera and time are added before the projection, in the tower's
+width, and tokens stand one after the other; here they are added behind it, and a token's place has a row and a column.
+What one adds the other can only add where the projection reaches it, so neither can become the other and keep its
+numbers.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from einops import rearrange
 from torch import nn
 
-from vla.core.errors import CheckpointError
 from vla.models.readers.config import HfTowerConfig
 from vla.models.readers.images import Views
 from vla.models.readers.patches import picture_segment
@@ -50,11 +53,6 @@ class HfTowerReader(Reader):
 
     def begin(self) -> None:
         """See `Reader.begin`: the tower of the folder."""
-        from vla.models.readers.tower_grafting import tower_from_hf
+        from vla.models.readers.tower_grafting import begin_tower
 
-        if not self._folder:
-            return
-        tower = tower_from_hf(Path(self._folder))
-        if tower.config != self.tower.config:
-            raise CheckpointError(f"{self._folder} holds another tower than the recipe says: {tower.config}")
-        self.tower.load_state_dict(tower.state_dict())
+        begin_tower(self.tower, self._folder, self.tower.config)

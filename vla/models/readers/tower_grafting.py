@@ -64,6 +64,17 @@ def tower_from_hf(source: Any) -> Tower:
     return tower_from(source.state_dict(), tower_config(source.config, **pixels))
 
 
+def begin_tower(tower: Tower, folder: str, whole: TowerConfig) -> None:
+    """Fill ``tower`` from the folder, where one is named, which must hold ``whole``; last blocks may be left out."""
+    if not folder:
+        return
+    found = tower_from_hf(Path(folder))
+    if found.config != whole:
+        raise CheckpointError(f"{folder} holds another tower than the recipe says: {found.config}")
+    own = tower.state_dict()
+    tower.load_state_dict({name: value for name, value in found.state_dict().items() if name in own})
+
+
 def read_tower_config(folder: Path) -> TowerConfig:
     """Ours, of the configuration in a folder; no weight is read."""
     family = _family(folder)

@@ -1,12 +1,14 @@
 """What happened in an evaluated episode, as facts: from its record, and from running its actions again.
 
-A record holds the seed and every action, so a replay sees what nobody kept: where the tool went, what it touched, when
-it stood still, which commands were at a limit. Every number here is read off the simulator, none off a picture.
+A record holds the seed, the circumstances and every action, so a replay sees what nobody kept: where the tool went,
+what it touched, when it stood still, which commands were at a limit. Every number here is read off the simulator, none
+off a picture; where something stood between simulator and policy, it is what was so, and not what the policy saw.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from vla.core.contract import Contract
 from vla.core.errors import VlaError
 from vla.core.types import Observation, Question
 from vla.envs.registry import env_spec
-from vla.envs.spec import LANGUAGES, Questioned, RobotEnv, Witness, Witnessed, to_observation
+from vla.envs.spec import Questioned, RobotEnv, Witness, Witnessed, to_observation
 from vla.evaluation.folder import EPISODES, read_episodes, read_result
 from vla.evaluation.result import EvaluationResult
 from vla.evaluation.trials import Condition, EpisodeResult, Trial
@@ -79,6 +81,10 @@ class Incident:
     env: str
     seed: int
     language: str
+    split: str
+    """Of the environment's scenes and words; empty is its default."""
+    perturbation: dict[str, Any]
+    """What stood between the simulator and the policy; empty for nothing."""
     said: str
     goal: str
     outcome: str
@@ -110,6 +116,7 @@ class Trace:
     """An episode run again, step by step; the first of each list is before the first action."""
 
     seen: list[Observation] = field(default_factory=list)
+    """As it was, whatever the policy was shown of it, with the words that the policy was told."""
     witnessed: list[Witnessed] = field(default_factory=list)
     """Empty where the environment is no `Witness`."""
     questions: list[Sequence[Question]] = field(default_factory=list)
@@ -145,7 +152,6 @@ def examine(trial: Trial, episode: EpisodeResult) -> tuple[Incident, Trace | Non
     """The facts of an episode; with its actions, run again in the environment that it was recorded in."""
     if not len(episode.actions) or episode.crash is not None:
         return _of_record(trial, episode), None
-    _require_replayable(trial.condition)
     env = env_spec(trial.condition.env).build(trial.condition.settings)
     try:
         trace = _run_again(env, episode, trial.condition)
@@ -154,19 +160,33 @@ def examine(trial: Trial, episode: EpisodeResult) -> tuple[Incident, Trace | Non
         env.close()
 
 
-def _require_replayable(condition: Condition) -> None:
-    if condition.language not in LANGUAGES or condition.split or condition.perturbation:
-        raise VlaError(
-            f"explain: an episode of {condition.key} cannot be run again: its words, split or disturbance are not the "
-            "environment's own; choose an undisturbed one"
-        )
+class _Shown:
+    """Keeps what an environment shows, before anything can disturb that on its way."""
+
+    def __init__(self, env: RobotEnv) -> None:
+        self._env = env
+        self.raw: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._env, name)
+
+    def reset(self, **how: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """See `RobotEnv.reset`."""
+        self.raw, info = self._env.reset(**how)
+        return self.raw, info
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """See `RobotEnv.step`."""
+        answer = self._env.step(action)
+        self.raw = answer[0]
+        return answer
 
 
 def _run_again(env: RobotEnv, episode: EpisodeResult, condition: Condition) -> Trace:
-    trace = Trace()
+    trace, shown = Trace(), _Shown(env)
     pictured = set(np.linspace(0, episode.steps, FRAMES).round().astype(int).tolist())
-    for raw, info in replayed(env, episode, language=condition.language):
-        trace.seen.append(to_observation(raw, info))
+    for _, info in replayed(cast(RobotEnv, shown), episode, condition):
+        trace.seen.append(replace(to_observation(shown.raw, info), instruction=episode.instruction))
         trace.progress.append(float(info.get("progress", 0.0)))
         if len(trace.seen) - 1 in pictured:
             trace.frames.append(env.render())
@@ -184,6 +204,8 @@ def _of_record(trial: Trial, episode: EpisodeResult) -> Incident:
         env=trial.condition.env,
         seed=trial.seed,
         language=trial.condition.language,
+        split=trial.condition.split,
+        perturbation=dict(trial.condition.perturbation),
         said=episode.instruction,
         goal=episode.goal,
         outcome=outcome,

@@ -63,6 +63,11 @@ def sentences(incident: Incident) -> Iterator[str]:
     yield f"{RULES[cause(incident)][1].capitalize()}.{f' {incident.why}.' if incident.why else ''}"
     other = f" ({incident.language} instruction)" if incident.language != "right" else ""
     yield f"The policy was told {said}{other} in {incident.env}, scene {incident.seed}; the goal was {incident.goal}."
+    if incident.split:
+        yield f"Scene and words are of split {incident.split}."
+    if incident.perturbation:
+        disturbed = ", ".join(f"{name}={value}" for name, value in incident.perturbation.items())
+        yield f"Between the simulator and the policy stood {disturbed}; what follows is what was so."
     yield _course(incident)
     yield from _way(incident)
     yield from _things(incident)

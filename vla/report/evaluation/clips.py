@@ -51,7 +51,7 @@ def record_clips(result: EvaluationResult, folder: Path, count: int) -> list[Cli
             if condition.language not in LANGUAGES or condition.split:
                 continue  # words that the environment itself does not say, and scenes that it lays out elsewhere
             for episode in _chosen(episodes.get(condition.key, []), count if condition == conditions[0] else 1):
-                frames = replay_frames(env, episode, language=condition.language)
+                frames = replay_frames(env, episode, condition)
                 mp4 = encode_mp4(frames, env.contract.control_hz)
                 strip, poster = film_strip(frames), encode_jpeg(frames[0])
                 clips.append(Clip(condition=condition, episode=episode, mp4=mp4, strip=strip, poster=poster))

@@ -9,51 +9,61 @@ from jaxtyping import UInt8
 
 from vla.core.errors import VlaError
 from vla.envs.spec import RobotEnv
-from vla.evaluation.trials import EpisodeResult
+from vla.evaluation.scenes.beginning import begin
+from vla.evaluation.trials import Condition, EpisodeResult
 
 STRIP_PIXELS = 160
 """Height of one picture of a film strip."""
 STRIP_GAP = 2
 """Pixels between the pictures of a film strip."""
+_SAME = 1e-3
+"""By which the progress at the end of a replay may differ from the recorded one."""
 
 
 def replay_frames(
-    env: RobotEnv, result: EpisodeResult, *, language: str = "right", camera: str | None = "wrist"
+    env: RobotEnv, result: EpisodeResult, condition: Condition | None = None, *, camera: str | None = "wrist"
 ) -> UInt8[np.ndarray, "t y x 3"]:
     """Run a recorded episode again; one frame for the start and one after each step.
 
     A frame is the environment's picture for people and, beside it, what the policy saw through ``camera``, its pixels
-    enlarged. ``env`` needs the settings, and ``language`` the value, that the episode was evaluated with; a replay
-    that does not end as recorded is an error.
+    enlarged. ``env`` needs the settings that the episode was evaluated with; split, words and disturbance are those of
+    ``condition``, by default none but the environment's own. A replay that does not end as recorded is an error.
     """
-    return np.stack([_frame(env, raw["images"], camera) for raw, _ in replayed(env, result, language=language)])
+    return np.stack([_frame(env, raw["images"], camera) for raw, _ in replayed(env, result, condition)])
 
 
-def replayed(env: RobotEnv, result: EpisodeResult, *, language: str = "right") -> Iterator[tuple[Any, Any]]:
-    """Observation and ``info`` at the start and after each step, `env` standing there; see `replay_frames`."""
+def replayed(
+    env: RobotEnv, result: EpisodeResult, condition: Condition | None = None
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """What the policy saw and ``info``, at the start and after each step, `env` standing there; see `replay_frames`."""
     who = f"replay of seed {result.seed}"
     if result.crash is not None:
         raise VlaError(f"{who}: the episode crashed ({result.crash}); only episodes that ended can be replayed")
-    raw, info = env.reset(seed=result.seed, options={"language": language})
-    if env.instruction != result.instruction:
+    condition = condition or Condition(env="")
+    begun = begin(env, result.seed, **condition.circumstances)
+    info = begun.info
+    if begun.instruction != result.instruction:
         raise VlaError(
-            f"{who}: recorded instruction {result.instruction!r}, got {env.instruction!r}; "
-            f"use the settings and the language (now {language!r}) of the evaluation"
+            f"{who}: recorded instruction {result.instruction!r}, got {begun.instruction!r}; use the settings, the "
+            f"split (now {condition.split or 'none'}) and the language (now {condition.language!r}) of the evaluation"
         )
-    yield raw, info
+    yield begun.raw, info
     ended_at, step = None, 0
     for step, action in enumerate(result.actions, start=1):
-        raw, _, terminated, truncated, info = env.step(action)
+        raw, _, terminated, truncated, info = begun.env.step(action)
         yield raw, info
         if terminated or truncated:
             ended_at = step
             break
     success = bool(info.get("success", False))
     ended = None if result.failure else result.steps  # the environment would have gone on
-    if success != result.success or ended_at != ended or step != result.steps:
+    progress = float(info.get("progress", success))
+    alike = abs(progress - result.progress) < _SAME
+    if success != result.success or ended_at != ended or step != result.steps or not alike:
         raise VlaError(
-            f"{who}: recorded success={result.success} after {result.steps} steps, got success={success} after "
-            f"{step}; use the settings and the versions (vla, mujoco) of the evaluation"
+            f"{who}: recorded success={result.success} and progress {result.progress:.3f} after {result.steps} steps, "
+            f"got success={success} and {progress:.3f} after {step}; use the settings, the disturbance and the "
+            "versions (vla, mujoco) of the evaluation"
         )
 
 
