@@ -17,10 +17,14 @@ from vla.models.contrastive.towers.config import (
     FolderTextConfig,
     ImageTowerConfig,
     TransformerTowerConfig,
+    VitConfig,
 )
+from vla.models.contrastive.towers.efficientnet import EfficientNet
 from vla.models.contrastive.towers.folder import read_tower_config, write_tower
+from vla.models.readers.config import TowerConfig
 
 IMAGE = EfficientNetConfig(widths=0.25, image=32)
+_VIT = {"width": 8, "layers": 1, "heads": 2, "hidden": 8, "patch": 4, "image": 16}
 TEXT = TransformerTowerConfig(words=20, length=6, width=8, layers=1, heads=2, hidden=8)
 
 
@@ -57,13 +61,17 @@ def test_a_run_begins_with_what_was_written(folders: Path) -> None:
 
 def test_settings_remember_what_a_tower_is(folders: Path) -> None:
     """From then on the folder need not be there, as in a checkpoint."""
-    recipe = from_dict(_Recipe, {"image": {"kind": "folder", "folder": str(folders / "image")}}, where="recipe")
-    said = to_dict(recipe)
+    value = {"image": {"kind": "folder", "folder": str(folders / "image"), "image": 16}}
+    image = from_dict(_Recipe, value, where="recipe").image.resolved()
+    recipe, said = _Recipe(image=image), to_dict(_Recipe(image=image))
     for file in (folders / "image").iterdir():
         file.unlink()
     (folders / "image").rmdir()
     assert from_dict(_Recipe, said, where="checkpoint") == recipe
-    assert recipe.image.build().width == IMAGE.build().width
+    tower = recipe.image.build()
+    assert tower.width == IMAGE.build().width
+    assert isinstance(tower, EfficientNet)
+    assert tower.config.image == 16
 
 
 def _empty(folder: Path) -> None:
@@ -98,13 +106,15 @@ def test_what_cannot_be_is_refused(folders: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"text holds a tower that reads sentences, and this is to be a kind of im"
     ):
-        FolderImageConfig(folder=str(folders / "text"))
+        FolderImageConfig(folder=str(folders / "text")).resolved()
     with pytest.raises(CheckpointError, match="nothing does not exist; make one with: vla tower"):
         read_tower_config(folders / "nothing", ImageTowerConfig)
     with pytest.raises(ConfigError, match="name the folder that vla tower wrote"):
-        FolderTextConfig()
+        FolderTextConfig().build()
     with pytest.raises(CheckpointError, match="exists and is not empty"):
         write_tower(folders / "image", IMAGE, IMAGE.build(), {})
     other = FolderImageConfig(folder=str(folders / "image"), tower=EfficientNetConfig(widths=0.25, image=64))
     with pytest.raises(CheckpointError, match="holds another tower than the recipe says"):
         other.begin(other.build())
+    with pytest.raises(ConfigError, match="image=8: one of kind vit reads the size that it was made for alone"):
+        FolderImageConfig(image=8, tower=VitConfig(tower=TowerConfig(**_VIT))).build()

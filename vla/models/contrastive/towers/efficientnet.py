@@ -65,6 +65,10 @@ class EfficientNet(ImageTower):
         """See `ImageTower.forward`."""
         return self.features(images).mean(dim=(2, 3))
 
+    def units(self) -> list[nn.Module]:
+        """See `ImageTower.units`."""
+        return list(self.blocks)
+
     def features(self, images: UInt8[Tensor, "b y x 3"]) -> Float[Tensor, "b e r k"]:
         """The vector of each cell; a cell is 32 pixels wide."""
         config = self.config

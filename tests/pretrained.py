@@ -1,0 +1,52 @@
+"""Small folders as ``vla tower`` writes them, of random weights; that of sentences reads pieces of words."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+from vla.models.contrastive.towers.config import EfficientNetConfig, TransformerTowerConfig
+from vla.models.contrastive.towers.folder import write_tower
+
+IMAGE = EfficientNetConfig(widths=0.25, depths=0.5, squeeze=0.0, activation="relu6", head=24, image=64)
+_PIECES = (
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    *(p + c for p in ("", "##") for c in "abcdefghijklmnopqrstuvwxyz0123456789,."),
+)
+TEXT = TransformerTowerConfig(
+    words=len(_PIECES),
+    length=512,
+    width=12,
+    layers=2,
+    heads=3,
+    hidden=16,
+    norm="after",
+    types=2,
+    pool="mean",
+    marks=(2, 3),
+)
+
+
+def write_pretrained(folder: Path, **changes: int) -> tuple[Path, Path]:
+    """The folders; ``changes`` are of the tower of sentences."""
+    torch.manual_seed(11)
+    picture = IMAGE.build()
+    for name, value in picture.state_dict().items():  # statistics of pictures that were once seen
+        if name.endswith(("running_mean", "running_var")):
+            value.uniform_(0.5, 1.5)
+    text = replace(TEXT, **changes)
+    write_tower(folder / "image", IMAGE, picture, {"from": "a test"})
+    write_tower(folder / "text", text, text.build(), {"from": "a test"}, tokenizer=_tokenizer())
+    return folder / "image", folder / "text"
+
+
+def _tokenizer() -> str:
+    """Letters as pieces of words, as BERT reads words that it does not know."""
+    tokenizer = Tokenizer(models.WordPiece({p: i for i, p in enumerate(_PIECES)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return str(tokenizer.to_str())
