@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
@@ -42,6 +43,16 @@ def write_pretrained(folder: Path, **changes: int) -> tuple[Path, Path]:
     write_tower(folder / "image", IMAGE, picture, {"from": "a test"})
     write_tower(folder / "text", text, text.build(), {"from": "a test"}, tokenizer=_tokenizer())
     return folder / "image", folder / "text"
+
+
+def pretrained(folder: Path, *, image: int = 32) -> dict[str, Any]:
+    """What ``model`` of a recipe says of both, written anew."""
+    pictures, sentences = write_pretrained(folder)
+    return {
+        "tokenizer": {"kind": "pretrained", "path": str(sentences)},
+        "pictures": {"kind": "tower", "tower": {"kind": "folder", "folder": str(pictures), "image": image}},
+        "sentences": {"kind": "tower", "tower": {"kind": "folder", "folder": str(sentences)}},
+    }
 
 
 def _tokenizer() -> str:

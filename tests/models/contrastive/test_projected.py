@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.models.learning import learn
-from tests.pretrained import IMAGE, TEXT, write_pretrained
+from tests.pretrained import IMAGE, TEXT, pretrained, write_pretrained
 from vla.core.config import from_dict, to_dict
 from vla.core.errors import CheckpointError, ConfigError
 from vla.models.contrastive.towers.config import EfficientNetConfig, VitConfig
@@ -116,13 +116,7 @@ def test_a_frozen_tower_stays_and_keeps_nothing(interface: Interface, make_batch
 
 
 def test_a_run_begins_with_the_folders(interface: Interface, tmp_path: Path) -> None:
-    image, text = write_pretrained(tmp_path)
-    values = {
-        "tokenizer": {"kind": "pretrained", "path": str(text)},
-        "pictures": {"kind": "tower", "tower": {"folder": str(image), "image": 32}},
-        "sentences": {"kind": "tower", "tower": {"folder": str(text)}},
-    }
-    config = from_dict(TwoTowerConfig, values, where="recipe").resolved()
+    config = from_dict(TwoTowerConfig, pretrained(tmp_path), where="recipe").resolved()
     assert config.sentences.knows_language
     model = config.build(replace(interface, words=TEXT.words), {})
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -151,14 +145,10 @@ def test_what_does_not_fit_is_named(interface: Interface, tmp_path: Path) -> Non
 
 def test_a_tower_of_another_width_is_refused(interface: Interface, tmp_path: Path) -> None:
     """The folder was made anew between the recipe and the run."""
-    _, text = write_pretrained(tmp_path)
-    values = {
-        "tokenizer": {"kind": "pretrained", "path": str(text)},
-        "sentences": {"kind": "tower", "tower": {"folder": str(text)}},
-    }
-    model = from_dict(TwoTowerConfig, values, where="").resolved().build(replace(interface, words=TEXT.words), {})
-    shutil.rmtree(tmp_path / "image")
-    shutil.rmtree(text)
+    config = from_dict(TwoTowerConfig, pretrained(tmp_path), where="recipe").resolved()
+    model = config.build(replace(interface, words=TEXT.words), {})
+    for name in ("image", "text"):
+        shutil.rmtree(tmp_path / name)
     write_pretrained(tmp_path, width=24)
     with pytest.raises(
         CheckpointError, match=r"text holds another tower than the recipe says: expected .*got .*'width': 24"
