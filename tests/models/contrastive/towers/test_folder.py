@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from einops import rearrange
 
 from vla.core.config import from_dict, to_dict
 from vla.core.errors import CheckpointError, ConfigError
@@ -61,7 +62,7 @@ def test_a_run_begins_with_what_was_written(folders: Path) -> None:
 
 def test_settings_remember_what_a_tower_is(folders: Path) -> None:
     """From then on the folder need not be there, as in a checkpoint."""
-    value = {"image": {"kind": "folder", "folder": str(folders / "image"), "image": 16}}
+    value = {"image": {"kind": "folder", "folder": str(folders / "image"), "image": 64, "cells": True}}
     image = from_dict(_Recipe, value, where="recipe").image.resolved()
     recipe, said = _Recipe(image=image), to_dict(_Recipe(image=image))
     for file in (folders / "image").iterdir():
@@ -69,9 +70,16 @@ def test_settings_remember_what_a_tower_is(folders: Path) -> None:
     (folders / "image").rmdir()
     assert from_dict(_Recipe, said, where="checkpoint") == recipe
     tower = recipe.image.build()
-    assert tower.width == IMAGE.build().width
     assert isinstance(tower, EfficientNet)
-    assert tower.config.image == 16
+    assert (tower.config.image, tower.width) == (64, 4 * IMAGE.build().width)
+    with torch.no_grad():
+        whole = IMAGE.read_as(64, cells=False).build()
+        whole.load_state_dict(tower.state_dict())
+        pictures = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+        cells = rearrange(tower.eval()(pictures), "b (p e) -> b p e", p=4)
+        torch.testing.assert_close(cells.mean(dim=1), whole.eval()(pictures))
+        moved = rearrange(tower(pictures.roll(32, dims=2)), "b (p e) -> b p e", p=4)
+    assert (moved - cells[:, [1, 0, 3, 2]]).abs().mean() < (moved - cells).abs().mean(), "cells go from left to right"
 
 
 def _empty(folder: Path) -> None:
@@ -116,5 +124,5 @@ def test_what_cannot_be_is_refused(folders: Path) -> None:
     other = FolderImageConfig(folder=str(folders / "image"), tower=EfficientNetConfig(widths=0.25, image=64))
     with pytest.raises(CheckpointError, match="holds another tower than the recipe says"):
         other.begin(other.build())
-    with pytest.raises(ConfigError, match="image=8: one of kind vit reads the size that it was made for alone"):
+    with pytest.raises(ConfigError, match="image=8, cells=False: one of kind vit reads the size that it was made"):
         FolderImageConfig(image=8, tower=VitConfig(tower=TowerConfig(**_VIT))).build()

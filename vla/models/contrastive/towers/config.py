@@ -33,9 +33,14 @@ class ImageTowerConfig(Kinded):
         """The same with all that a folder says of it, and paths that hold in any folder."""
         return self
 
-    def at(self, image: int) -> "ImageTowerConfig":
-        """The same weights for pictures stretched to another side, in pixels; most read one size only."""
-        raise ConfigError(f"{_IMAGE}image={image}: one of kind {self.kind} reads the size that it was made for alone")
+    def read_as(self, image: int | None, *, cells: bool) -> "ImageTowerConfig":
+        """The same weights for pictures stretched to another side, in pixels, or with a vector of each cell."""
+        if image is None and not cells:
+            return self
+        raise ConfigError(
+            f"{_IMAGE}image={image}, cells={cells}: one of kind {self.kind} reads the size that it was made for alone, "
+            "as a whole; leave both out"
+        )
 
     def build(self) -> "ImageTower":
         """The tower with fresh weights."""
@@ -81,6 +86,8 @@ class EfficientNetConfig(ImageTowerConfig):
     """Channels of a last convolution; 0 leaves it out, as ALIGN does."""
     image: int = 224
     """Side to which pictures are stretched, in pixels."""
+    cells: bool = False
+    """The vectors of all cells side by side, each 32 pixels wide, instead of their mean: what is where."""
     norm_eps: float = 1e-3
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     """Of each colour of the pictures that it was trained on, from 0 to 1."""
@@ -96,9 +103,9 @@ class EfficientNetConfig(ImageTowerConfig):
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ConfigError(f"{_IMAGE}mean={self.mean}, std={self.std}: expected three numbers each, std positive")
 
-    def at(self, image: int) -> "EfficientNetConfig":
-        """See `ImageTowerConfig.at`: convolutions read any."""
-        return replace(self, image=image)
+    def read_as(self, image: int | None, *, cells: bool) -> "EfficientNetConfig":
+        """See `ImageTowerConfig.read_as`: convolutions read any size."""
+        return replace(self, image=self.image if image is None else image, cells=cells or self.cells)
 
     def build(self) -> "ImageTower":
         """See `ImageTowerConfig.build`."""
@@ -188,6 +195,8 @@ class FolderImageConfig(ImageTowerConfig):
     """That it wrote; a checkpoint holds the weights, and what the tower is, so it needs no folder."""
     image: int | None = None
     """Side to which pictures are stretched, in pixels; by default that of its own training. Fewer are quicker."""
+    cells: bool = False
+    """As of ``efficientnet``: what is where, which a mean forgets."""
     tower: ImageTowerConfig | None = None
     """What it is; by default what the folder says."""
 
@@ -205,7 +214,7 @@ class FolderImageConfig(ImageTowerConfig):
 
     def build(self) -> "ImageTower":
         """See `ImageTowerConfig.build`."""
-        return (self.whole if self.image is None else self.whole.at(self.image)).build()
+        return self.whole.read_as(self.image, cells=self.cells).build()
 
     def begin(self, tower: "ImageTower") -> None:
         """See `ImageTowerConfig.begin`."""
