@@ -202,8 +202,8 @@ class TwoTowerConfig(ModelConfig):
 
     def resolved(self) -> "TwoTowerConfig":
         """See `ModelConfig.resolved`."""
-        towers = {"pictures": self.pictures.resolved(), "sentences": self.sentences.resolved()}
-        return replace(self, tokenizer=self.tokenizer.resolved(), **towers)
+        tokenizer, pictures = self.tokenizer.resolved(), self.pictures.resolved()
+        return replace(self, tokenizer=tokenizer, pictures=pictures, sentences=self.sentences.resolved())
 
     def build(self, interface: Interface, fitted: Mapping[str, Any]) -> "Model":
         """See `ModelConfig.build`."""

@@ -67,7 +67,8 @@ class EfficientNet(ImageTower):
     def forward(self, images: UInt8[Tensor, "b y x 3"]) -> Float[Tensor, "b e"]:
         """See `ImageTower.forward`."""
         found = self.features(images)
-        return rearrange(found, "b e r k -> b (r k e)") if self.config.cells else found.mean(dim=(2, 3))
+        cells: Tensor = rearrange(found, "b e r k -> b (r k) e")
+        return cells.flatten(start_dim=1) if self.config.cells else cells.mean(dim=1)
 
     def units(self) -> list[nn.Module]:
         """See `ImageTower.units`."""
