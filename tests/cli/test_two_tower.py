@@ -63,13 +63,16 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_found_is_measured_on_what_was_held_out(
     call: Callable[..., Any], checkpoint: Path, data: Path, tmp_path: Path
 ) -> None:
-    answer = call("bench", "retrieval", checkpoint, data, "--json", tmp_path / "r.json")
+    answer = call("bench", "retrieval", checkpoint, data, "--probes", "4", "--json", tmp_path / "r.json")
     assert answer.code == 0, answer.err
     rows = json.loads((tmp_path / "r.json").read_text())["rows"]
     names = [row["name"] for row in rows]
     assert names[0].startswith("sentence to picture, not the first of 4 (")
     assert {name.split(", ")[0] for name in names} >= {"whole scenes", "what is beside what"}
     assert all(0 <= row["value"] <= 100 for row in rows)
+    probed = [name for name in names if name.startswith("probe of ")]
+    assert [name.split(", ")[0] for name in probed] == [f"probe of {kind}" for kind in ("binding", "side", "number")]
+    assert all(name.endswith(" of 4)") for name in probed)
     answer = call("bench", "retrieval", checkpoint)
     assert (answer.code, "which of both?" in answer.err) == (2, True)
 

@@ -1,7 +1,8 @@
 """The first steps of every training recipe, number by number: what changes a curve must mean to.
 
-The models have the sizes of their recipes; batches, pictures and data are small. Where a change is meant, write the
-curves anew with ``python tests/training/update_golden.py``, and say in the commit why they moved.
+The models have the sizes of their recipes, but for towers that packages ship: small ones of random weights stand for
+these. Batches, pictures and data are small. Where a change is meant, write the curves anew with
+``python tests/training/update_golden.py``, and say in the commit why they moved.
 """
 
 import json
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.pretrained import pretrained
 from vla.core.config import from_dict, load_recipe, to_dict
 from vla.datasets.dataset import Dataset
 from vla.sound.bank import speak
@@ -30,6 +32,7 @@ DATASETS = {
     "fusion-qwen": "asked",
     "labels-from-logs": "renamed",
     "language": "asked",
+    "lit": "described",
     "metaworld-mt50": "bare",
     "modalities": "asked",
     "realtime": "dataset",
@@ -64,6 +67,8 @@ def _curve(name: str, dataset: Path, run: Path, **changes: Any) -> dict[str, lis
     if value["augmentation"]["speech"]:
         texts, _ = Dataset.open(dataset).episodes.column("instruction")
         value["augmentation"]["speech"] = str(speak(run.with_name("bank"), sorted(texts), TRAINING).path)
+    if name == "lit":
+        value["model"] |= pretrained(run.with_name("towers"))
     for writer in value["model"].get("writers", {}).values():
         writer |= {"path": str(dataset.parent / "codes")} if "path" in writer else {}
     train(from_dict(TrainConfig, value, where=name), run)

@@ -337,6 +337,10 @@ class RetrievalConfig:
     """Among which a sentence looks for its picture, at most; each has a caption that no other has."""
     seed: int = 0
     """Chooses one moment of each episode."""
+    probes: int = 100
+    """New scenes of each kind of probe, where the dataset shows ``tabletop/place``; 0 makes none."""
 
     def __post_init__(self) -> None:
         require_at_least_one(self, "scenes", where="bench retrieval: ")
+        if self.probes < 0:
+            raise ConfigError(f"bench retrieval: probes={self.probes} must be at least 0")

@@ -1,7 +1,7 @@
 """What every kind of model says of itself in a recipe. Free of heavy imports, so that help is instant."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vla.core.config import Kinded, require_at_least_one
@@ -71,7 +71,7 @@ class ModelConfig(Kinded):
 
     def resolved(self) -> "ModelConfig":
         """The same with paths that hold in any folder."""
-        return self
+        return replace(self, tokenizer=self.tokenizer.resolved())
 
     def fit(self, chunks: "torch.Tensor") -> dict[str, Any]:
         """What is fitted to scaled chunks (w, h, d) beside the weights, as JSON: it travels in the contract."""

@@ -79,7 +79,7 @@ def inherit_robots(
 
 def inherit_words(parent: Parent, config: ModelConfig, sentences: Sequence[str]) -> tuple[InstructionTokenizer, Fate]:
     """The checkpoint's text tokens, and behind them those that ``sentences`` add."""
-    known, wanted = (to_dict(one.tokenizer) for one in (parent.blueprint.config, config))
+    known, wanted = (to_dict(one.tokenizer.resolved()) for one in (parent.blueprint.config, config))
     if known != wanted:
         raise ConfigError(
             f"--init {parent.path}: its instructions are read by {known}, the recipe says {wanted}; "

@@ -11,9 +11,14 @@ from vla.bench.settings import RetrievalConfig
 from vla.bench.towers.captions import Caption, captions, exchanged, pictures, resting, turned, unique_scenes
 from vla.core.errors import ConfigError, DatasetError
 from vla.datasets.dataset import Dataset
+from vla.datasets.scenes import recorded_settings
 from vla.evaluation.statistics import success_rate
 from vla.models.contrastive.embedder import Embedder
+from vla.paradigms.probes import KINDS, by_likeness, make_probes
 from vla.training.held_out import held_out
+
+_PROBED = "tabletop/place"
+"""What `vla.paradigms.probes` are made of."""
 
 
 def bench_retrieval(config: RetrievalConfig, note: Note) -> list[Row]:
@@ -38,6 +43,7 @@ def bench_retrieval(config: RetrievalConfig, note: Note) -> list[Row]:
         *_told_apart(embedder, dataset, "what lies on what, colours exchanged", resting(every)),
         *_told_apart(embedder, dataset, "whole scenes, colours of two things exchanged", exchanged(every)),
         *_told_apart(embedder, dataset, "what is beside what, the side turned round", turned(every)),
+        *_probed(embedder, dataset, config.probes, note),
     ]
 
 
@@ -54,7 +60,7 @@ def _told_apart(embedder: Embedder, dataset: Dataset, name: str, pairs: Iterable
     """Moments at which the sentence that is true is not the nearer one; nothing where the data has none.
 
     No goal: the false sentence often names what is not there, which is easier than telling who lies on whom. For that
-    there are the probes of binding (`vla.paradigms.probes`).
+    there are the probes.
     """
     moments = list(pairs)
     if not moments:
@@ -63,6 +69,17 @@ def _told_apart(embedder: Embedder, dataset: Dataset, name: str, pairs: Iterable
     images = embedder.images(pictures(dataset, embedder.camera, [caption for caption, _ in moments]))
     near = [(images * embedder.texts(texts)).sum(axis=1) for texts in (right, wrong)]
     return [share(f"{name}, mistaken", near[0] <= near[1])]
+
+
+def _probed(embedder: Embedder, dataset: Dataset, count: int, note: Note) -> list[Row]:
+    """Statements of new scenes that are mistaken for their opposites, in which only what words bind decides."""
+    tasks, _ = dataset.episodes.column("task")
+    if not count or _PROBED not in tasks:
+        note(f"no probes: {'none are asked for' if not count else f'these are of {_PROBED}'}")
+        return []
+    judge, settings = by_likeness(embedder, embedder.camera), recorded_settings(dataset, 0)
+    found = {kind: judge(make_probes(kind, count, settings=settings)) for kind in KINDS}
+    return [share(f"probe of {kind}, mistaken", ~np.array(right)) for kind, right in found.items()]
 
 
 def share(name: str, wrong: Bool[np.ndarray, " b"], bar: float | None = None) -> Row:

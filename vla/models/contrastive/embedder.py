@@ -71,7 +71,9 @@ class Embedder:
         return found
 
     def unknown(self, sentences: Sequence[str]) -> list[str]:
-        """The words of sentences that it was never told."""
+        """The words of sentences that it was never told; none where its tower has read a language."""
+        if self._model.config.sentences.knows_language:
+            return []
         known = set(self._preprocessor.words)
         return sorted({word for sentence in sentences for word in words_of(sentence)} - known)
 

@@ -10,6 +10,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 
+from vla.models.contrastive.sides import Pictures, Sentences
 from vla.models.kinds.two_tower import PictureTowerConfig, SentenceTowerConfig
 from vla.models.readers.convolutions import Convolutions
 from vla.models.trunk.attention import Transformer, attention_mask
@@ -18,7 +19,7 @@ from vla.models.trunk.initialisation import initialise
 from vla.models.trunk.points import WAVES, cell_grid, waves
 
 
-class PictureTower(nn.Module):
+class PictureTower(Pictures):
     """One for all cameras; which one it looks through is told."""
 
     def __init__(self, config: PictureTowerConfig, cameras: int, out: int) -> None:
@@ -34,7 +35,7 @@ class PictureTower(nn.Module):
         initialise(self)
 
     def forward(self, pictures: UInt8[Tensor, "b y x 3"], camera: Int64[Tensor, " b"]) -> Float[Tensor, "b o"]:
-        """Of each picture, seen through its ``camera``."""
+        """See `Pictures.forward`."""
         pixels = rearrange(pictures, "b y x c -> b c y x").to(self.token.dtype) / 127.5 - 1.0
         features = self.stem(pixels)
         cells = rearrange(features, "b c y x -> b (y x) c")
@@ -48,8 +49,12 @@ class PictureTower(nn.Module):
         vector: Tensor = self.readout(rearrange(read, "b k e -> b (k e)"))
         return vector
 
+    def units(self) -> list[nn.Module]:
+        """See `Pictures.units`."""
+        return list(self.transformer.blocks)
 
-class SentenceTower(nn.Module):
+
+class SentenceTower(Sentences):
     """Words see each other in both directions; the mean of what they have become is the sentence."""
 
     def __init__(self, config: SentenceTowerConfig, words: int, longest: int, out: int) -> None:
@@ -62,9 +67,13 @@ class SentenceTower(nn.Module):
         initialise(self)
 
     def forward(self, text: Int64[Tensor, "b l"], valid: Bool[Tensor, "b l"]) -> Float[Tensor, "b o"]:
-        """Of a blank one, the same vector always."""
+        """See `Sentences.forward`."""
         words = self.words(text) + self.position[: text.shape[1]]
         read, _ = self.transformer(words, attention_mask(torch.zeros_like(text), valid))
         weight = valid[..., None].to(read.dtype)
         vector: Tensor = self.readout((read * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1))
         return vector
+
+    def units(self) -> list[nn.Module]:
+        """See `Sentences.units`."""
+        return list(self.transformer.blocks)

@@ -24,7 +24,6 @@ from torch.nn import functional as F
 
 from vla.core.errors import ConfigError
 from vla.models.contrastive.exchange import sentence_ids
-from vla.models.contrastive.places import PictureTower, SentenceTower
 from vla.models.kinds.two_tower import TwoTowerConfig
 from vla.models.model import Model
 from vla.models.trunk.initialisation import account, initialise
@@ -45,8 +44,8 @@ class TwoTower(Model):
         self.config, self.interface = config, interface
         e = config.embedding
         self.longest = longest = max(interface.text, interface.answer)
-        self.pictures = PictureTower(config.pictures, len(interface.cameras), e)
-        self.sentences = SentenceTower(config.sentences, interface.words, longest, e)
+        self.pictures = config.pictures.build(interface, e)
+        self.sentences = config.sentences.build(interface, longest, e)
         self.contrast = config.loss.build() if config.contrast else None
         self.acting = Acting(config, interface) if config.action else None
         # A batch may be one of captions alone.
@@ -106,25 +105,34 @@ class TwoTower(Model):
         there = inputs.observed[:, :, None, None] & inputs.camera_valid[:, None, :, None]
         return rearrange(vectors, "(b t n) e -> b t n e", b=b, t=t) * there
 
+    def begin(self) -> None:
+        """See `Model.begin`: towers that were trained elsewhere."""
+        self.pictures.begin()
+        self.sentences.begin(self.config.tokenizer)
+
     def meaning(self, name: str) -> str:
         """See `Model.meaning`: what sees here is what sees for a language model (`vla.models.readers.connected`)."""
-        own = "pictures.stem."
-        return f"readers.images.tower.stem.{name.removeprefix(own)}" if name.startswith(own) else name
+        for own, there in (("pictures.stem.", "stem."), ("pictures.tower.tower.", "")):  # of `places`, of a ViT
+            if name.startswith(own):
+                return f"readers.images.tower.{there}{name.removeprefix(own)}"
+        return name
 
     def rows(self, words: Sequence[str], robots: Sequence[str]) -> Mapping[str, Sequence[str]]:
         """See `Model.rows`."""
+        own = self.state_dict()
+        text = [f"text {word}" for word in words]
         known = {
-            "sentences.words.weight": [f"text {word}" for word in words],
-            "sentences.position": [f"place {i}" for i in range(len(self.sentences.position))],
+            "sentences.words.weight": text,
+            "sentences.tower.words.weight": text,
+            "sentences.position": [f"place {i}" for i in range(self.longest)],
             "pictures.view": [f"camera {name or i}" for i, name in enumerate(self.interface.cameras)],
             "acting.embodiment": [f"robot {robot}" for robot in robots],
         }
-        own = self.state_dict()
         return {name: rows for name, rows in known.items() if name in own and len(own[name]) == len(rows)}
 
     def blocks(self) -> list[nn.Module]:
         """See `Model.blocks`: of the towers."""
-        return [*self.pictures.transformer.blocks, *self.sentences.transformer.blocks]
+        return [*self.pictures.units(), *self.sentences.units()]
 
     def _views(
         self, inputs: Inputs, doing: Int64[Tensor, " r"], seen: Float[Tensor, "r t n e"] | None

@@ -105,7 +105,8 @@ class UnifiedConfig(ModelConfig):
     def resolved(self) -> "UnifiedConfig":
         """See `ModelConfig.resolved`."""
         readers = {name: reader.resolved() for name, reader in self.readers.items()}
-        config = replace(self, readers=readers, writers={name: w.resolved() for name, w in self.writers.items()})
+        writers = {name: writer.resolved() for name, writer in self.writers.items()}
+        config = replace(self, tokenizer=self.tokenizer.resolved(), readers=readers, writers=writers)
         return config._grafted() if self.graft else config
 
     def _grafted(self) -> "UnifiedConfig":

@@ -1,7 +1,7 @@
 """Tokenizers of instructions by kind: what a recipe says under ``model.tokenizer``. Free of heavy imports."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -26,6 +26,10 @@ class TokenizerConfig(Kinded):
     def table(cls) -> Mapping[str, type["TokenizerConfig"]]:
         """The kinds of this project."""
         return TOKENIZERS
+
+    def resolved(self) -> "TokenizerConfig":
+        """The same with paths that hold in any folder."""
+        return self
 
     def fit(self, sentences: Iterable[str]) -> "InstructionTokenizer":
         """The tokenizer for the instructions of a dataset."""
@@ -70,7 +74,11 @@ class PretrainedConfig(TokenizerConfig):
 
     kind: str = "pretrained"
     path: str = ""
-    """A folder that ``save_pretrained`` wrote, or a ``tokenizer.json``."""
+    """A folder that ``save_pretrained`` or ``vla tower`` wrote, or a ``tokenizer.json``."""
+
+    def resolved(self) -> "PretrainedConfig":
+        """See `TokenizerConfig.resolved`."""
+        return replace(self, path=self.path and str(Path(self.path).expanduser().resolve()))
 
     def fit(self, sentences: Iterable[str]) -> "InstructionTokenizer":
         """See `TokenizerConfig.fit`."""

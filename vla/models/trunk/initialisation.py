@@ -80,6 +80,7 @@ INITIAL: Mapping[str, Mapping[str, Rule]] = {
     # Sharp maps, as of `ImageTokenizer`.
     "PictureTower": {"score.weight": Normal(0.6), "token": Normal(0.02), "view": Constant(0.0)},
     "SentenceTower": {"words.weight": Normal(0.1), "position": Normal(0.1)},
+    "ProjectedPictures": {"view": Constant(0.0)},
     "Acting": {"embodiment": Constant(0.0)},
     "Learned": {"value": Constant()},
     "HfTowerReader": {"time": Constant(0.0)},

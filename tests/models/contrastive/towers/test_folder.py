@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from einops import rearrange
 
 from vla.core.config import from_dict, to_dict
 from vla.core.errors import CheckpointError, ConfigError
@@ -17,10 +18,14 @@ from vla.models.contrastive.towers.config import (
     FolderTextConfig,
     ImageTowerConfig,
     TransformerTowerConfig,
+    VitConfig,
 )
+from vla.models.contrastive.towers.efficientnet import EfficientNet
 from vla.models.contrastive.towers.folder import read_tower_config, write_tower
+from vla.models.readers.config import TowerConfig
 
 IMAGE = EfficientNetConfig(widths=0.25, image=32)
+_VIT = {"width": 8, "layers": 1, "heads": 2, "hidden": 8, "patch": 4, "image": 16}
 TEXT = TransformerTowerConfig(words=20, length=6, width=8, layers=1, heads=2, hidden=8)
 
 
@@ -57,13 +62,24 @@ def test_a_run_begins_with_what_was_written(folders: Path) -> None:
 
 def test_settings_remember_what_a_tower_is(folders: Path) -> None:
     """From then on the folder need not be there, as in a checkpoint."""
-    recipe = from_dict(_Recipe, {"image": {"kind": "folder", "folder": str(folders / "image")}}, where="recipe")
-    said = to_dict(recipe)
+    value = {"image": {"kind": "folder", "folder": str(folders / "image"), "image": 64, "cells": True}}
+    image = from_dict(_Recipe, value, where="recipe").image.resolved()
+    recipe, said = _Recipe(image=image), to_dict(_Recipe(image=image))
     for file in (folders / "image").iterdir():
         file.unlink()
     (folders / "image").rmdir()
     assert from_dict(_Recipe, said, where="checkpoint") == recipe
-    assert recipe.image.build().width == IMAGE.build().width
+    tower = recipe.image.build()
+    assert isinstance(tower, EfficientNet)
+    assert (tower.config.image, tower.width) == (64, 4 * IMAGE.build().width)
+    with torch.no_grad():
+        whole = IMAGE.read_as(64, cells=False).build()
+        whole.load_state_dict(tower.state_dict())
+        pictures = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+        cells = rearrange(tower.eval()(pictures), "b (p e) -> b p e", p=4)
+        torch.testing.assert_close(cells.mean(dim=1), whole.eval()(pictures))
+        moved = rearrange(tower(pictures.roll(32, dims=2)), "b (p e) -> b p e", p=4)
+    assert (moved - cells[:, [1, 0, 3, 2]]).abs().mean() < (moved - cells).abs().mean(), "cells go from left to right"
 
 
 def _empty(folder: Path) -> None:
@@ -98,13 +114,15 @@ def test_what_cannot_be_is_refused(folders: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"text holds a tower that reads sentences, and this is to be a kind of im"
     ):
-        FolderImageConfig(folder=str(folders / "text"))
+        FolderImageConfig(folder=str(folders / "text")).resolved()
     with pytest.raises(CheckpointError, match="nothing does not exist; make one with: vla tower"):
         read_tower_config(folders / "nothing", ImageTowerConfig)
     with pytest.raises(ConfigError, match="name the folder that vla tower wrote"):
-        FolderTextConfig()
+        FolderTextConfig().build()
     with pytest.raises(CheckpointError, match="exists and is not empty"):
         write_tower(folders / "image", IMAGE, IMAGE.build(), {})
     other = FolderImageConfig(folder=str(folders / "image"), tower=EfficientNetConfig(widths=0.25, image=64))
     with pytest.raises(CheckpointError, match="holds another tower than the recipe says"):
         other.begin(other.build())
+    with pytest.raises(ConfigError, match="image=8, cells=False: one of kind vit reads the size that it was made"):
+        FolderImageConfig(image=8, tower=VitConfig(tower=TowerConfig(**_VIT))).build()

@@ -1,9 +1,9 @@
 """Towers by kind: what makes one vector of a picture, or of a sentence. Free of heavy imports."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 from vla.core.config import Kinded, require_at_least_one
 from vla.core.errors import ConfigError
@@ -11,7 +11,9 @@ from vla.models.readers.config import TowerConfig
 
 if TYPE_CHECKING:
     from vla.models.contrastive.towers.tower import ImageTower, TextTower
+    from vla.models.text.config import TokenizerConfig
 
+K = TypeVar("K", bound=Kinded)
 _IMAGE, _TEXT = "image tower: ", "text tower: "
 
 
@@ -26,6 +28,19 @@ class ImageTowerConfig(Kinded):
     def table(cls) -> Mapping[str, type["ImageTowerConfig"]]:
         """The kinds of this project."""
         return IMAGE_TOWERS
+
+    def resolved(self) -> "ImageTowerConfig":
+        """The same with all that a folder says of it, and paths that hold in any folder."""
+        return self
+
+    def read_as(self, image: int | None, *, cells: bool) -> "ImageTowerConfig":
+        """The same weights for pictures stretched to another side, in pixels, or with a vector of each cell."""
+        if image is None and not cells:
+            return self
+        raise ConfigError(
+            f"{_IMAGE}image={image}, cells={cells}: one of kind {self.kind} reads the size that it was made for alone, "
+            "as a whole; leave both out"
+        )
 
     def build(self) -> "ImageTower":
         """The tower with fresh weights."""
@@ -71,6 +86,8 @@ class EfficientNetConfig(ImageTowerConfig):
     """Channels of a last convolution; 0 leaves it out, as ALIGN does."""
     image: int = 224
     """Side to which pictures are stretched, in pixels."""
+    cells: bool = False
+    """The vectors of all cells side by side, each 32 pixels wide, instead of their mean: what is where."""
     norm_eps: float = 1e-3
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     """Of each colour of the pictures that it was trained on, from 0 to 1."""
@@ -85,6 +102,10 @@ class EfficientNetConfig(ImageTowerConfig):
             )
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ConfigError(f"{_IMAGE}mean={self.mean}, std={self.std}: expected three numbers each, std positive")
+
+    def read_as(self, image: int | None, *, cells: bool) -> "EfficientNetConfig":
+        """See `ImageTowerConfig.read_as`: convolutions read any size."""
+        return replace(self, image=self.image if image is None else image, cells=cells or self.cells)
 
     def build(self) -> "ImageTower":
         """See `ImageTowerConfig.build`."""
@@ -104,6 +125,13 @@ class TextTowerConfig(Kinded):
     def table(cls) -> Mapping[str, type["TextTowerConfig"]]:
         """The kinds of this project."""
         return TEXT_TOWERS
+
+    def resolved(self) -> "TextTowerConfig":
+        """As `ImageTowerConfig.resolved`."""
+        return self
+
+    def require_reads(self, tokenizer: "TokenizerConfig") -> None:
+        """`ConfigError` where tokens of another tokenizer mean nothing to it; by default all may be learned."""
 
     def build(self) -> "TextTower":
         """The tower with fresh weights."""
@@ -165,21 +193,32 @@ class FolderImageConfig(ImageTowerConfig):
     kind: str = "folder"
     folder: str = ""
     """That it wrote; a checkpoint holds the weights, and what the tower is, so it needs no folder."""
+    image: int | None = None
+    """Side to which pictures are stretched, in pixels; by default that of its own training. Fewer are quicker."""
+    cells: bool = False
+    """As of ``efficientnet``: what is where, which a mean forgets."""
     tower: ImageTowerConfig | None = None
     """What it is; by default what the folder says."""
 
     def __post_init__(self) -> None:
-        if self.tower is None:
-            object.__setattr__(self, "tower", _said(self.folder, ImageTowerConfig))
+        require_at_least_one(self, "image", where=_IMAGE)
+
+    def resolved(self) -> "FolderImageConfig":
+        """See `ImageTowerConfig.resolved`."""
+        return replace(self, folder=_absolute(self.folder), tower=self.whole)
+
+    @property
+    def whole(self) -> ImageTowerConfig:
+        """What the tower is."""
+        return _said(self.folder, ImageTowerConfig) if self.tower is None else self.tower
 
     def build(self) -> "ImageTower":
         """See `ImageTowerConfig.build`."""
-        assert self.tower is not None
-        return self.tower.build()
+        return self.whole.read_as(self.image, cells=self.cells).build()
 
     def begin(self, tower: "ImageTower") -> None:
         """See `ImageTowerConfig.begin`."""
-        _begin(tower, self.folder, self.tower)
+        _begin(tower, self.folder, self.whole)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,18 +231,29 @@ class FolderTextConfig(TextTowerConfig):
     tower: TextTowerConfig | None = None
     """What it is; by default what the folder says."""
 
-    def __post_init__(self) -> None:
-        if self.tower is None:
-            object.__setattr__(self, "tower", _said(self.folder, TextTowerConfig))
+    def resolved(self) -> "FolderTextConfig":
+        """See `TextTowerConfig.resolved`."""
+        return replace(self, folder=_absolute(self.folder), tower=self.whole)
+
+    @property
+    def whole(self) -> TextTowerConfig:
+        """What the tower is."""
+        return _said(self.folder, TextTowerConfig) if self.tower is None else self.tower
+
+    def require_reads(self, tokenizer: "TokenizerConfig") -> None:
+        """See `TextTowerConfig.require_reads`: it knows the tokens of its own tokenizer alone."""
+        from vla.models.contrastive.towers.folder import require_own_tokenizer
+
+        if self.folder:
+            require_own_tokenizer(Path(self.folder), tokenizer)
 
     def build(self) -> "TextTower":
         """See `TextTowerConfig.build`."""
-        assert self.tower is not None
-        return self.tower.build()
+        return self.whole.build()
 
     def begin(self, tower: "TextTower") -> None:
         """See `TextTowerConfig.begin`."""
-        _begin(tower, self.folder, self.tower)
+        _begin(tower, self.folder, self.whole)
 
 
 IMAGE_TOWERS: dict[str, type[ImageTowerConfig]] = {
@@ -214,7 +264,7 @@ IMAGE_TOWERS: dict[str, type[ImageTowerConfig]] = {
 TEXT_TOWERS: dict[str, type[TextTowerConfig]] = {"transformer": TransformerTowerConfig, "folder": FolderTextConfig}
 
 
-def _said(folder: str, cls: type[Kinded]) -> Kinded:
+def _said(folder: str, cls: type[K]) -> K:
     from vla.models.contrastive.towers.folder import read_tower_config
 
     if not folder:
@@ -222,9 +272,12 @@ def _said(folder: str, cls: type[Kinded]) -> Kinded:
     return read_tower_config(Path(folder), cls)
 
 
-def _begin(tower: "ImageTower | TextTower", folder: str, config: Kinded | None) -> None:
+def _absolute(folder: str) -> str:
+    return folder and str(Path(folder).resolve())
+
+
+def _begin(tower: "ImageTower | TextTower", folder: str, config: Kinded) -> None:
     from vla.models.contrastive.towers.folder import begin_tower
 
-    assert config is not None
     if folder:
         begin_tower(tower, config, Path(folder))

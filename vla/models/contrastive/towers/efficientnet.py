@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import ceil
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,6 +19,8 @@ from vla.models.contrastive.towers.tower import ImageTower
 from vla.models.readers.tower import pixels
 
 _STEM, _STEP = 32, 8
+_CELL = 32
+"""Pixels that become one: five strides of two."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ STAGES = (
 
 
 class EfficientNet(ImageTower):
-    """Pools the mean of the last features."""
+    """Pools the mean of the last features, or sets them side by side."""
 
     def __init__(self, config: EfficientNetConfig) -> None:
         super().__init__()
@@ -59,14 +62,20 @@ class EfficientNet(ImageTower):
                 self.blocks.append(MobileBlock(channels, out, config, stage, first=i == 0))
                 channels = out
         self.head = Unit(channels, config.head, config) if config.head else None
-        self.width = config.head or channels
+        self.width = (config.head or channels) * (ceil(config.image / _CELL) ** 2 if config.cells else 1)
 
     def forward(self, images: UInt8[Tensor, "b y x 3"]) -> Float[Tensor, "b e"]:
         """See `ImageTower.forward`."""
-        return self.features(images).mean(dim=(2, 3))
+        found = self.features(images)
+        cells: Tensor = rearrange(found, "b e r k -> b (r k) e")
+        return cells.flatten(start_dim=1) if self.config.cells else cells.mean(dim=1)
+
+    def units(self) -> list[nn.Module]:
+        """See `ImageTower.units`."""
+        return list(self.blocks)
 
     def features(self, images: UInt8[Tensor, "b y x 3"]) -> Float[Tensor, "b e r k"]:
-        """The vector of each cell; a cell is 32 pixels wide."""
+        """The vector of each cell, `_CELL` pixels wide."""
         config = self.config
         x: Tensor = self.stem(pixels(images, config.image, config.mean, config.std, self.stem.conv.weight.dtype))
         for block in self.blocks:

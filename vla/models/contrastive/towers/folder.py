@@ -21,6 +21,7 @@ from vla.core.lookup import lookup
 from vla.core.sealed import DamageError, SealedFolder, parse_json, seal_folder, table, text
 from vla.models.checkpoint import read_tensors, write_tensors
 from vla.models.contrastive.towers.config import ImageTowerConfig, TextTowerConfig
+from vla.models.text.config import PretrainedConfig, TokenizerConfig
 from vla.models.trunk.filling import fill
 
 _FIX = "copy the whole folder again, or make it anew with vla tower"
@@ -64,9 +65,21 @@ def read_tower_config(path: Path, cls: type[T]) -> T:
 def begin_tower(tower: nn.Module, config: Kinded, path: Path) -> None:
     """Fill ``tower``, which ``config`` built, with the weights of the folder."""
     cls = next(cls for cls in _READS.values() if isinstance(config, cls))
-    if read_tower_config(path, cls) != config:
-        raise CheckpointError(f"{path} holds another tower than the recipe says: {to_dict(config)}")
+    if (found := read_tower_config(path, cls)) != config:
+        raise CheckpointError(
+            f"{path} holds another tower than the recipe says: expected {to_dict(config)}, got {to_dict(found)}"
+        )
     fill(tower, read_tensors(_open(path), _WEIGHTS), what=f"{path / _WEIGHTS} does not fit {_TOWER}", fix=f"; {_FIX}")
+
+
+def require_own_tokenizer(path: Path, tokenizer: TokenizerConfig) -> None:
+    """`ConfigError` unless ``tokenizer`` is the one beside this tower of sentences, which knows no other tokens."""
+    own = PretrainedConfig(path=str(path))
+    if not isinstance(tokenizer, PretrainedConfig) or tokenizer.fit(()).digest() != own.fit(()).digest():
+        raise ConfigError(
+            f"model.tokenizer={to_dict(tokenizer)}: the tower of sentences in {path} knows the tokens of its own "
+            f"tokenizer alone; expected {to_dict(own)}, the one that lies beside it"
+        )
 
 
 def _open(path: Path) -> SealedFolder:

@@ -16,13 +16,25 @@ class ImageTower(nn.Module, ABC):
     def forward(self, images: UInt8[Tensor, "b y x 3"]) -> Float[Tensor, "b e"]:
         """One vector of each picture."""
 
+    def units(self) -> list[nn.Module]:
+        """See `vla.models.model.Model.blocks`."""
+        return []
+
 
 class TextTower(nn.Module, ABC):
     """Reads tokens of sentences, which begin at the first place and end anywhere."""
 
     width: int
     """Of the vector."""
+    known: int
+    """Tokens that there are."""
+    longest: int
+    """Tokens of a sentence, at most."""
 
     @abstractmethod
     def forward(self, ids: Int64[Tensor, "b l"], valid: Bool[Tensor, "b l"]) -> Float[Tensor, "b e"]:
         """One vector of each sentence."""
+
+    def units(self) -> list[nn.Module]:
+        """See `vla.models.model.Model.blocks`."""
+        return []

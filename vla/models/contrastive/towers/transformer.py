@@ -19,6 +19,7 @@ class TransformerTower(TextTower):
     def __init__(self, config: TransformerTowerConfig) -> None:
         super().__init__()
         self.config, self.width = config, config.width
+        self.known, self.longest = config.words, config.length - len(config.marks)
         self.words = nn.Embedding(config.words, config.width)
         self.position = nn.Embedding(config.length, config.width)
         self.kind = nn.Embedding(config.types, config.width) if config.types else None
@@ -44,6 +45,10 @@ class TransformerTower(TextTower):
         if self.norm_last is not None:
             x = self.norm_last(x)
         return self._pooled(x, valid)
+
+    def units(self) -> list[nn.Module]:
+        """See `TextTower.units`."""
+        return list(self.blocks)
 
     def _prepared(self, ids: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """With the marks around each sentence, and padding where it is read."""

@@ -36,6 +36,10 @@ class VitTower(ImageTower):
             return looked
         return patches.mean(dim=1)
 
+    def units(self) -> list[nn.Module]:
+        """See `ImageTower.units`."""
+        return list(self.tower.blocks)
+
 
 class AttentionPool(nn.Module):
     """One learned query looks at all patches, then an MLP is added (MAP, arXiv 1810.00825, as in SigLIP)."""
