@@ -69,6 +69,7 @@ CONTESTANTS: dict[str, Contestant] = {
         paradigm=FUSION, stages=(replace(_LANGUAGE, changes=_GEMMA), Stage(recipe="fusion-paligemma"))
     ),
     "qwen": Contestant(paradigm=FUSION, stages=(_LANGUAGE, Stage(recipe="fusion-qwen"))),
+    "qwen-scratch": Contestant(paradigm=FUSION, stages=(Stage(recipe="fusion-qwen"),)),
     "unified": Contestant(paradigm=UNIFIED, stages=(Stage(recipe="demo", changes=_ANSWERS),)),
     "chain": Contestant(
         paradigm=UNIFIED,
@@ -79,7 +80,7 @@ CONTESTANTS: dict[str, Contestant] = {
         ),
     ),
 }
-"""By name; ``chain`` is contrastive pretraining, fusion with what that has learned, and then all of it end to end."""
+"""By name; ``qwen-scratch`` shows what the language model is worth to a policy, and ``chain`` is contrastive pretraining, fusion with what that has learned, and then all of it end to end."""
 
 
 @dataclass(frozen=True, kw_only=True)
