@@ -80,7 +80,8 @@ CONTESTANTS: dict[str, Contestant] = {
         ),
     ),
 }
-"""By name; ``qwen-scratch`` shows what the language model is worth to a policy, and ``chain`` is contrastive pretraining, fusion with what that has learned, and then all of it end to end."""
+"""By name. ``qwen-scratch`` shows what the language model is worth to a policy; ``chain`` is contrastive pretraining,
+fusion with what that has learned, and then all of it end to end."""
 
 
 @dataclass(frozen=True, kw_only=True)
