@@ -46,6 +46,7 @@ and of the two towers that stand beside it (`vla.models.contrastive`):
     AttentionPool   query ±1 / sqrt(inputs)
     TransformerTower words.weight ±0.02, position.weight ±0.01
     PictureTower    score.weight ±0.6, token ±0.02, view 0
+    ProjectedPictures view 0
     SentenceTower   words.weight ±0.1, position ±0.1
     Acting          embodiment 0
     Learned         value neutral
