@@ -14,11 +14,11 @@ DIMENSIONS = (
 )
 
 
-def _grounding() -> tuple[Grounding, TokenTable]:
+def _grounding(*, own: bool = False) -> tuple[Grounding, TokenTable]:
     torch.manual_seed(0)
-    auxiliary = Grounding(GroundingConfig(bins=32), DIMENSIONS, 8)
-    table = TokenTable(Vocabulary({"special": len(SPECIALS), "grounding": auxiliary.ids}), 8)
-    return auxiliary, table
+    auxiliary = Grounding(GroundingConfig(bins=32, own=own), DIMENSIONS, 8)
+    ranges = {"special": len(SPECIALS)} | ({"grounding": auxiliary.ids} if auxiliary.ids else {})
+    return auxiliary, TokenTable(Vocabulary(ranges), 8)
 
 
 def test_it_adds_one_query_behind_the_inputs() -> None:
@@ -38,11 +38,14 @@ def test_beliefs_stay_between_the_limits() -> None:
     assert said.std(dim=0).min() > 0.05
 
 
-def test_learning_a_place_is_saying_it() -> None:
-    auxiliary, table = _grounding()
+@pytest.mark.parametrize("own", [False, True])
+def test_learning_a_place_is_saying_it(own: bool) -> None:
+    auxiliary, table = _grounding(own=own)
+    assert auxiliary.ids == (0 if own else 2 * 32)
+    readout = auxiliary if own else table  # where it has its own, the table may stay as it is
     hidden = torch.randn(4, 1, 8, generator=torch.Generator().manual_seed(1), requires_grad=True)
     target = torch.tensor([[-0.4, 0.4], [0.3, 1.5], [0.0, 1.0], [0.25, torch.nan]])
-    optimiser = torch.optim.Adam([hidden, *table.parameters()], lr=0.1)
+    optimiser = torch.optim.Adam([hidden, *readout.parameters()], lr=0.1)
     for _ in range(150):
         optimiser.zero_grad()
         loss, metrics = auxiliary.loss({"grounding": hidden}, target, table)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vla.core.errors import ConfigError
-from vla.models.auxiliaries.config import MatchingConfig
+from vla.models.auxiliaries.config import GroundingConfig, MatchingConfig
 from vla.models.auxiliaries.matching import Matching
 from vla.models.heads.config import BinsHeadConfig, MipHeadConfig
 from vla.models.model import Model
@@ -72,6 +72,21 @@ def test_actions_are_read_behind_what_it_says(says: bool, make_model: MakeModel,
         with torch.no_grad():
             cached = model.predict(batch.inputs).actions
         torch.testing.assert_close(model.predict(batch.inputs).actions.detach(), cached, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_a_place_is_asked_for_behind_what_it_says(says: bool, make_model: MakeModel, make_batch: MakeBatch) -> None:
+    matching = MatchingConfig(channels=8, says=says)
+    model = make_model(readers=READERS, auxiliaries={"grounding": GroundingConfig(), "pointing": matching})
+    batch = make_batch()
+    terms, _ = model.terms(batch.inputs, batch.targets)
+    terms["grounding"].backward()
+    wanted = dict(model.named_parameters())["auxiliaries.pointing.project.weight"].grad
+    assert (wanted is not None and bool(wanted.abs().sum() > 0)) == says
+    model.eval()
+    with torch.no_grad():
+        cached = model.predict(batch.inputs).signals["grounding"]
+    torch.testing.assert_close(model.predict(batch.inputs).signals["grounding"].detach(), cached, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
