@@ -235,8 +235,8 @@ def test_between_two_targets_the_servos_go_straight() -> None:
     assert len(arm.commands) > 40  # a busy machine misses ticks
     targets = np.stack([step.asked for step in steps if step.asked is not None])
     sent = np.stack(arm.commands)
-    on_line = np.interp(np.arange(1, 101) / 5, np.arange(21), np.concatenate([[0.0], targets[:, 0]]))
-    if len(sent) == 100:  # no tick was missed
+    if len(sent) == 100 and len(targets) == 20:  # no tick was missed
+        on_line = np.interp(np.arange(1, 101) / 5, np.arange(21), np.concatenate([[0.0], targets[:, 0]]))
         np.testing.assert_allclose(sent[:, 0], on_line, atol=1e-5)
     np.testing.assert_allclose(sent[:, 1], -sent[:, 0] / 2, atol=1e-5)
 
