@@ -73,6 +73,7 @@ def test_what_is_found_is_measured_on_what_was_held_out(
     probed = [name for name in names if name.startswith("probe of ")]
     assert [name.split(", ")[0] for name in probed] == [f"probe of {kind}" for kind in ("binding", "side", "number")]
     assert all(name.endswith(" of 4)") for name in probed)
+    assert [row["bar"] for row in rows if row["name"].startswith("probe of ")] == [10.0, None, None]
     answer = call("bench", "retrieval", checkpoint)
     assert (answer.code, "which of both?" in answer.err) == (2, True)
 

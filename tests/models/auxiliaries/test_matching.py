@@ -12,7 +12,8 @@ from vla.models.auxiliaries.config import GroundingConfig, MatchingConfig
 from vla.models.auxiliaries.matching import Matching
 from vla.models.heads.config import BinsHeadConfig, MipHeadConfig
 from vla.models.model import Model
-from vla.models.readers.config import ConnectedConfig, StateConfig, TextConfig, TowerConfig
+from vla.models.readers.config import ConnectedConfig, StateConfig, TextConfig
+from vla.models.readers.tower_config import TowerConfig
 from vla.models.trunk.inputs import Batch
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.points import cell_grid

@@ -11,7 +11,7 @@ from vla.models.contrastive.grafting import pair_config
 from vla.models.contrastive.presets import PRESETS, PairConfig
 from vla.models.contrastive.towers.config import EfficientNetConfig, TransformerTowerConfig, VitConfig
 from vla.models.contrastive.towers.efficientnet import STAGES, rounded
-from vla.models.readers.config import TowerConfig
+from vla.models.readers.tower_config import TowerConfig
 
 _SO400M: dict[str, Any] = {
     **{"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}

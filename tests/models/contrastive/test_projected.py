@@ -23,7 +23,7 @@ from vla.models.kinds.two_tower import (
     SentenceTowerConfig,
     TwoTowerConfig,
 )
-from vla.models.readers.config import TowerConfig
+from vla.models.readers.tower_config import TowerConfig
 from vla.models.trunk.inputs import Batch
 from vla.models.trunk.interface import Interface
 

@@ -18,7 +18,8 @@ from vla.models.fusion.gated import GatedCrossAttention, GatedLayers
 from vla.models.heads.config import MipHeadConfig
 from vla.models.kinds.unified import UnifiedConfig
 from vla.models.model import Model
-from vla.models.readers.config import ConnectedConfig, StateConfig, TextConfig, TowerConfig
+from vla.models.readers.config import ConnectedConfig, StateConfig, TextConfig
+from vla.models.readers.tower_config import TowerConfig
 from vla.models.trunk.attention import Transformer
 from vla.models.trunk.block import Aside
 from vla.models.trunk.config import TransformerConfig

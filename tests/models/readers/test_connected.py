@@ -13,9 +13,10 @@ from vla.core.config import from_dict
 from vla.core.errors import ConfigError
 from vla.models.fusion.config import CompressorConfig, ConnectorConfig, LinearConfig, ResamplerConfig
 from vla.models.kinds.unified import UnifiedConfig
-from vla.models.readers.config import ConnectedConfig, TowerConfig
+from vla.models.readers.config import ConnectedConfig
 from vla.models.readers.connected import ConnectedReader
 from vla.models.readers.tower import Tower
+from vla.models.readers.tower_config import TowerConfig
 from vla.models.trunk.inputs import Batch
 from vla.models.trunk.interface import Interface
 from vla.models.trunk.sequence import Segment
@@ -124,6 +125,10 @@ def test_text_stands_behind_what_it_is_about() -> None:
 def test_what_is_no_tower_is_refused() -> None:
     with pytest.raises(ConfigError, match="name the folder of a vision model"):
         ConnectedConfig()
+    for channels, patch in ((5, 6), (-1, 8)):
+        said = f"tower.channels={channels}, patch={patch}: expected at least 0, .*cells of 4 pixels"
+        with pytest.raises(ConfigError, match=said):
+            replace(TOWER, patch=patch, image=24, channels=channels)
     with pytest.raises(ConfigError, match="left_out=3: the tower has 3 layers"):
         ConnectedConfig(tower=TOWER, left_out=3)
 

@@ -17,9 +17,10 @@ from vla.core.config import from_dict, to_dict
 from vla.core.errors import CheckpointError, ConfigError
 from vla.models.model import Model
 from vla.models.readers import tower_grafting
-from vla.models.readers.config import HfTowerConfig, ReaderConfig, StateConfig, TextConfig, TowerConfig
+from vla.models.readers.config import HfTowerConfig, ReaderConfig, StateConfig, TextConfig
 from vla.models.readers.hf_tower import HfTowerReader
 from vla.models.readers.tower import Tower, TowerBlock
+from vla.models.readers.tower_config import TowerConfig
 from vla.models.readers.tower_grafting import read_tower_config, tower_from, tower_from_hf
 from vla.models.trunk.inputs import Batch
 from vla.models.trunk.interface import Interface

@@ -6,7 +6,7 @@ patch. So the tower learns, at its output, to tell apart what words name, and th
 
 What was found, and where, is said in tokens of its own behind the inputs, as language models say places before they
 act on them (PaliGemma's location tokens, Qwen-VL's boxes): without them a small model learns what to look for long
-before it learns to read off where it is (DECISIONS.md, "Fusion").
+before it learns to read off where it is (DECISIONS.md, "What makes fusion look").
 """
 
 import torch
@@ -81,7 +81,7 @@ class Matching(Auxiliary):
             found = "there is none" if features is None else f"its tower has {features.shape[-1]} channels"
             raise ConfigError(
                 f"model.auxiliaries: kind matching, channels={self.project.out_features}, scores the patches of a "
-                f"reader of kind connected: {found}; set channels to the tower's width, or leave it out"
+                f"reader of kind connected: {found}; set channels to those, or leave it out"
             )
         queries: Tensor = self.project(activations[self.signal]) * features.shape[-1] ** -0.5  # (b, m, c)
         scores = torch.einsum("bmc,bnpc->bnmp", queries, features)

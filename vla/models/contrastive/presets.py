@@ -23,7 +23,7 @@ from vla.models.contrastive.towers.config import (
     TransformerTowerConfig,
     VitConfig,
 )
-from vla.models.readers.config import TowerConfig
+from vla.models.readers.tower_config import TowerConfig
 
 if TYPE_CHECKING:
     from vla.models.contrastive.pair import Pair

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from vla.core.config import Kinded, require_at_least_one
 from vla.core.errors import ConfigError
 from vla.models.fusion.config import ConnectorConfig, LinearConfig
+from vla.models.readers.tower_config import TowerConfig
 from vla.models.trunk.interface import Interface
 
 if TYPE_CHECKING:
@@ -210,49 +211,6 @@ class StateBinsConfig(ReaderConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TowerConfig:
-    """A vision transformer; see `vla.models.readers.tower`."""
-
-    width: int
-    layers: int
-    heads: int
-    hidden: int
-    """Units of the MLP."""
-    patch: int
-    """Side of a patch in pixels."""
-    image: int
-    """Side of a picture in pixels."""
-    channels: int = 0
-    """Of the convolutions that make cells of 4 pixels, of which patches are made then; 0: patches of pixels."""
-    activation: Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu"] = "gelu_tanh"
-    norm_eps: float = 1e-6
-    whole: bool = False
-    """A token for the whole picture stands before those of its patches."""
-    patch_bias: bool = True
-    """The projection of patches has a bias."""
-    norm_first: bool = False
-    """Patches are normed before the first block."""
-    norm_last: bool = True
-    """They are normed behind the last one."""
-    scaled: bool = False
-    """What is added has a factor for each channel (arXiv 2103.17239)."""
-    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
-    """Of each colour of the pictures that it was trained on, from 0 to 1."""
-    std: tuple[float, ...] = (0.5, 0.5, 0.5)
-
-    def __post_init__(self) -> None:
-        names = ("width", "layers", "heads", "hidden", "patch", "image")
-        require_at_least_one(self, *names, where="model.readers: tower.")
-        for many, of in (("width", "heads"), ("image", "patch")):
-            if (value := getattr(self, many)) % (parts := getattr(self, of)):
-                raise ConfigError(f"model.readers: tower.{many}={value} must be a multiple of {of}={parts}")
-        for name in ("mean", "std"):
-            values = getattr(self, name)
-            if len(values) != 3 or (name == "std" and min(values) <= 0):
-                raise ConfigError(f"model.readers: tower.{name}: expected three numbers, got {list(values)}")
-
-
-@dataclass(frozen=True, kw_only=True)
 class HfTowerConfig(ReaderConfig):
     """A pretrained vision tower of Hugging Face: SigLIP, SigLIP 2, DINOv2 or CLIP; instead of ``images``."""
 
@@ -263,12 +221,13 @@ class HfTowerConfig(ReaderConfig):
     """What it is; by default what the folder says."""
 
     def __post_init__(self) -> None:
-        if self.tower is None and not self.folder:
+        if self.tower is not None:
+            return
+        if not self.folder:
             raise ConfigError("model.readers.hf-tower: name the folder of a vision model, as folder")
-        if self.tower is None:
-            from vla.models.readers.tower_grafting import read_tower_config
+        from vla.models.readers.tower_grafting import read_tower_config
 
-            object.__setattr__(self, "tower", read_tower_config(Path(self.folder)))
+        object.__setattr__(self, "tower", read_tower_config(Path(self.folder)))
 
     def build(self, interface: Interface, width: int, fitted: Mapping[str, Any]) -> "Reader":
         """See `ReaderConfig.build`."""

@@ -10,10 +10,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vla.models.readers.tower_config import CELL
 from vla.models.trunk.points import WAVES, cell_grid, waves
-
-STRIDE = 4
-"""Pixels on each side of a cell."""
 
 
 class Convolutions(nn.Module):
@@ -21,12 +19,12 @@ class Convolutions(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, channels, 6, stride=STRIDE, padding=1)
+        self.stem = nn.Conv2d(3, channels, 6, stride=CELL, padding=1)
         self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
         self.place = nn.Linear(WAVES, channels)
 
     def forward(self, pixels: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b c rows columns"]:
-        """Of pictures with colours around zero, what is in each cell of `STRIDE` pixels, and where it is."""
+        """Of pictures with colours around zero, what is in each cell of `CELL` pixels, and where it is."""
         features = torch.relu(self.stem(pixels))
         for conv in self.convs:
             features = features + torch.relu(conv(features))

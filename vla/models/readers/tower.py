@@ -12,8 +12,8 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from vla.models.readers.config import TowerConfig
-from vla.models.readers.convolutions import STRIDE, Convolutions
+from vla.models.readers.convolutions import Convolutions
+from vla.models.readers.tower_config import CELL, TowerConfig
 from vla.models.trunk.initialisation import initialise
 
 
@@ -25,7 +25,7 @@ class Tower(nn.Module):
         self.config, width = config, config.width
         self.patches = (config.image // config.patch) ** 2
         self.stem = Convolutions(config.channels) if config.channels else None
-        inputs = config.channels * (config.patch // STRIDE) ** 2 if config.channels else 3 * config.patch**2
+        inputs = config.channels * (config.patch // CELL) ** 2 if config.channels else 3 * config.patch**2
         self.project = nn.Linear(inputs, width, bias=config.patch_bias)
         self.whole = nn.Embedding(1, width) if config.whole else None
         self.position = nn.Embedding(self.patches + config.whole, width)

@@ -10,8 +10,8 @@ from einops import rearrange
 from torch import Tensor
 
 from vla.core.errors import CheckpointError
-from vla.models.readers.config import TowerConfig
 from vla.models.readers.tower import Tower
+from vla.models.readers.tower_config import TowerConfig
 from vla.models.trunk.filling import fill
 
 _ACTIVATIONS = {"gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "quick_gelu": "quick_gelu"}

@@ -22,7 +22,7 @@ from vla.models.contrastive.towers.config import (
 )
 from vla.models.contrastive.towers.efficientnet import EfficientNet
 from vla.models.contrastive.towers.folder import read_tower_config, write_tower
-from vla.models.readers.config import TowerConfig
+from vla.models.readers.tower_config import TowerConfig
 
 IMAGE = EfficientNetConfig(widths=0.25, image=32)
 _VIT = {"width": 8, "layers": 1, "heads": 2, "hidden": 8, "patch": 4, "image": 16}

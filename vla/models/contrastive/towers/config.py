@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 from vla.core.config import Kinded, require_at_least_one
 from vla.core.errors import ConfigError
-from vla.models.readers.config import TowerConfig
+from vla.models.readers.tower_config import TowerConfig
 
 if TYPE_CHECKING:
     from vla.models.contrastive.towers.tower import ImageTower, TextTower

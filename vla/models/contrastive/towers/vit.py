@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from vla.models.contrastive.towers.config import VitConfig
 from vla.models.contrastive.towers.tower import ImageTower
-from vla.models.readers.config import TowerConfig
 from vla.models.readers.tower import Tower, activate
+from vla.models.readers.tower_config import TowerConfig
 from vla.models.trunk.initialisation import initialise
 
 
